@@ -1,0 +1,27 @@
+//! Forebay: a durable disk buffer for event pipelines.
+
+mod acks;
+mod buffer;
+mod codec;
+mod config;
+mod data_file;
+mod error;
+pub mod format;
+mod inspect;
+mod intake;
+mod io_thread;
+mod ledger;
+mod log;
+mod quarantine;
+mod reader;
+mod records;
+mod recovery;
+pub mod storage;
+mod survey;
+#[cfg(feature = "tokio")]
+pub mod tokio;
+mod usage;
+mod verify;
+mod writer;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,1 @@
+//! Behaviour of the library through its public API, a module per subject.
