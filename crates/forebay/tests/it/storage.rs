@@ -1,0 +1,4 @@
+//! The storage seam: the machine's file system, the simulated one, and the one
+//! that fails on request.
+
+mod os;
