@@ -7,6 +7,7 @@ mod config;
 mod counter;
 mod data_file;
 mod error;
+mod findings;
 pub mod format;
 mod inspect;
 mod intake;
@@ -14,9 +15,11 @@ mod io_thread;
 mod ledger;
 mod log;
 mod pool;
+#[allow(dead_code)]
 mod quarantine;
 mod reader;
 mod records;
+#[allow(dead_code)]
 mod recovery;
 pub mod storage;
 mod survey;
@@ -28,3 +31,5 @@ mod writer;
 
 pub use counter::EventCounter;
 pub use error::{Error, ErrorKind, Result};
+pub use findings::{Finding, FindingKind, Recovery, Severity};
+pub use quarantine::OnCorruption;
