@@ -1,0 +1,32 @@
+# Everyday commands. `just` alone lists them.
+
+_default:
+    @just --list
+
+# run the tests: all, or those whose name contains one of the words
+test *words:
+    cargo test --workspace -- {{ words }}
+
+# run the integration tests of one subject, for example `just subject docs`
+subject name:
+    cargo test -p forebay --test it -- {{ name }}::
+
+# format the sources
+fmt:
+    cargo fmt --all
+
+# clippy on all targets and features; a warning is an error
+lint:
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# build the documentation; a warning is an error
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
+
+# licences, advisories and sources of the dependencies (needs cargo-deny)
+deny:
+    cargo deny check
+
+# everything a change has to pass
+ci:
+    bash .ci/run
