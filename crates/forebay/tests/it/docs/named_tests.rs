@@ -1,0 +1,88 @@
+//! Every test that a page names is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+
+use super::markdown::{code_spans, section, table};
+use super::read;
+use super::sources::{below, code, test_names};
+
+/// Where tests stand.
+const DIRS: &[&str] = &[
+    "crates/forebay/tests/it",
+    "crates/forebay/src",
+    "crates/forebay-cli/tests/it",
+];
+
+/// Modules whose tests the pages may name before they are all there. Their
+/// missing names are printed.
+const AWAITED: &[&str] = &[
+    "acks", "faults", "golden", "kill", "limits", "model", "recovery", "usage", "wakeups",
+];
+
+/// The tests of each module, a module being a file or a directory of files.
+fn tests_by_module() -> BTreeMap<String, BTreeSet<String>> {
+    let mut tests: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for dir in DIRS {
+        for source in below(dir) {
+            let code = code(&source.text);
+            let names = test_names(&code);
+            for module in source.path.trim_end_matches(".rs").split('/') {
+                let names = names.iter().map(|name| (*name).to_owned());
+                tests.entry(module.to_owned()).or_default().extend(names);
+            }
+        }
+    }
+    tests
+}
+
+/// The tests that the pages name, as pairs of module and test.
+fn named() -> BTreeSet<(String, String)> {
+    let durability = read("docs/durability.md");
+    let mut named: BTreeSet<_> = code_spans(&durability)
+        .into_iter()
+        .filter(|span| {
+            span.chars()
+                .all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | ':'))
+        })
+        .filter_map(|span| span.rsplit_once("::"))
+        .map(|(path, test)| {
+            let module = path.rsplit("::").next().unwrap_or(path);
+            (module.to_owned(), test.to_owned())
+        })
+        .collect();
+    let format = read("docs/format.md");
+    for row in table(section(&format, "Recovery"), "case") {
+        for case in code_spans(row[0]) {
+            named.insert(("recovery".to_owned(), case.to_owned()));
+        }
+    }
+    named
+}
+
+#[test]
+fn every_test_that_a_page_names_exists() {
+    let tests = tests_by_module();
+    let named = named();
+    assert!(named.len() > 20, "only {} names found", named.len());
+    let (awaited, missing): (Vec<_>, Vec<_>) = named
+        .iter()
+        .filter(|(module, test)| !tests.get(module).is_some_and(|tests| tests.contains(test)))
+        .map(|(module, test)| (module, format!("{module}::{test}")))
+        .partition(|(module, _)| AWAITED.contains(&module.as_str()));
+    let mut seen = std::io::stderr().lock();
+    for (_, name) in awaited {
+        // Past the capture of output, so that a passing run says it too.
+        writeln!(seen, "named and not there yet: {name}").expect("standard error");
+    }
+    let missing: Vec<_> = missing.into_iter().map(|(_, name)| name).collect();
+    assert!(missing.is_empty(), "named and not there: {missing:#?}");
+}
+
+#[test]
+fn every_awaited_module_is_named() {
+    let named: BTreeSet<_> = named().into_iter().map(|(module, _)| module).collect();
+    for module in AWAITED {
+        assert!(named.contains(*module), "no page names a test of {module}");
+    }
+}
