@@ -7,8 +7,8 @@
 //! - *Written* (a write returned) survives a killed process; *synced* (a sync
 //!   returned) survives a power cut. Syncing a file says nothing of its
 //!   directory entry; syncing a directory says nothing of its files' contents.
-//! - Faults and crashes live in implementations of these traits ([`sim`],
-//!   [`fault`]), never in the code above.
+//! - Faults and crashes live in implementations of these traits (`sim`,
+//!   `fault`), never in the code above.
 
 use std::fmt::Debug;
 use std::io;
