@@ -30,6 +30,7 @@ mod verify;
 mod writer;
 
 pub use counter::EventCounter;
+pub use data_file::DamageKind;
 pub use error::{Error, ErrorKind, Result};
 pub use findings::{Finding, FindingKind, Recovery, Severity};
 pub use quarantine::OnCorruption;

@@ -64,13 +64,20 @@ pub const fn frame_len(payload_len: usize) -> usize {
 /// big endian, and the payload.
 #[inline]
 pub fn checksum(id: u64, metadata: u32, payload: &[u8]) -> u32 {
+    let mut hasher = hasher(id, metadata);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+/// The [checksum] of a record whose payload is yet to come, in pieces.
+#[inline]
+pub(crate) fn hasher(id: u64, metadata: u32) -> crc32fast::Hasher {
     let mut head = [0; 12];
     head[..8].copy_from_slice(&id.to_be_bytes());
     head[8..].copy_from_slice(&metadata.to_be_bytes());
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&head);
-    hasher.update(payload);
-    hasher.finalize()
+    hasher
 }
 
 /// Writes a whole frame, padding included. The payload is copied once.
