@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use crate::data_file::DamageKind;
+
 /// What was found. [`as_str`](Self::as_str) is the name that programs rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -62,10 +64,28 @@ impl FindingKind {
     }
 }
 
+impl From<DamageKind> for FindingKind {
+    fn from(kind: DamageKind) -> Self {
+        match kind {
+            DamageKind::TornTail => Self::TornTail,
+            DamageKind::ZeroTail => Self::ZeroTail,
+            DamageKind::BadLength => Self::BadLength,
+            DamageKind::BadRecord => Self::BadRecord,
+            DamageKind::Checksum => Self::Checksum,
+        }
+    }
+}
+
 impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// Whether a crash leaves such damage at the end of the last data file, so that
+/// opening cuts it off.
+pub(crate) fn is_tail(kind: DamageKind) -> bool {
+    matches!(kind, DamageKind::TornTail | DamageKind::ZeroTail)
 }
 
 /// How bad a finding is.

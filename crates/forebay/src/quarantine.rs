@@ -68,6 +68,7 @@ struct Kept {
 }
 
 /// What a report says.
+#[derive(Clone, Copy)]
 struct Report<'a> {
     file_name: &'a str,
     offset: u64,
@@ -115,7 +116,7 @@ impl Quarantine {
             events_lost,
             kept_as: None,
         };
-        let kept = self.with_kept(|kept| self.try_keep_span(kept, file, report));
+        let kept = self.with_kept(|kept| self.try_keep_span(kept, file, &report));
         if let Some(Err(error)) = kept {
             tracing::warn!(
                 file = file_name, offset, len, %error,
@@ -174,10 +175,10 @@ impl Quarantine {
         &self,
         kept: &mut Kept,
         file: &dyn File,
-        report: Report<'_>,
+        report: &Report<'_>,
     ) -> io::Result<()> {
         let stem = format!("{}.{}-{}", report.file_name, report.offset, report.len);
-        let Some(name) = self.free_name(kept, &stem, file, &report)? else {
+        let Some(name) = self.free_name(kept, &stem, file, report)? else {
             return Ok(());
         };
         if kept.reports >= MAX_REPORTS {
@@ -190,7 +191,7 @@ impl Quarantine {
         let mut failed = Ok(());
         let mut kept_as = None;
         if report.len > 0 && kept.bytes.saturating_add(report.len) <= self.bound {
-            failed = self.copy(file, &report, &bytes_name);
+            failed = self.copy(file, report, &bytes_name);
             if failed.is_ok() {
                 kept.add(bytes_name.as_ref(), report.len);
                 kept_as = Some(bytes_name.as_str());
@@ -199,7 +200,7 @@ impl Quarantine {
                 let _ = self.storage.delete(&self.dir.join(&bytes_name));
             }
         }
-        self.write_report(kept, &name, &Report { kept_as, ..report })?;
+        self.write_report(kept, &name, &Report { kept_as, ..*report })?;
         self.storage.sync_dir(&self.dir)?;
         failed
     }
@@ -347,7 +348,7 @@ impl Kept {
 }
 
 impl Report<'_> {
-    fn to_json(&self) -> String {
+    fn to_json(self) -> String {
         let kept_as = self.kept_as.map_or("null".to_owned(), json_string);
         format!(
             "{{\"file\":{},\"offset\":{},\"length\":{},\"kind\":{},\"events_lost\":{},\"kept_as\":{}}}\n",

@@ -1,1 +1,313 @@
-//! To be written.
+//! A read-only look at a buffer's directory: the ledger, and the data files in
+//! the order of their records.
+//!
+//! Invariants:
+//! - Nothing is written, and a directory that changes meanwhile is a directory
+//!   like any other: a file that is gone when it is looked at was deleted.
+//! - The order of the files is that of their first record ids. File ids and the
+//!   ledger only place what has no readable record, and choose between files
+//!   that begin with the same one.
+//! - The cost depends on the number of files, not on their lengths.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::format::file_id::{LEDGER_FILE_NAME, LOCK_FILE_NAME, file_name, parse_file_name};
+use crate::format::ledger::{LEDGER_LEN, LedgerState};
+use crate::quarantine::QUARANTINE_DIR_NAME;
+use crate::storage::{Access, File, Storage, read_full};
+use crate::{Error, ErrorKind, Result};
+
+mod first_record;
+mod order;
+pub(crate) mod walk;
+
+/// A ledger that is no ledger is read this often: a running buffer changes it
+/// while it is read.
+const LEDGER_ATTEMPTS: usize = 3;
+
+/// What the ledger's file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LedgerStatus {
+    /// A state that can be.
+    Ok(LedgerState),
+    /// There is no file.
+    Missing,
+    /// No ledger, for a reason; the file has `len` bytes. It is blank when
+    /// nothing but zeros was ever written to it.
+    Damaged {
+        why: String,
+        len: u64,
+        is_blank: bool,
+    },
+}
+
+/// One data file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SurveyedFile {
+    pub(crate) file_id: u16,
+    /// The length in bytes when it was listed.
+    pub(crate) len: u64,
+    pub(crate) modified: Option<SystemTime>,
+    /// The first record's id; `None` when there is no readable record near the
+    /// beginning.
+    pub(crate) first_id: Option<u64>,
+}
+
+/// What is in a directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Survey {
+    pub(crate) dir: PathBuf,
+    /// The ledger, read before the directory was listed: every record it knows
+    /// of was in a file then.
+    pub(crate) ledger: LedgerStatus,
+    /// The last acknowledged id, read after the files were looked at: what is
+    /// missing up to there was deleted, not lost.
+    pub(crate) acknowledged_id: Option<u64>,
+    /// The data files that are part of the buffer, oldest first.
+    pub(crate) files: Vec<SurveyedFile>,
+    /// Data files whose records are those of another, with the index in `files`
+    /// of that one.
+    pub(crate) stale: Vec<(SurveyedFile, usize)>,
+    /// File ids whose names are taken by something that is no file.
+    pub(crate) blocked: Vec<u16>,
+    /// Whether anything here belongs to a buffer.
+    pub(crate) is_buffer: bool,
+    /// What does not belong to a buffer.
+    pub(crate) others: Vec<String>,
+}
+
+impl SurveyedFile {
+    /// The name in the buffer's directory.
+    pub(crate) fn name(&self) -> String {
+        file_name(self.file_id)
+    }
+}
+
+impl LedgerStatus {
+    /// The state, if it can be one.
+    pub(crate) fn state(&self) -> Option<LedgerState> {
+        match self {
+            Self::Ok(state) => Some(*state),
+            Self::Missing | Self::Damaged { .. } => None,
+        }
+    }
+}
+
+impl Survey {
+    /// Looks at `dir`. Frames longer than `max_frame_len` bytes are not believed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotABuffer`] when there is no such directory, otherwise
+    /// those of the storage.
+    pub(crate) fn take(storage: &Arc<dyn Storage>, dir: &Path, max_frame_len: u64) -> Result<Self> {
+        let ledger = read_ledger(&**storage, dir)?;
+        let listing = Listing::of(&**storage, dir)?;
+        let (files, stale) = order::order(
+            &first_record::FirstRecords::new(storage, dir, max_frame_len),
+            listing.data_files,
+            ledger.state(),
+        )?;
+        let acknowledged_id = acknowledged_id(&**storage, dir, &ledger)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            ledger,
+            acknowledged_id,
+            files,
+            stale,
+            blocked: listing.blocked,
+            is_buffer: listing.is_buffer,
+            others: listing.others,
+        })
+    }
+
+    /// The same for those who only look: a directory with nothing of a buffer
+    /// is refused.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take), and [`ErrorKind::NotABuffer`] for such a
+    /// directory.
+    pub(crate) fn take_existing(
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+        max_frame_len: u64,
+    ) -> Result<Self> {
+        let survey = Self::take(storage, dir, max_frame_len)?;
+        if survey.is_buffer {
+            Ok(survey)
+        } else {
+            Err(not_a_buffer(dir, &survey.others))
+        }
+    }
+
+    /// The path of a data file.
+    pub(crate) fn path(&self, file: &SurveyedFile) -> PathBuf {
+        self.dir.join(file.name())
+    }
+}
+
+/// The entries of a directory, sorted by what they are.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    data_files: Vec<SurveyedFile>,
+    blocked: Vec<u16>,
+    pub(crate) is_buffer: bool,
+    pub(crate) others: Vec<String>,
+}
+
+impl Listing {
+    /// Lists `dir`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotABuffer`] when there is no such directory, otherwise
+    /// those of the storage.
+    pub(crate) fn of(storage: &dyn Storage, dir: &Path) -> Result<Self> {
+        let entries = uninterrupted(|| storage.list(dir)).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::with_path(
+                ErrorKind::NotABuffer,
+                dir,
+                format!("there is no directory {}; check the path", dir.display()),
+            ),
+            io::ErrorKind::NotADirectory => Error::with_path(
+                ErrorKind::NotABuffer,
+                dir,
+                format!(
+                    "{} is not a directory; a buffer is a directory",
+                    dir.display()
+                ),
+            ),
+            _ => Error::io("list the directory", dir, e),
+        })?;
+        let mut listing = Self::default();
+        for entry in entries {
+            let data_file = parse_file_name(&entry.name);
+            match data_file {
+                Some(file_id) if entry.is_file => {
+                    listing.is_buffer = true;
+                    listing.data_files.push(SurveyedFile {
+                        file_id,
+                        len: entry.len,
+                        modified: entry.modified,
+                        first_id: None,
+                    });
+                }
+                Some(file_id) => {
+                    listing.blocked.push(file_id);
+                    listing.others.push(lossy(&entry.name));
+                }
+                None if entry.name == LEDGER_FILE_NAME || entry.name == LOCK_FILE_NAME => {
+                    listing.is_buffer = true;
+                }
+                None if entry.name == QUARANTINE_DIR_NAME => {}
+                None => listing.others.push(lossy(&entry.name)),
+            }
+        }
+        Ok(listing)
+    }
+}
+
+fn lossy(name: &std::ffi::OsStr) -> String {
+    name.to_string_lossy().into_owned()
+}
+
+/// The error for a directory that holds `others`, but nothing of a buffer.
+pub(crate) fn not_a_buffer(dir: &Path, others: &[String]) -> Error {
+    const NAMED: usize = 3;
+    let found = match others {
+        [] => "is empty".to_owned(),
+        few if few.len() <= NAMED => format!("holds {}", few.join(", ")),
+        many => format!(
+            "holds {} and {} more",
+            many[..NAMED].join(", "),
+            many.len() - NAMED
+        ),
+    };
+    let message = format!(
+        "{} is not a buffer: it {found}, but no {LEDGER_FILE_NAME} and no data file; \
+         give the directory of a buffer, or an empty one to make a new buffer",
+        dir.display()
+    );
+    Error::with_path(ErrorKind::NotABuffer, dir, message)
+}
+
+fn read_ledger(storage: &dyn Storage, dir: &Path) -> Result<LedgerStatus> {
+    let path = dir.join(LEDGER_FILE_NAME);
+    let mut status = LedgerStatus::Missing;
+    for _ in 0..LEDGER_ATTEMPTS {
+        let file = match uninterrupted(|| storage.open(&path, Access::Read)) {
+            // No directory to look into is the listing's to say.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(LedgerStatus::Missing);
+            }
+            file => file.map_err(|e| Error::io("open", &path, e))?,
+        };
+        status = ledger_in(&*file).map_err(|e| Error::io("read", &path, e))?;
+        if status.state().is_some() {
+            break;
+        }
+    }
+    Ok(status)
+}
+
+fn ledger_in(file: &dyn File) -> io::Result<LedgerStatus> {
+    let mut bytes = [0; LEDGER_LEN];
+    let len = file.len()?;
+    let read = read_full(file, &mut bytes, 0)?;
+    let state = if len > LEDGER_LEN as u64 {
+        Err(crate::format::ledger::LedgerDamage::Length(len))
+    } else {
+        LedgerState::from_bytes(&bytes[..read])
+    };
+    Ok(state.map_or_else(
+        |why| LedgerStatus::Damaged {
+            why: why.to_string(),
+            len,
+            is_blank: len <= LEDGER_LEN as u64 && bytes == [0; LEDGER_LEN],
+        },
+        LedgerStatus::Ok,
+    ))
+}
+
+/// The last acknowledged id as it is now; at least what it was in `before`.
+pub(crate) fn acknowledged_id(
+    storage: &dyn Storage,
+    dir: &Path,
+    before: &LedgerStatus,
+) -> Result<Option<u64>> {
+    let Some(before) = before.state() else {
+        return Ok(None);
+    };
+    let now = read_ledger(storage, dir)?.state();
+    let now_id = now.map_or(0, |state| state.reader_last_record_id);
+    Ok(Some(before.reader_last_record_id.max(now_id)))
+}
+
+/// Opens a data file for reading; `None` when it is gone.
+///
+/// # Errors
+/// Those of the storage.
+pub(crate) fn open_data_file(storage: &dyn Storage, path: &Path) -> Result<Option<Arc<dyn File>>> {
+    match uninterrupted(|| storage.open(path, Access::Read)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file
+            .map(|file| Some(Arc::from(file)))
+            .map_err(|e| Error::io("open", path, e)),
+    }
+}
+
+/// Calls again when a signal interrupted the call.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

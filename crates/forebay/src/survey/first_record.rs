@@ -1,0 +1,198 @@
+//! The first record of a data file, found with as few reads as may be.
+//!
+//! Invariants:
+//! - An undamaged file with a small first record costs one read; nothing is
+//!   read but the first frame.
+//! - An id is believed by its checksum, except that of a frame too long to
+//!   check for every file; [`FirstRecords::settle`] checks that one on demand.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::data_file::{Check, ScanOptions, Scanned, Scanner};
+use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
+use crate::pool::Pool;
+use crate::storage::{File, Storage, read_full};
+use crate::{Error, Result};
+
+use super::{SurveyedFile, open_data_file};
+
+/// The first read: holds the first frame of most files.
+const FIRST_READ_LEN: usize = 4096;
+
+/// Frames up to this length are read whole and checked.
+const CHECKED_LEN: u64 = 1 << 20;
+
+/// Behind a damaged first frame, a record is looked for in so many bytes.
+const SEARCH_LEN: u64 = 16 << 20;
+
+/// How a file's first id is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FirstId {
+    /// By its checksum.
+    Checked(u64),
+    /// By the lengths of its frame, which agree.
+    Claimed(u64),
+    /// There is no readable record in the part that was searched.
+    Unknown,
+}
+
+impl FirstId {
+    pub(super) fn id(self) -> Option<u64> {
+        match self {
+            Self::Checked(id) | Self::Claimed(id) => Some(id),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// Reads the beginnings of a directory's data files.
+#[derive(Debug)]
+pub(super) struct FirstRecords<'a> {
+    storage: &'a Arc<dyn Storage>,
+    dir: &'a Path,
+    max_frame_len: u64,
+    pool: Pool,
+}
+
+impl<'a> FirstRecords<'a> {
+    pub(super) fn new(storage: &'a Arc<dyn Storage>, dir: &'a Path, max_frame_len: u64) -> Self {
+        Self {
+            storage,
+            dir,
+            max_frame_len,
+            pool: Pool::new(1 << 20, 2),
+        }
+    }
+
+    /// The first id of a file; `None` when the file is gone.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub(super) fn look(&self, file: &SurveyedFile) -> Result<Option<FirstId>> {
+        let path = self.path(file);
+        let Some(open) = open_data_file(&**self.storage, &path)? else {
+            return Ok(None);
+        };
+        if file.len < FRAME_OVERHEAD as u64 {
+            return Ok(Some(FirstId::Unknown));
+        }
+        let by_head = self
+            .by_head(&*open, file.len)
+            .map_err(|e| Error::io("read", &path, e))?;
+        match by_head {
+            Some(first) => Ok(Some(first)),
+            None => self.search(open, file).map(Some),
+        }
+    }
+
+    /// The first id by checksum.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub(super) fn settle(&self, file: &SurveyedFile) -> Result<FirstId> {
+        match open_data_file(&**self.storage, &self.path(file))? {
+            Some(open) => self.search(open, file),
+            None => Ok(FirstId::Unknown),
+        }
+    }
+
+    /// How many records a file holds and the highest id among them, all of them
+    /// checked.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub(super) fn extent(&self, file: &SurveyedFile) -> Result<(u64, u64)> {
+        let path = self.path(file);
+        let Some(open) = open_data_file(&**self.storage, &path)? else {
+            return Ok((0, 0));
+        };
+        let mut scanner = self.scanner(open, file.len);
+        let (mut highest_id, mut count) = (0, 0);
+        while let Some(item) = scanner.next().map_err(|e| Error::io("read", &path, e))? {
+            if let Scanned::Record(found) = item {
+                highest_id = found.id.max(highest_id);
+                count += 1;
+            }
+        }
+        Ok((highest_id, count))
+    }
+
+    /// `None` when the first frame is not what it should be.
+    fn by_head(&self, file: &dyn File, len: u64) -> std::io::Result<Option<FirstId>> {
+        let mut head = [0; FIRST_READ_LEN];
+        let read = read_full(file, &mut head, 0)?;
+        let Some((delimiter, _)) = head[..read].split_first_chunk::<DELIMITER_LEN>() else {
+            return Ok(None);
+        };
+        let Some(frame_len) = u64::from_be_bytes(*delimiter).checked_add(DELIMITER_LEN as u64)
+        else {
+            return Ok(None);
+        };
+        let longest = len.min(self.max_frame_len);
+        if frame_len < FRAME_OVERHEAD as u64
+            || !frame_len.is_multiple_of(ALIGN as u64)
+            || frame_len > longest
+        {
+            return Ok(None);
+        }
+        if frame_len > CHECKED_LEN {
+            let mut root = [0; ROOT_LEN];
+            let read = read_full(file, &mut root, frame_len - ROOT_LEN as u64)?;
+            return Ok(claimed_id(&root[..read], frame_len).map(FirstId::Claimed));
+        }
+        // At most CHECKED_LEN.
+        let frame_len = frame_len as usize;
+        if frame_len <= read {
+            return Ok(checked_id(&head[..frame_len]));
+        }
+        let mut frame = self.pool.take_len(frame_len);
+        let read = read_full(file, &mut frame[..frame_len], 0)?;
+        Ok((read == frame_len)
+            .then(|| checked_id(&frame[..frame_len]))
+            .flatten())
+    }
+
+    fn search(&self, open: Arc<dyn File>, file: &SurveyedFile) -> Result<FirstId> {
+        let mut scanner = self.scanner(open, file.len);
+        while let Some(item) = scanner
+            .next()
+            .map_err(|e| Error::io("read", &self.path(file), e))?
+        {
+            match item {
+                Scanned::Record(found) => return Ok(FirstId::Checked(found.id)),
+                Scanned::Damage(damage) if damage.offset + damage.len > SEARCH_LEN => break,
+                Scanned::Damage(_) => {}
+            }
+        }
+        Ok(FirstId::Unknown)
+    }
+
+    fn scanner(&self, open: Arc<dyn File>, len: u64) -> Scanner {
+        let options = ScanOptions {
+            max_frame_len: self.max_frame_len,
+            check: Check::Checksums,
+        };
+        Scanner::over_file(open, 0, len, options, self.pool.clone())
+    }
+
+    fn path(&self, file: &SurveyedFile) -> PathBuf {
+        self.dir.join(file.name())
+    }
+}
+
+/// The id in a root whose lengths agree with the frame's.
+fn claimed_id(root: &[u8], frame_len: u64) -> Option<u64> {
+    let root = Root::from_bytes(root.try_into().ok()?);
+    let agreed = u64::from(root.agreed_len()?) + FRAME_OVERHEAD as u64;
+    (agreed == frame_len).then_some(root.id)
+}
+
+/// The id of a whole frame that is right in every respect.
+fn checked_id(frame: &[u8]) -> Option<FirstId> {
+    let (rest, root) = frame.split_last_chunk::<ROOT_LEN>()?;
+    let id = claimed_id(root, frame.len() as u64)?;
+    let root = Root::from_bytes(root);
+    let payload = rest.get(DELIMITER_LEN..)?.get(..root.len as usize)?;
+    root.matches(payload).then_some(FirstId::Checked(id))
+}
