@@ -15,7 +15,6 @@ mod io_thread;
 mod ledger;
 mod log;
 mod pool;
-#[allow(dead_code)]
 mod quarantine;
 mod reader;
 mod records;
@@ -33,4 +32,10 @@ pub use counter::EventCounter;
 pub use data_file::DamageKind;
 pub use error::{Error, ErrorKind, Result};
 pub use findings::{Finding, FindingKind, Recovery, Severity};
+pub use inspect::{
+    FileReport, InspectOptions, Inspection, LedgerCondition, LedgerReport, Unread, inspect,
+    inspect_with,
+};
 pub use quarantine::OnCorruption;
+pub use records::{Records, RecordsOptions, Skipped, StoredRecord, records, records_with};
+pub use verify::{Verification, VerifyOptions, verify, verify_with};

@@ -6,4 +6,5 @@
 )]
 
 mod docs;
+mod golden;
 mod storage;

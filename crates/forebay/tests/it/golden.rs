@@ -1,0 +1,300 @@
+//! Buffers written by the existing implementation of the format, healthy and
+//! damaged, against what is known to be in them.
+//!
+//! They lie outside this repository: in `../shared/golden` beside it, or where
+//! `FOREBAY_GOLDEN` says. Without them these tests say so and check nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use forebay::format::record::{encode, frame_len};
+use forebay::{
+    EventCounter, InspectOptions, LedgerCondition, RecordsOptions, StoredRecord, VerifyOptions,
+};
+use serde_json::Value;
+
+/// One golden buffer and what is known of it.
+struct Golden {
+    name: String,
+    dir: PathBuf,
+    expected: Value,
+}
+
+/// All golden buffers, or nothing and a visible message.
+fn golden() -> Vec<Golden> {
+    let root = match std::env::var_os("FOREBAY_GOLDEN") {
+        Some(root) => PathBuf::from(root),
+        None => repository().join("../shared/golden"),
+    };
+    let Ok(text) = std::fs::read_to_string(root.join("expected.json")) else {
+        eprintln!(
+            "skipped: no golden buffers in {}; set FOREBAY_GOLDEN to where they are",
+            root.display()
+        );
+        return Vec::new();
+    };
+    let expected: BTreeMap<String, Value> = serde_json::from_str(&text).unwrap();
+    assert!(!expected.is_empty(), "expected.json names no buffer");
+    expected
+        .into_iter()
+        .map(|(name, expected)| Golden {
+            dir: root.join(&name),
+            name,
+            expected,
+        })
+        .collect()
+}
+
+/// The root of the main working tree: golden buffers lie beside that one.
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+impl Golden {
+    fn is_healthy(&self) -> bool {
+        !self.name.starts_with("c-")
+    }
+
+    /// The counter that the losses in `expected.json` were computed with.
+    fn counter(&self) -> EventCounter {
+        let several = self
+            .number("records", 0, "events")
+            .is_some_and(|events| events > 1);
+        if several && self.name != "c-writer-mid-multievent" {
+            EventCounter::new(|_, payload| u16_prefixed(payload))
+        } else {
+            EventCounter::one()
+        }
+    }
+
+    fn number(&self, list: &str, index: usize, key: &str) -> Option<u64> {
+        self.expected[list].get(index)?.get(key)?.as_u64()
+    }
+
+    fn list(&self, key: &str) -> &[Value] {
+        self.expected[key].as_array().unwrap()
+    }
+
+    fn must_deliver(&self) -> Vec<u64> {
+        let ids = self.list("must_deliver").iter();
+        ids.map(|id| id.as_u64().unwrap()).collect()
+    }
+
+    fn records(&self, options: RecordsOptions) -> Vec<StoredRecord> {
+        let options = options.counter(self.counter());
+        let records = forebay::records(&self.dir, &options).unwrap();
+        records.map(Result::unwrap).collect()
+    }
+}
+
+/// The events of a payload of (length as big-endian `u16`, bytes) each.
+fn u16_prefixed(mut payload: &[u8]) -> u64 {
+    let mut events = 0;
+    while let Some((len, rest)) = payload.split_first_chunk::<2>() {
+        payload = rest
+            .get(usize::from(u16::from_be_bytes(*len))..)
+            .unwrap_or_default();
+        events += 1;
+    }
+    events
+}
+
+/// What `expected.json` says of a record.
+fn described(record: &StoredRecord) -> Value {
+    serde_json::json!({
+        "id": record.id,
+        "file_id": record.file_id,
+        "offset": record.offset,
+        "metadata": record.metadata,
+        "length": record.payload.len(),
+        "payload_crc32": crc32fast::hash(&record.payload),
+    })
+}
+
+fn without_events(record: &Value) -> Value {
+    let mut record = record.clone();
+    record.as_object_mut().unwrap().remove("events");
+    record
+}
+
+#[test]
+fn healthy_buffers_list_the_same_records() {
+    for golden in golden().iter().filter(|golden| golden.is_healthy()) {
+        let all = golden.records(RecordsOptions::default().all(true));
+        let listed: Vec<Value> = all.iter().map(described).collect();
+        let written: Vec<Value> = golden.list("records").iter().map(without_events).collect();
+        assert_eq!(listed, written, "{}", golden.name);
+        for (record, written) in all.iter().zip(golden.list("records")) {
+            if let (Some(events), true) =
+                (written["events"].as_u64(), golden.name != "vector-events")
+            {
+                assert_eq!(record.events, events, "{} {}", golden.name, record.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn records_encode_to_the_same_bytes() {
+    for golden in golden().iter().filter(|golden| golden.is_healthy()) {
+        let mut files: BTreeMap<u16, Vec<u8>> = BTreeMap::new();
+        for record in golden.records(RecordsOptions::default().all(true)) {
+            let file = files.entry(record.file_id).or_default();
+            let at = file.len();
+            file.resize(at + frame_len(record.payload.len()), 0);
+            encode(&mut file[at..], record.id, record.metadata, &record.payload);
+        }
+        for (file_id, bytes) in files {
+            let path = golden.dir.join(format!("buffer-data-{file_id}.dat"));
+            assert!(
+                std::fs::read(&path).unwrap() == bytes,
+                "{}: file {file_id} differs",
+                golden.name
+            );
+        }
+    }
+}
+
+#[test]
+fn damaged_buffers_list_every_recoverable_record_once_and_in_order() {
+    for golden in golden().iter().filter(|golden| !golden.is_healthy()) {
+        let all = golden.records(RecordsOptions::default().all(true));
+        assert!(all.is_sorted_by(|a, b| a.id < b.id), "{}", golden.name);
+        let listed: BTreeMap<u64, Value> = all.iter().map(|r| (r.id, described(r))).collect();
+        for record in golden.list("records") {
+            let id = record["id"].as_u64().unwrap();
+            assert_eq!(
+                listed.get(&id),
+                Some(&without_events(record)),
+                "{}",
+                golden.name
+            );
+        }
+        // Every recoverable record is in expected.json, so nothing else is.
+        assert_eq!(
+            listed.len(),
+            golden.list("records").len(),
+            "{}",
+            golden.name
+        );
+    }
+}
+
+#[test]
+fn a_listing_of_unread_records_has_what_a_reader_must_get() {
+    for golden in golden() {
+        let unread = golden.records(RecordsOptions::default());
+        let ids: Vec<u64> = unread.iter().map(|record| record.id).collect();
+        assert_eq!(ids, golden.must_deliver(), "{}", golden.name);
+    }
+}
+
+#[test]
+fn verify_and_records_count_the_events_that_the_ids_prove_lost() {
+    for golden in golden() {
+        let options = VerifyOptions::default().counter(golden.counter());
+        let mut last = (0, 0);
+        let verification = forebay::verify(&golden.dir, &options, &mut |done, total| {
+            assert!(done <= total);
+            last = (done, total);
+        })
+        .unwrap();
+        let name = &golden.name;
+        assert_eq!(last.0, last.1, "{name}");
+        let by_findings: u64 = verification.findings.iter().map(|f| f.events_lost).sum();
+        assert_eq!(verification.events_lost, by_findings, "{name}");
+        assert_eq!(
+            verification.records,
+            golden.list("records").len() as u64,
+            "{name}"
+        );
+        if let Some(lost) = golden.expected["events_lost"].as_u64() {
+            assert_eq!(verification.events_lost, lost, "{name}: {verification:#?}");
+            let options = RecordsOptions::default().counter(golden.counter());
+            let mut records = forebay::records(&golden.dir, &options).unwrap();
+            records.by_ref().for_each(|record| drop(record.unwrap()));
+            assert_eq!(records.lost().events, lost, "{name}");
+        }
+        if golden.is_healthy() {
+            assert_eq!(
+                verification.findings.len(),
+                usize::from(name == "vector-events") * 3
+            );
+        }
+    }
+}
+
+#[test]
+fn verify_points_at_every_damaged_span() {
+    for golden in golden() {
+        let options = VerifyOptions::default().counter(golden.counter());
+        let verification = forebay::verify(&golden.dir, &options, &mut |_, _| {}).unwrap();
+        let found: BTreeSet<(String, u64, u64)> = verification
+            .findings
+            .iter()
+            .map(|f| (f.file.clone().unwrap_or_default(), f.offset, f.length))
+            .collect();
+        for span in golden.list("damaged_spans") {
+            let file = span["file"].as_str().unwrap().to_owned();
+            let span = (
+                file,
+                span["offset"].as_u64().unwrap(),
+                span["length"].as_u64().unwrap(),
+            );
+            assert!(
+                found.contains(&span),
+                "{}: {span:?} is not in {found:?}",
+                golden.name
+            );
+        }
+    }
+}
+
+#[test]
+fn inspect_describes_ledger_and_files() {
+    for golden in golden() {
+        let options = InspectOptions::default().counter(golden.counter());
+        let inspection = forebay::inspect(&golden.dir, &options).unwrap();
+        let name = &golden.name;
+        assert!(!inspection.locked, "{name}");
+        assert_eq!(inspection.lock_holder_pid, None, "{name}");
+        assert_eq!(
+            inspection.ledger.status.as_str(),
+            golden.expected["ledger_status"],
+            "{name}"
+        );
+        if inspection.ledger.status == LedgerCondition::Ok {
+            let ledger = &golden.expected["ledger"];
+            let ours = serde_json::json!({
+                "writer_next_record_id": inspection.ledger.writer_next_record_id,
+                "writer_file_id": inspection.ledger.writer_file_id,
+                "reader_file_id": inspection.ledger.reader_file_id,
+                "reader_last_record_id": inspection.ledger.reader_last_record_id,
+            });
+            assert_eq!(&ours, ledger, "{name}");
+        }
+        let mut files: Vec<(u64, u64)> = inspection
+            .files
+            .iter()
+            .map(|file| (u64::from(file.file_id), file.bytes))
+            .collect();
+        files.sort_unstable();
+        let mut expected: Vec<(u64, u64)> = golden
+            .list("files")
+            .iter()
+            .map(|f| (f["file_id"].as_u64().unwrap(), f["bytes"].as_u64().unwrap()))
+            .collect();
+        expected.sort_unstable();
+        assert_eq!(files, expected, "{name}");
+        assert_eq!(
+            inspection.unread.records,
+            golden.must_deliver().len() as u64,
+            "{name}"
+        );
+        assert_eq!(
+            inspection.oldest_unread_age_seconds.is_some(),
+            inspection.unread.bytes > 0,
+            "{name}"
+        );
+    }
+}
