@@ -54,6 +54,10 @@ impl EventCounter {
 
 impl fmt::Debug for EventCounter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "EventCounter::new(..)" } else { "EventCounter::one()" })
+        f.write_str(if self.0.is_some() {
+            "EventCounter::new(..)"
+        } else {
+            "EventCounter::one()"
+        })
     }
 }

@@ -58,7 +58,12 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(std::sync::Arc::new(Inner { kind, message: message.into(), path: None, source: None }))
+        Self(std::sync::Arc::new(Inner {
+            kind,
+            message: message.into(),
+            path: None,
+            source: None,
+        }))
     }
 
     /// An operating-system error while doing `what` (an infinitive: "write to").
@@ -68,9 +73,10 @@ impl Error {
                 ErrorKind::PermissionDenied,
                 "; give this user read and write access to the buffer's directory and files",
             ),
-            io::ErrorKind::ReadOnlyFilesystem => {
-                (ErrorKind::PermissionDenied, "; the file system is mounted read-only")
-            }
+            io::ErrorKind::ReadOnlyFilesystem => (
+                ErrorKind::PermissionDenied,
+                "; the file system is mounted read-only",
+            ),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 (ErrorKind::Full, "; free some space")
             }
@@ -90,6 +96,31 @@ impl Error {
             kind,
             message: message.into(),
             path: Some(path.to_owned()),
+            source: None,
+        }))
+    }
+
+    /// The same error, saying that the buffer is unusable because of it.
+    pub(crate) fn poisoned(&self) -> Self {
+        Self(std::sync::Arc::new(Inner {
+            kind: ErrorKind::Poisoned,
+            message: format!(
+                "{self}; the buffer accepts nothing more: close it, mend the cause, open it again"
+            ),
+            path: self.0.path.clone(),
+            source: None,
+        }))
+    }
+
+    /// The same error, saying that the first records of a batch were accepted.
+    pub(crate) fn after(self, accepted_count: usize) -> Self {
+        if accepted_count == 0 {
+            return self;
+        }
+        Self(std::sync::Arc::new(Inner {
+            kind: self.0.kind,
+            message: format!("{self} (of this batch, the first {accepted_count} were accepted)"),
+            path: self.0.path.clone(),
             source: None,
         }))
     }

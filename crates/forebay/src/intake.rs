@@ -1,1 +1,256 @@
-//! To be written.
+//! Where producers meet: the open batch, ids, and the limit on size.
+//!
+//! Invariants:
+//! - Everything here is under the intake's lock, which is never held during
+//!   I/O and only for the time of encoding one call's records.
+//! - `accepted` counts every record that an append has accepted; it only grows.
+//! - What is accepted fits: `accepted - head + extra <= max_size - 32`, where
+//!   `head` is the oldest byte on disk. So the limit holds whatever happens
+//!   later.
+//! - Memory: one open batch and at most [`READY_BATCHES_MAX`] full ones.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::acks::Count;
+use crate::config::LEDGER_ALLOWANCE;
+use crate::error::Error;
+use crate::format::record;
+use crate::log::Position;
+use crate::pool::{Buffer, Pool};
+
+/// Full batches waiting for the write side; a further one makes appends wait.
+pub(crate) const READY_BATCHES_MAX: usize = 2;
+
+/// Frames of consecutive records.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub buffer: Buffer,
+    pub used: usize,
+    pub begin: Position,
+    pub end: Position,
+}
+
+/// How the write side's thread sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// Not at all; it will look at the intake before it does.
+    Awake,
+    /// Until a time that suits a batch nobody waits for.
+    Timed,
+    /// Until it is notified.
+    Untimed,
+}
+
+/// Why a record cannot be taken now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// The buffer has reached its maximum size.
+    Full,
+    /// The disk has no space, or less than the floor.
+    DiskFull,
+    /// All batches are waiting to be written: a matter of moments.
+    Busy,
+}
+
+#[derive(Debug)]
+pub(crate) struct Intake {
+    pool: Pool,
+    batch_len: usize,
+    stream_bytes_max: u64,
+    open: Option<Batch>,
+    ready: VecDeque<Batch>,
+    accepted: Position,
+    head: u64,
+    /// Bytes on disk that are no part of the stream.
+    extra: u64,
+    pub disk_full: bool,
+    /// Live `Writer`s.
+    pub writers: usize,
+    /// Whether the `Reader` lives.
+    pub reader: bool,
+    /// The last handle is going.
+    pub closing: bool,
+    pub failed: Option<Error>,
+    /// How the write side's thread sleeps.
+    pub asleep: Sleep,
+    /// Somebody has work for the write side that the intake does not show.
+    pub poked: bool,
+    /// Offsets up to which somebody waits for it to be written, synced.
+    pub want_written: u64,
+    pub want_synced: u64,
+    /// How many waits for a synced ledger have begun; each waits for its own
+    /// number.
+    pub ledger_tickets: u64,
+    pub dropped: Count,
+}
+
+impl Intake {
+    pub(crate) fn new(pool: Pool, batch_len: usize, max_size: u64, end: Position) -> Self {
+        Self {
+            pool,
+            batch_len,
+            stream_bytes_max: max_size - LEDGER_ALLOWANCE,
+            open: None,
+            ready: VecDeque::new(),
+            accepted: end,
+            head: 0,
+            extra: 0,
+            disk_full: false,
+            writers: 1,
+            reader: true,
+            closing: false,
+            failed: None,
+            asleep: Sleep::Awake,
+            poked: false,
+            want_written: 0,
+            want_synced: 0,
+            ledger_tickets: 0,
+            dropped: Count::default(),
+        }
+    }
+
+    pub(crate) fn accepted(&self) -> Position {
+        self.accepted
+    }
+
+    /// For the write side, after it deleted files or gave one up.
+    pub(crate) fn set_disk(&mut self, head: u64, extra: u64) {
+        self.head = head;
+        self.extra = extra;
+    }
+
+    pub(crate) fn extra(&self) -> u64 {
+        self.extra
+    }
+
+    /// Whether `len` more bytes of frames are within the limit.
+    #[inline]
+    pub(crate) fn fits(&self, len: u64) -> bool {
+        let on_disk = self.accepted.offset - self.head + self.extra;
+        !self.disk_full && on_disk + len <= self.stream_bytes_max
+    }
+
+    /// Makes sure that a frame is within the limit and that a batch can hold it.
+    #[inline]
+    pub(crate) fn make_room(&mut self, frame_len: usize) -> Result<(), NoRoom> {
+        if !self.fits(frame_len as u64) {
+            return Err(if self.disk_full {
+                NoRoom::DiskFull
+            } else {
+                NoRoom::Full
+            });
+        }
+        self.make_batch(frame_len)
+    }
+
+    #[inline]
+    fn make_batch(&mut self, frame_len: usize) -> Result<(), NoRoom> {
+        match &self.open {
+            Some(batch) if batch.buffer.len() - batch.used >= frame_len => Ok(()),
+            _ => self.replace_batch(frame_len),
+        }
+    }
+
+    #[cold]
+    fn replace_batch(&mut self, frame_len: usize) -> Result<(), NoRoom> {
+        if self.open.is_some() {
+            if self.ready.len() >= READY_BATCHES_MAX {
+                return Err(NoRoom::Busy);
+            }
+            self.ready.extend(self.open.take());
+        }
+        let buffer = self.pool.take_len(frame_len.max(self.batch_len));
+        let (begin, end) = (self.accepted, self.accepted);
+        self.open = Some(Batch {
+            buffer,
+            used: 0,
+            begin,
+            end,
+        });
+        Ok(())
+    }
+
+    /// Encodes a record behind all others; [`make_room`](Self::make_room) said
+    /// yes to its frame. Returns its id.
+    #[inline]
+    pub(crate) fn put(&mut self, metadata: u32, payload: &[u8], events: u64) -> u64 {
+        let len = record::frame_len(payload.len());
+        let id = self.accepted.next_id;
+        if let Some(batch) = &mut self.open {
+            let frame = &mut batch.buffer[batch.used..batch.used + len];
+            record::encode(frame, id, metadata, payload);
+            batch.used += len;
+            self.accepted = Position {
+                next_id: id + events,
+                offset: self.accepted.offset + len as u64,
+            };
+            batch.end = self.accepted;
+        }
+        id
+    }
+
+    /// The oldest batch: a full one, or if `open_too` the open one.
+    pub(crate) fn take(&mut self, open_too: bool) -> Option<Batch> {
+        self.ready
+            .pop_front()
+            .or_else(|| if open_too { self.take_open() } else { None })
+    }
+
+    fn take_open(&mut self) -> Option<Batch> {
+        if self.open.as_ref().is_some_and(|batch| batch.used > 0) {
+            self.open.take()
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The bytes in the open batch.
+    pub(crate) fn open_len(&self) -> usize {
+        self.open.as_ref().map_or(0, |batch| batch.used)
+    }
+
+    /// Where the bytes that are still in memory here begin.
+    pub(crate) fn begin(&self) -> u64 {
+        let first = self.ready.front().or(self.open.as_ref());
+        first.map_or(self.accepted.offset, |batch| batch.begin.offset)
+    }
+}
+
+/// Splits frames at the last boundary at or below `len_max`, but takes at least
+/// one frame. The frames were encoded by this process.
+pub(crate) fn split(frames: &[u8], len_max: u64) -> Range<usize> {
+    let mut end = 0;
+    while end < frames.len() {
+        let next = end + frame_len_at(&frames[end..]);
+        if end > 0 && next as u64 > len_max {
+            break;
+        }
+        end = next;
+    }
+    0..end
+}
+
+fn frame_len_at(frame: &[u8]) -> usize {
+    let mut delimiter = [0; record::DELIMITER_LEN];
+    delimiter.copy_from_slice(&frame[..record::DELIMITER_LEN]);
+    record::DELIMITER_LEN + u64::from_be_bytes(delimiter) as usize
+}
+
+/// The id of the last frame of some and the offset it begins at. The frames
+/// were encoded by this process.
+pub(crate) fn next_id_behind(frames: &[u8], all_end: Position, len: usize) -> u64 {
+    if len == frames.len() {
+        return all_end.next_id;
+    }
+    // The frame behind the split carries the next id in its root.
+    let frame = &frames[len..];
+    let root = &frame[frame_len_at(frame) - record::ROOT_LEN..];
+    let mut id = [0; 8];
+    id.copy_from_slice(&root[8..16]);
+    u64::from_le_bytes(id)
+}

@@ -1,1 +1,107 @@
-//! To be written.
+//! The ledger while a buffer is open: four fields in a mapped file.
+//!
+//! Invariants:
+//! - The layout is [`format::ledger`](crate::format::ledger)'s; every store is
+//!   one aligned word, so a crash sees old or new, never half.
+//! - The next record id is stored before the records below it can be read, and
+//!   the acknowledged id never passes it.
+//! - Only the write side stores the next id and the file ids; only the holder
+//!   of the acknowledgements' lock stores the acknowledged id.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::format::ledger::LedgerState;
+use crate::storage::{Map, Storage};
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    map: Box<dyn Map>,
+    /// Set by stores, cleared by the write side when it begins a sync.
+    dirty: AtomicBool,
+}
+
+impl Ledger {
+    pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<Self> {
+        let map = storage.map(path).map_err(|e| Error::io("map", path, e))?;
+        Ok(Self {
+            map,
+            dirty: AtomicBool::new(false),
+        })
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        &self.map.words()[index]
+    }
+
+    fn load(&self, index: usize) -> u64 {
+        u64::from_le(self.word(index).load(Ordering::Relaxed))
+    }
+
+    /// Returns whether this made the ledger dirty.
+    fn store(&self, index: usize, value: u64) -> bool {
+        let value = value.to_le();
+        if self.word(index).load(Ordering::Relaxed) == value {
+            return false;
+        }
+        self.word(index).store(value, Ordering::Release);
+        !self.dirty.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn state(&self) -> LedgerState {
+        LedgerState::from_words([self.load(0), self.load(1), self.load(2)])
+    }
+
+    /// Stores all fields (recovery, before anything else uses the ledger).
+    pub(crate) fn set(&self, state: LedgerState) {
+        for (index, word) in state.to_words().into_iter().enumerate() {
+            self.store(index, word);
+        }
+    }
+
+    /// For the write side only.
+    pub(crate) fn set_next_record_id(&self, id: u64) -> bool {
+        self.store(0, id)
+    }
+
+    /// For the write side only.
+    pub(crate) fn set_file_ids(&self, writer: u16, reader: u16) -> bool {
+        let state = LedgerState {
+            writer_file_id: writer,
+            reader_file_id: reader,
+            ..self.state()
+        };
+        self.store(1, state.to_words()[1])
+    }
+
+    /// Under the acknowledgements' lock only. Returns whether the ledger was
+    /// clean before.
+    pub(crate) fn set_reader_last_record_id(&self, id: u64) -> bool {
+        self.store(2, id)
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    /// Makes the fields durable.
+    ///
+    /// After a failed sync the kernel may hold the page for clean, so the words
+    /// are stored again before the second and last attempt.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.dirty.store(false, Ordering::Release);
+        let first = self.map.sync();
+        if first.is_ok() {
+            return first;
+        }
+        for index in 0..3 {
+            let word = self.word(index);
+            word.fetch_add(0, Ordering::AcqRel);
+        }
+        self.map
+            .sync()
+            .inspect_err(|_| self.dirty.store(true, Ordering::Release))
+    }
+}

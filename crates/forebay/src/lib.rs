@@ -6,6 +6,7 @@ mod codec;
 mod config;
 mod counter;
 mod data_file;
+mod delivery;
 mod error;
 mod findings;
 pub mod format;
@@ -26,8 +27,15 @@ mod survey;
 pub mod tokio;
 mod usage;
 mod verify;
+mod wake;
 mod writer;
 
+pub use acks::Count;
+pub use buffer::{open, open_with};
+#[cfg(feature = "serde_json")]
+pub use codec::Json;
+pub use codec::{Codec, TypedItem, TypedReader, TypedWriter, open_typed};
+pub use config::{Config, Io, ReaderSees, SyncPolicy, WhenFull};
 pub use counter::EventCounter;
 pub use data_file::DamageKind;
 pub use error::{Error, ErrorKind, Result};
@@ -39,3 +47,11 @@ pub use inspect::{
 pub use quarantine::OnCorruption;
 pub use records::{Records, RecordsOptions, Skipped, StoredRecord, records, records_with};
 pub use verify::{Verification, VerifyOptions, verify, verify_with};
+pub use reader::{Ack, Batch, Delivery, Item, Lost, LostReason, Reader, Record, TryBatch, TryNext};
+pub use usage::Usage;
+pub use writer::{Receipt, Writer};
+
+/// The README, so that its example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

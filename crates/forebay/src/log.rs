@@ -1,1 +1,231 @@
-//! To be written.
+//! What the write side and the reader share: positions, the data files as
+//! spans of the stream, and the batches written most recently.
+//!
+//! Invariants:
+//! - `synced <= written`; both only grow.
+//! - The spans are contiguous: each begins where the one before it ends. The
+//!   last one is the write side's current file.
+//! - Only the write side changes any of it (under the log's lock); the reader
+//!   looks things up and copies them out.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::error::Error;
+
+/// A place in the stream between two records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Position {
+    /// The id of the next record.
+    pub next_id: u64,
+    /// Bytes of all data files before this place, laid end to end since open.
+    pub offset: u64,
+}
+
+impl Position {
+    /// The same place, if the next id is no larger than `id`.
+    pub(crate) fn min_id(self, id: u64) -> Self {
+        Self {
+            next_id: self.next_id.min(id),
+            ..self
+        }
+    }
+}
+
+/// A data file as a stretch of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub file_id: u16,
+    pub base: u64,
+    pub len: u64,
+    /// When its last byte was written, where that is known.
+    pub modified: Option<SystemTime>,
+}
+
+impl Span {
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.len
+    }
+}
+
+/// What [`Log::at`] finds at an offset.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// Frames this process wrote, still in memory.
+    Memory(Bytes),
+    /// In a data file, of which this much is visible.
+    File { span: Span, visible_len: u64 },
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub spans: VecDeque<Span>,
+    pub written: Position,
+    pub synced: Position,
+    /// Nothing will be written any more.
+    pub ended: bool,
+    /// Why nothing can be written any more.
+    pub failed: Option<Error>,
+    /// The last wait for a synced ledger that is answered.
+    pub ledger_ticket: u64,
+    recent: Recent,
+    times: Times,
+}
+
+impl Log {
+    pub(crate) fn new(spans: VecDeque<Span>, end: Position, recent_bytes_max: usize) -> Self {
+        Self {
+            spans,
+            written: end,
+            synced: end,
+            ended: false,
+            failed: None,
+            ledger_ticket: 0,
+            recent: Recent {
+                batches: VecDeque::new(),
+                bytes: 0,
+                bytes_max: recent_bytes_max,
+            },
+            times: Times::default(),
+        }
+    }
+
+    /// The offset of the oldest byte on disk.
+    pub(crate) fn head(&self) -> u64 {
+        self.spans
+            .front()
+            .map_or(self.written.offset, |span| span.base)
+    }
+
+    /// Frames were written behind `written`, into the last span.
+    pub(crate) fn append(&mut self, frames: Bytes, end: Position) {
+        let now = SystemTime::now();
+        if let Some(span) = self.spans.back_mut() {
+            span.len += frames.len() as u64;
+            span.modified = Some(now);
+        }
+        let base = self.written.offset;
+        self.times.note(base, now);
+        self.recent.push(base, frames);
+        self.written = end;
+        debug_assert_eq!(self.spans.back().map(Span::end), Some(end.offset));
+    }
+
+    /// The last span's file is given up: it keeps only `len` bytes. What it
+    /// held beyond moves to the next span, under the same offsets.
+    pub(crate) fn cut_last(&mut self, len: u64) {
+        if let Some(span) = self.spans.back_mut() {
+            span.len = len;
+        }
+    }
+
+    /// The place of the frame at `offset`, which must be below `visible`.
+    pub(crate) fn at(&self, offset: u64, visible: u64) -> Option<Place> {
+        if let Some(frames) = self.recent.from(offset) {
+            let len = (frames.len() as u64).min(visible - offset) as usize;
+            return Some(Place::Memory(frames.slice(..len)));
+        }
+        let index = self.spans.partition_point(|span| span.end() <= offset);
+        let span = *self.spans.get(index)?;
+        let visible_len = span.end().min(visible) - span.base;
+        Some(Place::File { span, visible_len })
+    }
+
+    /// The frames from `offset` on that are still in memory, oldest first;
+    /// the first element is where they begin.
+    pub(crate) fn in_memory_from(&self, offset: u64) -> (u64, Vec<Bytes>) {
+        self.recent.all_from(offset)
+    }
+
+    /// How long the byte at `offset` has been there.
+    pub(crate) fn age(&self, offset: u64, now: SystemTime) -> Option<Duration> {
+        let written = self.times.at(offset).or_else(|| {
+            let index = self.spans.partition_point(|span| span.end() <= offset);
+            self.spans.get(index).and_then(|span| span.modified)
+        })?;
+        Some(now.duration_since(written).unwrap_or_default())
+    }
+}
+
+/// The batches written last, bounded in bytes.
+#[derive(Debug)]
+struct Recent {
+    batches: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+/// More batches than this are not kept, however small.
+const RECENT_BATCHES_MAX: usize = 4096;
+
+impl Recent {
+    fn push(&mut self, base: u64, frames: Bytes) {
+        self.bytes += frames.len();
+        self.batches.push_back((base, frames));
+        while self.bytes > self.bytes_max || self.batches.len() > RECENT_BATCHES_MAX {
+            let Some((_, oldest)) = self.batches.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.len();
+        }
+    }
+
+    fn from(&self, offset: u64) -> Option<Bytes> {
+        let index = self
+            .batches
+            .partition_point(|(base, frames)| base + frames.len() as u64 <= offset);
+        let (base, frames) = self.batches.get(index)?;
+        let skip = offset.checked_sub(*base)?;
+        Some(frames.slice(skip as usize..))
+    }
+
+    fn all_from(&self, offset: u64) -> (u64, Vec<Bytes>) {
+        let mut begin = None;
+        let mut all = Vec::new();
+        for (base, frames) in &self.batches {
+            let end = base + frames.len() as u64;
+            if end <= offset {
+                continue;
+            }
+            let skip = offset.saturating_sub(*base);
+            begin.get_or_insert(base + skip);
+            all.push(frames.slice(skip as usize..));
+        }
+        (begin.unwrap_or(u64::MAX), all)
+    }
+}
+
+/// When stretches of the stream were written: a sparse, bounded index.
+#[derive(Debug, Default)]
+struct Times(VecDeque<(u64, SystemTime)>);
+
+impl Times {
+    const MAX: usize = 1024;
+    const RESOLUTION: Duration = Duration::from_millis(100);
+
+    fn note(&mut self, offset: u64, now: SystemTime) {
+        if let Some((_, last)) = self.0.back()
+            && now
+                .duration_since(*last)
+                .is_ok_and(|age| age < Self::RESOLUTION)
+        {
+            return;
+        }
+        if self.0.len() >= Self::MAX {
+            // Halve the resolution of the past instead of forgetting it.
+            let mut keep = false;
+            self.0.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+        self.0.push_back((offset, now));
+    }
+
+    fn at(&self, offset: u64) -> Option<SystemTime> {
+        let index = self.0.partition_point(|(begin, _)| *begin <= offset);
+        self.0.get(index.checked_sub(1)?).map(|(_, time)| *time)
+    }
+}

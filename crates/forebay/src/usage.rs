@@ -1,1 +1,172 @@
-//! To be written.
+//! What went through a buffer: one consistent snapshot, and the conservation
+//! law `received = acknowledged + unread + dropped + lost`.
+//!
+//! Invariant: every part of the law is a difference of positions taken under
+//! all three locks at once. The few real counters (dropped, lost, delivered)
+//! only grow.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+pub(crate) use crate::acks::Count;
+use crate::buffer::Shared;
+use crate::reader::LostReason;
+use crate::wake::lock;
+
+/// Counters that are not positions.
+#[derive(Debug, Default)]
+pub(crate) struct Meters {
+    pub writes: AtomicU64,
+    pub syncs: AtomicU64,
+    pub sync_nanos: AtomicU64,
+    pub files_given_up: AtomicU64,
+    pub mended: AtomicU64,
+    pub undecodable: AtomicU64,
+    /// Stored by the reader only.
+    pub delivered_events: AtomicU64,
+    pub delivered_bytes: AtomicU64,
+    /// Changed under the acknowledgements' lock only.
+    pub lost: [Meter; LostReason::ALL.len()],
+}
+
+/// Events and bytes that only grow.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    events: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Meter {
+    pub(crate) fn add(&self, count: Count) {
+        self.events.fetch_add(count.events, Ordering::Relaxed);
+        self.bytes.fetch_add(count.bytes, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Count {
+        Count {
+            events: self.events.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Meters {
+    pub(crate) fn note_sync(&self, time: Duration) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.sync_nanos
+            .fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// For the reader only.
+    pub(crate) fn note_delivered(&self, count: Count) {
+        let add = |meter: &AtomicU64, n| {
+            meter.store(meter.load(Ordering::Relaxed) + n, Ordering::Relaxed)
+        };
+        add(&self.delivered_events, count.events);
+        add(&self.delivered_bytes, count.bytes);
+    }
+}
+
+/// A snapshot of what went through a buffer since it was opened, and what is
+/// in it. Bytes are frames as on disk: a payload, its padding, and 40 bytes.
+///
+/// At every moment, in events and in bytes:
+/// `received = acknowledged + unread + dropped + lost`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// What was unread at open, and every append since, also those dropped.
+    pub received: Count,
+    /// Given to the consumer, redeliveries counted again.
+    pub delivered: Count,
+    /// Acknowledged by the consumer, in whatever order.
+    pub acknowledged: Count,
+    /// Accepted, and neither acknowledged nor known to be lost.
+    pub unread: Count,
+    /// Refused by [`WhenFull::DropNewest`](crate::WhenFull::DropNewest).
+    pub dropped: Count,
+    /// Taken by damage, as the reader has found so far.
+    pub lost: Count,
+    /// The same by reason.
+    pub lost_by_reason: Vec<(LostReason, Count)>,
+    /// Records whose redundant fields were damaged and put right; nothing was
+    /// lost.
+    pub mended_records: u64,
+    /// Records that the typed layer could not decode.
+    pub undecodable_records: u64,
+    /// How long the oldest unread record has been in the buffer; from its data
+    /// file's time where nothing better is known.
+    pub oldest_unread_age: Option<Duration>,
+    /// What the data files occupy.
+    pub disk_bytes: u64,
+    /// The configured maximum size.
+    pub max_bytes: u64,
+    /// Writes to data files.
+    pub writes: u64,
+    /// Syncs of data files.
+    pub syncs: u64,
+    /// The time these syncs took together.
+    pub sync_time: Duration,
+    /// Data files given up after a failed write or sync.
+    pub files_given_up: u64,
+    /// The first id not acknowledged yet by a contiguous prefix, less one.
+    pub last_acknowledged_id: u64,
+    /// The id the next record gets.
+    pub next_record_id: u64,
+}
+
+pub(crate) fn snapshot(shared: &Shared) -> Usage {
+    // Lock order: intake, log, acks.
+    let intake = lock(&shared.intake);
+    let log = lock(&shared.log);
+    let acks = lock(&shared.acks);
+    let meters = &shared.meters;
+    let (accepted, done, opened) = (intake.accepted(), acks.done(), shared.opened_at);
+    let lost_by_reason: Vec<_> = LostReason::ALL
+        .iter()
+        .map(|r| (*r, meters.lost[*r as usize].get()))
+        .collect();
+    let mut lost = Count::default();
+    for (_, count) in &lost_by_reason {
+        lost.add(*count);
+    }
+    let beyond = acks.beyond();
+    let received = Count {
+        events: accepted.next_id - opened.next_id + intake.dropped.events,
+        bytes: accepted.offset - opened.offset + intake.dropped.bytes,
+    };
+    let acknowledged = Count {
+        events: done.next_id - opened.next_id + beyond.events - lost.events,
+        bytes: done.offset - opened.offset + beyond.bytes - lost.bytes,
+    };
+    let unread = Count {
+        events: accepted.next_id - done.next_id - beyond.events,
+        bytes: accepted.offset - done.offset - beyond.bytes,
+    };
+    let delivered = Count {
+        events: meters.delivered_events.load(Ordering::Relaxed),
+        bytes: meters.delivered_bytes.load(Ordering::Relaxed),
+    };
+    let now = SystemTime::now();
+    Usage {
+        received,
+        delivered,
+        acknowledged,
+        unread,
+        dropped: intake.dropped,
+        lost,
+        lost_by_reason,
+        mended_records: meters.mended.load(Ordering::Relaxed),
+        undecodable_records: meters.undecodable.load(Ordering::Relaxed),
+        oldest_unread_age: (unread.events > 0)
+            .then(|| log.age(done.offset, now).unwrap_or_default()),
+        disk_bytes: log.written.offset - log.head() + intake.extra(),
+        max_bytes: shared.limits.max_size,
+        writes: meters.writes.load(Ordering::Relaxed),
+        syncs: meters.syncs.load(Ordering::Relaxed),
+        sync_time: Duration::from_nanos(meters.sync_nanos.load(Ordering::Relaxed)),
+        files_given_up: meters.files_given_up.load(Ordering::Relaxed),
+        last_acknowledged_id: done.next_id - 1,
+        next_record_id: accepted.next_id,
+    }
+}

@@ -21,6 +21,7 @@
 //! - Lengths are bounded by the limit and by the end of the file before memory
 //!   is taken. Work is linear in the bytes scanned, whatever the damage.
 
+mod bad_sectors;
 mod salvage;
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,8 @@ use crate::format::record::{
     padded_len,
 };
 use crate::pool::Pool;
-use crate::storage::{File, read_full};
+use crate::storage::File;
+use bad_sectors::{read_around, read_or_zeros};
 use salvage::Salvage;
 
 /// How a scanner judges.
@@ -408,7 +410,7 @@ impl Scanner {
         let offset = self.offset();
         let mut buffer = pool.take_len(left.min(len as u64) as usize);
         let wanted = left.min(buffer.len() as u64) as usize;
-        let read = read_full(&**file, &mut buffer[..wanted], offset)?;
+        let read = read_around(&**file, &mut buffer[..wanted], offset)?;
         if read < wanted {
             self.end = offset + read as u64;
         }
@@ -473,7 +475,7 @@ impl Scanner {
         };
         let mut root = [0; ROOT_LEN];
         let offset = self.offset() + frame_len - ROOT_LEN as u64;
-        if read_full(&**file, &mut root, offset)? < ROOT_LEN {
+        if read_or_zeros(&**file, &mut root, offset)? < ROOT_LEN {
             return Ok(true);
         }
         let root = Root::from_bytes(&root);

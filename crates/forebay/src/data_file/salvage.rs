@@ -39,12 +39,12 @@ use std::io;
 
 use bytes::Bytes;
 
+use super::bad_sectors::{read_around, read_or_zeros};
 use super::{Check, Damage, DamageKind, Found, Mended, Reach, Scanned, Scanner, Source, Verdict};
 use crate::format::record::{
     ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root, hasher, padded_len,
 };
 use crate::pool::Buffer;
-use crate::storage::read_full;
 
 /// How many runs one search keeps.
 pub(super) const MAX_RUNS: usize = 1 << 15;
@@ -592,7 +592,7 @@ impl Window<'_> {
             self.low = floor.max(at.saturating_sub(buffer.len() as u64));
             self.high = self.low;
             let len = (at - self.low) as usize;
-            let read = read_full(&**file, &mut buffer[..len], self.low)?;
+            let read = read_around(&**file, &mut buffer[..len], self.low)?;
             buffer[read..len].fill(0);
             self.high = at;
         }
@@ -615,7 +615,9 @@ impl Window<'_> {
                 bytes.copy_from_slice(&buffer[at..at + DELIMITER_LEN]);
                 true
             }
-            (Source::File { file, .. }, _) => read_full(&**file, &mut bytes, at)? == DELIMITER_LEN,
+            (Source::File { file, .. }, _) => {
+                read_or_zeros(&**file, &mut bytes, at)? == DELIMITER_LEN
+            }
         };
         Ok(found.then_some(u64::from_be_bytes(bytes)))
     }
@@ -635,7 +637,7 @@ impl Window<'_> {
         let mut buffer = pool.take_len(FRAME_OVERHEAD);
         while len > 0 {
             let wanted = len.min(buffer.len() as u64) as usize;
-            if read_full(&**file, &mut buffer[..wanted], at)? < wanted {
+            if read_or_zeros(&**file, &mut buffer[..wanted], at)? < wanted {
                 return Ok(false);
             }
             take(&buffer[..wanted]);

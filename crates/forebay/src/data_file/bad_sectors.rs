@@ -1,0 +1,142 @@
+//! Reading a file of which a few sectors cannot be read.
+//!
+//! Invariant: an unreadable page becomes zeros only when other pages of the same
+//! stretch can be read. When none can, the error is returned and nothing is
+//! taken for damage: a disk that has gone may come back.
+
+use std::io;
+
+use crate::storage::{File, read_full};
+
+/// What a page cache reads at a time, and more than any disk's sector.
+const PAGE_LEN: usize = 4096;
+
+/// Reads as [`read_full`] does. If the device reports an error, reads page by
+/// page, once more, and leaves zeros where a page cannot be read: the scanner
+/// finds them to be damage, and what lies around them is saved.
+pub(super) fn read_around(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let (read, unreadable) = read_pages(file, buf, offset)?;
+    match unreadable {
+        Some(error) if read.good_pages == 0 => Err(error),
+        _ => Ok(read.len),
+    }
+}
+
+/// The same for a small part of a stretch of which other parts were readable.
+pub(super) fn read_or_zeros(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    read_pages(file, buf, offset).map(|(read, _)| read.len)
+}
+
+struct PagesRead {
+    len: usize,
+    good_pages: usize,
+}
+
+/// What could be read, and the device's error if pages had to become zeros.
+fn read_pages(
+    file: &dyn File,
+    buf: &mut [u8],
+    offset: u64,
+) -> io::Result<(PagesRead, Option<io::Error>)> {
+    let error = match read_full(file, buf, offset) {
+        Err(e) if is_device_error(&e) => e,
+        result => return result.map(|len| (PagesRead { len, good_pages: 1 }, None)),
+    };
+    let (mut done, mut bad_pages, mut good_pages) = (0, 0, 0);
+    while done < buf.len() {
+        let at = offset + done as u64;
+        // Page borders count from the start of the file.
+        let page_left = PAGE_LEN - (at % PAGE_LEN as u64) as usize;
+        let end = buf.len().min(done + page_left);
+        let page = &mut buf[done..end];
+        match read_full(file, page, at) {
+            Ok(n) if n < page.len() => {
+                done += n;
+                break;
+            }
+            Ok(_) => good_pages += 1,
+            Err(e) if is_device_error(&e) => {
+                page.fill(0);
+                bad_pages += 1;
+            }
+            Err(e) => return Err(e),
+        }
+        done = end;
+    }
+    let read = PagesRead {
+        len: done,
+        good_pages,
+    };
+    if bad_pages == 0 {
+        return Ok((read, None));
+    }
+    tracing::warn!(%error, offset, bad_pages, "unreadable pages are taken for zeros");
+    Ok((read, Some(error)))
+}
+
+fn is_device_error(e: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    cfg!(unix) && e.raw_os_error() == Some(EIO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 16 KiB of ones; pages in `bad` fail.
+    #[derive(Debug)]
+    struct Disk {
+        bad: Vec<u64>,
+    }
+
+    impl File for Disk {
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            let end = (offset + buf.len() as u64).min(16384);
+            let touched = offset / 4096..end.div_ceil(4096);
+            if self.bad.iter().any(|page| touched.contains(page)) {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+            let len = end.saturating_sub(offset) as usize;
+            buf[..len].fill(1);
+            Ok(len)
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+            unreachable!("reading writes nothing")
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            Ok(16384)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            unreachable!("reading syncs nothing")
+        }
+
+        fn truncate(&self, _: u64) -> io::Result<()> {
+            unreachable!("reading cuts nothing")
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn only_the_unreadable_page_becomes_zeros() {
+        let mut buf = vec![9; 20000];
+        let read = read_around(&Disk { bad: vec![2] }, &mut buf, 100).unwrap();
+        assert_eq!(read, 16284);
+        let zeros = 8192 - 100..12288 - 100;
+        for (i, byte) in buf[..read].iter().enumerate() {
+            assert_eq!(*byte, u8::from(!zeros.contains(&i)), "at {i}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_disk_that_reads_nothing_is_an_error() {
+        let mut buf = vec![0; 8192];
+        let disk = Disk {
+            bad: vec![0, 1, 2, 3],
+        };
+        assert!(read_around(&disk, &mut buf, 0).is_err());
+    }
+}

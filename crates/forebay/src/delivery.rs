@@ -1,0 +1,346 @@
+//! What the reader gives out: records with their acknowledgements, batches of
+//! them, and losses.
+//!
+//! Invariant: everything here is independent of the reader that made it: it
+//! may be sent to other threads, kept, and acknowledged in any order, or not.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::acks::{Count, Stretch};
+use crate::buffer::Shared;
+use crate::data_file::Found;
+
+/// What a reader meets.
+#[derive(Debug)]
+pub enum Item {
+    /// A record.
+    Record(Delivery),
+    /// Events that were accepted once and are not there any more.
+    Lost(Lost),
+}
+
+/// Why events are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// The bytes are there, but fail their checks.
+    Damaged,
+    /// A data file that was there when the buffer was opened has vanished.
+    MissingFile,
+    /// The ids step over them: nothing of them is there. That is what a missing
+    /// data file leaves, or a power cut that took what was not synced.
+    Gap,
+}
+
+impl LostReason {
+    /// All reasons, in order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Damaged, Self::MissingFile, Self::Gap];
+
+    /// The reason as one `snake_case` word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::MissingFile => "missing_file",
+            Self::Gap => "gap",
+        }
+    }
+}
+
+impl fmt::Display for LostReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Events that were accepted once and are not there any more. Acknowledged by
+/// itself, counted in [`Usage::lost`](crate::Usage::lost).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lost {
+    /// The id of the first event lost.
+    pub first_id: u64,
+    /// How many events, from the step in ids.
+    pub events: u64,
+    /// How many bytes of the data files they leave behind, 0 if none.
+    pub bytes: u64,
+    /// Why.
+    pub reason: LostReason,
+    /// The data file where the loss was noticed, if in one.
+    pub file: Option<String>,
+    /// The offset in that file where the damage, or the record behind the gap,
+    /// begins.
+    pub offset: u64,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            first_id,
+            events,
+            reason,
+            offset,
+            ..
+        } = self;
+        let last_id = first_id + events - 1;
+        write!(
+            f,
+            "lost {events} events (ids {first_id} to {last_id}): {reason}"
+        )?;
+        match &self.file {
+            Some(file) => write!(f, ", noticed in {file} at offset {offset}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The consumer's word that a record (or a batch) is done with. Give it from
+/// any thread, in any order; dropping it without a word leaves the record
+/// unacknowledged.
+///
+/// Once the buffer is closed, acknowledging has no effect.
+#[must_use = "a record that is not acknowledged is delivered again"]
+pub struct Ack {
+    shared: Arc<Shared>,
+    stretch: Stretch,
+}
+
+impl Ack {
+    pub(crate) fn new(shared: &Arc<Shared>, stretch: Stretch) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            stretch,
+        }
+    }
+
+    /// Acknowledges.
+    pub fn ack(self) {
+        self.shared.acknowledge(self.stretch);
+    }
+}
+
+impl fmt::Debug for Ack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stretch { from, to } = self.stretch;
+        write!(f, "Ack({}..{})", from.next_id, to.next_id)
+    }
+}
+
+/// A record, given to the consumer until it says that it is done with.
+///
+/// The payload is a slice of a larger block of memory that stays as long as
+/// the slice does; copy small payloads that are kept for long.
+#[derive(Debug)]
+pub struct Delivery {
+    id: u64,
+    metadata: u32,
+    events: u64,
+    payload: Bytes,
+    ack: Ack,
+}
+
+impl Delivery {
+    pub(crate) fn new(found: &Found, events: u64, payload: Bytes, ack: Ack) -> Self {
+        Self {
+            id: found.id,
+            metadata: found.metadata,
+            events,
+            payload,
+            ack,
+        }
+    }
+
+    /// The record's id: that of its first event.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The number that was stored with the record.
+    pub fn metadata(&self) -> u32 {
+        self.metadata
+    }
+
+    /// How many events the record holds.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// Acknowledges the record.
+    pub fn ack(self) {
+        self.ack.ack();
+    }
+
+    /// The payload, and the acknowledgement to give later.
+    pub fn split(self) -> (Bytes, Ack) {
+        (self.payload, self.ack)
+    }
+}
+
+/// A record of a [`Batch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Record<'b> {
+    /// The record's id: that of its first event.
+    pub id: u64,
+    /// The number that was stored with the record.
+    pub metadata: u32,
+    /// How many events the record holds.
+    pub events: u64,
+    /// The payload.
+    pub payload: &'b [u8],
+}
+
+/// Consecutive records, acknowledged together or one by one.
+#[must_use = "records that are not acknowledged are delivered again"]
+pub struct Batch {
+    shared: Arc<Shared>,
+    chunks: Vec<Bytes>,
+    entries: Vec<Entry>,
+    lost: Vec<Lost>,
+    count: Count,
+    payload_bytes: usize,
+}
+
+struct Entry {
+    stretch: Stretch,
+    id: u64,
+    events: u64,
+    metadata: u32,
+    chunk: u32,
+    begin: usize,
+    len: u32,
+}
+
+impl Batch {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            chunks: Vec::new(),
+            entries: Vec::new(),
+            lost: Vec::new(),
+            count: Count::default(),
+            payload_bytes: 0,
+        }
+    }
+
+    /// The memory that the following records lie in.
+    pub(crate) fn push_chunk(&mut self, chunk: Bytes) {
+        self.chunks.push(chunk);
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, found: &Found, events: u64, stretch: Stretch) {
+        let len = found.payload.len();
+        self.count.add(Count {
+            events,
+            bytes: found.frame_len,
+        });
+        self.payload_bytes += len;
+        self.entries.push(Entry {
+            stretch,
+            id: found.id,
+            events,
+            metadata: found.metadata,
+            chunk: (self.chunks.len() - 1) as u32,
+            begin: found.payload.start,
+            len: len as u32,
+        });
+    }
+
+    pub(crate) fn push_lost(&mut self, lost: Lost) {
+        self.lost.push(lost);
+    }
+
+    pub(crate) fn count(&self) -> Count {
+        self.count
+    }
+
+    /// The records in the batch.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds neither records nor losses.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.lost.is_empty()
+    }
+
+    /// The events of its records.
+    pub fn events(&self) -> u64 {
+        self.count.events
+    }
+
+    /// The bytes of its records' payloads.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// The records, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
+        self.entries.iter().map(|entry| Record {
+            id: entry.id,
+            metadata: entry.metadata,
+            events: entry.events,
+            payload: self.payload(entry),
+        })
+    }
+
+    fn payload(&self, entry: &Entry) -> &[u8] {
+        &self.chunks[entry.chunk as usize][entry.begin..entry.begin + entry.len as usize]
+    }
+
+    /// What was found lost before, between or behind its records; the ids say
+    /// where.
+    pub fn lost(&self) -> &[Lost] {
+        &self.lost
+    }
+
+    /// Acknowledges all of its records.
+    pub fn ack(self) {
+        if let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) {
+            let stretch = Stretch {
+                from: first.stretch.from,
+                to: last.stretch.to,
+            };
+            self.shared.acknowledge(stretch);
+        }
+    }
+
+    /// The records as deliveries, to acknowledge one by one.
+    pub fn into_deliveries(self) -> impl ExactSizeIterator<Item = Delivery> {
+        let Self {
+            shared,
+            chunks,
+            entries,
+            ..
+        } = self;
+        entries.into_iter().map(move |entry| {
+            let begin = entry.begin;
+            let payload = chunks[entry.chunk as usize].slice(begin..begin + entry.len as usize);
+            Delivery {
+                id: entry.id,
+                metadata: entry.metadata,
+                events: entry.events,
+                payload,
+                ack: Ack::new(&shared, entry.stretch),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("records", &self.len())
+            .field("payload_bytes", &self.payload_bytes)
+            .field("lost", &self.lost)
+            .finish_non_exhaustive()
+    }
+}
