@@ -5,6 +5,14 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod acks;
+mod basic;
 mod docs;
+mod faults;
 mod golden;
 mod storage;
+mod support;
+mod tokio_edge;
+mod typed;
+mod usage;
+mod wakeups;

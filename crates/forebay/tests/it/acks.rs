@@ -1,0 +1,69 @@
+//! Promise 4: acknowledge in any order.
+
+use forebay::Config;
+
+use crate::support::{Rng, drain_ids, open, payload, record, small, temp_dir};
+
+#[test]
+fn the_position_moves_over_the_contiguous_prefix_only() {
+    let dir = temp_dir();
+    let config = small(dir.path());
+    let (writer, mut reader) = open(&config);
+    for n in 1..=20 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    let mut held: Vec<_> = (1..=20).map(|_| record(reader.next().unwrap())).collect();
+    for id in [3, 1, 2, 5, 20] {
+        let index = held.iter().position(|d| d.id() == id).unwrap();
+        held.remove(index).ack();
+    }
+    assert_eq!(writer.usage().last_acknowledged_id, 3);
+    assert_eq!(writer.usage().acknowledged.events, 5);
+    drop(reader);
+    writer.close().unwrap();
+    let (_writer, mut reader) = open(&config);
+    assert_eq!(drain_ids(&mut reader), (4..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn acknowledgements_come_from_any_thread_in_any_order() {
+    let seed = std::process::id().into();
+    println!("seed {seed}");
+    let dir = temp_dir();
+    let config = small(dir.path()).max_size(1 << 20);
+    let (writer, mut reader) = open(&config);
+    for n in 1..=1000 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    let mut acks: Vec<_> = (1..=1000)
+        .map(|_| record(reader.next().unwrap()).split().1)
+        .collect();
+    let mut rng = Rng(seed);
+    for i in (1..acks.len()).rev() {
+        acks.swap(i, rng.below(i as u64 + 1) as usize);
+    }
+    std::thread::scope(|scope| {
+        let mut acks = acks.into_iter().peekable();
+        while acks.peek().is_some() {
+            let share: Vec<_> = acks.by_ref().take(250).collect();
+            scope.spawn(move || share.into_iter().for_each(forebay::Ack::ack));
+        }
+    });
+    writer.flush().unwrap();
+    assert_eq!(writer.usage().last_acknowledged_id, 1000);
+    assert_eq!(crate::support::data_files(dir.path()).len(), 1);
+}
+
+#[test]
+fn an_acknowledgement_that_was_synced_holds() {
+    let dir = temp_dir();
+    let (writer, mut reader) = open(&Config::new(dir.path()));
+    writer.append(b"one").unwrap();
+    writer.append(b"two").unwrap();
+    record(reader.next().unwrap()).ack();
+    reader.sync_acks().unwrap();
+    let ledger = std::fs::read(dir.path().join("buffer.db")).unwrap();
+    let state = forebay::format::ledger::LedgerState::from_bytes(&ledger).unwrap();
+    assert_eq!(state.reader_last_record_id, 1);
+    assert_eq!(state.writer_next_record_id, 3);
+}

@@ -1,0 +1,396 @@
+//! Promises 8 and 9: what failing calls of the operating system lead to.
+//!
+//! Everything runs over a simulated file system, on the calling thread, so the
+//! n-th call of a kind is the same one every time.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use forebay::storage::fault::{Errno, Fault, Op};
+use forebay::storage::sim::Sim;
+use forebay::{Config, ErrorKind, Io, Reader, Result, WhenFull, Writer};
+
+use crate::support::{drain_ids, payload, record, small};
+use crate::usage::check_law;
+
+const DIR: &str = "/buffer";
+
+fn config() -> Config {
+    small(Path::new(DIR)).io(Io::Caller)
+}
+
+fn open(storage: &Fault, config: Config) -> Result<(Writer, Reader)> {
+    forebay::open_with(config, Arc::new(storage.clone()))
+}
+
+fn faulty() -> (Sim, Fault) {
+    let sim = Sim::new();
+    let fault = Fault::of_sim(&sim, 0);
+    (sim, fault)
+}
+
+/// The number of the next call of a kind.
+fn next(fault: &Fault, op: Op) -> u64 {
+    fault.counts()[&op] + 1
+}
+
+/// Everything that a reopened buffer delivers, after a power cut of which
+/// nothing pending survives.
+fn after_power_cut(sim: &Sim) -> Vec<u64> {
+    let (_writer, mut reader) = forebay::open_with(config(), Arc::new(sim.crash(0))).unwrap();
+    drain_ids(&mut reader)
+}
+
+#[test]
+fn open_fails_without_changing_anything() {
+    for op in [Op::List, Op::Open, Op::Map, Op::Lock, Op::Truncate] {
+        let (sim, fault) = faulty();
+        let (writer, reader) = open(&fault, config()).unwrap();
+        for n in 1..=20 {
+            writer.append(&payload(n, 100)).unwrap();
+        }
+        drop(reader);
+        writer.close().unwrap();
+        if op == Op::Truncate {
+            // A torn tail to cut.
+            let name = format!("{DIR}/buffer-data-2.dat");
+            let mut bytes = sim.read_file(&name).unwrap();
+            bytes.truncate(bytes.len() - 20);
+            sim.write_file(&name, &bytes).unwrap();
+        }
+        let before = snapshot(&sim);
+        fault.fail(op, next(&fault, op), Errno::Eio);
+        let error = open(&fault, config()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{op:?}: {error}");
+        assert!(error.to_string().contains(DIR), "{op:?}: {error}");
+        assert_eq!(snapshot(&sim), before, "{op:?}");
+        let (_writer, mut reader) = open(&fault, config()).unwrap();
+        let delivered = if op == Op::Truncate { 19 } else { 20 };
+        let items = crate::support::drain(&mut reader);
+        let records = items
+            .iter()
+            .filter(|i| matches!(i, forebay::Item::Record(_)))
+            .count();
+        assert_eq!(records, delivered, "{op:?}");
+    }
+}
+
+fn snapshot(sim: &Sim) -> Vec<(String, Option<Vec<u8>>)> {
+    let names = sim.files(DIR).into_iter().map(|(name, _)| name);
+    names
+        .map(|name| (name.clone(), sim.read_file(format!("{DIR}/{name}"))))
+        .collect()
+}
+
+#[test]
+fn a_held_lock_is_its_own_kind() {
+    let (_sim, fault) = faulty();
+    let (_writer, _reader) = open(&fault, config()).unwrap();
+    assert_eq!(
+        open(&fault, config()).unwrap_err().kind(),
+        ErrorKind::Locked
+    );
+}
+
+#[test]
+fn short_writes_are_completed() {
+    let (sim, fault) = faulty();
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    fault.fail_from(Op::ShortWrite, next(&fault, Op::ShortWrite), Errno::Eio);
+    for n in 1..=20 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    writer.flush().unwrap();
+    assert!(fault.failures() > 0);
+    assert_eq!(drain_ids(&mut reader), (1..=20).collect::<Vec<_>>());
+    assert_eq!(after_power_cut(&sim), (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn interrupted_calls_are_made_again() {
+    let (sim, fault) = faulty();
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    for op in [Op::Write, Op::Sync, Op::Create, Op::Read] {
+        fault.fail(op, next(&fault, op), Errno::Eintr);
+    }
+    for n in 1..=20 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    writer.flush().unwrap();
+    assert_eq!(drain_ids(&mut reader), (1..=20).collect::<Vec<_>>());
+    assert_eq!(after_power_cut(&sim), (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_full_disk_blocks_and_resumes() {
+    for errno in [Errno::Enospc, Errno::Edquot, Errno::Emfile] {
+        for op in [Op::Write, Op::Create] {
+            let (sim, fault) = faulty();
+            let (writer, mut reader) = open(&fault, config().when_full(WhenFull::Reject)).unwrap();
+            writer.append(&payload(1, 100)).unwrap();
+            writer.flush().unwrap();
+            fault.fail_from(op, next(&fault, op), errno);
+            // Accepted, but there is no place for it.
+            for n in 2..=9 {
+                writer.append(&payload(n, 100)).unwrap();
+            }
+            assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::TimedOut);
+            assert_eq!(
+                writer.append(b"x").unwrap_err().kind(),
+                ErrorKind::Full,
+                "{op:?}"
+            );
+            // Readers go on meanwhile.
+            record(reader.next().unwrap()).ack();
+            check_law(&writer.usage());
+            fault.clear();
+            writer.flush().unwrap();
+            assert_eq!(writer.append(&payload(10, 100)).unwrap().id(), 10);
+            writer.flush().unwrap();
+            assert_eq!(drain_ids(&mut reader), (2..=10).collect::<Vec<_>>());
+            assert_eq!(after_power_cut(&sim), (2..=10).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn a_failed_write_moves_to_the_next_file() {
+    let (sim, fault) = faulty();
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    writer.append(&payload(1, 100)).unwrap();
+    writer.flush().unwrap();
+    writer
+        .append(&payload(2, 100))
+        .unwrap()
+        .wait_written()
+        .unwrap();
+    fault.fail(Op::Write, next(&fault, Op::Write), Errno::Eio);
+    writer
+        .append(&payload(3, 100))
+        .unwrap()
+        .wait_synced()
+        .unwrap();
+    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(
+        sim.read_file(format!("{DIR}/buffer-data-0.dat"))
+            .unwrap()
+            .len(),
+        144
+    );
+    assert_eq!(drain_ids(&mut reader), [1, 2, 3]);
+    assert_eq!(after_power_cut(&sim), [1, 2, 3]);
+}
+
+#[test]
+fn unsynced_records_move_to_the_next_file_after_a_failed_sync() {
+    let (sim, fault) = faulty();
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    writer.append(&payload(1, 100)).unwrap();
+    writer.flush().unwrap();
+    let first = record(reader.next().unwrap());
+    writer.append(&payload(2, 100)).unwrap();
+    writer
+        .append(&payload(3, 100))
+        .unwrap()
+        .wait_written()
+        .unwrap();
+    // From here on the kernel holds the unsynced pages for clean, and no later
+    // sync of that file writes them.
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    writer
+        .append(&payload(4, 100))
+        .unwrap()
+        .wait_synced()
+        .unwrap();
+    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(drain_ids(&mut reader), [2, 3, 4]);
+    assert_eq!(after_power_cut(&sim), [1, 2, 3, 4]);
+    first.ack();
+    check_law(&writer.usage());
+    drop(reader);
+    writer.close().unwrap();
+    assert_eq!(after_power_cut(&sim), [2, 3, 4]);
+}
+
+#[test]
+fn unsynced_records_that_have_left_memory_are_read_back() {
+    let (sim, fault) = faulty();
+    let config = Config::new(DIR)
+        .max_size(64 << 20)
+        .batch_size(4096)
+        .io(Io::Caller);
+    let (writer, _reader) = open(&fault, config).unwrap();
+    for n in 1..=1000 {
+        writer
+            .append(&payload(n, 100))
+            .unwrap()
+            .wait_written()
+            .unwrap();
+    }
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    writer.flush().unwrap();
+    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(after_power_cut(&sim), (1..=1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn records_lost_with_a_failed_sync_are_never_called_synced() {
+    let (sim, fault) = faulty();
+    let config = Config::new(DIR)
+        .max_size(64 << 20)
+        .batch_size(4096)
+        .io(Io::Caller);
+    let (writer, _reader) = open(&fault, config).unwrap();
+    for n in 1..=1000 {
+        writer
+            .append(&payload(n, 100))
+            .unwrap()
+            .wait_written()
+            .unwrap();
+    }
+    // The pages are gone from the cache as well.
+    let path = format!("{DIR}/buffer-data-0.dat");
+    sim.fail_sync(&path, 0).unwrap();
+    sim.evict(&path).unwrap();
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Poisoned);
+}
+
+#[test]
+fn a_second_failure_poisons_the_writer() {
+    for op in [Op::Sync, Op::Create, Op::DirSync, Op::Write] {
+        let (sim, fault) = faulty();
+        let (writer, mut reader) = open(&fault, config()).unwrap();
+        writer.append(&payload(1, 100)).unwrap();
+        writer.flush().unwrap();
+        let receipt = writer.append(&payload(2, 100)).unwrap();
+        receipt.wait_written().unwrap();
+        let nth = next(&fault, Op::Sync);
+        fault.fail(Op::Sync, nth, Errno::Eio);
+        match op {
+            Op::Sync => fault.fail(op, nth + 1, Errno::Eio),
+            op => fault.fail(op, next(&fault, op), Errno::Eio),
+        }
+        let error = receipt.wait_synced().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Poisoned, "{op:?}");
+        assert!(error.to_string().contains("open it again"), "{error}");
+        assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Poisoned);
+        assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::Poisoned);
+        // What is written can still be read and acknowledged.
+        record(reader.next().unwrap()).ack();
+        record(reader.next().unwrap());
+        assert_eq!(reader.next().unwrap_err().kind(), ErrorKind::Poisoned);
+        check_law(&writer.usage());
+        drop(reader);
+        assert_eq!(writer.close().unwrap_err().kind(), ErrorKind::Poisoned);
+        fault.clear();
+        let (writer, _reader) = open(&fault, config()).unwrap();
+        writer.append(b"x").unwrap();
+        writer.flush().unwrap();
+        assert!(after_power_cut(&sim).len() >= 2, "{op:?}");
+    }
+}
+
+#[test]
+fn no_file_is_deleted_after_a_failed_ledger_sync() {
+    let (sim, fault) = faulty();
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    for n in 1..=20 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    writer.flush().unwrap();
+    let files = sim.files(DIR).len();
+    fault.fail_from(Op::MapSync, next(&fault, Op::MapSync), Errno::Eio);
+    for _ in 0..15 {
+        record(reader.next().unwrap()).ack();
+    }
+    assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(sim.files(DIR).len(), files);
+    drop((writer, reader));
+    assert_eq!(after_power_cut(&sim), (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_failed_read_skips_nothing() {
+    let (_sim, fault) = faulty();
+    let config = Config::new(DIR)
+        .max_size(64 << 20)
+        .batch_size(4096)
+        .io(Io::Caller);
+    let (writer, mut reader) = open(&fault, config).unwrap();
+    for n in 1..=1000 {
+        writer
+            .append(&payload(n, 100))
+            .unwrap()
+            .wait_written()
+            .unwrap();
+    }
+    for errno in [Errno::Eio, Errno::Emfile] {
+        let op = if errno == Errno::Eio {
+            Op::Read
+        } else {
+            Op::Open
+        };
+        fault.fail_from(op, next(&fault, op), errno);
+        reader.rewind();
+        let error = reader.next().unwrap_err();
+        assert!(
+            error
+                .path()
+                .is_some_and(|p| p.ends_with("buffer-data-0.dat")),
+            "{error}"
+        );
+        fault.clear();
+        assert_eq!(drain_ids(&mut reader), (1..=1000).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_failed_delete_is_counted_and_tried_again_at_open() {
+    let (sim, fault) = faulty();
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    for n in 1..=20 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    writer.flush().unwrap();
+    fault.fail_from(Op::Delete, next(&fault, Op::Delete), Errno::Eio);
+    for _ in 0..15 {
+        record(reader.next().unwrap()).ack();
+    }
+    writer.flush().unwrap();
+    assert!(sim.read_file(format!("{DIR}/buffer-data-0.dat")).is_some());
+    assert_eq!(writer.usage().disk_bytes, 20 * 144);
+    drop(reader);
+    writer.close().unwrap();
+    fault.clear();
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    assert_eq!(drain_ids(&mut reader), [16, 17, 18, 19, 20]);
+    writer.flush().unwrap();
+    assert!(sim.read_file(format!("{DIR}/buffer-data-0.dat")).is_none());
+}
+
+#[test]
+fn repeated_records_are_delivered_once() {
+    let (sim, fault) = faulty();
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    writer.append(&payload(1, 100)).unwrap();
+    writer.flush().unwrap();
+    for n in 2..=4 {
+        writer
+            .append(&payload(n, 100))
+            .unwrap()
+            .wait_written()
+            .unwrap();
+    }
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    fault.fail(Op::Truncate, next(&fault, Op::Truncate), Errno::Eio);
+    writer.flush().unwrap();
+    assert_eq!(writer.usage().disk_bytes, 7 * 144);
+    assert_eq!(drain_ids(&mut reader), [1, 2, 3, 4]);
+    drop((writer, reader));
+    let (writer, mut reader) = forebay::open_with(config(), Arc::new(sim.kill())).unwrap();
+    assert_eq!(drain_ids(&mut reader), [1, 2, 3, 4]);
+    assert_eq!(writer.usage().lost.events, 0);
+    check_law(&writer.usage());
+}

@@ -1,0 +1,92 @@
+//! What the tests share: directories, small buffers, records.
+
+use std::path::Path;
+
+use forebay::{Config, Delivery, Item, Reader, TryNext, Writer};
+
+/// A directory that goes with the test.
+pub(crate) fn temp_dir() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Data files of 1 KiB: seven records of 100 bytes each.
+pub(crate) fn small(dir: &Path) -> Config {
+    Config::new(dir).max_size(64 << 10).data_file_size(1 << 10)
+}
+
+pub(crate) fn open(config: &Config) -> (Writer, Reader) {
+    forebay::open(config.clone()).unwrap()
+}
+
+/// The payload of the n-th record: `len` bytes that follow from `n`.
+pub(crate) fn payload(n: u64, len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|j| (n.wrapping_mul(31) as usize + j * 7) as u8)
+        .collect()
+}
+
+pub(crate) fn record(item: Option<Item>) -> Delivery {
+    match item {
+        Some(Item::Record(delivery)) => delivery,
+        other => panic!("a record was expected, not {other:?}"),
+    }
+}
+
+/// Everything that can be read now.
+pub(crate) fn drain(reader: &mut Reader) -> Vec<Item> {
+    let mut items = Vec::new();
+    loop {
+        match reader.try_next().unwrap() {
+            TryNext::Item(item) => items.push(item),
+            TryNext::Empty | TryNext::End => return items,
+        }
+    }
+}
+
+/// The ids of everything that can be read now; no loss is expected.
+pub(crate) fn drain_ids(reader: &mut Reader) -> Vec<u64> {
+    drain(reader)
+        .into_iter()
+        .map(|item| record(Some(item)).id())
+        .collect()
+}
+
+/// The names of the data files in a directory, in order of their ids.
+pub(crate) fn data_files(dir: &Path) -> Vec<String> {
+    let mut ids: Vec<u16> = std::fs::read_dir(dir)
+        .unwrap()
+        .filter_map(|entry| forebay::format::file_id::parse_file_name(&entry.unwrap().file_name()))
+        .collect();
+    ids.sort_unstable();
+    ids.into_iter()
+        .map(forebay::format::file_id::file_name)
+        .collect()
+}
+
+/// The bytes of the data files and the ledger in a directory.
+pub(crate) fn disk_bytes(dir: &Path) -> u64 {
+    let files = data_files(dir).into_iter().chain(["buffer.db".to_owned()]);
+    files
+        .filter_map(|name| std::fs::metadata(dir.join(name)).ok())
+        .map(|m| m.len())
+        .sum()
+}
+
+/// A small generator of numbers that a seed replays (splitmix64).
+#[derive(Debug, Clone)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}

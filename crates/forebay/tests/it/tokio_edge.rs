@@ -1,0 +1,207 @@
+//! The async edge.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay::tokio::{AsyncReader, AsyncWriter, open_async};
+use forebay::{Config, ErrorKind, Item, SyncPolicy, WhenFull};
+use futures_util::{SinkExt, StreamExt};
+
+use crate::support::{payload, record, small, temp_dir};
+
+async fn open(config: &Config) -> (AsyncWriter, AsyncReader) {
+    open_async(config.clone()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_go_through_a_full_buffer_in_order() {
+    let dir = temp_dir();
+    let (writer, mut reader) = open(&small(dir.path()).max_size(4096)).await;
+    let producer = tokio::spawn(async move {
+        for n in 1..=500 {
+            assert_eq!(writer.append(&payload(n, 100)).await.unwrap().id(), n);
+        }
+        writer.close().await.unwrap();
+    });
+    let mut next = 1;
+    while let Some(item) = reader.next().await.unwrap() {
+        let delivery = record(Some(item));
+        assert_eq!(
+            (delivery.id(), &delivery.payload()[..]),
+            (next, &payload(next, 100)[..])
+        );
+        delivery.ack();
+        next += 1;
+    }
+    assert_eq!(next, 501);
+    producer.await.unwrap();
+    reader.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backlog_on_disk_is_read_after_reopening() {
+    let dir = temp_dir();
+    let config = Config::new(dir.path()).max_size(64 << 20).batch_size(4096);
+    let (writer, reader) = open(&config).await;
+    for n in 1..=20_000 {
+        writer.append(&payload(n, 100)).await.unwrap();
+    }
+    writer.flush().await.unwrap();
+    reader.close().await.unwrap();
+    writer.close().await.unwrap();
+    let (_writer, mut reader) = open(&config).await;
+    let mut next = 1;
+    while next <= 20_000 {
+        for item in reader.next_batch(100).await.unwrap().unwrap() {
+            let delivery = record(Some(item));
+            assert_eq!(delivery.id(), next);
+            next += 1;
+            if next <= 10_001 {
+                delivery.ack();
+            }
+        }
+    }
+    reader.rewind().await.unwrap();
+    assert_eq!(record(reader.next().await.unwrap()).id(), 10_001);
+}
+
+/// Polls a future once and drops it.
+fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_append_has_accepted_nothing() {
+    let dir = temp_dir();
+    let (writer, mut reader) = open(&small(dir.path()).max_size(4096)).await;
+    let mut accepted = 0;
+    while poll_once(writer.append(&payload(accepted, 100))).is_some() {
+        accepted += 1;
+    }
+    for _ in 0..10 {
+        assert!(poll_once(writer.append(b"dropped")).is_none());
+    }
+    assert_eq!(writer.usage().received.events, accepted);
+    for _ in 0..accepted {
+        record(reader.next().await.unwrap()).ack();
+    }
+    writer.append(b"last").await.unwrap();
+    assert_eq!(&record(reader.next().await.unwrap()).payload()[..], b"last");
+}
+
+#[tokio::test]
+async fn an_append_dropped_while_it_waits_for_the_sync_stays_accepted() {
+    let dir = temp_dir();
+    let config = Config::new(dir.path()).sync(SyncPolicy::EveryBatch);
+    let (writer, mut reader) = open(&config).await;
+    let _ = poll_once(writer.append(b"dropped"));
+    writer.append(b"kept").await.unwrap();
+    assert_eq!(writer.usage().received.events, 2);
+    assert_eq!(
+        &record(reader.next().await.unwrap()).payload()[..],
+        b"dropped"
+    );
+    assert_eq!(&record(reader.next().await.unwrap()).payload()[..], b"kept");
+}
+
+#[tokio::test]
+async fn a_dropped_next_loses_nothing() {
+    let dir = temp_dir();
+    let config = Config::new(dir.path()).max_size(64 << 20).batch_size(4096);
+    let (writer, mut reader) = open(&config).await;
+    for n in 1..=2000 {
+        writer
+            .append(&payload(n, 100))
+            .await
+            .unwrap()
+            .synced()
+            .await
+            .unwrap_or_else(|e| panic!("{e}"));
+    }
+    let mut next = 1;
+    while next <= 2000 {
+        let item = match poll_once(reader.next()) {
+            Some(item) => item.unwrap(),
+            None => reader.next().await.unwrap(),
+        };
+        assert_eq!(record(item).id(), next);
+        next += 1;
+    }
+    assert!(poll_once(reader.next()).is_none());
+    writer.append(b"x").await.unwrap();
+    assert_eq!(record(reader.next().await.unwrap()).id(), 2001);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tasks_share_syncs() {
+    let dir = temp_dir();
+    let config = Config::new(dir.path()).sync(SyncPolicy::EveryBatch);
+    let (writer, _reader) = open(&config).await;
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let writer = writer.clone();
+            tokio::spawn(async move {
+                for n in 0..20 {
+                    writer.append(&payload(n, 100)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let usage = writer.usage();
+    assert_eq!(usage.received.events, 64 * 20);
+    assert!(usage.syncs < 64 * 20, "{} syncs", usage.syncs);
+}
+
+#[tokio::test]
+async fn a_wait_for_space_ends_in_time_when_told_to() {
+    let dir = temp_dir();
+    let policy = WhenFull::BlockFor(Duration::from_millis(10));
+    let (writer, _reader) = open(&small(dir.path()).max_size(4096).when_full(policy)).await;
+    for n in 0.. {
+        match writer.append(&payload(n, 100)).await {
+            Ok(_) => assert!(n < 100),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Full);
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_and_a_stream_carry_records() {
+    let dir = temp_dir();
+    let (writer, mut reader) = open(&small(dir.path()).max_size(4096)).await;
+    let sender = tokio::spawn(async move {
+        let mut sink = writer.into_sink();
+        for n in 1..=200 {
+            sink.send(Bytes::from(payload(n, 50))).await.unwrap();
+        }
+        sink.close().await.unwrap();
+    });
+    let mut next = 1;
+    while let Some(item) = reader.next().await.unwrap() {
+        let Item::Record(delivery) = item else {
+            panic!("nothing is lost")
+        };
+        assert_eq!(&delivery.payload()[..], &payload(next, 50)[..]);
+        delivery.ack();
+        next += 1;
+        if next == 100 {
+            let streamed = StreamExt::next(&mut reader).await.unwrap().unwrap();
+            record(Some(streamed)).ack();
+            next += 1;
+        }
+    }
+    assert_eq!(next, 201);
+    sender.await.unwrap();
+}

@@ -1,0 +1,122 @@
+//! Promise 10: no silent stall.
+
+use std::time::Duration;
+
+use forebay::{Config, TryNext, WhenFull};
+
+use crate::support::{open, payload, record, small, temp_dir};
+
+#[test]
+fn the_last_event_arrives_alone() {
+    let dir = temp_dir();
+    let (writer, mut reader) = open(&Config::new(dir.path()));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| record(reader.next().unwrap()).id());
+        std::thread::sleep(Duration::from_millis(20));
+        writer.append(b"alone").unwrap();
+        assert_eq!(waiting.join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn an_event_nobody_waits_for_is_written_all_the_same() {
+    let dir = temp_dir();
+    let (writer, _reader) = open(&Config::new(dir.path()));
+    writer.append(b"alone").unwrap();
+    while std::fs::metadata(dir.path().join("buffer-data-0.dat"))
+        .unwrap()
+        .len()
+        == 0
+    {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn space_wakes_a_waiting_writer() {
+    let dir = temp_dir();
+    let (writer, mut reader) = open(&small(dir.path()).max_size(4096));
+    let total = 200;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..=total {
+                writer.append(&payload(n, 100)).unwrap();
+            }
+        });
+        for n in 1..=total {
+            let delivery = record(reader.next().unwrap());
+            assert_eq!(delivery.id(), n);
+            delivery.ack();
+        }
+    });
+}
+
+#[test]
+fn space_wakes_every_waiting_writer() {
+    let dir = temp_dir();
+    let (writer, mut reader) = open(&small(dir.path()).max_size(4096));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let writer = writer.clone();
+            scope.spawn(move || {
+                for n in 1..=50 {
+                    writer.append(&payload(n, 100)).unwrap();
+                }
+            });
+        }
+        drop(writer);
+        let mut next = 1;
+        while let Some(batch) = reader.next_batch(3, 1 << 20).unwrap() {
+            for record in batch.iter() {
+                assert_eq!(record.id, next);
+                next += 1;
+            }
+            batch.ack();
+        }
+        assert_eq!(next, 401);
+    });
+}
+
+#[test]
+fn a_wait_for_space_ends_in_time_when_told_to() {
+    let dir = temp_dir();
+    let policy = WhenFull::BlockFor(Duration::from_millis(20));
+    let (writer, _reader) = open(&small(dir.path()).max_size(4096).when_full(policy));
+    let error = (0..100)
+        .find_map(|n| writer.append(&payload(n, 100)).err())
+        .unwrap();
+    assert_eq!(error.kind(), forebay::ErrorKind::Full);
+}
+
+#[test]
+fn closing_ends_the_reader_after_the_last_event() {
+    let dir = temp_dir();
+    let (writer, mut reader) = open(&Config::new(dir.path()));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let mut ids = Vec::new();
+            while let Some(item) = reader.next().unwrap() {
+                ids.push(record(Some(item)).id());
+            }
+            ids
+        });
+        std::thread::sleep(Duration::from_millis(10));
+        let other = writer.clone();
+        writer.append(b"one").unwrap();
+        drop(writer);
+        std::thread::sleep(Duration::from_millis(10));
+        other.append(b"two").unwrap();
+        drop(other);
+        assert_eq!(waiting.join().unwrap(), [1, 2]);
+    });
+}
+
+#[test]
+fn a_wait_with_a_limit_ends_at_it() {
+    let dir = temp_dir();
+    let (_writer, mut reader) = open(&Config::new(dir.path()));
+    assert!(matches!(
+        reader.next_timeout(Duration::from_millis(5)).unwrap(),
+        TryNext::Empty
+    ));
+}
