@@ -5,7 +5,8 @@
 //! - Nothing is written.
 //! - An end or a place is believed by a checksum. The walk to it compares
 //!   lengths only, so that a file of 128 MiB is walked at the speed of reading.
-//! - A file that ends where the ledger says the writer stopped is not walked.
+//! - A file that ends where the ledger says the writer stopped, or with the
+//!   record before the next file's first, is not walked.
 
 use std::sync::Arc;
 
@@ -135,8 +136,10 @@ impl Look<'_> {
         };
         let mut ends = Vec::new();
         let mut with_records = 0;
+        let mut following_id = None;
         for file in self.survey.files.iter().rev() {
-            let end = self.end(file, ledger_next)?;
+            let end = self.end(file, [ledger_next, following_id])?;
+            following_id = file.first_id;
             with_records += usize::from(end.next_id.is_some());
             ends.push(end);
             if with_records == ENDS_WITH_RECORDS {
@@ -146,8 +149,9 @@ impl Look<'_> {
         Ok(ends)
     }
 
-    /// How a file ends.
-    fn end(&self, file: &SurveyedFile, ledger_next: Option<u64>) -> Result<End> {
+    /// How a file ends. A frame at its very end is the last record if one of
+    /// `next_ids` follows it: what the ledger, or the file behind it, says.
+    fn end(&self, file: &SurveyedFile, next_ids: [Option<u64>; 2]) -> Result<End> {
         let none = End {
             next_id: None,
             records_end: 0,
@@ -160,7 +164,10 @@ impl Look<'_> {
             return Ok(none);
         };
         if let Some(last) = self.last_frame(file, &*open)?
-            && ledger_next.is_some_and(|next| next > last.id && last.can_hold(next - 1))
+            && next_ids
+                .into_iter()
+                .flatten()
+                .any(|next_id| next_id > last.id && last.can_hold(next_id - 1))
         {
             return Ok(End {
                 next_id: Some(last.next_id()),
