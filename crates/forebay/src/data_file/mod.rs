@@ -23,6 +23,7 @@
 
 mod bad_sectors;
 mod salvage;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -39,7 +40,7 @@ use crate::format::record::{
 use crate::pool::Pool;
 use crate::storage::File;
 use bad_sectors::{read_around, read_or_zeros};
-use salvage::Salvage;
+use search::Salvage;
 
 /// How a scanner judges.
 #[derive(Debug, Clone, Copy)]
@@ -369,7 +370,15 @@ impl Scanner {
         match self.examine(self.check)? {
             Verdict::Record(found) => Ok(Some(self.deliver(found))),
             Verdict::Damaged(damage) => Ok(Some(self.skip(damage))),
-            Verdict::Doubtful(claimed_id) => self.step_over_damage(claimed_id).map(Some),
+            Verdict::Doubtful(claimed_id) => {
+                let offset = self.offset();
+                let item = self.step_over_damage(claimed_id);
+                if item.is_err() {
+                    self.salvage = None;
+                    self.seek(offset);
+                }
+                item.map(Some)
+            }
         }
     }
 
