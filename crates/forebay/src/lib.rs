@@ -19,7 +19,6 @@ mod pool;
 mod quarantine;
 mod reader;
 mod records;
-#[allow(dead_code)]
 mod recovery;
 pub mod storage;
 mod survey;
@@ -45,10 +44,10 @@ pub use inspect::{
     inspect_with,
 };
 pub use quarantine::OnCorruption;
-pub use records::{Records, RecordsOptions, Skipped, StoredRecord, records, records_with};
-pub use verify::{Verification, VerifyOptions, verify, verify_with};
 pub use reader::{Ack, Batch, Delivery, Item, Lost, LostReason, Reader, Record, TryBatch, TryNext};
+pub use records::{Records, RecordsOptions, Skipped, StoredRecord, records, records_with};
 pub use usage::Usage;
+pub use verify::{Verification, VerifyOptions, verify, verify_with};
 pub use writer::{Receipt, Writer};
 
 /// The README, so that its example is compiled.

@@ -441,9 +441,8 @@ impl<'a> Verifier<'a> {
             return self.result;
         };
         let expected = self.ids.expected();
-        let lost = ledger
-            .writer_next_record_id
-            .saturating_sub(expected.unwrap_or(0));
+        let there_to = expected.unwrap_or(0);
+        let lost = ledger.writer_next_record_id.saturating_sub(there_to);
         self.suspects
             .retain(|suspect| !matches!(suspect, Suspect::Empty(_)));
         if lost > 0 && !self.suspects.is_empty() {
@@ -451,7 +450,7 @@ impl<'a> Verifier<'a> {
         } else if !self.options.live || lost > 0 {
             let files = &self.facts.survey.files;
             let is_there = |file_id| files.iter().any(|file| file.file_id == file_id);
-            if let Some(finding) = end_finding(&ledger, lost, is_there) {
+            if let Some(finding) = end_finding(&ledger, there_to, is_there) {
                 self.add(finding);
             }
         }

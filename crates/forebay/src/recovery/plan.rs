@@ -213,9 +213,13 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
         .unwrap_or(0)
         .max(facts.reached.last_id.saturating_add(1));
     let lost = believed.next_id.saturating_sub(there_to);
+    let last = survey.files.last();
+    let end = last.map(|file| (survey.files.len() - 1, file.len));
     let tail = facts.ends.first().and_then(|end| end.tail.as_ref());
+    // Damage that stays was reported until the reader had passed it.
+    let tail = tail.filter(|tail| is_tail(tail.kind) || end != Some(facts.reached.at));
     let mut lost_at_tail = 0;
-    if let (Some(tail), Some(file)) = (tail, survey.files.last()) {
+    if let (Some(tail), Some(file)) = (tail, last) {
         lost_at_tail = lost;
         add(Finding {
             kind: tail.kind.into(),
@@ -230,7 +234,7 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
             events_lost: lost,
         });
     } else if let Some(ledger) = believed.ledger {
-        let finding = end_finding(&ledger, lost, |file_id| {
+        let finding = end_finding(&ledger, there_to, |file_id| {
             survey.files.iter().any(|file| file.file_id == file_id)
         });
         if let Some(finding) = finding {
@@ -240,6 +244,7 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
     (report, lost_at_tail)
 }
 
+/// What there is to say of the ledger alone.
 pub(super) fn ledger_finding(survey: &Survey, believed: &Believed) -> Option<Finding> {
     let has_data = survey.files.iter().any(|file| file.len > 0);
     let (kind, severity, length) = match (&survey.ledger, believed.ledger) {
@@ -272,16 +277,17 @@ pub(super) fn ledger_finding(survey: &Survey, believed: &Believed) -> Option<Fin
     })
 }
 
-/// What explains that `lost` events are missing between the end of the data and
-/// the ledger's next record id, when the data ends well.
+/// What explains that the data ends well with the event before `there_to`, and
+/// not with the one before the ledger's next record id.
 pub(crate) fn end_finding(
     ledger: &LedgerState,
-    lost: u64,
+    there_to: u64,
     is_there: impl Fn(u16) -> bool,
 ) -> Option<Finding> {
+    let lost = ledger.writer_next_record_id.saturating_sub(there_to);
     let writer_file = ledger.writer_file_id;
-    if *ledger == LedgerState::INITIAL {
-        // Making a buffer was cut short, at worst.
+    if *ledger == LedgerState::INITIAL || ledger.writer_next_record_id < there_to {
+        // Making a buffer was cut short, at worst; or the ledger is behind.
         return None;
     }
     let (kind, severity, file) = if !is_there(writer_file) {

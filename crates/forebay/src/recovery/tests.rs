@@ -389,7 +389,7 @@ fn apply_harm(setting: &Setting, harm: &Harm, name: &dyn Fn(usize) -> String) {
     match harm {
         Harm::Truncate { file, by } => {
             change(*file, &|bytes| {
-                bytes.truncate(bytes.len().saturating_sub(*by))
+                bytes.truncate(bytes.len().saturating_sub(*by));
             });
         }
         Harm::ZeroTail { file, len } => change(*file, &|bytes| bytes.resize(bytes.len() + len, 0)),

@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 
 use forebay::format::record::{encode, frame_len};
 use forebay::{
-    EventCounter, InspectOptions, LedgerCondition, RecordsOptions, StoredRecord, VerifyOptions,
+    Config, EventCounter, InspectOptions, Item, LedgerCondition, RecordsOptions, StoredRecord,
+    VerifyOptions,
 };
 use serde_json::Value;
+
+use crate::support::{drain, open, temp_dir};
 
 /// One golden buffer and what is known of it.
 struct Golden {
@@ -65,6 +68,12 @@ impl Golden {
         } else {
             EventCounter::one()
         }
+    }
+
+    /// What is known of a record.
+    fn record(&self, id: u64) -> &Value {
+        let is_it = |record: &&Value| record["id"] == id;
+        self.list("records").iter().find(is_it).unwrap()
     }
 
     fn number(&self, list: &str, index: usize, key: &str) -> Option<u64> {
@@ -221,6 +230,50 @@ fn verify_and_records_count_the_events_that_the_ids_prove_lost() {
                 usize::from(name == "vector-events") * 3
             );
         }
+    }
+}
+
+/// Each is copied, opened, read to the end, acknowledged and opened again.
+#[test]
+fn damaged_buffers_deliver_what_is_recoverable() {
+    for golden in golden() {
+        let name = &golden.name;
+        let copy = temp_dir();
+        for entry in std::fs::read_dir(&golden.dir).unwrap() {
+            let entry = entry.unwrap();
+            // What is written by this has the mode of a new file.
+            let bytes = std::fs::read(entry.path()).unwrap();
+            std::fs::write(copy.path().join(entry.file_name()), bytes).unwrap();
+        }
+        let config = Config::new(copy.path()).event_counter(golden.counter());
+        let (writer, mut reader) = open(&config);
+        let (mut ids, mut lost) = (Vec::new(), 0);
+        for item in drain(&mut reader) {
+            match item {
+                Item::Record(delivery) => {
+                    let listed = golden.record(delivery.id());
+                    assert_eq!(
+                        crc32fast::hash(delivery.payload()),
+                        listed["payload_crc32"],
+                        "{name}"
+                    );
+                    assert_eq!(delivery.metadata(), listed["metadata"], "{name}");
+                    ids.push(delivery.id());
+                    delivery.ack();
+                }
+                Item::Lost(item) => lost += item.events,
+            }
+        }
+        assert_eq!(ids, golden.must_deliver(), "{name}");
+        if let Some(expected) = golden.expected["events_lost"].as_u64() {
+            assert_eq!(lost, expected, "{name}");
+        }
+        assert_eq!(reader.usage().unread.events, 0, "{name}");
+        drop((writer, reader));
+        let (writer, mut reader) = open(&config);
+        assert!(drain(&mut reader).is_empty(), "{name}");
+        assert!(!writer.recovery().is_damaged(), "{name}");
+        assert_eq!(writer.recovery().events_lost, 0, "{name}");
     }
 }
 

@@ -1,0 +1,133 @@
+//! Which finding an event that is lost belongs to.
+
+use forebay::FindingKind::{
+    BadLength, Checksum, IdGap, LedgerAhead, MissingFile, StaleFile, TornTail, ZeroTail,
+};
+use forebay::{Severity, VerifyOptions};
+
+use crate::recovery::made::{FRAME_LEN, Made, frames};
+
+#[test]
+fn each_damaged_record_is_a_finding_of_its_own() {
+    let made = Made::one_file();
+    for n in [1, 2, 5] {
+        made.change(0, |bytes| bytes[n * FRAME_LEN + 20] ^= 1);
+    }
+    assert_eq!(
+        made.verified(),
+        [(Checksum, 1), (Checksum, 1), (Checksum, 1)]
+    );
+}
+
+#[test]
+fn a_gap_without_damage_is_a_finding_where_it_shows() {
+    let made = Made::of(&[(0, 1..=3)]);
+    made.change(0, |bytes| bytes.extend(frames(6..=7)));
+    made.ledger(|ledger| ledger.writer_next_record_id = 8);
+    assert_eq!(made.verified(), [(IdGap, 2)]);
+}
+
+#[test]
+fn damage_at_the_end_of_a_file_shares_the_gap_with_a_missing_one() {
+    let made = Made::three_files();
+    made.change(4, |bytes| bytes[6 * FRAME_LEN + 20] ^= 1);
+    made.remove("buffer-data-5.dat");
+    assert_eq!(made.verified(), [(Checksum, 1), (MissingFile, 7)]);
+}
+
+#[test]
+fn a_torn_tail_is_normal_at_the_end_of_the_data_and_damage_where_it_loses_events_before() {
+    let made = Made::three_files();
+    made.change(6, |bytes| bytes.truncate(5 * FRAME_LEN + 9));
+    made.change(5, |bytes| bytes.truncate(5 * FRAME_LEN + 9));
+    let verification =
+        forebay::verify(made.dir.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    let findings: Vec<_> = verification
+        .findings
+        .iter()
+        .map(|f| (f.kind, f.severity, f.events_lost))
+        .collect();
+    assert_eq!(
+        findings,
+        [
+            (TornTail, Severity::Damage, 2),
+            (TornTail, Severity::Normal, 2)
+        ]
+    );
+    assert!(!verification.is_clean());
+}
+
+#[test]
+fn what_a_crash_leaves_is_clean() {
+    let made = Made::three_files();
+    made.change(6, |bytes| bytes.resize(bytes.len() + 512, 0));
+    made.ledger(|ledger| ledger.writer_next_record_id = 17);
+    let verification =
+        forebay::verify(made.dir.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    assert_eq!(verification.findings.len(), 2);
+    assert!(verification.is_clean());
+}
+
+#[test]
+fn damage_in_the_acknowledged_part_loses_nothing() {
+    let made = Made::three_files();
+    made.change(4, |bytes| bytes[2 * FRAME_LEN + 20] ^= 1);
+    made.ledger(|ledger| ledger.reader_last_record_id = 5);
+    assert_eq!(made.verified(), [(Checksum, 0)]);
+}
+
+#[test]
+fn a_last_file_that_is_empty_does_not_explain_what_the_ledger_knows() {
+    let made = Made::three_files();
+    made.write("buffer-data-7.dat", &[]);
+    made.ledger(|ledger| {
+        ledger.writer_file_id = 7;
+        ledger.writer_next_record_id += 2;
+    });
+    assert_eq!(made.verified(), [(LedgerAhead, 2)]);
+}
+
+/// A file given up after a failed sync: the next one begins with records that
+/// the first still holds.
+#[test]
+fn records_that_the_next_file_begins_with_again_are_normal() {
+    let made = Made::three_files();
+    made.write("buffer-data-6.dat", &frames(12..=21));
+    let verification =
+        forebay::verify(made.dir.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    assert!(verification.is_clean());
+    let finding = &verification.findings[0];
+    assert_eq!(
+        (finding.kind, finding.severity),
+        (StaleFile, Severity::Normal)
+    );
+    assert_eq!((finding.offset, finding.length), (0, 3 * FRAME_LEN as u64));
+    assert_eq!(verification.records, 21);
+}
+
+#[test]
+fn a_data_file_of_nothing_but_noise_or_zeros_is_one_finding() {
+    for (byte, kind) in [(0, ZeroTail), (0x5a, BadLength)] {
+        let made = Made::one_file();
+        made.change(0, |bytes| bytes.fill(byte));
+        assert_eq!(made.verified(), [(kind, 7)]);
+    }
+}
+
+/// Only so many findings are listed; the events are all counted.
+#[test]
+fn findings_are_bounded_and_losses_are_not() {
+    let made = Made::of(&[(0, 1..=24_001)]);
+    made.change(0, |bytes| {
+        for n in (0..24_001).step_by(2) {
+            bytes[n * FRAME_LEN + 20] ^= 1;
+        }
+    });
+    let verification =
+        forebay::verify(made.dir.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    assert_eq!(verification.findings.len(), 10_000);
+    assert_eq!(verification.findings_omitted, 2_001);
+    assert_eq!(verification.events_lost, 12_001);
+    assert_eq!(verification.records, 12_000);
+    assert!(!verification.is_clean());
+}
