@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-/// A `Result` whose error is [`enum@Error`].
+/// A `Result` whose error is [`struct@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What happened, where, and what to do. One word on the stack.

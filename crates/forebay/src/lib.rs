@@ -1,4 +1,53 @@
 //! Forebay: a durable disk buffer for event pipelines.
+//!
+//! Between whatever produces events and whatever consumes them, a buffer
+//! guarantees that what was accepted is delivered, in order, at least once,
+//! through crashes, power cuts, full disks, bad sectors and slow consumers.
+//!
+//! ```
+//! use forebay::{Config, Item};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let (writer, mut reader) = forebay::open(Config::new(dir.path()).max_size(64 << 20))?;
+//! writer.append(b"an event")?;
+//! writer.flush()?; // survives a power cut from here on
+//! drop(writer); // the last writer: the reader sees the end after what is there
+//!
+//! while let Some(item) = reader.next()? {
+//!     match item {
+//!         Item::Record(delivery) => {
+//!             assert_eq!(&delivery.payload()[..], b"an event");
+//!             delivery.ack(); // from any thread, in any order
+//!         }
+//!         Item::Lost(lost) => eprintln!("{lost}"),
+//!     }
+//! }
+//! reader.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to read on
+//!
+//! - [`Config`]: every limit, its unit, default and bounds.
+//! - [`Writer`], [`Receipt`]: append, and wait until what was appended is
+//!   *written* (survives a killed process) or *synced* (survives a power cut).
+//! - [`Reader`], [`Delivery`], [`Batch`], [`Ack`], [`Lost`]: read, acknowledge,
+//!   learn what damage took.
+//! - [`Usage`]: what went through, in one consistent snapshot.
+//! - [`Codec`], [`open_typed`]: values instead of bytes.
+//! - [`tokio`] (feature `tokio`): the same as futures.
+//! - [`inspect`], [`verify`], [`records`]: look at a buffer without opening it.
+//! - [`mod@format`]: the bytes on disk. [`storage`]: the seam to the
+//!   file system, with a simulated one (feature `sim`).
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `tokio` | [`tokio`]: async writer and reader |
+//! | `serde_json` | `Json`: the codec of whatever `serde` can turn into JSON |
+//! | `metrics` | `metrics::report`: usage through the `metrics` facade |
+//! | `sim` | `storage::sim` and `storage::fault`: for tests |
 
 mod acks;
 mod buffer;
@@ -15,6 +64,8 @@ mod intake;
 mod io_thread;
 mod ledger;
 mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod pool;
 mod quarantine;
 mod reader;

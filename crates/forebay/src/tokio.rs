@@ -376,8 +376,8 @@ pub struct AsyncReader {
 }
 
 enum State {
-    Here(Reader),
-    Reading(JoinHandle<(Reader, Result<TryBatch>)>),
+    Here(Box<Reader>),
+    Reading(JoinHandle<(Box<Reader>, Result<TryBatch>)>),
     Gone,
 }
 
@@ -385,7 +385,7 @@ impl AsyncReader {
     /// Makes a reader async.
     pub fn new(reader: Reader) -> Self {
         Self {
-            state: State::Here(reader),
+            state: State::Here(Box::new(reader)),
             ahead: VecDeque::new(),
             waits: None,
         }
@@ -463,11 +463,11 @@ impl AsyncReader {
         if !self.ahead.is_empty() {
             reader.rewind();
         }
-        Ok(reader)
+        Ok(*reader)
     }
 
     /// Takes the reader; a batch that was on its way goes to `ahead`.
-    async fn take_reader(&mut self) -> Result<Reader> {
+    async fn take_reader(&mut self) -> Result<Box<Reader>> {
         poll_fn(|cx| {
             if let State::Reading(_) = self.state {
                 // An error that the read met comes again with the next read.

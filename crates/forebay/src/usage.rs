@@ -60,7 +60,7 @@ impl Meters {
     /// For the reader only.
     pub(crate) fn note_delivered(&self, count: Count) {
         let add = |meter: &AtomicU64, n| {
-            meter.store(meter.load(Ordering::Relaxed) + n, Ordering::Relaxed)
+            meter.store(meter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
         };
         add(&self.delivered_events, count.events);
         add(&self.delivered_bytes, count.bytes);

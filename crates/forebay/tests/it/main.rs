@@ -10,6 +10,7 @@ mod basic;
 mod docs;
 mod faults;
 mod golden;
+mod metrics;
 mod recovery;
 mod storage;
 mod support;
