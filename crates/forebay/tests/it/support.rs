@@ -63,15 +63,6 @@ pub(crate) fn data_files(dir: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The bytes of the data files and the ledger in a directory.
-pub(crate) fn disk_bytes(dir: &Path) -> u64 {
-    let files = data_files(dir).into_iter().chain(["buffer.db".to_owned()]);
-    files
-        .filter_map(|name| std::fs::metadata(dir.join(name)).ok())
-        .map(|m| m.len())
-        .sum()
-}
-
 /// A small generator of numbers that a seed replays (splitmix64).
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(pub(crate) u64);

@@ -184,7 +184,7 @@ async fn a_sink_and_a_stream_carry_records() {
     let sender = tokio::spawn(async move {
         let mut sink = writer.into_sink();
         for n in 1..=200 {
-            sink.send(Bytes::from(payload(n, 50))).await.unwrap();
+            sink.feed(Bytes::from(payload(n, 50))).await.unwrap();
         }
         sink.close().await.unwrap();
     });
