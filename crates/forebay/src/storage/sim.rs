@@ -19,8 +19,8 @@
 //!    lead to a file that is empty. A rename may leave both names.
 //! 6. The mapped ledger reaches the disk at any moment or not at all, whatever
 //!    becomes of the data files: every value seen at a storage operation since
-//!    the last sync of the map is possible. With [`Kernel::Careless`] each of its
-//!    words may also be from a neighbouring value.
+//!    the last sync of the map is possible. Its words are written together,
+//!    except with [`Kernel::WordByWord`].
 //! 7. A failed sync ([`Sim::fail_sync`]) marks pages clean that never reached the
 //!    disk: no later sync writes them, until they are written again.
 //! 8. A killed process ([`Sim::kill`]) loses nothing, but what it left pending is
@@ -66,9 +66,12 @@ pub const SECTOR_LEN: usize = 512;
 pub enum Kernel {
     /// They are done in the order they were made, up to some point.
     Journalling,
-    /// Each is done or not, whatever becomes of the others; the words of the
-    /// mapped ledger are written one by one.
+    /// Each is done or not, whatever becomes of the others.
     Careless,
+    /// As `Careless`, and a value of the mapped ledger may reach the disk with
+    /// some words of its neighbour. Harsher than [`Sim::crash`] and than known
+    /// machines: the words share a sector and a cache line.
+    WordByWord,
 }
 
 /// A simulated file system; clones are handles to the same one.

@@ -347,7 +347,7 @@ impl Inode {
         if newer == 0 || !random.one_in(3) {
             return version(newer);
         }
-        let words = self.mapped && kernel == Kernel::Careless;
+        let words = self.mapped && kernel == Kernel::WordByWord;
         // Stores into the map run while the page is being written: neighbouring
         // versions mix. Everything else that mixes was written whole before.
         let older = if words {
