@@ -7,6 +7,7 @@
 
 mod acks;
 mod basic;
+mod crash;
 mod docs;
 mod faults;
 mod golden;
@@ -19,3 +20,4 @@ mod typed;
 mod usage;
 mod verify;
 mod wakeups;
+mod workload;

@@ -1,0 +1,179 @@
+//! The simulated power cut: seeded workloads, crashed before and after every
+//! storage operation in several outcomes, opened again, and held to every
+//! promise made by then.
+//!
+//! A failure names its workload, operation and outcome. To replay it, or to look
+//! further than the everyday run does:
+//!
+//! - `FOREBAY_SIM_SEED`: the first seed (default 1);
+//! - `FOREBAY_SIM_SEEDS`: how many seeds each test runs.
+
+use std::collections::HashSet;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+use forebay::storage::sim::Sim;
+
+use crate::support::Rng;
+use crate::workload::{self, Check, DIR, Done, Events, Lean, Lie};
+
+mod check;
+
+use check::{Stop, check_machine, check_recovery};
+
+/// The steps of a workload.
+const STEPS: usize = 60;
+
+const POWER_CUTS: &[Stop] = &[
+    Stop::PowerCut(0),
+    Stop::PowerCut(1),
+    Stop::PowerCut(2),
+    Stop::PowerCut(3),
+    Stop::PowerCut(4),
+    Stop::PowerCut(5),
+];
+
+const ALL: &[Stop] = &[
+    Stop::Killed,
+    Stop::PowerCut(0),
+    Stop::PowerCut(1),
+    Stop::PowerCut(2),
+    Stop::PowerCut(3),
+    Stop::PowerCut(5),
+];
+
+/// What was explored.
+#[derive(Debug, Default)]
+struct Explored {
+    crashes: u64,
+    /// Of those, the states that differ in what is on the disk or in what was
+    /// promised; only these are opened.
+    distinct: u64,
+    events: Events,
+}
+
+/// What is in the files of a machine.
+fn fingerprint(sim: &Sim) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (name, _) in sim.files(DIR) {
+        sim.read_file(format!("{DIR}/{name}")).hash(&mut hasher);
+        name.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Stops a finished workload before each of its operations, in each way that
+/// `stops` names.
+fn explore(seed: u64, done: &Done, stops: &[Stop], explored: &mut Explored) -> Check {
+    let mut replay = done.history.replay();
+    let mut rng = Rng(seed);
+    let mut met = HashSet::new();
+    explored.events += done.events;
+    for operations in 0..=done.sim.operations() {
+        replay.at(operations);
+        let left = replay.left();
+        let known = replay.at(operations);
+        let state = done.sim.at(operations).ok_or("a state was not kept")?;
+        for &stop in stops {
+            let stop = match stop {
+                // Seeds 0 and 1 are nothing and everything.
+                Stop::PowerCut(seed @ 2..) => Stop::PowerCut(seed + 2 * rng.below(1 << 32)),
+                stop => stop,
+            };
+            let after = stop.apply(&state);
+            explored.crashes += 1;
+            if !met.insert((fingerprint(&after), left, stop == Stop::Killed)) {
+                continue;
+            }
+            explored.distinct += 1;
+            let recovery = match rng.below(32) {
+                0 => check_recovery(&after.kill(), known, &done.limits, &mut rng, 1),
+                _ => Ok(()),
+            };
+            recovery
+                .and_then(|()| check_machine(&after, known, stop, &done.limits, &mut rng))
+                .map_err(|e| format!("{stop:?} at operation {operations}: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn number_from(name: &str, default: u64) -> u64 {
+    let value = std::env::var(name).ok();
+    value.map_or(default, |value| {
+        value
+            .parse()
+            .unwrap_or_else(|e| panic!("{name}={value}: {e}"))
+    })
+}
+
+/// Runs the everyday number of seeds, or what the environment asks for.
+fn run(lean: Lean, stops: &[Stop], everyday_seeds: u64) {
+    let first = number_from("FOREBAY_SIM_SEED", 1);
+    let count = number_from("FOREBAY_SIM_SEEDS", everyday_seeds);
+    let mut explored = Explored::default();
+    for seed in first..first + count {
+        let done = workload::run(seed, lean, STEPS, None);
+        let result = done.and_then(|done| explore(seed, &done, stops, &mut explored));
+        if let Err(e) = result {
+            panic!("FOREBAY_SIM_SEED={seed} FOREBAY_SIM_SEEDS=1, {lean:?}: {e}");
+        }
+    }
+    eprintln!("{lean:?}, {count} seeds: {explored:?}");
+    if count >= everyday_seeds {
+        let Events {
+            refused,
+            redelivered,
+            out_of_order,
+            deleted,
+            wrapped,
+            reopened,
+        } = explored.events;
+        let rarest = refused.min(deleted).min(wrapped).min(reopened);
+        assert!(rarest > 0, "{explored:?}");
+        assert!(redelivered.min(out_of_order) > 0 || lean == Lean::Durable);
+        // With a kill alone there is one state for each operation.
+        assert!(explored.distinct >= count * 20 * stops.len() as u64);
+    }
+}
+
+#[test]
+fn every_promise_holds_after_every_crash() {
+    run(Lean::Even, ALL, 100);
+}
+
+#[test]
+fn synced_events_survive_a_power_cut() {
+    run(Lean::Durable, POWER_CUTS, 100);
+}
+
+#[test]
+fn readers_see_only_written_records() {
+    run(Lean::Reading, &[Stop::Killed], 100);
+}
+
+#[test]
+fn readers_see_only_synced_records_when_told_to() {
+    run(Lean::SeesSynced, ALL, 100);
+}
+
+#[test]
+fn synced_acknowledgements_hold_after_a_power_cut() {
+    run(Lean::Reading, POWER_CUTS, 100);
+}
+
+#[test]
+fn unacknowledged_events_come_again_in_order() {
+    run(Lean::Reopening, ALL, 100);
+}
+
+#[test]
+fn a_sync_that_does_nothing_is_noticed() {
+    for lie in [Lie::File, Lie::Dir, Lie::Map] {
+        let noticed = (1..50).find_map(|seed| {
+            let done = workload::run(seed, Lean::Durable, STEPS, Some(lie)).ok()?;
+            explore(seed, &done, POWER_CUTS, &mut Explored::default()).err()
+        });
+        assert!(noticed.is_some(), "{lie:?} was not noticed");
+    }
+}

@@ -1,0 +1,79 @@
+//! What a workload leans to, and the limits it opens buffers with.
+
+use forebay::{Config, EventCounter, Io, ReaderSees, SyncPolicy, WhenFull};
+
+use super::DIR;
+use crate::support::Rng;
+
+/// What a workload leans to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lean {
+    /// Some of everything.
+    Even,
+    /// Durability waits.
+    Durable,
+    /// Reading, acknowledging out of order, going back.
+    Reading,
+    /// Readers see only what is synced.
+    SeesSynced,
+    /// Closing and opening again with other limits.
+    Reopening,
+}
+
+/// The limits a buffer is opened with, from a seed.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(super) max_size: u64,
+    pub(super) data_file_size: u64,
+    pub(super) sync: SyncPolicy,
+    pub(super) sees: ReaderSees,
+    pub(super) counts_events: bool,
+}
+
+impl Limits {
+    pub(super) fn draw(rng: &mut Rng, lean: Lean, counts_events: bool) -> Self {
+        Self {
+            max_size: [4 << 10, 6 << 10, 16 << 10][rng.below(3) as usize],
+            data_file_size: [256, 400, 1 << 10][rng.below(3) as usize],
+            sync: match rng.below(4) {
+                0 => SyncPolicy::EveryBatch,
+                1 => SyncPolicy::Never,
+                _ => SyncPolicy::Interval,
+            },
+            sees: match lean {
+                Lean::SeesSynced => ReaderSees::Synced,
+                _ => ReaderSees::Written,
+            },
+            counts_events,
+        }
+    }
+
+    /// The configuration, with every call doing its own writing.
+    pub(crate) fn config(&self) -> Config {
+        Config::new(DIR)
+            .max_size(self.max_size)
+            .data_file_size(self.data_file_size)
+            .batch_size(4 << 10)
+            .sync(self.sync)
+            .reader_sees(self.sees)
+            .when_full(WhenFull::Reject)
+            .event_counter(self.counter())
+            .io(Io::Caller)
+    }
+
+    pub(super) fn counter(&self) -> EventCounter {
+        match self.counts_events {
+            true => EventCounter::new(|metadata, _| u64::from(metadata % 4) + 1),
+            false => EventCounter::one(),
+        }
+    }
+
+    pub(crate) fn sees_synced_only(&self) -> bool {
+        self.sees == ReaderSees::Synced
+    }
+
+    /// How many events the buffer counts in a record.
+    pub(crate) fn events(&self, metadata: u32, payload: &[u8]) -> u64 {
+        self.counter().count(metadata, payload)
+    }
+}

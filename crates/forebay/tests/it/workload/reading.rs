@@ -1,0 +1,130 @@
+//! The steps that read and acknowledge, and what must come of them.
+
+use forebay::{Delivery, Item, ReaderSees, TryBatch, TryNext};
+
+use super::known::Fact;
+use super::{Check, Record, Run, must};
+
+impl Run {
+    /// The record that has to come next, if it was accepted.
+    pub(super) fn expected(&self) -> Option<&Record> {
+        let mut rest = self.known.records.range(self.cursor..self.next_id);
+        let next = rest.find(|(id, _)| !self.known.acking.contains(id));
+        next.map(|(_, record)| record)
+    }
+
+    pub(super) fn delivered(&mut self, delivery: Delivery) -> Check {
+        let seen = Record::from(&delivery);
+        match self.expected() {
+            Some(expected) if *expected == seen => {}
+            expected => return Err(format!("{seen:?} came instead of {expected:?}")),
+        }
+        self.cursor = seen.end();
+        self.events.redelivered += u64::from(seen.id < self.fresh);
+        self.fresh = self.fresh.max(seen.end());
+        self.promise(match self.limits.sees {
+            ReaderSees::Written => Fact::Written(seen.end()),
+            ReaderSees::Synced => Fact::Synced(seen.end()),
+        });
+        self.held.push(delivery);
+        Ok(())
+    }
+
+    pub(super) fn next(&mut self) -> Check {
+        for _ in 0..1 + self.rng.below(4) {
+            let found = if self.rng.below(2) == 0 {
+                must("try_next", self.reader().try_next())?
+            } else if self
+                .expected()
+                .is_some_and(|record| record.id < self.visible_soon())
+            {
+                // The last event does not wait for another one.
+                let item = must("next with an event to come", self.reader().next())?;
+                item.map_or(TryNext::End, TryNext::Item)
+            } else {
+                return Ok(());
+            };
+            match found {
+                TryNext::Item(Item::Record(delivery)) => self.delivered(delivery)?,
+                TryNext::Item(Item::Lost(lost)) => return Err(format!("{lost:?} without damage")),
+                TryNext::Empty => return self.check_visible(),
+                TryNext::End => return Err("the end, with writers open".to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_batch(&mut self) -> Check {
+        let (records, bytes) = (1 + self.rng.below(5), 1 + self.rng.below(400));
+        let found = self
+            .reader()
+            .try_next_batch(records as usize, bytes as usize);
+        match must("try_next_batch", found)? {
+            TryBatch::Batch(batch) => {
+                if batch.len() > records as usize || !batch.lost().is_empty() {
+                    return Err(format!("{batch:?} for {records} records"));
+                }
+                batch.into_deliveries().try_for_each(|d| self.delivered(d))
+            }
+            TryBatch::Empty => self.check_visible(),
+            TryBatch::End => Err("the end, with writers open".to_owned()),
+        }
+    }
+
+    /// Below this id, a wait for the next record ends by itself. Who wants only
+    /// what is synced waits for a sync, and here no time passes.
+    pub(super) fn visible_soon(&self) -> u64 {
+        match self.limits.sees {
+            ReaderSees::Written => self.next_id,
+            ReaderSees::Synced => self.known.synced,
+        }
+    }
+
+    /// Nothing is to be read: then nothing that is known to be visible may be
+    /// left.
+    pub(super) fn check_visible(&self) -> Check {
+        let visible = match self.limits.sees {
+            ReaderSees::Written => self.known.written,
+            ReaderSees::Synced => self.known.synced,
+        };
+        match self.expected() {
+            Some(record) if record.id < visible => Err(format!("{record:?} was not delivered")),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn acknowledge(&mut self) -> Check {
+        for _ in 0..1 + self.rng.below(6) {
+            if self.held.is_empty() {
+                break;
+            }
+            // Mostly the oldest, so that files are given back.
+            let index = match self.rng.below(3) {
+                0 => self.rng.below(self.held.len() as u64) as usize,
+                _ => 0,
+            };
+            let delivery = self.held.remove(index);
+            self.promise(Fact::Acking(delivery.id()));
+            self.events.out_of_order += u64::from(self.prefix() < delivery.id());
+            delivery.ack();
+            self.promise(Fact::Acked(self.prefix()));
+        }
+        Ok(())
+    }
+
+    /// Drops deliveries without acknowledging them: they come again only after a
+    /// rewind.
+    pub(super) fn let_go(&mut self) -> Check {
+        let count = self.rng.below(1 + self.held.len() as u64) as usize;
+        self.held.truncate(count);
+        Ok(())
+    }
+
+    pub(super) fn rewind(&mut self) -> Check {
+        self.reader().rewind();
+        self.cursor = self.prefix();
+        // Either of two deliveries of a record acknowledges it; keep one.
+        self.held.clear();
+        Ok(())
+    }
+}
