@@ -128,13 +128,17 @@ pub fn verify_with(
         Check::Checksums,
     );
     let total = survey.files.iter().map(|file| file.len).sum();
-    let (mut base, mut reported) = (0, 0);
+    // Where the file that is walked begins in the row of all, and the next one.
+    let (mut base, mut next_base, mut reported) = (0, 0, 0);
     progress(0, total);
     while let Some((index, step)) = walk.next()? {
+        if matches!(step, Step::File | Step::Gone) {
+            base = next_base;
+            next_base += survey.files[index].len;
+        }
         let done = match step {
             Step::File => {
                 verifier.file(index);
-                base = survey.files[..index].iter().map(|file| file.len).sum();
                 base
             }
             Step::Gone => {

@@ -74,7 +74,9 @@ fn read_pages(
     Ok((read, Some(error)))
 }
 
-fn is_device_error(e: &io::Error) -> bool {
+/// Whether the device failed to read a part of the file, which says nothing of
+/// other parts.
+pub(crate) fn is_device_error(e: &io::Error) -> bool {
     const EIO: i32 = 5;
     cfg!(unix) && e.raw_os_error() == Some(EIO)
 }

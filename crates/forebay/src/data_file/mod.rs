@@ -39,6 +39,7 @@ use crate::format::record::{
 };
 use crate::pool::Pool;
 use crate::storage::File;
+pub(crate) use bad_sectors::is_device_error;
 use bad_sectors::{read_around, read_or_zeros};
 use search::Salvage;
 

@@ -10,8 +10,10 @@
 
 use std::sync::Arc;
 
-use crate::data_file::{Check, Damage, Found, ScanOptions, Scanned, Scanner};
-use crate::findings::Finding;
+use crate::data_file::{
+    Check, Damage, DamageKind, Found, ScanOptions, Scanned, Scanner, is_device_error,
+};
+use crate::findings::{Finding, is_tail};
 use crate::format::ledger::LedgerState;
 use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
 use crate::pool::Pool;
@@ -175,16 +177,51 @@ impl Look<'_> {
                 tail: None,
             });
         }
-        if let Some(end) = self.walk_to_end(file, &open)? {
-            return Ok(end);
+        let mut end = self.scan_to_end(file, &open)?;
+        if let Some(tail) = end.tail.filter(|tail| is_tail(tail.kind)) {
+            // Zeros may be pages that could not be read. What can be read now
+            // is looked at once more; what cannot is not cut.
+            let readable = self.is_readable(file, &*open, tail.offset)?;
+            if readable {
+                end = self.scan_to_end(file, &open)?;
+            }
+            if let Some(again) = &mut end.tail
+                && (!readable || again.offset < tail.offset)
+            {
+                again.kind = DamageKind::BadRecord;
+            }
         }
-        self.check_to_end(file, open)
+        Ok(end)
+    }
+
+    fn scan_to_end(&self, file: &SurveyedFile, open: &Arc<dyn File>) -> Result<End> {
+        match self.walk_to_end(file, open)? {
+            Some(end) => Ok(end),
+            None => self.check_to_end(file, open.clone()),
+        }
+    }
+
+    /// Whether the device can read a file from `from` to its end.
+    fn is_readable(&self, file: &SurveyedFile, open: &dyn File, from: u64) -> Result<bool> {
+        let mut buffer = self.pool.take();
+        let mut at = from;
+        while at < file.len {
+            match read_full(open, &mut buffer, at) {
+                Ok(0) => break,
+                Ok(read) => at += read as u64,
+                Err(e) if is_device_error(&e) => return Ok(false),
+                Err(e) => return Err(Error::io("read", &self.survey.path(file), e)),
+            }
+        }
+        Ok(true)
     }
 
     /// The frame that ends where the file ends, if it is right in every respect.
     fn last_frame(&self, file: &SurveyedFile, open: &dyn File) -> Result<Option<Last>> {
-        self.read_last_frame(file.len, open)
-            .map_err(|e| Error::io("read", &self.survey.path(file), e))
+        match self.read_last_frame(file.len, open) {
+            Err(e) if is_device_error(&e) => Ok(None),
+            result => result.map_err(|e| Error::io("read", &self.survey.path(file), e)),
+        }
     }
 
     fn read_last_frame(&self, len: u64, open: &dyn File) -> std::io::Result<Option<Last>> {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::format::file_id::next;
 use crate::format::record::{encode, frame_len};
+use crate::storage::File;
 use crate::storage::sim::Sim;
 
 const DIR: &str = "/buffer";
@@ -330,6 +331,102 @@ fn a_directory_that_holds_something_else_is_refused_before_anything_is_made() {
     assert_eq!(setting.sim.files(Path::new(DIR).join("deep/er")), []);
 }
 
+/// A disk that cannot read one page of one file.
+#[derive(Debug)]
+struct BadPage {
+    sim: Sim,
+    name: String,
+    page: u64,
+}
+
+#[derive(Debug)]
+struct BadPageFile {
+    file: Box<dyn File>,
+    page: u64,
+}
+
+impl File for BadPageFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let end = (offset + buf.len() as u64).min(self.file.len()?);
+        let touched = offset / 4096..end.div_ceil(4096);
+        if touched.contains(&self.page) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        self.file.read_at(buf, offset)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(buf, offset)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+}
+
+impl Storage for BadPage {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
+        let file = self.sim.open(path, access)?;
+        if path.ends_with(&self.name) {
+            let page = self.page;
+            return Ok(Box::new(BadPageFile { file, page }));
+        }
+        Ok(file)
+    }
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.sim.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<crate::storage::Entry>> {
+        self.sim.list(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.sim.rename(from, to)
+    }
+    fn delete(&self, path: &Path) -> io::Result<()> {
+        self.sim.delete(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.sim.sync_dir(dir)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn crate::storage::Lock>> {
+        self.sim.lock(path)
+    }
+    fn map(&self, path: &Path) -> io::Result<Box<dyn crate::storage::Map>> {
+        self.sim.map(path)
+    }
+    fn free_bytes(&self, dir: &Path) -> io::Result<Option<u64>> {
+        self.sim.free_bytes(dir)
+    }
+}
+
+/// An unreadable page looks like zeros; together with those behind it, like a
+/// tail that a crash left. It may be readable tomorrow.
+#[test]
+#[cfg(unix)]
+fn what_cannot_be_read_is_not_cut() {
+    for (page, ledger_next) in [(3, 257), (3, 1), (1, 257), (0, 257), (0, 1)] {
+        let setting = Setting::new().file(0, 256).ledger(ledger_next, 0);
+        if page == 3 {
+            setting.change("buffer-data-0.dat", |bytes| bytes.resize(6 * 4096, 0));
+        }
+        let before = data_files(&setting.sim);
+        let storage: Arc<dyn Storage> = Arc::new(BadPage {
+            sim: setting.sim.clone(),
+            name: "buffer-data-0.dat".to_owned(),
+            page,
+        });
+        let recovered = recover(&storage, Path::new(DIR), &OPTIONS).unwrap();
+        assert_eq!(data_files(&setting.sim), before, "page {page}");
+        assert_eq!(recovered.writer.is_none(), page == 3);
+        let next_id = if page == 3 { ledger_next.max(193) } else { 257 };
+        assert_eq!(recovered.next_id, next_id);
+    }
+}
+
 /// Damage to one file or the ledger.
 #[derive(Debug, Clone)]
 enum Harm {
@@ -448,6 +545,57 @@ fn data_files(sim: &Sim) -> Vec<(String, Vec<u8>)> {
             (name, bytes)
         })
         .collect()
+}
+
+/// Every call of every kind fails once, in a recovery that cuts, moves and
+/// rebuilds: an error or none, and the next recovery comes to the same.
+#[test]
+fn a_failed_call_spoils_nothing() {
+    use crate::storage::fault::{Errno, Fault, Op};
+    let build = || {
+        let harms = [
+            Harm::Truncate { file: 1, by: 9 },
+            Harm::Copy { file: 0, to: 7 },
+        ];
+        [
+            harmed(3, &[4, 4], 2, &harms),
+            harmed(3, &[4, 4], 2, &[Harm::Ledger { bytes: vec![7; 30] }]),
+            Setting::new(),
+        ]
+    };
+    for case in 0..build().len() {
+        let expected = essence(build()[case].recover());
+        let counted = Fault::new(Arc::new(build()[case].sim.clone()));
+        let storage: Arc<dyn Storage> = Arc::new(counted.clone());
+        recover(&storage, Path::new(DIR), &OPTIONS).unwrap();
+        let counts = counted.counts();
+        assert!(counts.len() > 5, "{counts:?}");
+        for (op, count) in counts {
+            for (nth, permanent) in (1..=count).flat_map(|nth| [(nth, false), (nth, true)]) {
+                let setting = &build()[case];
+                let fault = Fault::of_sim(&setting.sim, nth);
+                if permanent {
+                    fault.fail_from(op, nth, Errno::Eio);
+                } else {
+                    fault.fail(op, nth, Errno::Eio);
+                }
+                let storage: Arc<dyn Storage> = Arc::new(fault);
+                let result = recover(&storage, Path::new(DIR), &OPTIONS);
+                if let Err(error) = &result {
+                    let in_time = error.path().is_some_and(|path| path.starts_with(DIR));
+                    assert!(in_time, "{op:?} {nth}: {error}");
+                }
+                let again = essence(setting.recover());
+                assert_eq!(
+                    again, expected,
+                    "case {case}, {op:?} {nth} {permanent} {result:?}"
+                );
+                if op == Op::Sync && permanent {
+                    assert!(result.is_err(), "a failed sync is not trusted");
+                }
+            }
+        }
+    }
 }
 
 proptest! {

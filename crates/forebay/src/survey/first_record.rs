@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::data_file::{Check, ScanOptions, Scanned, Scanner};
+use crate::data_file::{Check, ScanOptions, Scanned, Scanner, is_device_error};
 use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
 use crate::pool::Pool;
 use crate::storage::{File, Storage, read_full};
@@ -77,12 +77,12 @@ impl<'a> FirstRecords<'a> {
         if file.len < FRAME_OVERHEAD as u64 {
             return Ok(Some(FirstId::Unknown));
         }
-        let by_head = self
-            .by_head(&*open, file.len)
-            .map_err(|e| Error::io("read", &path, e))?;
-        match by_head {
-            Some(first) => Ok(Some(first)),
-            None => self.search(open, file).map(Some),
+        match self.by_head(&*open, file.len) {
+            Ok(Some(first)) => Ok(Some(first)),
+            // The scanner reads around what cannot be read.
+            Ok(None) => self.search(open, file).map(Some),
+            Err(e) if is_device_error(&e) => self.search(open, file).map(Some),
+            Err(e) => Err(Error::io("read", &path, e)),
         }
     }
 
