@@ -10,10 +10,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -33,6 +30,9 @@ use crate::reader::{LostReason, Reader};
 use crate::recovery::{self, Recovered, RecoveryOptions};
 use crate::storage::os::Os;
 use crate::storage::{Access, File, Lock, Storage};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Instant, Mutex, MutexGuard};
 use crate::usage::Meters;
 use crate::wake::{Bell, lock};
 use crate::writer::Writer;
@@ -130,7 +130,7 @@ pub fn open_with(config: Config, storage: Arc<dyn Storage>) -> Result<(Writer, R
         Io::Caller => *lock(&shared.side) = Some(side),
         Io::Thread => {
             let for_thread = Arc::clone(&shared);
-            let thread = std::thread::Builder::new()
+            let thread = thread::Builder::new()
                 .name("forebay-io".to_owned())
                 .spawn(move || io_thread::run(side, &for_thread))
                 .map_err(|e| Error::io("start the I/O thread for", &shared.dir, e))?;

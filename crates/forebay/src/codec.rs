@@ -7,7 +7,6 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -17,6 +16,7 @@ use crate::counter::EventCounter;
 use crate::delivery::{Delivery, Item, Lost};
 use crate::error::{Error, ErrorKind, Result};
 use crate::reader::Reader;
+use crate::sync::atomic::Ordering;
 use crate::writer::{Receipt, Writer};
 
 /// A type whose values can be records.

@@ -16,8 +16,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -29,6 +28,8 @@ use crate::format::file_id;
 use crate::intake::{Sleep, next_id_behind, split};
 use crate::log::{Position, Span};
 use crate::storage::{Access, File, read_full};
+use crate::sync::Instant;
+use crate::sync::atomic::Ordering;
 use crate::wake::lock;
 
 /// How long the open batch may wait for company when nobody waits for it.

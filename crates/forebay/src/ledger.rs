@@ -10,11 +10,12 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use crate::error::{Error, Result};
 use crate::format::ledger::LedgerState;
 use crate::storage::{Map, Storage};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Ledger {

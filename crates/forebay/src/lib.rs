@@ -73,6 +73,11 @@ mod records;
 mod recovery;
 pub mod storage;
 mod survey;
+#[cfg(not(forebay_shuttle))]
+mod sync;
+#[cfg(forebay_shuttle)]
+#[doc(hidden)]
+pub mod sync;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod usage;

@@ -10,9 +10,11 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// A pool of byte buffers; clones share it.
 #[derive(Clone)]

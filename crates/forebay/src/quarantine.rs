@@ -15,9 +15,10 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::storage::{Access, File, Storage, read_full};
+use crate::sync::Mutex;
 
 /// The name of the directory in the buffer's directory.
 pub(crate) const QUARANTINE_DIR_NAME: &str = "quarantine";

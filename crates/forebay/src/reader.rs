@@ -11,8 +11,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -26,6 +25,8 @@ use crate::format::file_id;
 use crate::log::{Place, Position, Span};
 use crate::quarantine::OnCorruption;
 use crate::storage::{Access, File};
+use crate::sync::Instant;
+use crate::sync::atomic::Ordering;
 use crate::usage::{self, Meters, Usage};
 use crate::wake::lock;
 

@@ -569,7 +569,7 @@ impl AsyncReader {
         let shared = reader.shared();
         shared
             .reader_waits
-            .store(true, std::sync::atomic::Ordering::SeqCst);
+            .store(true, crate::sync::atomic::Ordering::SeqCst);
         let there = {
             let log = lock(&shared.log);
             let there = reader.has_more(&log);
@@ -581,7 +581,7 @@ impl AsyncReader {
         if there {
             shared
                 .reader_waits
-                .store(false, std::sync::atomic::Ordering::SeqCst);
+                .store(false, crate::sync::atomic::Ordering::SeqCst);
         } else {
             shared.poke();
         }
@@ -594,7 +594,7 @@ impl AsyncReader {
             shared.data.unregister(&mut self.waits);
             shared
                 .reader_waits
-                .store(false, std::sync::atomic::Ordering::SeqCst);
+                .store(false, crate::sync::atomic::Ordering::SeqCst);
         }
     }
 }

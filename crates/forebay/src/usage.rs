@@ -5,12 +5,12 @@
 //! all three locks at once. The few real counters (dropped, lost, delivered)
 //! only grow.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 pub(crate) use crate::acks::Count;
 use crate::buffer::Shared;
 use crate::reader::LostReason;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::wake::lock;
 
 /// Counters that are not positions.

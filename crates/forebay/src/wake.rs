@@ -5,10 +5,11 @@
 //! afterwards wakes it. Ringing costs nothing when nobody waits.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::Waker;
-use std::time::Instant;
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 
 /// Locks a mutex; what it guards is consistent between statements, so a panic
 /// of another holder (a programmer error) does not spread.

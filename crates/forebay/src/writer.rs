@@ -6,8 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::acks::Count;
 use crate::buffer::Shared;
@@ -16,6 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
 use crate::format::record;
 use crate::intake::{Intake, NoRoom, Sleep};
+use crate::sync::atomic::Ordering;
+use crate::sync::{Instant, MutexGuard};
 use crate::usage::{self, Usage};
 use crate::wake::lock;
 
@@ -417,7 +418,7 @@ impl Shared {
 
     /// Lets go of the intake and wakes the write side if it must act now.
     #[inline]
-    pub(crate) fn notify_write_side(&self, mut intake: std::sync::MutexGuard<'_, Intake>) {
+    pub(crate) fn notify_write_side(&self, mut intake: MutexGuard<'_, Intake>) {
         let wake = match intake.asleep {
             Sleep::Awake => false,
             Sleep::Untimed => true,
@@ -433,10 +434,10 @@ impl Shared {
 
     fn wait_for_room<'a>(
         &'a self,
-        mut intake: std::sync::MutexGuard<'a, Intake>,
+        mut intake: MutexGuard<'a, Intake>,
         why: NoRoom,
         deadline: &mut Option<Instant>,
-    ) -> Result<std::sync::MutexGuard<'a, Intake>> {
+    ) -> Result<MutexGuard<'a, Intake>> {
         if let (WhenFull::BlockFor(time), NoRoom::Full | NoRoom::DiskFull, None) =
             (self.limits.when_full, why, &deadline)
         {

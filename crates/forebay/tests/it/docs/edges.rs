@@ -12,11 +12,13 @@ const KNOW_ONLY: &[(&str, &[&str])] = &[
     ("format", &[]),
     ("storage", &[]),
     ("counter", &[]),
-    ("pool", &[]),
+    ("sync", &[]),
+    ("pool", &["sync"]),
+    ("wake", &["sync"]),
     ("log", &["error", "format"]),
     ("acks", &["log"]),
-    ("ledger", &["error", "format", "storage"]),
-    ("quarantine", &["error", "format", "storage"]),
+    ("ledger", &["error", "format", "storage", "sync"]),
+    ("quarantine", &["error", "format", "storage", "sync"]),
     (
         "data_file",
         &["counter", "error", "format", "pool", "storage"],
@@ -71,6 +73,9 @@ const SYSTEM: (&[&str], &[&str]) = (
 
 /// Parts of `std` that pure functions over bytes have no use for.
 const NOT_FOR_BYTES: &[&str] = &["io", "path", "sync", "thread", "time"];
+
+/// What the library takes from `std` in `sync` only.
+const MEETINGS: &[&str] = &["Mutex", "RwLock", "Condvar", "mpsc", "thread", "Instant"];
 
 /// The only file that may contain `unsafe`.
 const UNSAFE_IN: &str = "storage/os.rs";
@@ -194,6 +199,27 @@ fn only_storage_touches_the_system() {
         }
     }
     assert!(met, "not even storage was seen to touch the system");
+}
+
+#[test]
+fn threads_meet_only_over_what_the_models_see() {
+    let mut met = false;
+    for source in library() {
+        let code = without_tests(&code(&source.text));
+        let found = code.split(';').any(|statement| {
+            let tokens = tokens(statement);
+            let mut behind = tokens.iter().skip_while(|token| **token != "std");
+            behind.any(|token| MEETINGS.contains(token))
+        });
+        let own_tests = source.path.ends_with("/tests.rs");
+        match module(&source.path) {
+            "sync" => met |= found,
+            // Nothing waits there for another thread.
+            "storage" => {}
+            _ => assert!(!found || own_tests, "{} goes past sync", source.path),
+        }
+    }
+    assert!(met, "not even sync was seen to use threads");
 }
 
 #[test]
