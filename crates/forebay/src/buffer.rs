@@ -355,8 +355,14 @@ impl Shared {
 
     /// Waits until a sync of the ledger that begins after this call is done.
     pub(crate) fn wait_ledger_synced(&self) -> Result<()> {
+        self.wait_ledger_synced_until(None)
+    }
+
+    pub(crate) fn wait_ledger_synced_until(&self, deadline: Option<Instant>) -> Result<()> {
         let ticket = self.want_ledger_synced();
-        self.wait_log(&self.ledger_synced, None, |log| log.ledger_ticket >= ticket)
+        self.wait_log(&self.ledger_synced, deadline, |log| {
+            log.ledger_ticket >= ticket
+        })
     }
 
     /// Asks for a sync of the ledger; the number it will be answered with.

@@ -111,6 +111,9 @@ pub struct Usage {
     pub files_given_up: u64,
     /// The first id not acknowledged yet by a contiguous prefix, less one.
     pub last_acknowledged_id: u64,
+    /// The last event that survives a power cut, with all events before it; 0
+    /// if there was none yet.
+    pub last_synced_id: u64,
     /// The id the next record gets.
     pub next_record_id: u64,
 }
@@ -167,6 +170,7 @@ pub(crate) fn snapshot(shared: &Shared) -> Usage {
         sync_time: Duration::from_nanos(meters.sync_nanos.load(Ordering::Relaxed)),
         files_given_up: meters.files_given_up.load(Ordering::Relaxed),
         last_acknowledged_id: done.next_id - 1,
+        last_synced_id: log.synced.next_id - 1,
         next_record_id: accepted.next_id,
     }
 }

@@ -231,6 +231,24 @@ impl Writer {
         self.shared.wait_ledger_synced()
     }
 
+    /// [`flush`](Self::flush) for so long at most.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] if not everything is synced by then (it may still
+    /// become so); [`ErrorKind::Poisoned`] as above.
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
+        let deadline = Some(Instant::now() + timeout);
+        let end = lock(&self.shared.intake).accepted().offset;
+        self.shared.wait_synced(end, deadline)?;
+        self.shared.wait_ledger_synced_until(deadline)
+    }
+
+    /// The largest payload that can be appended, in bytes: what was configured,
+    /// or what follows from the data file size.
+    pub fn max_record_size(&self) -> usize {
+        self.shared.limits.max_record_len
+    }
+
     /// What went through the buffer, and what is in it.
     pub fn usage(&self) -> Usage {
         usage::snapshot(&self.shared)

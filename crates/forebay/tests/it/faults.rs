@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
@@ -151,6 +152,33 @@ fn a_full_disk_blocks_and_resumes() {
             assert_eq!(after_power_cut(&sim), (2..=10).collect::<Vec<_>>());
         }
     }
+}
+
+#[test]
+fn a_flush_onto_a_full_disk_may_be_given_up() {
+    let (_sim, fault) = faulty();
+    let (writer, _reader) = open(&fault, config().io(Io::Thread)).unwrap();
+    writer.append(&payload(1, 100)).unwrap();
+    writer.flush_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(writer.usage().last_synced_id, 1);
+    fault.fail_from(Op::Write, next(&fault, Op::Write), Errno::Enospc);
+    writer.append(&payload(2, 100)).unwrap();
+    let error = writer.flush_timeout(Duration::from_millis(20)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(writer.usage().last_synced_id, 1);
+    fault.clear();
+    writer.flush_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(writer.usage().last_synced_id, 2);
+}
+
+#[test]
+fn the_longest_record_that_fits_is_told() {
+    let (_sim, fault) = faulty();
+    let (writer, _reader) = open(&fault, config()).unwrap();
+    let longest = vec![b'x'; writer.max_record_size()];
+    assert!(writer.append(&longest).unwrap().accepted());
+    let error = writer.append(&[&longest[..], b"x"].concat()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRecord);
 }
 
 #[test]
