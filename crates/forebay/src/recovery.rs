@@ -25,6 +25,7 @@ use crate::{Error, ErrorKind, EventCounter, Result};
 
 mod look;
 mod plan;
+mod reach;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,5 @@
 //! The reads that opening needs beyond the survey: the ends of the newest data
-//! files, and the place of the last acknowledged record.
+//! files here, the place of the last acknowledged record in [`super::reach`].
 //!
 //! Invariants:
 //! - Nothing is written.
@@ -76,10 +76,10 @@ pub(super) struct Reached {
 }
 
 /// One record at the end of what was looked for.
-struct Last {
-    offset: u64,
-    end: u64,
-    id: u64,
+pub(super) struct Last {
+    pub(super) offset: u64,
+    pub(super) end: u64,
+    pub(super) id: u64,
     payload_len: u64,
     events: u64,
 }
@@ -87,11 +87,11 @@ struct Last {
 impl Last {
     /// Whether `id` is one that the record's events can have, whatever the
     /// counter says.
-    fn can_hold(&self, id: u64) -> bool {
+    pub(super) fn can_hold(&self, id: u64) -> bool {
         id >= self.id && id - self.id < self.payload_len.max(1)
     }
 
-    fn next_id(&self) -> u64 {
+    pub(super) fn next_id(&self) -> u64 {
         self.id.saturating_add(self.events)
     }
 }
@@ -122,9 +122,9 @@ pub(crate) fn look(
     })
 }
 
-struct Look<'a> {
+pub(super) struct Look<'a> {
     storage: &'a dyn Storage,
-    survey: &'a Survey,
+    pub(super) survey: &'a Survey,
     counter: &'a EventCounter,
     max_frame_len: u64,
     pool: Pool,
@@ -217,7 +217,7 @@ impl Look<'_> {
     }
 
     /// The frame that ends where the file ends, if it is right in every respect.
-    fn last_frame(&self, file: &SurveyedFile, open: &dyn File) -> Result<Option<Last>> {
+    pub(super) fn last_frame(&self, file: &SurveyedFile, open: &dyn File) -> Result<Option<Last>> {
         match self.read_last_frame(file.len, open) {
             Err(e) if is_device_error(&e) => Ok(None),
             result => result.map_err(|e| Error::io("read", &self.survey.path(file), e)),
@@ -315,142 +315,8 @@ impl Look<'_> {
         Ok(end)
     }
 
-    /// Where the acknowledged records end.
-    fn reach(&self, ends: &[End]) -> Result<Reached> {
-        let believed = believe(self.survey, ends);
-        let files = &self.survey.files;
-        let Some(last_id) = believed.last_id else {
-            // Nothing tells what was acknowledged: everything there is unread.
-            let first_id = files.iter().find_map(|file| file.first_id);
-            return Ok(Reached {
-                at: (0, 0),
-                last_id: first_id.unwrap_or(1).saturating_sub(1),
-            });
-        };
-        if let Some(last) = files.last()
-            && last_id > 0
-            && last_id.saturating_add(1) == believed.next_id
-        {
-            return Ok(Reached {
-                at: (files.len() - 1, last.len),
-                last_id,
-            });
-        }
-        // A first id can be wrong when it was not checked: the file before the
-        // one it points at is looked at when that holds nothing acknowledged.
-        for (index, file) in files.iter().enumerate().rev() {
-            if file.first_id.is_none_or(|first_id| first_id > last_id) {
-                continue;
-            }
-            if let Some(last) = self.last_acknowledged(file, last_id)? {
-                return self.behind(index, &last, last_id);
-            }
-        }
-        Ok(Reached {
-            at: (0, 0),
-            last_id,
-        })
-    }
-
-    /// The last record of a file up to `last_id`.
-    fn last_acknowledged(&self, file: &SurveyedFile, last_id: u64) -> Result<Option<Last>> {
-        let Some(open) = self.open(file)? else {
-            return Ok(None);
-        };
-        if let Some(last) = self.last_frame(file, &*open)?
-            && last.can_hold(last_id)
-        {
-            return Ok(Some(last));
-        }
-        if let Some(found) = self.walk_to(file, &open, last_id)? {
-            let last = self.check(file, &open, &found)?;
-            if last.is_some() {
-                return Ok(last);
-            }
-        }
-        self.check_to(file, open, last_id)
-    }
-
-    /// The last record up to `last_id` by the lengths alone; `None` when there
-    /// is none, or when a record shows that the ids cannot be believed.
-    fn walk_to(
-        &self,
-        file: &SurveyedFile,
-        open: &Arc<dyn File>,
-        last_id: u64,
-    ) -> Result<Option<Found>> {
-        let mut scanner = self.scanner(file, open.clone(), 0, Check::Structure);
-        let mut last = None;
-        while let Some(item) = self.step(file, &mut scanner)? {
-            match item {
-                Scanned::Record(found) if found.id <= last_id => last = Some(found),
-                Scanned::Record(found) => {
-                    let checked = self.check(file, open, &found)?;
-                    return Ok(checked.and(last));
-                }
-                Scanned::Damage(_) => {}
-            }
-        }
-        Ok(last)
-    }
-
-    /// The last record up to `last_id` by the checksums.
-    fn check_to(
-        &self,
-        file: &SurveyedFile,
-        open: Arc<dyn File>,
-        last_id: u64,
-    ) -> Result<Option<Last>> {
-        let mut scanner = self.scanner(file, open, 0, Check::Checksums);
-        let mut last = None;
-        while let Some(item) = self.step(file, &mut scanner)? {
-            match item {
-                Scanned::Record(found) if found.id <= last_id => {
-                    last = Some(self.last(&scanner, &found));
-                }
-                Scanned::Record(_) => break,
-                Scanned::Damage(_) => {}
-            }
-        }
-        Ok(last)
-    }
-
-    /// The place behind the last acknowledged record, or before it when only
-    /// some of its events are acknowledged.
-    fn behind(&self, index: usize, last: &Last, last_id: u64) -> Result<Reached> {
-        if last.next_id() <= last_id.saturating_add(1)
-            || self.follows(index, last, last_id.saturating_add(1))?
-        {
-            return Ok(Reached {
-                at: (index, last.end),
-                last_id,
-            });
-        }
-        Ok(Reached {
-            at: (index, last.offset),
-            last_id: last.id.saturating_sub(1),
-        })
-    }
-
-    /// Whether the record behind `last` has the id `id`: then `last` holds fewer
-    /// events than the counter says, and is acknowledged as a whole.
-    fn follows(&self, index: usize, last: &Last, id: u64) -> Result<bool> {
-        let files = &self.survey.files;
-        if last.end == files[index].len {
-            let next = files[index + 1..].iter().find_map(|file| file.first_id);
-            return Ok(next == Some(id));
-        }
-        let file = &files[index];
-        let Some(open) = self.open(file)? else {
-            return Ok(false);
-        };
-        let mut scanner = self.scanner(file, open, last.end, Check::Checksums);
-        let next = self.step(file, &mut scanner)?;
-        Ok(matches!(next, Some(Scanned::Record(found)) if found.id == id))
-    }
-
     /// A record found by its lengths, if its checksum holds.
-    fn check(
+    pub(super) fn check(
         &self,
         file: &SurveyedFile,
         open: &Arc<dyn File>,
@@ -467,7 +333,7 @@ impl Look<'_> {
         Ok(Some(self.last(&scanner, &checked)))
     }
 
-    fn last(&self, scanner: &Scanner, found: &Found) -> Last {
+    pub(super) fn last(&self, scanner: &Scanner, found: &Found) -> Last {
         let payload = scanner.payload(found);
         Last {
             offset: found.offset,
@@ -478,11 +344,11 @@ impl Look<'_> {
         }
     }
 
-    fn open(&self, file: &SurveyedFile) -> Result<Option<Arc<dyn File>>> {
+    pub(super) fn open(&self, file: &SurveyedFile) -> Result<Option<Arc<dyn File>>> {
         open_data_file(self.storage, &self.survey.path(file))
     }
 
-    fn scanner(
+    pub(super) fn scanner(
         &self,
         file: &SurveyedFile,
         open: Arc<dyn File>,
@@ -496,7 +362,11 @@ impl Look<'_> {
         Scanner::over_file(open, from, file.len, options, self.pool.clone())
     }
 
-    fn step(&self, file: &SurveyedFile, scanner: &mut Scanner) -> Result<Option<Scanned>> {
+    pub(super) fn step(
+        &self,
+        file: &SurveyedFile,
+        scanner: &mut Scanner,
+    ) -> Result<Option<Scanned>> {
         scanner
             .next()
             .map_err(|e| Error::io("read", &self.survey.path(file), e))
