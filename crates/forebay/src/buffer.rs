@@ -508,6 +508,8 @@ impl Shared {
             intake.reader = false;
             intake.writers == 0
         };
+        // Whoever waits for the reader to make space waits in vain now.
+        self.space.ring();
         if last { self.shut() } else { Ok(()) }
     }
 

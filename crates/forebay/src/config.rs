@@ -51,7 +51,7 @@ pub enum ReaderSees {
     #[default]
     Written,
     /// What survives a power cut. Records arrive later by up to the flush
-    /// interval.
+    /// interval; under [`SyncPolicy::Never`], a waiting reader asks for a sync.
     Synced,
 }
 

@@ -495,7 +495,11 @@ impl WriteSide {
             && shared.limits.io == Io::Thread
             && since.elapsed() >= shared.limits.flush_interval;
         let batch = shared.limits.sync == SyncPolicy::EveryBatch;
-        (asked || due || batch || closing).then(|| self.sync(shared))
+        // A reader of synced records must not wait where nothing else syncs.
+        let read = shared.limits.sync == SyncPolicy::Never
+            && shared.limits.reader_sees == ReaderSees::Synced
+            && shared.reader_waits.load(Ordering::Acquire);
+        (asked || due || batch || closing || read).then(|| self.sync(shared))
     }
 
     /// Syncs the current file and reports what that makes durable.
@@ -530,6 +534,11 @@ impl WriteSide {
         if !shared.ledger.is_dirty() && !wanted {
             self.ledger_dirty_since = None;
             return None;
+        }
+        if wanted && !shared.ledger.has_unsynced_acks() {
+            self.ledger_ticket = ticket;
+            shared.publish_ledger_synced(ticket);
+            return Some(Ok(()));
         }
         let since = *self.ledger_dirty_since.get_or_insert_with(Instant::now);
         let due = shared.limits.sync != SyncPolicy::Never

@@ -22,6 +22,8 @@ pub(crate) struct Ledger {
     map: Box<dyn Map>,
     /// Set by stores, cleared by the write side when it begins a sync.
     dirty: AtomicBool,
+    /// The same for the acknowledged id alone.
+    acks_dirty: AtomicBool,
 }
 
 impl Ledger {
@@ -30,6 +32,8 @@ impl Ledger {
         Ok(Self {
             map,
             dirty: AtomicBool::new(false),
+            // A killed process may have left what it stored unsynced.
+            acks_dirty: AtomicBool::new(true),
         })
     }
 
@@ -80,7 +84,16 @@ impl Ledger {
     /// Under the acknowledgements' lock only. Returns whether the ledger was
     /// clean before.
     pub(crate) fn set_reader_last_record_id(&self, id: u64) -> bool {
-        self.store(2, id)
+        let was_clean = self.store(2, id);
+        // After the store, so that a sync that misses it leaves this set.
+        self.acks_dirty.store(true, Ordering::Release);
+        was_clean
+    }
+
+    /// Whether the acknowledged id may differ from what is durable: it was
+    /// stored since the last sync began, or nothing was synced since open.
+    pub(crate) fn has_unsynced_acks(&self) -> bool {
+        self.acks_dirty.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -93,6 +106,7 @@ impl Ledger {
     /// are stored again before the second and last attempt.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.dirty.store(false, Ordering::Release);
+        self.acks_dirty.store(false, Ordering::SeqCst);
         let first = self.map.sync();
         if first.is_ok() {
             return first;
@@ -101,8 +115,9 @@ impl Ledger {
             let word = self.word(index);
             word.fetch_add(0, Ordering::AcqRel);
         }
-        self.map
-            .sync()
-            .inspect_err(|_| self.dirty.store(true, Ordering::Release))
+        self.map.sync().inspect_err(|_| {
+            self.dirty.store(true, Ordering::Release);
+            self.acks_dirty.store(true, Ordering::Release);
+        })
     }
 }

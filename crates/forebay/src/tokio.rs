@@ -211,7 +211,10 @@ fn poll_append<'w>(
                 0,
                 false,
             )),
-            Ok(Attempt::NoRoom(_)) => {
+            Ok(Attempt::NoRoom(why)) => {
+                if shared.waits_in_vain(&intake, why) {
+                    return Poll::Ready(Err(shared.full_error(why)));
+                }
                 let waits = waits.get_or_insert_with(|| Registration::new(&shared.space));
                 waits.renew(0, cx.waker());
                 drop(intake);

@@ -69,7 +69,8 @@ impl Writer {
     /// Appends a record with metadata 0.
     ///
     /// The payload is copied into the open batch; what happens when there is no
-    /// room is [`WhenFull`]'s. Under [`SyncPolicy::EveryBatch`] this returns
+    /// room is [`WhenFull`]'s (nobody waits for a reader that is gone: a full
+    /// buffer is an error then). Under [`SyncPolicy::EveryBatch`] this returns
     /// when the record is synced.
     ///
     /// # Errors
@@ -461,6 +462,9 @@ impl Shared {
         {
             *deadline = Some(Instant::now() + time);
         }
+        if self.waits_in_vain(&intake, why) {
+            return Err(self.full_error(why));
+        }
         if intake.asleep != Sleep::Awake {
             intake.asleep = Sleep::Awake;
             intake.poked = true;
@@ -474,6 +478,11 @@ impl Shared {
                     e
                 }
             })
+    }
+
+    /// Whether nobody is left who could make the room that is missing.
+    pub(crate) fn waits_in_vain(&self, intake: &Intake, why: NoRoom) -> bool {
+        why == NoRoom::Full && !intake.reader
     }
 
     /// The error of a wait for space that ran out of time.

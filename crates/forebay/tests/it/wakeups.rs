@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::{Config, TryNext, WhenFull};
+use forebay::{Config, ReaderSees, SyncPolicy, TryNext, WhenFull};
 
 use crate::support::{open, payload, record, small, temp_dir};
 
@@ -119,4 +119,34 @@ fn a_wait_with_a_limit_ends_at_it() {
         reader.next_timeout(Duration::from_millis(5)).unwrap(),
         TryNext::Empty
     ));
+}
+
+#[test]
+fn nobody_waits_for_a_reader_that_is_gone() {
+    let dir = temp_dir();
+    let (writer, reader) = open(&small(dir.path()).max_size(4096));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| (0..100).find_map(|n| writer.append(&payload(n, 100)).err()));
+        std::thread::sleep(Duration::from_millis(20));
+        drop(reader);
+        let error = waiting.join().unwrap().unwrap();
+        assert_eq!(error.kind(), forebay::ErrorKind::Full);
+    });
+}
+
+#[test]
+fn a_reader_of_synced_records_is_not_left_waiting_when_nothing_syncs() {
+    let dir = temp_dir();
+    let config = small(dir.path())
+        .reader_sees(ReaderSees::Synced)
+        .sync(SyncPolicy::Never);
+    let (writer, mut reader) = open(&config);
+    writer.append(b"one").unwrap();
+    assert_eq!(record(reader.next().unwrap()).id(), 1);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| record(reader.next().unwrap()).id());
+        std::thread::sleep(Duration::from_millis(20));
+        writer.append(b"two").unwrap();
+        assert_eq!(waiting.join().unwrap(), 2);
+    });
 }
