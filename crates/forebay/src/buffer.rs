@@ -1,40 +1,36 @@
-//! Open, wire together, close.
+//! Opening: prepare, lock, recover, wire together.
 //!
 //! Invariants:
-//! - Lock order: intake, log, acks. None is held while waiting for another
-//!   thread, or during I/O.
 //! - The lock file is held from before the first look at the data files until
 //!   after the last write to them.
-//! - After the last handle has gone, nothing stores to the ledger any more.
+//! - Nothing is shared before recovery has decided where everything stands.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::acks::{Acks, Stretch};
-use crate::config::{Config, Io, Limits, ReaderSees};
+use crate::acks::Acks;
+use crate::config::{Config, Io, Limits};
 use crate::error::{Error, ErrorKind, Result};
-use crate::findings::Recovery;
 use crate::format::file_id;
 use crate::format::ledger::LedgerState;
-use crate::intake::{Intake, Sleep};
-use crate::io_thread::{self, Step, WriteSide};
+use crate::intake::Intake;
+use crate::io_thread;
 use crate::ledger::Ledger;
 use crate::log::{Log, Position, Span};
+use crate::meters::Meters;
 use crate::pool::Pool;
 use crate::quarantine::Quarantine;
-use crate::reader::{LostReason, Reader};
+use crate::reader::Reader;
 use crate::recovery::{self, Recovered, RecoveryOptions};
+use crate::shared::Shared;
 use crate::storage::os::Os;
 use crate::storage::{Access, File, Lock, Storage};
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Instant, Mutex, MutexGuard};
-use crate::usage::Meters;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::thread;
 use crate::wake::{Bell, lock};
+use crate::write_side::WriteSide;
 use crate::writer::Writer;
 
 /// Free batch buffers to keep: what producers, the write side and the recent
@@ -42,43 +38,6 @@ use crate::writer::Writer;
 const POOL_BUFFERS_MAX: usize = 8;
 /// Batches that stay in memory for a reader that keeps up, in batches' lengths.
 const RECENT_BATCHES: usize = 4;
-
-/// What writer, reader and write side of one open buffer share.
-pub(crate) struct Shared {
-    pub limits: Limits,
-    pub dir: PathBuf,
-    pub storage: Arc<dyn Storage>,
-    pub pool: Pool,
-    pub intake: Mutex<Intake>,
-    /// Rung for the write side's thread; goes with `intake`.
-    pub work: Bell,
-    /// Rung when there may be room; goes with `intake`.
-    pub space: Bell,
-    pub log: Mutex<Log>,
-    /// Rung for the reader; goes with `log`.
-    pub data: Bell,
-    /// Rung for receipts, at the offset written, synced; go with `log`.
-    pub written: Bell,
-    pub synced: Bell,
-    /// Rung at the ticket answered; goes with `log`.
-    pub ledger_synced: Bell,
-    pub acks: Mutex<Acks>,
-    pub ledger: Ledger,
-    /// Where the oldest data file ends, if it may be deleted once everything
-    /// before that is acknowledged; `u64::MAX` if it may not.
-    pub head_end: AtomicU64,
-    pub reader_waits: AtomicBool,
-    pub meters: Meters,
-    pub quarantine: Quarantine,
-    pub recovery: Recovery,
-    /// Where acknowledgements stood at open.
-    pub opened_at: Position,
-    /// With [`Io::Caller`], the write side.
-    side: Mutex<Option<WriteSide>>,
-    /// With [`Io::Thread`], its thread.
-    thread: Mutex<Option<JoinHandle<()>>>,
-    lock: Mutex<Option<Box<dyn Lock>>>,
-}
 
 /// Opens the buffer that a configuration describes, and creates it if there is
 /// none.
@@ -127,7 +86,7 @@ pub fn open_with(config: Config, storage: Arc<dyn Storage>) -> Result<(Writer, R
     let (shared, side, done) = wire(limits, dir, storage, guard, recovered)?;
     let shared = Arc::new(shared);
     match shared.limits.io {
-        Io::Caller => *lock(&shared.side) = Some(side),
+        Io::Caller => *lock(&shared.side) = Some(Box::new(side)),
         Io::Thread => {
             let for_thread = Arc::clone(&shared);
             let thread = thread::Builder::new()
@@ -248,331 +207,4 @@ fn wire(
     shared.set_head_end(&lock(&shared.log), current_id);
     let side = WriteSide::new(current, recovered.next_file_id);
     Ok((shared, side, done))
-}
-
-impl Shared {
-    // ---- waiting ----
-
-    /// Waits for a ring of `bell`, or, with [`Io::Caller`], does a step of the
-    /// write side. Check the condition again afterwards.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TimedOut`] at the deadline, or when nothing is left to do.
-    pub(crate) fn wait<'a, T>(
-        &self,
-        mutex: &'a Mutex<T>,
-        guard: MutexGuard<'a, T>,
-        bell: &Bell,
-        deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'a, T>> {
-        match self.limits.io {
-            Io::Caller => {
-                drop(guard);
-                let step = lock(&self.side).as_mut().map(|side| side.step(self));
-                if step == Some(Step::Progress) {
-                    return Ok(lock(mutex));
-                }
-            }
-            Io::Thread => {
-                if deadline.is_none_or(|deadline| Instant::now() < deadline) {
-                    return Ok(bell.wait(guard, deadline));
-                }
-            }
-        }
-        Err(Error::new(
-            ErrorKind::TimedOut,
-            "what was waited for has not happened in time; it may still happen",
-        ))
-    }
-
-    pub(crate) fn wait_written(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
-        if lock(&self.log).written.offset >= end {
-            return Ok(());
-        }
-        {
-            let mut intake = lock(&self.intake);
-            intake.want_written = intake.want_written.max(end);
-            self.wake_write_side(intake);
-        }
-        self.wait_log(&self.written, deadline, |log| log.written.offset >= end)
-    }
-
-    pub(crate) fn wait_synced(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
-        if self.is_synced(end) {
-            return Ok(());
-        }
-        self.want_synced(end);
-        self.wait_log(&self.synced, deadline, |log| log.synced.offset >= end)
-    }
-
-    fn wait_log(
-        &self,
-        bell: &Bell,
-        deadline: Option<Instant>,
-        done: impl Fn(&Log) -> bool,
-    ) -> Result<()> {
-        let mut log = lock(&self.log);
-        loop {
-            if done(&log) {
-                return Ok(());
-            }
-            if let Some(error) = &log.failed {
-                return Err(error.clone());
-            }
-            log = self.wait(&self.log, log, bell, deadline)?;
-        }
-    }
-
-    pub(crate) fn is_synced(&self, end: u64) -> bool {
-        lock(&self.log).synced.offset >= end
-    }
-
-    /// Whether something has happened in the log, for a task that otherwise
-    /// registers itself (under the log's lock, so that no ring is missed).
-    #[cfg(feature = "tokio")]
-    pub(crate) fn poll_log(
-        &self,
-        done: impl FnOnce(&Log) -> bool,
-        register: impl FnOnce(),
-    ) -> std::task::Poll<Result<()>> {
-        let log = lock(&self.log);
-        if done(&log) {
-            return std::task::Poll::Ready(Ok(()));
-        }
-        if let Some(error) = &log.failed {
-            return std::task::Poll::Ready(Err(error.clone()));
-        }
-        register();
-        std::task::Poll::Pending
-    }
-
-    /// Asks the write side to make everything before `end` durable.
-    pub(crate) fn want_synced(&self, end: u64) {
-        let mut intake = lock(&self.intake);
-        intake.want_synced = intake.want_synced.max(end);
-        self.wake_write_side(intake);
-    }
-
-    /// Waits until a sync of the ledger that begins after this call is done.
-    pub(crate) fn wait_ledger_synced(&self) -> Result<()> {
-        self.wait_ledger_synced_until(None)
-    }
-
-    pub(crate) fn wait_ledger_synced_until(&self, deadline: Option<Instant>) -> Result<()> {
-        let ticket = self.want_ledger_synced();
-        self.wait_log(&self.ledger_synced, deadline, |log| {
-            log.ledger_ticket >= ticket
-        })
-    }
-
-    /// Asks for a sync of the ledger; the number it will be answered with.
-    pub(crate) fn want_ledger_synced(&self) -> u64 {
-        let mut intake = lock(&self.intake);
-        intake.ledger_tickets += 1;
-        let ticket = intake.ledger_tickets;
-        self.wake_write_side(intake);
-        ticket
-    }
-
-    /// Makes the write side look around.
-    pub(crate) fn poke(&self) {
-        self.wake_write_side(lock(&self.intake));
-    }
-
-    fn wake_write_side(&self, mut intake: MutexGuard<'_, Intake>) {
-        intake.poked = true;
-        if intake.asleep != Sleep::Awake {
-            intake.asleep = Sleep::Awake;
-            drop(intake);
-            self.work.ring();
-        }
-    }
-
-    // ---- what the write side reports ----
-
-    pub(crate) fn publish_written(&self, frames: Bytes, end: Position) {
-        lock(&self.log).append(frames, end);
-        if self.limits.reader_sees == ReaderSees::Written {
-            self.data.ring();
-        }
-        self.written.ring_up_to(end.offset);
-    }
-
-    /// Everything written is synced.
-    pub(crate) fn publish_synced(&self) {
-        let offset = {
-            let mut log = lock(&self.log);
-            log.synced = log.written;
-            log.synced.offset
-        };
-        if self.limits.reader_sees == ReaderSees::Synced {
-            self.data.ring();
-        }
-        self.synced.ring_up_to(offset);
-    }
-
-    pub(crate) fn publish_ledger_synced(&self, ticket: u64) {
-        lock(&self.log).ledger_ticket = ticket;
-        self.ledger_synced.ring_up_to(ticket);
-    }
-
-    /// Nothing will be written any more; returns whether that is news.
-    pub(crate) fn publish_end(&self) -> bool {
-        let news = !std::mem::replace(&mut lock(&self.log).ended, true);
-        if news {
-            self.data.ring();
-        }
-        news
-    }
-
-    pub(crate) fn publish_failed(&self, error: Error) {
-        lock(&self.log).failed.get_or_insert(error);
-        self.data.ring();
-        self.written.ring();
-        self.synced.ring();
-        self.ledger_synced.ring();
-    }
-
-    /// For the write side, whenever the oldest file or the current one changed.
-    pub(crate) fn set_head_end(&self, log: &Log, current_id: Option<u16>) {
-        let end = match log.spans.front() {
-            Some(span) if Some(span.file_id) != current_id => span.end(),
-            _ => u64::MAX,
-        };
-        self.head_end.store(end, Ordering::Release);
-    }
-
-    // ---- acknowledgements ----
-
-    pub(crate) fn acknowledge(&self, stretch: Stretch) {
-        let mut acks = lock(&self.acks);
-        let (advanced, _) = acks.acknowledge(stretch);
-        if advanced {
-            self.note_done(acks);
-        }
-    }
-
-    /// Acknowledges what nobody can acknowledge; returns what was not yet.
-    pub(crate) fn acknowledge_lost(
-        &self,
-        stretch: Stretch,
-        reason: LostReason,
-    ) -> crate::acks::Count {
-        let mut acks = lock(&self.acks);
-        let (advanced, newly) = acks.acknowledge(stretch);
-        self.meters.lost[reason as usize].add(newly);
-        if advanced {
-            self.note_done(acks);
-        }
-        newly
-    }
-
-    /// Bytes that hold no event, up to this position.
-    pub(crate) fn skip(&self, to: Position) {
-        let mut acks = lock(&self.acks);
-        if acks.skip(to.next_id, to.offset) {
-            self.note_done(acks);
-        }
-    }
-
-    /// Stores the acknowledged position in the ledger and wakes the write side
-    /// if that gives it something to do.
-    #[inline]
-    fn note_done(&self, acks: MutexGuard<'_, Acks>) {
-        let done = acks.done();
-        let was_clean = self.ledger.set_reader_last_record_id(done.next_id - 1);
-        drop(acks);
-        if was_clean || done.offset >= self.head_end.load(Ordering::Acquire) {
-            self.poke();
-        }
-    }
-
-    // ---- closing ----
-
-    pub(crate) fn writer_gone(&self) -> Result<()> {
-        let last = {
-            let mut intake = lock(&self.intake);
-            intake.writers -= 1;
-            intake.writers == 0 && !intake.reader
-        };
-        if last {
-            self.shut()
-        } else {
-            self.poke_if_over()
-        }
-    }
-
-    pub(crate) fn reader_gone(&self) -> Result<()> {
-        let last = {
-            let mut intake = lock(&self.intake);
-            intake.reader = false;
-            intake.writers == 0
-        };
-        // Whoever waits for the reader to make space waits in vain now.
-        self.space.ring();
-        if last { self.shut() } else { Ok(()) }
-    }
-
-    fn poke_if_over(&self) -> Result<()> {
-        if lock(&self.intake).writers == 0 {
-            self.poke();
-        }
-        Ok(())
-    }
-
-    /// Writes and syncs everything, then lets go of the lock.
-    fn shut(&self) -> Result<()> {
-        lock(&self.intake).closing = true;
-        self.poke();
-        match self.limits.io {
-            Io::Thread => {
-                if let Some(thread) = lock(&self.thread).take() {
-                    let _ = thread.join();
-                }
-            }
-            Io::Caller => {
-                if let Some(mut side) = lock(&self.side).take() {
-                    while side.step(self) == Step::Progress {}
-                }
-            }
-        }
-        lock(&self.acks).close();
-        let result = self.closed_cleanly();
-        if let Err(error) = &result {
-            self.publish_failed(error.clone());
-        }
-        *lock(&self.lock) = None;
-        result
-    }
-
-    fn closed_cleanly(&self) -> Result<()> {
-        let accepted = lock(&self.intake).accepted();
-        let log = lock(&self.log);
-        if let Some(error) = &log.failed {
-            return Err(error.clone());
-        }
-        if log.synced.offset == accepted.offset && !self.ledger.is_dirty() {
-            return Ok(());
-        }
-        let events = accepted.next_id - log.synced.next_id;
-        Err(Error::with_path(
-            ErrorKind::Full,
-            &self.dir,
-            format!(
-                "closing the buffer in {}: there is no space for the last {events} events \
-                 accepted; they are not durable",
-                self.dir.display()
-            ),
-        ))
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer")
-            .field("dir", &self.dir)
-            .field("ledger", &self.ledger.state())
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
-    }
 }

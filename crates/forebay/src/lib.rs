@@ -64,6 +64,8 @@ mod intake;
 mod io_thread;
 mod ledger;
 mod log;
+mod lost;
+mod meters;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod pool;
@@ -71,6 +73,7 @@ mod quarantine;
 mod reader;
 mod records;
 mod recovery;
+mod shared;
 pub mod storage;
 mod survey;
 #[cfg(not(forebay_shuttle))]
@@ -83,6 +86,7 @@ pub mod tokio;
 mod usage;
 mod verify;
 mod wake;
+mod write_side;
 mod writer;
 
 pub use acks::Count;

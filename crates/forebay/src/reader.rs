@@ -16,21 +16,23 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::acks::{Count, Stretch};
-use crate::buffer::Shared;
 use crate::config::ReaderSees;
 use crate::data_file::{Check, Damage, Found, ScanOptions, Scanned, Scanner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
 use crate::format::file_id;
 use crate::log::{Place, Position, Span};
+use crate::meters::Meters;
 use crate::quarantine::OnCorruption;
+use crate::shared::Shared;
 use crate::storage::{Access, File};
 use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
-use crate::usage::{self, Meters, Usage};
+use crate::usage::{self, Usage};
 use crate::wake::lock;
 
-pub use crate::delivery::{Ack, Batch, Delivery, Item, Lost, LostReason, Record};
+pub use crate::delivery::{Ack, Batch, Delivery, Item, Record};
+pub use crate::lost::{Lost, LostReason};
 
 /// Reads a buffer. There is one per open buffer.
 ///

@@ -23,11 +23,12 @@ use std::task::{Context, Poll, Waker, ready};
 use ::tokio::task::{JoinHandle, spawn_blocking};
 use bytes::Bytes;
 
-use crate::buffer::{Shared, open};
+use crate::buffer::open;
 use crate::config::{Config, SyncPolicy, WhenFull};
 use crate::delivery::Item;
 use crate::error::{Error, ErrorKind, Result};
 use crate::reader::{Reader, TryBatch};
+use crate::shared::Shared;
 use crate::usage::Usage;
 use crate::wake::{Bell, lock};
 use crate::writer::{Attempt, Receipt, Writer};

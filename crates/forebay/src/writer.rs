@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::acks::Count;
-use crate::buffer::Shared;
 use crate::config::{SyncPolicy, WhenFull};
 use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
 use crate::format::record;
 use crate::intake::{Intake, NoRoom, Sleep};
+use crate::shared::Shared;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, MutexGuard};
 use crate::usage::{self, Usage};

@@ -17,6 +17,8 @@ const KNOW_ONLY: &[(&str, &[&str])] = &[
     ("wake", &["sync"]),
     ("log", &["error", "format"]),
     ("acks", &["log"]),
+    ("lost", &[]),
+    ("meters", &["acks", "lost", "sync"]),
     ("ledger", &["error", "format", "storage", "sync"]),
     ("quarantine", &["error", "format", "storage", "sync"]),
     (
@@ -30,7 +32,23 @@ const NEVER_KNOW: &[(&str, &[&str])] = &[
     ("writer", &["reader"]),
     ("reader", &["writer", "intake"]),
     ("intake", OPEN_BUFFER),
-    ("io_thread", &["writer", "reader"]),
+    ("write_side", &["writer", "reader", "buffer", "io_thread"]),
+    ("io_thread", &["writer", "reader", "buffer"]),
+    // What is shared knows none of those who share it.
+    (
+        "shared",
+        &[
+            "writer",
+            "reader",
+            "delivery",
+            "usage",
+            "write_side",
+            "io_thread",
+            "buffer",
+        ],
+    ),
+    ("delivery", &["writer", "reader", "buffer"]),
+    ("usage", &["writer", "reader", "buffer"]),
     ("config", OPEN_BUFFER),
     // What reads a directory without opening the buffer, or before it is open.
     ("survey", OPEN_BUFFER),
@@ -44,7 +62,14 @@ const NEVER_KNOW: &[(&str, &[&str])] = &[
 ];
 
 /// The parts of an open buffer.
-const OPEN_BUFFER: &[&str] = &["writer", "reader", "io_thread", "buffer"];
+const OPEN_BUFFER: &[&str] = &[
+    "writer",
+    "reader",
+    "shared",
+    "write_side",
+    "io_thread",
+    "buffer",
+];
 
 /// What the public API hides.
 const BELOW_THE_API: &[&str] = &[
@@ -53,6 +78,7 @@ const BELOW_THE_API: &[&str] = &[
     "format",
     "intake",
     "io_thread",
+    "write_side",
     "ledger",
     "log",
     "quarantine",

@@ -1,0 +1,80 @@
+//! Losses: events that were accepted once and are not there any more.
+//!
+//! Invariant: a loss is a result, never an error; it is counted once, by the
+//! step in ids.
+
+use std::fmt;
+
+/// Why events are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// The bytes are there, but fail their checks.
+    Damaged,
+    /// A data file that was there when the buffer was opened has vanished.
+    MissingFile,
+    /// The ids step over them: nothing of them is there. That is what a missing
+    /// data file leaves, or a power cut that took what was not synced.
+    Gap,
+}
+
+impl LostReason {
+    /// All reasons, in order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Damaged, Self::MissingFile, Self::Gap];
+
+    /// The reason as one `snake_case` word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::MissingFile => "missing_file",
+            Self::Gap => "gap",
+        }
+    }
+}
+
+impl fmt::Display for LostReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Events that were accepted once and are not there any more. Acknowledged by
+/// itself, counted in [`Usage::lost`](crate::Usage::lost).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lost {
+    /// The id of the first event lost.
+    pub first_id: u64,
+    /// How many events, from the step in ids.
+    pub events: u64,
+    /// How many bytes of the data files they leave behind, 0 if none.
+    pub bytes: u64,
+    /// Why.
+    pub reason: LostReason,
+    /// The data file where the loss was noticed, if in one.
+    pub file: Option<String>,
+    /// The offset in that file where the damage, or the record behind the gap,
+    /// begins.
+    pub offset: u64,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            first_id,
+            events,
+            reason,
+            offset,
+            ..
+        } = self;
+        let last_id = first_id + events - 1;
+        write!(
+            f,
+            "lost {events} events (ids {first_id} to {last_id}): {reason}"
+        )?;
+        match &self.file {
+            Some(file) => write!(f, ", noticed in {file} at offset {offset}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Syncing: data files and the ledger, when it is due or asked for.
+//!
+//! Invariant: one sync answers everybody who asked before it began.
+
+use std::io;
+
+use super::{Trouble, WriteSide};
+use crate::config::{Io, ReaderSees, SyncPolicy};
+use crate::error::Error;
+use crate::format::file_id;
+use crate::shared::Shared;
+use crate::sync::Instant;
+use crate::sync::atomic::Ordering;
+use crate::wake::lock;
+
+impl WriteSide {
+    pub(super) fn sync_if_due(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
+        let written = lock(&shared.log).written.offset;
+        let (want, closing) = {
+            let intake = lock(&shared.intake);
+            (intake.want_synced, intake.closing)
+        };
+        let since = self.dirty_since?;
+        let synced = lock(&shared.log).synced.offset;
+        if want > synced {
+            self.sync_target.get_or_insert(want);
+        }
+        let asked = self.sync_target.is_some_and(|target| written >= target);
+        let due = shared.limits.sync == SyncPolicy::Interval
+            && shared.limits.io == Io::Thread
+            && since.elapsed() >= shared.limits.flush_interval;
+        let batch = shared.limits.sync == SyncPolicy::EveryBatch;
+        // A reader of synced records must not wait where nothing else syncs.
+        let read = shared.limits.sync == SyncPolicy::Never
+            && shared.limits.reader_sees == ReaderSees::Synced
+            && shared.reader_waits.load(Ordering::Acquire);
+        (asked || due || batch || closing || read).then(|| self.sync(shared))
+    }
+
+    /// Syncs the current file and reports what that makes durable.
+    pub(super) fn sync(&mut self, shared: &Shared) -> Result<(), Trouble> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        let start = Instant::now();
+        let result = loop {
+            match current.file.sync() {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        shared.meters.note_sync(start.elapsed());
+        if let Err(e) = result {
+            return self.give_up(shared, "sync", e);
+        }
+        current.synced_len = current.len;
+        self.dirty_since = None;
+        self.sync_target = None;
+        shared.publish_synced();
+        Ok(())
+    }
+
+    pub(super) fn sync_ledger_if_due(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
+        let (ticket, closing) = {
+            let intake = lock(&shared.intake);
+            (intake.ledger_tickets, intake.closing)
+        };
+        let wanted = ticket > self.ledger_ticket;
+        if !shared.ledger.is_dirty() && !wanted {
+            self.ledger_dirty_since = None;
+            return None;
+        }
+        if wanted && !shared.ledger.has_unsynced_acks() {
+            self.ledger_ticket = ticket;
+            shared.publish_ledger_synced(ticket);
+            return Some(Ok(()));
+        }
+        let since = *self.ledger_dirty_since.get_or_insert_with(Instant::now);
+        let due = shared.limits.sync != SyncPolicy::Never
+            && shared.limits.io == Io::Thread
+            && since.elapsed() >= shared.limits.flush_interval;
+        (wanted || closing || due).then(|| {
+            self.ledger_dirty_since = None;
+            self.ledger_ticket = ticket;
+            self.sync_ledger(shared)?;
+            shared.publish_ledger_synced(ticket);
+            Ok(())
+        })
+    }
+
+    pub(super) fn sync_ledger(&mut self, shared: &Shared) -> Result<(), Trouble> {
+        shared.ledger.sync().map_err(|e| {
+            Trouble::Failed(Error::io(
+                "sync",
+                &shared.dir.join(file_id::LEDGER_FILE_NAME),
+                e,
+            ))
+        })
+    }
+}

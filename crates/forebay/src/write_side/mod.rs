@@ -1,0 +1,473 @@
+//! The write side: the one owner of everything that changes data files. Write
+//! and roll here; sync, delete and what follows a failure beside it.
+//!
+//! Invariants:
+//! - A data file is rolled before it would exceed its size; rolling syncs the
+//!   old file, creates the next exclusively, syncs the directory, and only then
+//!   lets the ledger name it.
+//! - The ledger's next id is stored before records below it become visible.
+//! - A data file is deleted only when a synced ledger says that everything in
+//!   it is acknowledged.
+//! - After a failed write or sync the current file is given up at its synced
+//!   length: what follows is written to the next file and synced there before
+//!   anything is reported synced again. If that fails, the buffer is poisoned.
+//! - No lock is held during I/O.
+
+mod deletion;
+mod durability;
+mod given_up;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::{Io, ReaderSees, SyncPolicy};
+use crate::error::Error;
+use crate::format::file_id;
+use crate::intake::{next_id_behind, split};
+use crate::log::{Position, Span};
+use crate::shared::{Drive, Shared, Step};
+use crate::storage::{Access, File};
+use crate::sync::Instant;
+use crate::sync::atomic::Ordering;
+use crate::wake::lock;
+
+/// How long the open batch may wait for company when nobody waits for it.
+const LINGER: Duration = Duration::from_millis(1);
+/// The pause before a full disk is tried again: the first, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// The data file being appended to.
+#[derive(Debug)]
+struct Current {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    file_id: u16,
+    base: u64,
+    len: u64,
+    synced_len: u64,
+}
+
+/// Frames on their way to the current file.
+#[derive(Debug)]
+struct Unwritten {
+    frames: Bytes,
+    end: Position,
+    /// How much of the first part is in the file, not yet published.
+    partly: usize,
+}
+
+/// Why a write could not be done.
+enum Trouble {
+    /// Space, or another thing that comes back, is missing.
+    NoSpace(io::Error),
+    /// The file cannot be trusted any more.
+    Failed(Error),
+}
+
+/// See the head of this file. Driven by one thread at a time.
+#[derive(Debug)]
+pub(crate) struct WriteSide {
+    current: Option<Current>,
+    /// A file that failed, whose unsynced bytes must go to the next one.
+    given_up: Option<Current>,
+    next_file_id: u16,
+    unwritten: Option<Unwritten>,
+    retry: Option<(Instant, Duration)>,
+    linger_until: Option<Instant>,
+    dirty_since: Option<Instant>,
+    ledger_dirty_since: Option<Instant>,
+    /// What somebody waits for to be synced, when that was noticed.
+    sync_target: Option<u64>,
+    /// The last wait for the ledger that was answered.
+    ledger_ticket: u64,
+    extra_bytes: u64,
+    poisoned: bool,
+}
+
+impl WriteSide {
+    /// `current` is the file to append to, its path and length; its base
+    /// follows from the log's last span.
+    pub(crate) fn new(current: Option<(Arc<dyn File>, PathBuf, Span)>, next_file_id: u16) -> Self {
+        let current = current.map(|(file, path, span)| Current {
+            file,
+            path,
+            file_id: span.file_id,
+            base: span.base,
+            len: span.len,
+            synced_len: span.len,
+        });
+        Self {
+            current,
+            given_up: None,
+            next_file_id,
+            unwritten: None,
+            retry: None,
+            linger_until: None,
+            dirty_since: None,
+            ledger_dirty_since: None,
+            sync_target: None,
+            ledger_ticket: 0,
+            extra_bytes: 0,
+            poisoned: false,
+        }
+    }
+
+    /// Does the most urgent thing.
+    pub(crate) fn step(&mut self, shared: &Shared) -> Step {
+        if self.poisoned {
+            return Step::Idle(None);
+        }
+        let done = self.delete_acknowledged(shared).or_else(|| {
+            if self.waits_for_space(shared) {
+                None
+            } else {
+                self.write_something(shared)
+            }
+        });
+        let done = done.or_else(|| self.sync_if_due(shared));
+        let done = done.or_else(|| self.sync_ledger_if_due(shared));
+        let done = done.or_else(|| self.end_if_done(shared));
+        match done {
+            Some(Ok(())) => Step::Progress,
+            Some(Err(Trouble::NoSpace(error))) => self.wait_for_space(shared, &error),
+            Some(Err(Trouble::Failed(error))) => {
+                self.poison(shared, &error);
+                Step::Progress
+            }
+            None => Step::Idle(self.wake_at(shared)),
+        }
+    }
+
+    /// Whether everything is written and synced.
+    pub(crate) fn is_clean(&self, shared: &Shared) -> bool {
+        self.poisoned
+            || (self.unwritten.is_none()
+                && self.given_up.is_none()
+                && self.dirty_since.is_none()
+                && !shared.ledger.is_dirty())
+    }
+
+    /// When a thread that has nothing to do must look again.
+    fn wake_at(&self, shared: &Shared) -> Option<Instant> {
+        if shared.limits.io == Io::Caller {
+            return None;
+        }
+        let interval = shared.limits.flush_interval;
+        let data = match shared.limits.sync {
+            SyncPolicy::Interval => self.dirty_since.map(|since| since + interval),
+            SyncPolicy::EveryBatch | SyncPolicy::Never => None,
+        };
+        let ledger = self.ledger_dirty_since.map(|since| since + interval);
+        let retry = self.retry.map(|(at, _)| at);
+        [data, ledger, retry, self.linger_until]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Once the last writer has gone and everything is written, the reader may
+    /// see the end.
+    fn end_if_done(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
+        let over = {
+            let intake = lock(&shared.intake);
+            intake.writers == 0 && intake.open_len() == 0 && !intake.has_ready()
+        };
+        if !over || self.unwritten.is_some() || self.given_up.is_some() {
+            return None;
+        }
+        let sees_all = shared.limits.reader_sees == ReaderSees::Written;
+        if !sees_all && self.dirty_since.is_some() {
+            return Some(self.sync(shared));
+        }
+        shared.publish_end().then_some(Ok(()))
+    }
+
+    /// Whether nothing that was taken from the intake is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.unwritten.is_none() && self.given_up.is_none()
+    }
+
+    /// Until when the open batch waits for company; begins the wait. `None` if
+    /// it has begun before.
+    pub(crate) fn begin_to_linger(&mut self) -> Option<Instant> {
+        if self.linger_until.is_some() {
+            return None;
+        }
+        self.linger_until = Some(Instant::now() + LINGER);
+        self.linger_until
+    }
+
+    // ---- writing ----
+
+    fn waits_for_space(&self, shared: &Shared) -> bool {
+        shared.limits.io == Io::Thread
+            && self.retry.is_some_and(|(at, _)| Instant::now() < at)
+            && !lock(&shared.intake).closing
+    }
+
+    fn write_something(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
+        if self.given_up.is_some() {
+            return Some(self.write_given_up_again(shared));
+        }
+        if self.unwritten.is_none() {
+            self.unwritten = self.take(shared);
+        }
+        self.unwritten.is_some().then(|| self.write(shared))
+    }
+
+    /// Takes the oldest batch, if it is full or somebody needs it.
+    fn take(&mut self, shared: &Shared) -> Option<Unwritten> {
+        let batch = {
+            let mut intake = lock(&shared.intake);
+            let begin = intake.begin();
+            let wanted = intake.want_written.max(intake.want_synced) > begin
+                || intake.closing
+                || intake.writers == 0
+                || shared.limits.io == Io::Caller
+                || shared.reader_waits.load(Ordering::Acquire);
+            let lingered = self
+                .linger_until
+                .is_some_and(|until| Instant::now() >= until);
+            let batch = intake.take(wanted || lingered);
+            if batch.is_none() {
+                if intake.open_len() > 0 && self.linger_until.is_none() {
+                    self.linger_until = Some(Instant::now() + LINGER);
+                }
+                return None;
+            }
+            if intake.open_len() == 0 {
+                self.linger_until = None;
+            }
+            shared.space.ring();
+            batch?
+        };
+        let frames = if batch.used < batch.buffer.len() / 16 {
+            // A small batch must not keep a large buffer from its next use.
+            Bytes::copy_from_slice(&batch.buffer[..batch.used])
+        } else {
+            batch.buffer.freeze(batch.used)
+        };
+        Some(Unwritten {
+            frames,
+            end: batch.end,
+            partly: 0,
+        })
+    }
+
+    /// Writes as much of the batch as fits into one data file.
+    fn write(&mut self, shared: &Shared) -> Result<(), Trouble> {
+        let file_size = shared.limits.data_file_size;
+        loop {
+            let Some(unwritten) = &self.unwritten else {
+                return Ok(());
+            };
+            let room = self
+                .current
+                .as_ref()
+                .map_or(0, |c| file_size.saturating_sub(c.len));
+            let fits = split(&unwritten.frames, room);
+            let is_empty = self.current.as_ref().is_some_and(|c| c.len == 0);
+            if self.current.is_some() && (fits.len() as u64 <= room || is_empty) {
+                return self.write_part(shared, fits.end);
+            }
+            self.roll(shared)?;
+            if self.given_up.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn write_part(&mut self, shared: &Shared, len: usize) -> Result<(), Trouble> {
+        let (Some(current), Some(unwritten)) = (&mut self.current, &mut self.unwritten) else {
+            return Ok(());
+        };
+        check_free_space(shared, (len - unwritten.partly) as u64)?;
+        while unwritten.partly < len {
+            let rest = &unwritten.frames[unwritten.partly..len];
+            match current
+                .file
+                .write_at(rest, current.len + unwritten.partly as u64)
+            {
+                Ok(0) => {
+                    let error = io::Error::from(io::ErrorKind::WriteZero);
+                    return self.give_up(shared, "write to", error);
+                }
+                Ok(n) => unwritten.partly += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if is_no_space(&e) => return Err(Trouble::NoSpace(e)),
+                Err(e) => return self.give_up(shared, "write to", e),
+            }
+        }
+        let end = Position {
+            next_id: next_id_behind(&unwritten.frames, unwritten.end, len),
+            offset: unwritten.end.offset - (unwritten.frames.len() - len) as u64,
+        };
+        let part = unwritten.frames.split_to(len);
+        unwritten.partly = 0;
+        current.len += len as u64;
+        if unwritten.frames.is_empty() {
+            self.unwritten = None;
+        }
+        self.dirty_since.get_or_insert_with(Instant::now);
+        self.space_came_back(shared);
+        shared.ledger.set_next_record_id(end.next_id);
+        self.ledger_dirty_since.get_or_insert_with(Instant::now);
+        shared.meters.writes.fetch_add(1, Ordering::Relaxed);
+        shared.publish_written(part, end);
+        Ok(())
+    }
+
+    // ---- files ----
+
+    /// Syncs the current file and goes on in a new one. Leaves `given_up` set
+    /// if the current file turned out bad.
+    fn roll(&mut self, shared: &Shared) -> Result<(), Trouble> {
+        if self.dirty_since.is_some() {
+            self.sync(shared)?;
+            if self.given_up.is_some() {
+                return Ok(());
+            }
+        }
+        let base = lock(&shared.log).written.offset;
+        let created = self.create(shared, base)?;
+        self.adopt(shared, created, 0);
+        Ok(())
+    }
+
+    /// Creates the next data file and makes its directory entry durable.
+    fn create(&mut self, shared: &Shared, base: u64) -> Result<Current, Trouble> {
+        check_free_space(shared, 0)?;
+        for _ in 0..=u32::from(file_id::MAX_FILE_ID) {
+            let id = self.next_file_id;
+            let path = shared.dir.join(file_id::file_name(id));
+            match shared.storage.open(&path, Access::CreateNew) {
+                Ok(file) => {
+                    if let Err(e) = shared.storage.sync_dir(&shared.dir) {
+                        // Nothing is in the file; the next attempt may use the id.
+                        drop(file);
+                        let _ = shared.storage.delete(&path);
+                        return Err(trouble("sync the directory", &shared.dir, e));
+                    }
+                    self.next_file_id = file_id::next(id);
+                    let file = Arc::from(file);
+                    return Ok(Current {
+                        file,
+                        path,
+                        file_id: id,
+                        base,
+                        len: 0,
+                        synced_len: 0,
+                    });
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    self.next_file_id = file_id::next(id);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(trouble("create", &path, e)),
+            }
+        }
+        Err(Trouble::NoSpace(io::Error::other(
+            "every data file id is in use",
+        )))
+    }
+
+    /// Makes a created file, which holds `len` bytes, the current one.
+    fn adopt(&mut self, shared: &Shared, mut created: Current, len: u64) {
+        created.len = len;
+        created.synced_len = len;
+        let reader_file_id = {
+            let mut log = lock(&shared.log);
+            let span = Span {
+                file_id: created.file_id,
+                base: created.base,
+                len,
+                modified: None,
+            };
+            log.spans.push_back(span);
+            shared.set_head_end(&log, Some(created.file_id));
+            log.spans.front().map_or(created.file_id, |s| s.file_id)
+        };
+        shared.ledger.set_file_ids(created.file_id, reader_file_id);
+        self.ledger_dirty_since.get_or_insert_with(Instant::now);
+        self.current = Some(created);
+    }
+
+    // ---- trouble ----
+
+    fn poison(&mut self, shared: &Shared, cause: &Error) {
+        self.poisoned = true;
+        let error = cause.poisoned();
+        tracing::error!(%error, "the buffer accepts nothing more until it is opened again");
+        lock(&shared.intake).failed = Some(error.clone());
+        shared.space.ring();
+        shared.publish_failed(error);
+    }
+
+    fn wait_for_space(&mut self, shared: &Shared, error: &io::Error) -> Step {
+        let pause = self
+            .retry
+            .map_or(RETRY.0, |(_, pause)| (pause * 2).min(RETRY.1));
+        if self.retry.is_none() {
+            tracing::warn!(%error, dir = %shared.dir.display(),
+                "no space to write; appends follow the when-full policy until it returns");
+            lock(&shared.intake).disk_full = true;
+            shared.space.ring();
+        }
+        let at = Instant::now() + pause;
+        self.retry = Some((at, pause));
+        Step::Idle(self.wake_at(shared))
+    }
+
+    fn space_came_back(&mut self, shared: &Shared) {
+        if self.retry.take().is_some() {
+            tracing::info!(dir = %shared.dir.display(), "there is space to write again");
+            lock(&shared.intake).disk_full = false;
+            shared.space.ring();
+        }
+    }
+}
+
+impl Drive for WriteSide {
+    fn step(&mut self, shared: &Shared) -> Step {
+        Self::step(self, shared)
+    }
+}
+
+fn check_free_space(shared: &Shared, len: u64) -> Result<(), Trouble> {
+    let floor = shared.limits.min_free_bytes;
+    if floor == 0 {
+        return Ok(());
+    }
+    match shared.storage.free_bytes(&shared.dir) {
+        Ok(Some(free)) if free.saturating_sub(len) < floor => Err(Trouble::NoSpace(
+            io::Error::other(format!("{free} bytes are free, the floor is {floor}")),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn trouble(what: &str, path: &std::path::Path, e: io::Error) -> Trouble {
+    if is_no_space(&e) {
+        Trouble::NoSpace(e)
+    } else {
+        Trouble::Failed(Error::io(what, path, e))
+    }
+}
+
+/// Whether an error says that something is used up that may come back: disk
+/// space, a quota, file descriptors, memory.
+fn is_no_space(e: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(
+        e.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::OutOfMemory
+            | io::ErrorKind::WouldBlock
+    ) || (cfg!(unix) && matches!(e.raw_os_error(), Some(ENFILE | EMFILE)))
+}
