@@ -1,7 +1,73 @@
 //! `forebay`: a durable disk buffer for event pipelines, on the command line.
+//!
+//! `main` parses and reports, [`commands`] has one file per command. Invariant:
+//! the program works on buffers through the library's public API only.
 
+mod commands;
+mod failure;
 mod framing;
+mod input;
+mod losses;
+mod opening;
+mod options;
+mod output;
+mod pipe;
+mod producer;
+mod reports;
 mod sizes;
+mod stop;
 mod vector;
+mod watch;
 
-fn main() {}
+use clap::{Parser, Subcommand};
+use commands::{pipe as pipe_command, pull, push};
+use std::process::ExitCode;
+
+/// A durable disk buffer for event pipelines
+///
+/// Forebay keeps events on disk between what produces them and what consumes
+/// them. An event that was accepted is delivered, in order, at least once,
+/// across crashes, power cuts, full disks and slow consumers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "forebay",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Begin with:
+  seq 1 1000000 | forebay pipe spool -- wc -l
+
+`forebay help COMMAND` explains a command, with examples. Sizes are given as
+256MiB, durations as 500ms. The exit status is 0 when all is well, 1 when damage
+or losses were found, 2 on errors; `pipe` ends with its program's status."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Store records from standard input in a buffer
+    Push(push::Args),
+    /// Take records out of a buffer, to standard output
+    Pull(pull::Args),
+    /// Run a program on standard input, with a buffer in between
+    Pipe(pipe_command::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Command::Push(args) => push::run(args),
+        Command::Pull(args) => pull::run(args),
+        Command::Pipe(args) => pipe_command::run(args),
+    };
+    ExitCode::from(match outcome {
+        Ok(outcome) => outcome.status(),
+        Err(failure) => {
+            output::note(&failure.message);
+            failure.status
+        }
+    })
+}

@@ -1,0 +1,265 @@
+//! `forebay pipe`: standard input, through a buffer, into a program.
+//!
+//! Invariants: reading and feeding are two threads that meet in the buffer only,
+//! so neither waits for the other while the buffer has room and records; the
+//! program is started before anything is read.
+
+use crate::failure::{Failure, Outcome, Result};
+use crate::opening;
+use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
+use crate::output::{bytes, count, note};
+use crate::pipe::backoff::Backoff;
+use crate::pipe::pump::{End, Plan, Pump};
+use crate::producer::{Producer, Step};
+use crate::reports::Reports;
+use crate::sizes;
+use crate::stop::Stop;
+use clap::ValueHint;
+use forebay::Writer;
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// The most that `--redeliver` allows: it is held in memory.
+const REDELIVER_MAX: u64 = 64 << 20;
+/// How long the end may take after a signal, beyond the program's own time.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "forebay pipe [OPTIONS] <DIR> -- <CMD>...",
+    after_help = "\
+Examples:
+  seq 1 1000000 | forebay pipe spool -- wc -l
+      prints 1000000, whenever it was killed in between and run again
+  tail -F app.log | forebay pipe spool --max-size 10GiB -- ssh logs 'cat >> app.log'
+      a connection that breaks is made again, and gets what it had not taken
+
+Standard input goes into the buffer DIR, and what is in the buffer goes to the
+standard input of CMD, each at its own speed. What an earlier run left in the
+buffer comes first. CMD's standard output and standard error are those of this
+command.
+
+What counts as taken. A record is taken, and leaves the buffer, once CMD has read
+its last byte from its standard input and, after that,
+  - has read another 64 KiB (--redeliver), which is what a program may hold in a
+    buffer of its own when it dies, or
+  - has ended with status 0, or
+  - has ended with another status (not by a signal) after it had read everything
+    up to the end of its input.
+Everything else stays in the buffer. So each record is delivered at least once, in
+order, and the last --redeliver bytes before a crash are delivered again. Where
+the system cannot say what CMD has read (outside Unix), written counts as read.
+
+When CMD fails (is killed by a signal, or ends with another status than 0 before
+it has read everything), it is started again after --restart-delay, which doubles
+from failure to failure up to 30 s and starts afresh after a run of a second or
+more that took something. When CMD ends with status 0 before its input does, it
+wants no more: reading stops, and the rest stays in the buffer.
+
+SIGINT, SIGTERM and SIGHUP stop the reading, sync what was read, close CMD's
+standard input, wait for CMD (--grace), and leave the rest for the next run.
+
+The exit status is CMD's once the input has ended and everything was taken; 0
+when CMD wanted no more; 1 instead of 0 when records were lost to damage, or
+dropped; 2 on errors; 127 or 126 when CMD cannot be started; 128 and the signal's
+number after a signal. Lines up to 4096 bytes are handed to CMD whole, so that
+it does not see half of one even if this command is killed."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    buffer: BufferOptions,
+
+    #[command(flatten)]
+    framing: FramingOptions,
+
+    #[command(flatten)]
+    limits: LimitOptions,
+
+    /// How much CMD may have read and not worked off when it dies; at most
+    /// 64MiB
+    ///
+    /// A record that CMD has read is not given up before CMD has read so much
+    /// more. 0 suits programs that do not read ahead.
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = redeliver,
+        help_heading = "Program")]
+    redeliver: u64,
+
+    /// Give up after so many restarts in a row [default: never]
+    #[arg(long, value_name = "N", help_heading = "Program")]
+    max_restarts: Option<u64>,
+
+    /// How long to wait before CMD is started again for the first time
+    #[arg(long, value_name = "DURATION", default_value = "100ms",
+        value_parser = sizes::duration, help_heading = "Program")]
+    restart_delay: Duration,
+
+    /// How long CMD may take to end after a signal, before it is killed
+    #[arg(long, value_name = "DURATION", default_value = "10s",
+        value_parser = sizes::duration, help_heading = "Program")]
+    grace: Duration,
+
+    /// After each sync, say on standard error how many records are synced
+    ///
+    /// A line `synced N`, counted from the beginning of this run, at most once
+    /// per flush interval.
+    #[arg(long)]
+    report_synced: bool,
+
+    /// The program and its arguments
+    #[arg(value_name = "CMD", required = true, last = true, num_args = 1..,
+        value_hint = ValueHint::CommandWithArguments)]
+    command: Vec<OsString>,
+}
+
+fn redeliver(text: &str) -> Result<u64, String> {
+    match sizes::size_or_zero(text)? {
+        size if size > REDELIVER_MAX => Err("at most 64MiB; it is held in memory".to_owned()),
+        size => Ok(size),
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let framing = args.framing.framing()?;
+    let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
+    stop.limit_shutdown(args.grace.saturating_add(SHUTDOWN_MAX));
+    let config = args.buffer.config_with(&args.limits);
+    let opened = opening::open(&config, args.buffer.wait, args.buffer.verbose, &stop)?;
+    let Some((writer, reader)) = opened else {
+        return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
+    };
+    let plan = Plan {
+        command: &args.command,
+        framing,
+        margin: args.redeliver,
+        grace: args.grace,
+    };
+    let mut pump = Pump::new(plan, reader, stop.clone())?;
+    let child = pump.start()?;
+    let backoff = Backoff::new(args.restart_delay, args.max_restarts);
+    let max_len = writer.max_record_size();
+    let producer = Producer::new(framing, max_len, args.limits.when_full, stop.clone());
+
+    let (pumped, produced) = std::thread::scope(|scope| {
+        let production = scope.spawn(|| produce(args, producer, writer, &stop));
+        let pumped = pump.run(child, backoff);
+        if !matches!(pumped, Ok(End::Drained(_))) {
+            stop.ask();
+        }
+        (pumped, production.join())
+    });
+    let produced = match produced {
+        Ok(produced) => produced,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
+    let name = pump.name();
+    let lost = pump.close();
+    conclude(args, &stop, &name, pumped, produced, lost)
+}
+
+/// What became of the input.
+struct Produced {
+    producer: Producer,
+    /// Why reading ended early, if it did so by itself.
+    failure: Option<Failure>,
+    synced: Result<()>,
+}
+
+/// Reads and appends until the input ends, or something ends it; syncs.
+fn produce(args: &Args, mut producer: Producer, writer: Writer, stop: &Stop) -> Produced {
+    let mut reports = args
+        .report_synced
+        .then(|| Reports::on_stderr(args.limits.flush_interval()));
+    let limit = reports.as_ref().map(Reports::interval);
+    let failure = loop {
+        match producer.step(&writer, limit) {
+            Ok(Step::Going) => {}
+            Ok(Step::Full(error)) if args.limits.when_full == FullPolicy::Reject => {
+                break Some(error.into());
+            }
+            // The program is slow: look whether it is time to end, and try again.
+            Ok(Step::Full(_)) if !stop.is_set() => {}
+            Ok(Step::Full(_) | Step::End | Step::Stopped) => break None,
+            Ok(Step::Failed(failure)) | Err(failure) => break Some(failure),
+        }
+        if let Some(reports) = &mut reports
+            && let Err(failure) = reports.report_when_due(&writer, producer.accepted())
+        {
+            break Some(failure);
+        }
+    };
+    let synced = writer
+        .flush()
+        .map_err(Failure::from)
+        .and_then(|()| match &mut reports {
+            Some(reports) => reports.report(producer.accepted()),
+            None => Ok(()),
+        })
+        .and_then(|()| Ok(writer.close()?));
+    Produced {
+        producer,
+        failure,
+        synced,
+    }
+}
+
+/// Says what there is to say, and what the exit status is.
+fn conclude(
+    args: &Args,
+    stop: &Stop,
+    name: &str,
+    pumped: Result<End>,
+    produced: Produced,
+    lost: Result<bool>,
+) -> Result<Outcome> {
+    let directory = args.buffer.directory().display();
+    let producer = &produced.producer;
+    let (accepted, dropped) = (producer.accepted(), producer.dropped());
+    if args.buffer.verbose {
+        note(format!(
+            "{} ({}) went into {directory}",
+            count(accepted, "record"),
+            bytes(producer.payload_bytes())
+        ));
+    }
+    if dropped > 0 {
+        note(format!(
+            "dropped {}: the buffer was full",
+            count(dropped, "record")
+        ));
+    }
+    if let Some(left_over) = producer.left_over() {
+        note(left_over);
+    }
+    let end = pumped?;
+    produced.synced?;
+    let lost = lost?;
+    if let Some(failure) = produced.failure {
+        return Err(failure.but(format!(
+            "before it, {} stored and synced",
+            count(accepted, "record")
+        )));
+    }
+    let outcome = match end {
+        End::Drained(status) => Outcome::Program(status),
+        End::Stopped => Outcome::Stopped(stop.signal().unwrap_or_default()),
+        End::Enough => {
+            note(format!(
+                "{name} ended before its input did; what it did not read stays in {directory}"
+            ));
+            Outcome::Fine
+        }
+        End::Failed(how) => {
+            return Err(Failure {
+                message: format!(
+                    "{name} {how}, {}; what it has not taken stays in {directory} for the next run",
+                    match args.max_restarts {
+                        Some(0) | None => "and is not to be restarted".to_owned(),
+                        Some(max) => format!("after {} in a row", count(max, "restart")),
+                    }
+                ),
+                status: how.status(),
+            });
+        }
+    };
+    Ok(outcome.with_findings(lost || dropped > 0))
+}

@@ -1,0 +1,208 @@
+//! `forebay pull`: records from a buffer to standard output.
+//!
+//! Invariants: a record is acknowledged only after all of its bytes were handed
+//! to the operating system; whatever ends the command, what was not handed over
+//! stays in the buffer. The buffer is let go of while there is nothing in it to
+//! wait for.
+
+use crate::failure::{Failure, Outcome, Result};
+use crate::framing::Framing;
+use crate::losses::Losses;
+use crate::opening::{self, require_buffer};
+use crate::options::{BufferOptions, FramingOptions};
+use crate::output::{Progress, Sink, Written, bytes, count, note};
+use crate::stop::Stop;
+use crate::watch::Watch;
+use forebay::{Reader, TryBatch};
+use std::time::{Duration, Instant};
+
+/// Records and payload bytes taken from the buffer at a time.
+const BATCH_RECORDS: usize = 16 << 10;
+const BATCH_BYTES: usize = 256 << 10;
+/// How often an empty buffer is looked at, with `--follow`.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the end may take after a signal.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  forebay pull spool > records.txt
+      everything that is in the buffer, which is empty afterwards
+  forebay pull spool --max 100 | process
+      the next hundred records
+  forebay pull spool --no-ack | head
+      a look at what comes next, without consuming it (see also `forebay cat`)
+  forebay pull spool --framing length > records.bin
+      records that may contain newlines, each after its length
+
+A record is acknowledged, and gone, once it was handed to the operating system in
+full: if the next program of a pipeline dies with records unread, they are lost.
+`forebay pipe` does not have this gap.
+
+The exit status is 0 when everything was delivered, 1 when records were lost to
+damage (each loss is reported on standard error), 2 on errors, 128 and the
+signal's number after SIGINT, SIGTERM or SIGHUP. A closed pipe is no error.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    buffer: BufferOptions,
+
+    #[command(flatten)]
+    framing: FramingOptions,
+
+    /// End after so many records
+    #[arg(long, value_name = "N")]
+    max: Option<u64>,
+
+    /// Wait for more when the buffer is empty
+    ///
+    /// A buffer can be open in one process at a time: while this one waits, it
+    /// lets go of the buffer, so that `forebay push` can fill it (with --wait,
+    /// in case they meet). To fill and empty a buffer at once, use `forebay
+    /// pipe`.
+    #[arg(long)]
+    follow: bool,
+
+    /// Leave the records in the buffer: the next command gets them again
+    #[arg(long, conflicts_with = "follow")]
+    no_ack: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let framing = args.framing.framing()?;
+    require_buffer(args.buffer.directory())?;
+    let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
+    stop.limit_shutdown(SHUTDOWN_MAX);
+    let sink = Sink::stdout(stop.clone());
+    let mut pull = Pull {
+        args,
+        framing,
+        progress: Progress::counting(!sink.is_file()),
+        sink,
+        stop,
+        losses: Losses::default(),
+        left: args.max.unwrap_or(u64::MAX),
+        records: 0,
+        payload_bytes: 0,
+    };
+    let begun = Instant::now();
+    let end = pull.work();
+    pull.progress.clear();
+    let end = end?;
+    if args.buffer.verbose {
+        note(format!(
+            "{} ({}) delivered, in {:.2} s",
+            count(pull.records, "record"),
+            bytes(pull.payload_bytes),
+            begun.elapsed().as_secs_f64()
+        ));
+    }
+    let lost = pull.losses.report();
+    Ok(match (end, pull.stop.signal()) {
+        (End::Stopped, Some(signal)) => Outcome::Stopped(signal),
+        _ => Outcome::Fine.with_findings(lost),
+    })
+}
+
+/// Why no more records are wanted, or can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Empty,
+    Enough,
+    Closed,
+    Stopped,
+}
+
+struct Pull<'a> {
+    args: &'a Args,
+    framing: Framing,
+    stop: Stop,
+    sink: Sink,
+    progress: Progress,
+    losses: Losses,
+    /// Records that may still be delivered.
+    left: u64,
+    records: u64,
+    payload_bytes: u64,
+}
+
+impl Pull<'_> {
+    fn work(&mut self) -> Result<End> {
+        let config = self.args.buffer.config();
+        let wait = match self.args.follow {
+            true => Duration::MAX,
+            false => self.args.buffer.wait,
+        };
+        loop {
+            let opened = opening::open(&config, wait, self.args.buffer.verbose, &self.stop)?;
+            let Some((writer, mut reader)) = opened else {
+                return Ok(End::Stopped);
+            };
+            // Without a writer the reader comes to an end.
+            drop(writer);
+            let end = self.drain(&mut reader);
+            reader.close()?;
+            let end = end?;
+            if !self.args.follow || end != End::Empty {
+                return Ok(end);
+            }
+            if let Some(end) = self.wait_for_more() {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Delivers until there is nothing left, or enough was delivered.
+    fn drain(&mut self, reader: &mut Reader) -> Result<End> {
+        let mut framed = Vec::new();
+        while self.left > 0 {
+            if self.stop.is_set() {
+                return Ok(End::Stopped);
+            }
+            let records_max = usize::try_from(self.left).unwrap_or(usize::MAX);
+            let batch = match reader.try_next_batch(records_max.min(BATCH_RECORDS), BATCH_BYTES)? {
+                TryBatch::Batch(batch) => batch,
+                TryBatch::Empty | TryBatch::End => return Ok(End::Empty),
+            };
+            self.losses.note(batch.lost(), Some(&self.progress));
+            framed.clear();
+            for record in batch.iter() {
+                self.framing
+                    .write(record.payload, &mut framed)
+                    .map_err(|error| {
+                        Failure::new(format!("record {} cannot be written: {error}", record.id))
+                    })?;
+            }
+            match self.sink.write(&framed)? {
+                Written::All => {}
+                Written::Closed => return Ok(End::Closed),
+                Written::Stopped => return Ok(End::Stopped),
+            }
+            self.left -= batch.len() as u64;
+            self.records += batch.len() as u64;
+            self.payload_bytes += batch.payload_bytes() as u64;
+            self.progress.records(self.records, self.payload_bytes);
+            if !self.args.no_ack {
+                batch.ack();
+            }
+        }
+        Ok(End::Enough)
+    }
+
+    /// Waits for another process to change the buffer, which is closed.
+    fn wait_for_more(&self) -> Option<End> {
+        let mut watch = Watch::new(self.args.buffer.directory());
+        loop {
+            self.stop.wait(FOLLOW_INTERVAL);
+            if self.stop.is_set() {
+                return Some(End::Stopped);
+            }
+            if self.sink.is_closed() {
+                return Some(End::Closed);
+            }
+            if watch.has_changed() {
+                return None;
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What ends a command, and the exit status it ends with.
+//!
+//! Invariant: every failure is one sentence that says what happened, where, and
+//! what to do; it is printed once, by `main`.
+
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
+/// How a command that did its work ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing to complain about: 0.
+    Fine,
+    /// Damage or losses were found, and reported: 1.
+    Findings,
+    /// A signal asked for the end: 128 and its number.
+    Stopped(u8),
+    /// The status of the program that was run.
+    Program(u8),
+}
+
+impl Outcome {
+    /// The exit status of the process.
+    pub(crate) fn status(self) -> u8 {
+        match self {
+            Self::Fine => 0,
+            Self::Findings => 1,
+            Self::Stopped(signal) => 128_u8.saturating_add(signal),
+            Self::Program(status) => status,
+        }
+    }
+
+    /// `Findings` instead of `Fine`, if there are any.
+    pub(crate) fn with_findings(self, any: bool) -> Self {
+        match self {
+            Self::Fine | Self::Program(0) if any => Self::Findings,
+            other => other,
+        }
+    }
+}
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// One sentence, lower case.
+    pub(crate) message: String,
+    /// 2, unless a program that was to be run says otherwise.
+    pub(crate) status: u8,
+}
+
+/// What a command comes to.
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            status: 2,
+        }
+    }
+
+    /// An operating-system error while doing `what` (an infinitive).
+    pub(crate) fn io(what: &str, error: &io::Error) -> Self {
+        Self::new(format!("cannot {what}: {error}"))
+    }
+
+    /// The same failure, saying what holds nevertheless.
+    pub(crate) fn but(mut self, consolation: impl Display) -> Self {
+        self.message = format!("{}; {consolation}", self.message);
+        self
+    }
+}
+
+impl From<forebay::Error> for Failure {
+    fn from(error: forebay::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// That a command needs a buffer where there is none.
+pub(crate) fn no_buffer(directory: &Path) -> Failure {
+    Failure::new(format!(
+        "there is no buffer at {}: no such directory; check the path, or fill a new buffer with \
+         `forebay push`",
+        directory.display()
+    ))
+}
