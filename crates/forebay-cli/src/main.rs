@@ -20,7 +20,7 @@ mod vector;
 mod watch;
 
 use clap::{Parser, Subcommand};
-use commands::{pipe as pipe_command, pull, push};
+use commands::{cat, inspect, pipe as pipe_command, pull, push, verify};
 use std::process::ExitCode;
 
 /// A durable disk buffer for event pipelines
@@ -54,6 +54,12 @@ enum Command {
     Pull(pull::Args),
     /// Run a program on standard input, with a buffer in between
     Pipe(pipe_command::Args),
+    /// Describe a buffer: positions, unread events, files, who has it open
+    Inspect(inspect::Args),
+    /// Check every byte of a buffer
+    Verify(verify::Args),
+    /// Print records without consuming them
+    Cat(cat::Args),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +68,9 @@ fn main() -> ExitCode {
         Command::Push(args) => push::run(args),
         Command::Pull(args) => pull::run(args),
         Command::Pipe(args) => pipe_command::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Cat(args) => cat::run(args),
     };
     ExitCode::from(match outcome {
         Ok(outcome) => outcome.status(),

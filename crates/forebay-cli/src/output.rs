@@ -50,6 +50,12 @@ pub(crate) fn write_failure(error: &io::Error) -> Failure {
     Failure::io("write to standard output", error)
 }
 
+/// A value of this program's own types as JSON on one line.
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
+    #[expect(clippy::expect_used, reason = "maps with string keys always serialize")]
+    serde_json::to_string(value).expect("a value without failing parts serializes")
+}
+
 /// Whether text on standard output may be coloured.
 pub(crate) fn colours() -> bool {
     let unset = |name| std::env::var_os(name).is_none_or(|value| value.is_empty());
@@ -89,10 +95,10 @@ impl Progress {
         Self::styled(bar, "{spinner} {human_pos} records, {msg} ({per_sec})")
     }
 
-    /// Work over so many bytes.
-    pub(crate) fn over_bytes(total: u64) -> Self {
+    /// Work over bytes whose number is told later.
+    pub(crate) fn over_bytes() -> Self {
         Self::styled(
-            ProgressBar::new(total),
+            ProgressBar::new(0),
             "{bar:30} {bytes} of {total_bytes} ({bytes_per_sec}, {eta} left)",
         )
     }
@@ -113,8 +119,9 @@ impl Progress {
         }
     }
 
-    /// So many bytes in all.
-    pub(crate) fn bytes(&self, done: u64) {
+    /// So many bytes of a total.
+    pub(crate) fn bytes(&self, done: u64, total: u64) {
+        self.0.set_length(total);
         self.0.set_position(done);
     }
 

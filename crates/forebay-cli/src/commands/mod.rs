@@ -1,5 +1,8 @@
 //! One file per command.
 
+pub(crate) mod cat;
+pub(crate) mod inspect;
 pub(crate) mod pipe;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod verify;

@@ -1,0 +1,250 @@
+//! `forebay cat`: records printed without consuming them.
+//!
+//! Invariants: nothing is written to the buffer, and no lock is taken; each
+//! record is printed once, in order, also while others write and read.
+
+use crate::failure::{Failure, Outcome, Result};
+use crate::framing::Framing;
+use crate::options::{CountingOptions, FramingOptions};
+use crate::output::{Sink, Written, bytes, count, note};
+use crate::stop::Stop;
+use crate::vector::{self, Shown};
+use crate::watch::Watch;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::ValueHint;
+use forebay::{RecordsOptions, StoredRecord};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Bytes collected before they are written.
+const WRITE_LEN: usize = 256 << 10;
+/// How often the buffer is looked at, with `--follow`.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(300);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  forebay cat spool | less
+      what a reader would get, one record a line
+  forebay cat spool --all --from 1000 --json | jq -r .payload
+      also what is acknowledged and still on disk, from record 1000 on
+  forebay cat /var/lib/vector/buffer/v2/sink --decode --follow
+      the events in a buffer of Vector, as JSON, and those to come
+
+With --json, each record is an object on a line of its own: id, events, metadata,
+and payload, or payload_base64 when the payload is not UTF-8.
+
+With --decode, each event of a record that Vector wrote is a line of JSON; other
+records are shown as with --json. Secrets in Vector's metadata are not printed
+unless asked for by name.
+
+Works while the buffer is open elsewhere, and never writes. The exit status is 0,
+1 when events are missing from what was to be printed, 2 on errors, 128 and the
+signal's number after SIGINT, SIGTERM or SIGHUP. A closed pipe is no error.")]
+pub(crate) struct Args {
+    /// The buffer's directory
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    directory: PathBuf,
+
+    #[command(flatten)]
+    counting: CountingOptions,
+
+    /// Begin with the record that holds this event
+    #[arg(long, value_name = "ID")]
+    from: Option<u64>,
+
+    /// Print acknowledged records that are still on disk as well
+    #[arg(long)]
+    all: bool,
+
+    /// End after so many records
+    #[arg(long, value_name = "N")]
+    max: Option<u64>,
+
+    /// Wait for more at the end
+    #[arg(long)]
+    follow: bool,
+
+    #[command(flatten)]
+    framing: FramingOptions,
+
+    /// Print each record as a JSON object on a line of its own
+    #[arg(long, conflicts_with_all = ["framing", "delimiter"])]
+    json: bool,
+
+    /// Print the events in records that Vector wrote, as JSON
+    ///
+    /// Together with --json, they are the key `decoded` of the record.
+    #[arg(long, conflicts_with_all = ["framing", "delimiter"])]
+    decode: bool,
+
+    /// Print events as {"event": …, "metadata": …}
+    #[arg(long, requires = "decode")]
+    with_metadata: bool,
+
+    /// Print the value of this secret in the metadata; may be repeated
+    #[arg(long, value_name = "NAME", requires = "with_metadata")]
+    with_secret: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
+    let mut cat = Cat {
+        args,
+        framing: args.framing.framing()?,
+        shown: Shown {
+            metadata: args.with_metadata,
+            secrets: args.with_secret.iter().cloned().collect(),
+        },
+        sink: Sink::stdout(stop.clone()),
+        out: Vec::new(),
+        left: args.max.unwrap_or(u64::MAX),
+        next_id: args.from,
+        lost_events: 0,
+        undecoded: 0,
+    };
+    let written = cat.work(&stop)?;
+    if cat.undecoded > 0 {
+        note(format!(
+            "{} not decoded: no event array of Vector",
+            count(cat.undecoded, "record")
+        ));
+    }
+    Ok(match (written, stop.signal()) {
+        (Written::Stopped, Some(signal)) => Outcome::Stopped(signal),
+        _ => Outcome::Fine.with_findings(cat.lost_events > 0),
+    })
+}
+
+/// A record for programs: keys may be added, not renamed.
+#[derive(Debug, Serialize)]
+struct Record<'a> {
+    id: u64,
+    events: u64,
+    metadata: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decoded: Option<Vec<serde_json::Value>>,
+}
+
+struct Cat<'a> {
+    args: &'a Args,
+    framing: Framing,
+    shown: Shown,
+    sink: Sink,
+    out: Vec<u8>,
+    /// Records that may still be printed.
+    left: u64,
+    /// The event to go on with.
+    next_id: Option<u64>,
+    lost_events: u64,
+    undecoded: u64,
+}
+
+impl Cat<'_> {
+    fn work(&mut self, stop: &Stop) -> Result<Written> {
+        let mut watch = Watch::new(&self.args.directory);
+        let mut all = self.args.all;
+        loop {
+            let written = self.list(all)?;
+            if written != Written::All || !self.args.follow || self.left == 0 {
+                return Ok(written);
+            }
+            // What is acknowledged before it was seen is not to be missed.
+            all = true;
+            while !watch.has_changed() {
+                stop.wait(FOLLOW_INTERVAL);
+                if stop.is_set() {
+                    return Ok(Written::Stopped);
+                }
+                if self.sink.is_closed() {
+                    return Ok(Written::Closed);
+                }
+            }
+        }
+    }
+
+    /// Prints what is there now.
+    fn list(&mut self, all: bool) -> Result<Written> {
+        let mut options = RecordsOptions::default()
+            .all(all)
+            .counter(self.args.counting.counter());
+        if let Some(id) = self.next_id {
+            options = options.from(id);
+        }
+        let mut records = forebay::records(&self.args.directory, &options)?;
+        while self.left > 0
+            && let Some(record) = records.next()
+        {
+            let record = record?;
+            self.left -= 1;
+            self.next_id = Some(record.id.saturating_add(record.events));
+            self.print(&record)?;
+            if self.out.len() >= WRITE_LEN {
+                match self.flush()? {
+                    Written::All => {}
+                    other => return Ok(other),
+                }
+            }
+        }
+        let skipped = records.lost();
+        if skipped.events > 0 || skipped.spans > 0 {
+            self.lost_events += skipped.events;
+            note(format!(
+                "stepped over {} ({}); {} lost; `forebay verify` tells where",
+                count(skipped.spans, "damaged span"),
+                bytes(skipped.bytes),
+                count(skipped.events, "event")
+            ));
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<Written> {
+        let written = self.sink.write(&self.out)?;
+        self.out.clear();
+        Ok(written)
+    }
+
+    fn print(&mut self, record: &StoredRecord) -> Result<()> {
+        let decoded = match self.args.decode {
+            true => vector::decode_events(record.metadata, &record.payload, &self.shown),
+            false => None,
+        };
+        self.undecoded += u64::from(self.args.decode && decoded.is_none());
+        match decoded {
+            Some(events) if !self.args.json => {
+                for event in events {
+                    self.line(&event);
+                }
+            }
+            decoded if self.args.json || self.args.decode => {
+                let text = std::str::from_utf8(&record.payload).ok();
+                self.line(&Record {
+                    id: record.id,
+                    events: record.events,
+                    metadata: record.metadata,
+                    payload: text,
+                    payload_base64: text.is_none().then(|| STANDARD.encode(&record.payload)),
+                    decoded,
+                });
+            }
+            _ => self
+                .framing
+                .write(&record.payload, &mut self.out)
+                .map_err(|error| Failure::new(format!("record {}: {error}", record.id)))?,
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, value: &impl Serialize) {
+        self.out
+            .extend_from_slice(crate::output::json(value).as_bytes());
+        self.out.push(b'\n');
+    }
+}
