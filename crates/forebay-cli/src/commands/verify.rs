@@ -124,6 +124,14 @@ fn conclusion(verification: &Verification) -> String {
         0 => "nothing is lost".to_owned(),
         lost => format!("{} lost", count(lost, "event")),
     };
+    let is_ledger = |finding: &Finding| finding.file.as_deref() == Some("buffer.db");
+    let mut damage = verification
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Damage);
+    if !verification.is_clean() && verification.events_lost == 0 && damage.all(is_ledger) {
+        return format!("damaged; {lost}. Opening the buffer mends the ledger from the data files");
+    }
     if !verification.is_clean() {
         return format!(
             "damaged; {lost}. Opening the buffer steps over the damage, delivers every other \

@@ -1,0 +1,234 @@
+//! What is wrong with directories, options and file systems, and what is said
+//! about it.
+
+use crate::support::{Scratch, forebay, lines, run, run_with, snapshot};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+/// Somebody who is not root, for what root may do anyway.
+const NOBODY: u32 = 65534;
+
+const READERS: [&str; 4] = ["pull", "inspect", "verify", "cat"];
+
+#[test]
+fn a_missing_directory_is_made_by_writers_and_an_error_for_readers() {
+    for command in READERS {
+        let scratch = Scratch::new();
+        let ran = run(scratch.forebay(command, &[])).expect(2);
+        let path = scratch.buffer.to_str().unwrap();
+        assert!(ran.stderr.contains(path), "{command}: {ran:?}");
+        assert!(!scratch.buffer.exists(), "{command}");
+    }
+    let scratch = Scratch::new();
+    scratch.push("a\n");
+    assert_eq!(scratch.pull(), "a\n");
+    let mut pipe = forebay(["pipe"]);
+    pipe.arg(scratch.path("other")).args(["--", "cat"]);
+    run_with(pipe, b"b\n").expect(0);
+}
+
+#[test]
+fn a_file_is_no_directory() {
+    let scratch = Scratch::new();
+    fs::write(&scratch.buffer, "precious").unwrap();
+    for command in READERS {
+        run(scratch.forebay(command, &[])).expect(2).says("buffer");
+    }
+    run(scratch.forebay("push", &[])).expect(2).says("buffer");
+    run(scratch.forebay("pipe", &["--", "cat"])).expect(2);
+    assert_eq!(fs::read(&scratch.buffer).unwrap(), b"precious");
+}
+
+#[test]
+fn a_directory_that_holds_something_else_is_left_alone() {
+    let scratch = Scratch::new();
+    fs::create_dir(&scratch.buffer).unwrap();
+    fs::write(scratch.buffer.join("thesis.txt"), "precious").unwrap();
+    let before = snapshot(&scratch.buffer);
+    for command in READERS {
+        run(scratch.forebay(command, &[])).expect(2);
+    }
+    run_with(scratch.forebay("push", &[]), b"a\n").expect(2);
+    run_with(scratch.forebay("pipe", &["--", "cat"]), b"a\n").expect(2);
+    assert_eq!(snapshot(&scratch.buffer), before);
+}
+
+#[test]
+fn bad_sizes_and_durations_name_the_option_and_the_remedy() {
+    for (option, value, says) in [
+        ("--max-size", "0", "at least 1 byte"),
+        ("--max-size", "12XB", "unknown unit \"XB\""),
+        ("--max-size", "-1", "negative"),
+        ("--max-size", "much", "write it as 256MiB"),
+        ("--max-record-size", "0", "at least 1 byte"),
+        ("--data-file-size", "99999999999TiB", "64 bits"),
+        ("--flush-interval", "5", "needs a unit"),
+        ("--flush-interval", "-5s", "negative"),
+        ("--when-full", "explode", "drop-newest"),
+        ("--sync", "perhaps", "interval"),
+        ("--delimiter", "tab", "nul"),
+    ] {
+        let scratch = Scratch::new();
+        let option_value = format!("{option}={value}");
+        let ran = run(scratch.forebay("push", &[&option_value])).expect(2);
+        assert!(ran.stderr.contains(option), "{option} {value}: {ran:?}");
+        assert!(ran.stderr.contains(says), "{option} {value}: {ran:?}");
+        assert!(!scratch.buffer.exists(), "{option} {value}");
+    }
+}
+
+#[test]
+fn a_negative_size_is_understood_without_an_equals_sign() {
+    let scratch = Scratch::new();
+    run(scratch.forebay("push", &["--max-size", "-1"]))
+        .expect(2)
+        .says("negative");
+}
+
+#[test]
+fn limits_out_of_bounds_name_the_bound() {
+    for options in [
+        &["--max-size", "1B"][..],
+        &["--max-size", "1MiB", "--data-file-size", "1MiB"],
+        &["--max-size", "1MiB", "--max-record-size", "1MiB"],
+        &["--flush-interval", "5h"],
+    ] {
+        let scratch = Scratch::new();
+        run(scratch.forebay("push", options))
+            .expect(2)
+            .says("it must be from");
+        assert!(!scratch.buffer.exists());
+    }
+}
+
+#[test]
+fn what_is_missing_on_the_command_line_is_named() {
+    run(forebay(["push"])).expect(2).says("<DIR>");
+    run(forebay(["pipe", "dir"])).expect(2).says("<CMD>");
+    run(forebay(["explode"])).expect(2).says("explode");
+    let no_command: [&str; 0] = [];
+    run(forebay(no_command)).expect(2).says("Usage");
+}
+
+#[test]
+fn help_has_examples_and_a_closed_pipe_does_not_matter() {
+    for command in ["push", "pull", "pipe", "inspect", "verify", "cat"] {
+        let help = run(forebay([command, "--help"])).expect(0).stdout_text();
+        assert!(help.contains("Examples:"), "{command}");
+        assert!(help.contains("exit status"), "{command}");
+        let mut child = forebay([command, "--help"]).spawn().unwrap();
+        drop(child.stdout.take());
+        crate::support::finish(child).expect(0);
+    }
+}
+
+#[test]
+fn without_permission_nothing_is_done() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 3));
+    let closed = |command: &str| {
+        let mut built = scratch.forebay(command, &[]);
+        if rustix::process::geteuid().is_root() {
+            built.uid(NOBODY).gid(NOBODY);
+        }
+        built
+    };
+    // The program itself has to be within reach of whoever runs it.
+    let reachable = Path::new(env!("CARGO_BIN_EXE_forebay"))
+        .ancestors()
+        .chain(scratch.root.path().ancestors().skip(1))
+        .all(|path| fs::metadata(path).is_ok_and(|m| m.mode() & 0o001 != 0));
+    if rustix::process::geteuid().is_root() && !reachable {
+        eprintln!("SKIPPED: nobody but root can reach the program");
+        return;
+    }
+    fs::set_permissions(scratch.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&scratch.buffer, fs::Permissions::from_mode(0o000)).unwrap();
+    for command in ["push", "pull", "inspect", "verify", "cat"] {
+        let ran = run(closed(command)).expect(2);
+        assert!(
+            ran.stderr.to_lowercase().contains("permission denied"),
+            "{command}: {ran:?}"
+        );
+        assert!(ran.stderr.contains("buffer"), "{command}: {ran:?}");
+    }
+    fs::set_permissions(&scratch.buffer, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(scratch.pull(), lines(1, 3));
+}
+
+/// A file system of its own, unmounted at the end.
+struct Mount<'a>(&'a Path);
+
+impl<'a> Mount<'a> {
+    /// `None`, said aloud, where that is not allowed.
+    fn tmpfs(at: &'a Path, options: &str) -> Option<Self> {
+        fs::create_dir_all(at).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(at)
+            .stderr(std::process::Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !mounted {
+            eprintln!("SKIPPED: mounting a file system is not allowed here");
+        }
+        mounted.then_some(Self(at))
+    }
+
+    fn remount(&self, options: &str) {
+        let status = Command::new("mount")
+            .args(["-o", &format!("remount,{options}")])
+            .arg(self.0)
+            .status();
+        assert!(status.is_ok_and(|status| status.success()));
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_read_only_file_system_can_be_looked_at_and_not_written() {
+    let scratch = Scratch::new();
+    let Some(mount) = Mount::tmpfs(&scratch.buffer, "size=16m") else {
+        return;
+    };
+    scratch.push(lines(1, 3));
+    mount.remount("ro");
+    for command in ["push", "pull"] {
+        let ran = run(scratch.forebay(command, &[])).expect(2);
+        assert!(ran.stderr.contains("read-only"), "{command}: {ran:?}");
+    }
+    assert_eq!(scratch.cat(), lines(1, 3));
+    assert_eq!(scratch.json("inspect", 0)["locked"], false);
+    assert_eq!(scratch.json("verify", 0)["records"], 3);
+}
+
+#[test]
+fn a_full_disk_rejects_or_waits_and_keeps_what_it_has() {
+    let scratch = Scratch::new();
+    let Some(_mount) = Mount::tmpfs(&scratch.buffer, "size=1m") else {
+        return;
+    };
+    let input = lines(1, 100_000);
+    let ran = run_with(
+        scratch.forebay("push", &["--when-full", "reject"]),
+        input.as_bytes(),
+    )
+    .expect(2)
+    .says("stored and synced");
+    assert!(ran.stderr.contains("space"), "{ran:?}");
+    let kept = scratch.cat();
+    let count = kept.lines().count() as u64;
+    assert!(count > 1000, "{count}");
+    assert_eq!(kept, lines(1, count));
+    assert_eq!(scratch.pull(), lines(1, count));
+    scratch.push(lines(1, 10));
+    assert_eq!(scratch.pull(), lines(1, 10));
+}

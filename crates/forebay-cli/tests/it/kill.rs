@@ -1,0 +1,297 @@
+//! SIGKILL at random moments, with real processes.
+//!
+//! Lines are numbered upwards over all rounds, so a line says by itself whether
+//! it is out of order, there twice, or missing. `FOREBAY_SEED` replays the
+//! moments of a run (what the processes make of them is theirs), and
+//! `FOREBAY_KILLS` sets the number of rounds.
+
+use crate::support::{Scratch, finish, kill, run};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Kills per test, unless the environment says otherwise.
+const ROUNDS: u64 = 150;
+
+/// A small generator of moments (splitmix64).
+struct Moments(u64);
+
+impl Moments {
+    fn new() -> Self {
+        let seed = number("FOREBAY_SEED").unwrap_or_else(|| {
+            let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            time.map_or(1, |t| t.as_nanos() as u64)
+        });
+        eprintln!("FOREBAY_SEED={seed} replays the moments");
+        Self(seed)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn pause(&mut self, max_ms: u64) {
+        std::thread::sleep(Duration::from_micros(self.below(max_ms * 1000)));
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn rounds() -> u64 {
+    number("FOREBAY_KILLS").unwrap_or(ROUNDS)
+}
+
+/// Feeds numbered lines, slowly enough that a kill falls between them, until
+/// nobody reads; the next number.
+fn feed(child: &mut Child, mut next: u64) -> JoinHandle<u64> {
+    let mut stdin = child.stdin.take().expect("a piped standard input");
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        for burst in 0_u64.. {
+            text.clear();
+            let end = next + 1 + burst * 37 % 500;
+            for n in next..end {
+                // Of different lengths, some longer than an atomic write.
+                let padding = if n % 97 == 0 { 6000 } else { (n % 40) as usize };
+                text.push_str(&format!("{n} {}\n", "x".repeat(padding)));
+            }
+            next = end;
+            if stdin.write_all(text.as_bytes()).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        next
+    })
+}
+
+/// Follows the numbers in reports; the last one is what was promised.
+fn promises(
+    from: impl std::io::Read + Send + 'static,
+    prefix: &'static str,
+) -> (Arc<AtomicU64>, JoinHandle<()>) {
+    let promised = Arc::new(AtomicU64::new(0));
+    let shared = Arc::clone(&promised);
+    let reading = std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if let Some(count) = line.strip_prefix(prefix).and_then(|n| n.parse().ok()) {
+                shared.store(count, Ordering::SeqCst);
+            }
+        }
+    });
+    (promised, reading)
+}
+
+fn line_number(line: &str) -> u64 {
+    let (number, padding) = line.split_once(' ').expect("a whole line");
+    let number = number.parse().expect("a number");
+    let expected = if number % 97 == 0 {
+        6000
+    } else {
+        (number % 40) as usize
+    };
+    assert_eq!(padding.len(), expected, "line {number} is not whole");
+    number
+}
+
+#[test]
+fn a_killed_push_loses_no_synced_record_and_a_pull_gets_each_once() {
+    let mut moments = Moments::new();
+    let scratch = Scratch::new();
+    let (mut next, mut last) = (1, 0);
+    for round in 0..rounds() {
+        let policy = ["interval", "batch", "never"][(round % 3) as usize];
+        let options = [
+            "--report-synced",
+            "--flush-interval",
+            "2ms",
+            "--data-file-size",
+            "64KiB",
+            "--sync",
+            policy,
+        ];
+        let mut push = scratch
+            .forebay("push", &options)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let first = next;
+        let stdout = push.stdout.take().unwrap();
+        let (promised, reading) = promises(stdout, "");
+        let feeding = feed(&mut push, next);
+        moments.pause(60);
+        kill(push.id(), "KILL");
+        push.wait().unwrap();
+        next = feeding.join().unwrap();
+        reading.join().unwrap();
+        let promised = promised.load(Ordering::SeqCst);
+
+        // Taken out in two goes that end well: the first is acknowledged, and
+        // so is not to be seen again by the second.
+        let some = moments.below(2000).to_string();
+        let mut got = BTreeSet::new();
+        for options in [&["--max", some.as_str()][..], &[]] {
+            if !scratch.buffer.join("buffer.db").exists() {
+                assert_eq!(promised, 0);
+                continue;
+            }
+            for line in run(scratch.forebay("pull", options))
+                .expect(0)
+                .stdout_text()
+                .lines()
+            {
+                let number = line_number(line);
+                assert!(number > last, "round {round}: {number} after {last}");
+                last = number;
+                got.insert(number);
+            }
+        }
+        for number in first..first + promised {
+            assert!(got.contains(&number), "round {round}: {number} is lost");
+        }
+    }
+}
+
+#[test]
+fn a_killed_pull_loses_nothing_and_repeats_only_what_was_not_acknowledged() {
+    let mut moments = Moments::new();
+    let scratch = Scratch::new();
+    const TOTAL: u64 = 40_000;
+    let mut stored: String = String::new();
+    for n in 1..=TOTAL {
+        stored.push_str(&format!("{n} {}\n", "x".repeat((n % 40) as usize)));
+    }
+    scratch.push(stored);
+    // The first line that is not known to be delivered.
+    let mut next = 1;
+    for round in 0..rounds() {
+        let acknowledged = scratch.json("inspect", 0)["ledger"]["reader_last_record_id"]
+            .as_u64()
+            .unwrap();
+        assert!(
+            acknowledged < next,
+            "round {round}: {acknowledged} was never seen"
+        );
+        let most = moments.below(TOTAL / 50).to_string();
+        let mut pull = scratch.forebay("pull", &["--max", &most]).spawn().unwrap();
+        let stdout = pull.stdout.take().unwrap();
+        let reading = std::thread::spawn(move || {
+            let lines = BufReader::new(stdout).split(b'\n');
+            let lines: Vec<Vec<u8>> = lines.map_while(Result::ok).collect();
+            lines
+        });
+        moments.pause(20);
+        kill_if_alive(&mut pull);
+        let mut expected = acknowledged + 1;
+        for line in reading.join().unwrap() {
+            let text = String::from_utf8(line).unwrap();
+            // The last line may be cut off.
+            let Some((number, _)) = text.split_once(' ') else {
+                break;
+            };
+            assert_eq!(number.parse(), Ok(expected), "round {round}");
+            expected += 1;
+        }
+        next = next.max(expected);
+    }
+    let rest = scratch.pull();
+    let acknowledged = TOTAL - rest.lines().count() as u64;
+    assert!(acknowledged < next);
+    for (line, number) in rest.lines().zip(acknowledged + 1..) {
+        assert_eq!(line_number(line), number);
+    }
+}
+
+fn kill_if_alive(child: &mut Child) {
+    if child.try_wait().unwrap().is_none() {
+        child.kill().unwrap();
+    }
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_killed_pipe_loses_no_synced_record_and_goes_on_where_it_was() {
+    let mut moments = Moments::new();
+    let scratch = Scratch::new();
+    let out = scratch.path("out");
+    let script = "cat >> \"$0\"";
+    let mut next = 1;
+    let mut promised_numbers = Vec::new();
+    let mut read_to = 0_usize;
+    let mut last = 0;
+    for round in 0..rounds() {
+        // What was acknowledged is not delivered again.
+        let first_unread = match scratch.buffer.join("buffer.db").exists() {
+            true => run(scratch.forebay("cat", &["--max", "1"])).stdout_text(),
+            false => String::new(),
+        };
+        let options = [
+            "--report-synced",
+            "--flush-interval",
+            "2ms",
+            "--data-file-size",
+            "64KiB",
+            "--redeliver",
+            ["0", "4KiB", "64KiB"][(round % 3) as usize],
+        ];
+        let mut command = scratch.forebay("pipe", &options);
+        let mut pipe = command
+            .args(["--", "sh", "-c", script])
+            .arg(&out)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let first = next;
+        let (promised, reading) = promises(pipe.stderr.take().unwrap(), "synced ");
+        let feeding = feed(&mut pipe, next);
+        moments.pause(60);
+        kill(pipe.id(), "KILL");
+        // The program reads what is left in its pipe and ends; it holds the
+        // same outputs, so their end is its end.
+        let stdout = pipe.stdout.take().unwrap();
+        pipe.wait().unwrap();
+        next = feeding.join().unwrap();
+        reading.join().unwrap();
+        assert_eq!(BufReader::new(stdout).lines().count(), 0);
+        promised_numbers.extend(first..first + promised.load(Ordering::SeqCst));
+
+        let written = std::fs::read(&out).unwrap_or_default();
+        let new = String::from_utf8(written[read_to..].to_vec()).unwrap();
+        read_to = written.len();
+        let mut expected_first = first_unread.lines().next().map(line_number);
+        for line in new.split_inclusive('\n') {
+            if !line.ends_with('\n') {
+                // Longer than one atomic write, and cut off by the kill.
+                assert!(line.len() > 4000, "round {round}: {line:?}");
+                std::fs::write(&out, &written[..read_to - line.len()]).unwrap();
+                read_to -= line.len();
+                break;
+            }
+            let number = line_number(line.trim_end());
+            if let Some(first) = expected_first.take() {
+                assert_eq!(number, first, "round {round} begins elsewhere");
+                last = number - 1;
+            }
+            assert!(number > last, "round {round}: {number} after {last}");
+            last = number;
+        }
+    }
+    let mut command = scratch.forebay("pipe", &[]);
+    command.args(["--", "sh", "-c", script]).arg(&out);
+    finish(command.spawn().unwrap()).expect(0);
+    let written = std::fs::read_to_string(&out).unwrap();
+    let delivered: BTreeSet<u64> = written.lines().map(line_number).collect();
+    for number in promised_numbers {
+        assert!(delivered.contains(&number), "{number} is lost");
+    }
+}

@@ -1,0 +1,232 @@
+//! Running the program, and looking at what it leaves behind.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A test that waits longer than this hangs; nothing is expected to come near.
+const HANG: Duration = Duration::from_secs(120);
+
+/// The program with arguments, its standard input empty.
+pub(crate) fn forebay<I, S>(args: I) -> Command
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env("NO_COLOR", "1");
+    command
+}
+
+/// What a finished run came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Insists on an exit status.
+    #[track_caller]
+    pub(crate) fn expect(self, status: i32) -> Self {
+        assert_eq!(self.status, Some(status), "{self:?}");
+        self
+    }
+
+    /// Insists on a text on standard error.
+    #[track_caller]
+    pub(crate) fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "{text:?} is not in {self:?}");
+        self
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs to the end with `input` on standard input.
+#[track_caller]
+pub(crate) fn run_with(mut command: Command, input: &[u8]) -> Ran {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("a piped standard input");
+    let input = input.to_vec();
+    // A program that does not read to the end closes the pipe.
+    let feeding = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let ran = finish(child);
+    feeding.join().expect("feeding does not panic");
+    ran
+}
+
+/// Runs to the end.
+#[track_caller]
+pub(crate) fn run(mut command: Command) -> Ran {
+    finish(command.spawn().expect("the program starts"))
+}
+
+/// Waits for the end of a program, and kills it if that does not come.
+#[track_caller]
+pub(crate) fn finish(child: Child) -> Ran {
+    let pid = child.id();
+    let (ended, waiting) = mpsc::channel();
+    let waiter = std::thread::spawn(move || {
+        let output = child.wait_with_output();
+        let _ = ended.send(());
+        output
+    });
+    if waiting.recv_timeout(HANG).is_err() {
+        kill(pid, "KILL");
+        panic!("the program hangs: {:?}", waiter.join());
+    }
+    let output = waiter.join().expect("waiting does not panic");
+    output.expect("the program can be waited for").into()
+}
+
+/// Sends a signal.
+pub(crate) fn kill(pid: u32, signal: &str) {
+    let status = Command::new("kill")
+        .args([format!("-{signal}"), pid.to_string()])
+        .status();
+    assert!(status.is_ok_and(|s| s.success()), "kill -{signal} {pid}");
+}
+
+/// A directory that is deleted at the end of the test, and a path in it where
+/// nothing is yet.
+pub(crate) struct Scratch {
+    pub(crate) root: tempfile::TempDir,
+    pub(crate) buffer: PathBuf,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let buffer = root.path().join("buffer");
+        Self { root, buffer }
+    }
+
+    /// A path beside the buffer.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// `forebay COMMAND BUFFER ARGS…`
+    pub(crate) fn forebay(&self, command: &str, args: &[&str]) -> Command {
+        let mut built = forebay([command]);
+        built.arg(&self.buffer).args(args);
+        built
+    }
+
+    /// Stores lines, which has to succeed.
+    #[track_caller]
+    pub(crate) fn push(&self, input: impl AsRef<[u8]>) {
+        run_with(self.forebay("push", &[]), input.as_ref()).expect(0);
+    }
+
+    /// Takes everything out, which has to succeed.
+    #[track_caller]
+    pub(crate) fn pull(&self) -> String {
+        run(self.forebay("pull", &[])).expect(0).stdout_text()
+    }
+
+    /// What a reader would get.
+    #[track_caller]
+    pub(crate) fn cat(&self) -> String {
+        run(self.forebay("cat", &[])).expect(0).stdout_text()
+    }
+
+    /// `inspect --json`, or another command that prints one JSON value.
+    #[track_caller]
+    pub(crate) fn json(&self, command: &str, status: i32) -> serde_json::Value {
+        let ran = run(self.forebay(command, &["--json"])).expect(status);
+        serde_json::from_slice(&ran.stdout).expect("JSON")
+    }
+}
+
+/// The numbers from `from` to `to`, a line each.
+pub(crate) fn lines(from: u64, to: u64) -> String {
+    (from..=to).map(|n| format!("{n}\n")).collect()
+}
+
+/// Every file under a directory with its contents, to see that nothing changes.
+pub(crate) fn snapshot(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).expect("a readable directory") {
+        let path = entry.expect("a readable entry").path();
+        if path.is_dir() {
+            files.extend(snapshot(&path));
+        } else {
+            files.push((path.clone(), fs::read(&path).expect("a readable file")));
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Copies a directory of files.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a new directory");
+    for entry in fs::read_dir(from).expect("a readable directory") {
+        let entry = entry.expect("a readable entry");
+        let bytes = fs::read(entry.path()).expect("a readable file");
+        fs::write(to.join(entry.file_name()), bytes).expect("a writable file");
+    }
+}
+
+/// The golden buffers, which are not everywhere.
+pub(crate) fn golden() -> Option<PathBuf> {
+    let path = std::env::var_os("FOREBAY_GOLDEN").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden"),
+        PathBuf::from,
+    );
+    let is_there = path.join("expected.json").is_file();
+    if !is_there {
+        eprintln!(
+            "SKIPPED: no golden buffers at {} (set FOREBAY_GOLDEN)",
+            path.display()
+        );
+    }
+    is_there.then_some(path)
+}
+
+/// Waits for something that is bound to happen.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !happened() {
+        assert!(begun.elapsed() < HANG, "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Reads until a line is complete, without the newline.
+pub(crate) fn read_line(from: &mut impl Read) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while matches!(from.read(&mut byte), Ok(1)) && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    String::from_utf8_lossy(&line).into_owned()
+}
