@@ -4,6 +4,7 @@
 //! the program works on buffers through the library's public API only.
 
 mod commands;
+mod durability;
 mod failure;
 mod framing;
 mod input;

@@ -30,7 +30,7 @@ pub(crate) struct BufferOptions {
     /// How long to wait for a buffer that another process has open
     ///
     /// Without it, a buffer in use is an error at once.
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = sizes::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = sizes::duration, allow_hyphen_values = true)]
     pub(crate) wait: Duration,
 
     /// What to do with damaged bytes met on the way
@@ -47,21 +47,21 @@ pub(crate) struct BufferOptions {
 #[command(next_help_heading = "Limits and durability")]
 pub(crate) struct LimitOptions {
     /// The most the buffer may occupy on disk, such as 256MiB [default: 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::size)]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::size, allow_hyphen_values = true)]
     max_size: Option<u64>,
 
     /// The most one data file may hold; space is given back a data file at a
     /// time [default: a sixteenth of the maximum size, at most 128MiB]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::size)]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::size, allow_hyphen_values = true)]
     data_file_size: Option<u64>,
 
     /// The longest record [default: what fits into one data file]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::size)]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::size, allow_hyphen_values = true)]
     max_record_size: Option<u64>,
 
     /// Treat the buffer as full while the file system has less free space
     /// [default: 0]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::size_or_zero)]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::size_or_zero, allow_hyphen_values = true)]
     min_free_space: Option<u64>,
 
     /// What to do when the buffer, or the disk, is full
@@ -73,7 +73,7 @@ pub(crate) struct LimitOptions {
     sync: Sync,
 
     /// How often, with `--sync interval` [default: 500ms]
-    #[arg(long, value_name = "DURATION", value_parser = sizes::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = sizes::duration, allow_hyphen_values = true)]
     flush_interval: Option<Duration>,
 }
 

@@ -6,7 +6,7 @@
 use crate::failure::Result;
 use crate::output::{Sink, Written};
 use crate::stop::Stop;
-use forebay::Writer;
+use forebay::{ErrorKind, Writer};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -63,8 +63,12 @@ impl Reports {
         if accepted == self.reported || self.reported_at.elapsed() < self.interval {
             return Ok(());
         }
-        writer.flush()?;
-        self.report(accepted)
+        match writer.flush_timeout(self.interval) {
+            Ok(()) => self.report(accepted),
+            // The next time will do: the disk is slow, or full.
+            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Reports that so many records are synced, which they are.

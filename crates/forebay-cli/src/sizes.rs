@@ -92,7 +92,7 @@ fn bytes(number: &str, factor: u64) -> Result<u64, String> {
     let parts: u128 = fraction.parse().map_err(|_| not_a_number())?;
     let scale = 10_u128.pow(fraction.len() as u32);
     let product = parts * u128::from(factor);
-    if product % scale != 0 {
+    if !product.is_multiple_of(scale) {
         return Err(inexact());
     }
     let rest = u64::try_from(product / scale).map_err(|_| too_large())?;

@@ -4,6 +4,7 @@
 //! so neither waits for the other while the buffer has room and records; the
 //! program is started before anything is read.
 
+use crate::durability::{PATIENCE, abandon, sync};
 use crate::failure::{Failure, Outcome, Result};
 use crate::opening;
 use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
@@ -17,6 +18,7 @@ use crate::stop::Stop;
 use clap::ValueHint;
 use forebay::Writer;
 use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The most that `--redeliver` allows: it is held in memory.
@@ -46,7 +48,8 @@ its last byte from its standard input and, after that,
   - has ended with status 0, or
   - has ended with another status (not by a signal) after it had read everything
     up to the end of its input.
-Everything else stays in the buffer. So each record is delivered at least once, in
+Everything else stays in the buffer. When the buffer is full although CMD has read
+all that is in it, fewer than --redeliver bytes are kept. So each record is delivered at least once, in
 order, and the last --redeliver bytes before a crash are delivered again. Where
 the system cannot say what CMD has read (outside Unix), written counts as read.
 
@@ -81,6 +84,7 @@ pub(crate) struct Args {
     /// A record that CMD has read is not given up before CMD has read so much
     /// more. 0 suits programs that do not read ahead.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = redeliver,
+        allow_hyphen_values = true,
         help_heading = "Program")]
     redeliver: u64,
 
@@ -90,12 +94,12 @@ pub(crate) struct Args {
 
     /// How long to wait before CMD is started again for the first time
     #[arg(long, value_name = "DURATION", default_value = "100ms",
-        value_parser = sizes::duration, help_heading = "Program")]
+        value_parser = sizes::duration, allow_hyphen_values = true, help_heading = "Program")]
     restart_delay: Duration,
 
     /// How long CMD may take to end after a signal, before it is killed
     #[arg(long, value_name = "DURATION", default_value = "10s",
-        value_parser = sizes::duration, help_heading = "Program")]
+        value_parser = sizes::duration, allow_hyphen_values = true, help_heading = "Program")]
     grace: Duration,
 
     /// After each sync, say on standard error how many records are synced
@@ -133,14 +137,15 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         margin: args.redeliver,
         grace: args.grace,
     };
-    let mut pump = Pump::new(plan, reader, stop.clone())?;
+    let starved = AtomicBool::new(false);
+    let mut pump = Pump::new(plan, reader, stop.clone(), &starved)?;
     let child = pump.start()?;
     let backoff = Backoff::new(args.restart_delay, args.max_restarts);
     let max_len = writer.max_record_size();
     let producer = Producer::new(framing, max_len, args.limits.when_full, stop.clone());
 
     let (pumped, produced) = std::thread::scope(|scope| {
-        let production = scope.spawn(|| produce(args, producer, writer, &stop));
+        let production = scope.spawn(|| produce(args, producer, writer, &stop, &starved));
         let pumped = pump.run(child, backoff);
         if !matches!(pumped, Ok(End::Drained(_))) {
             stop.ask();
@@ -165,13 +170,23 @@ struct Produced {
 }
 
 /// Reads and appends until the input ends, or something ends it; syncs.
-fn produce(args: &Args, mut producer: Producer, writer: Writer, stop: &Stop) -> Produced {
+fn produce(
+    args: &Args,
+    mut producer: Producer,
+    writer: Writer,
+    stop: &Stop,
+    starved: &AtomicBool,
+) -> Produced {
     let mut reports = args
         .report_synced
         .then(|| Reports::on_stderr(args.limits.flush_interval()));
     let limit = reports.as_ref().map(Reports::interval);
     let failure = loop {
-        match producer.step(&writer, limit) {
+        let dropped = producer.dropped();
+        let step = producer.step(&writer, limit);
+        let is_full = matches!(step, Ok(Step::Full(_))) || producer.dropped() > dropped;
+        starved.store(is_full, Ordering::Relaxed);
+        match step {
             Ok(Step::Going) => {}
             Ok(Step::Full(error)) if args.limits.when_full == FullPolicy::Reject => {
                 break Some(error.into());
@@ -187,19 +202,31 @@ fn produce(args: &Args, mut producer: Producer, writer: Writer, stop: &Stop) -> 
             break Some(failure);
         }
     };
-    let synced = writer
-        .flush()
-        .map_err(Failure::from)
-        .and_then(|()| match &mut reports {
-            Some(reports) => reports.report(producer.accepted()),
-            None => Ok(()),
-        })
-        .and_then(|()| Ok(writer.close()?));
+    let synced = finish(args, &producer, writer, reports, stop);
     Produced {
         producer,
         failure,
         synced,
     }
+}
+
+/// Syncs and lets go of the buffer. While the program goes on taking records, a
+/// full disk gets space again.
+fn finish(
+    args: &Args,
+    producer: &Producer,
+    writer: Writer,
+    reports: Option<Reports>,
+    stop: &Stop,
+) -> Result<()> {
+    if !sync(&writer, || stop.is_set().then_some(PATIENCE))? {
+        let directory = args.buffer.directory();
+        return Err(abandon(writer, producer.accepted(), directory));
+    }
+    if let Some(mut reports) = reports {
+        reports.report(producer.accepted())?;
+    }
+    Ok(writer.close()?)
 }
 
 /// Says what there is to say, and what the exit status is.

@@ -5,6 +5,7 @@
 //! it is not. A buffer that is full is let go of while waiting, so that somebody
 //! can empty it.
 
+use crate::durability::{PATIENCE, abandon, sync};
 use crate::failure::{Failure, Outcome, Result};
 use crate::opening;
 use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// How often a full buffer's directory is looked at.
 const FULL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a sync onto a full disk may take before that is believed.
+const FULL_PATIENCE: Duration = Duration::from_secs(1);
 /// When a full buffer is tried again although nothing in it has changed: the
 /// file system may have got space.
 const FULL_RETRY: Duration = Duration::from_secs(2);
@@ -129,6 +132,9 @@ impl<'a> Push<'a> {
                     if self.args.limits.when_full == FullPolicy::Reject {
                         return End::Failed(error.into());
                     }
+                    if self.stop.is_set() {
+                        return End::Stop;
+                    }
                     if let Err(failure) = self.wait_for_space() {
                         return End::Failed(failure);
                     }
@@ -150,14 +156,25 @@ impl<'a> Push<'a> {
         let Some(writer) = self.writer.take() else {
             return Ok(());
         };
-        writer.flush()?;
         let accepted = self.producer.accepted();
+        let directory = self.args.buffer.directory();
+        let is_news = self.full_at.replace(accepted) != Some(accepted);
+        if !sync(&writer, || Some(FULL_PATIENCE))? {
+            // What is in memory has no place on the disk: it cannot be let go of.
+            self.writer = Some(writer);
+            if is_news {
+                self.progress.note(format!(
+                    "the file system of {} is full; waiting for space",
+                    directory.display()
+                ));
+            }
+            return Ok(());
+        }
         if let Some(reports) = &mut self.reports {
             reports.report(accepted)?;
         }
         writer.close()?;
-        let directory = self.args.buffer.directory();
-        if self.full_at.replace(accepted) != Some(accepted) {
+        if is_news {
             self.progress.note(format!(
                 "{} is full; waiting until records are taken out, as with `forebay pull`",
                 directory.display()
@@ -204,10 +221,7 @@ impl<'a> Push<'a> {
         match (end, synced) {
             (End::Failed(failure), Ok(())) => Err(failure.but(format!("before it, {stored}"))),
             (End::Failed(failure), Err(unsynced)) => Err(failure.but(unsynced.message)),
-            (_, Err(unsynced)) => Err(unsynced.but(format!(
-                "{} accepted, and perhaps not all of them survive a power cut",
-                count(accepted, "record")
-            ))),
+            (_, Err(unsynced)) => Err(unsynced),
             (end, Ok(())) => {
                 if self.args.buffer.verbose || is_watched() {
                     note(format!(
@@ -226,12 +240,17 @@ impl<'a> Push<'a> {
     }
 
     fn sync(&mut self) -> Result<()> {
+        let accepted = self.producer.accepted();
         if let Some(writer) = self.writer.take() {
-            writer.flush()?;
+            let waits = self.args.limits.when_full == FullPolicy::Block;
+            let patience = || (!waits || self.stop.is_set()).then_some(PATIENCE);
+            if !sync(&writer, patience)? {
+                return Err(abandon(writer, accepted, self.args.buffer.directory()));
+            }
             writer.close()?;
         }
         match &mut self.reports {
-            Some(reports) => reports.report(self.producer.accepted()),
+            Some(reports) => reports.report(accepted),
             None => Ok(()),
         }
     }

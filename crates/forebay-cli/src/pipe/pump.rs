@@ -6,6 +6,8 @@
 //! dies), or has ended successfully, or has ended with any status of its own
 //! after it had read everything up to the end of its input.
 //!
+//! A margin that the buffer has no room for is made smaller.
+//!
 //! Invariants: only taken records are acknowledged; what a program that failed
 //! had not taken is delivered again, from the first such record on and in order;
 //! a program's input never ends inside a record, unless the program is killed
@@ -25,6 +27,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Records and payload bytes taken from the buffer at a time.
@@ -104,6 +107,10 @@ impl fmt::Display for HowEnded {
 pub(crate) struct Pump<'a> {
     plan: Plan<'a>,
     stop: Stop,
+    /// Set while the buffer has no room for what comes in.
+    starved: &'a AtomicBool,
+    /// The plan's margin, or what the buffer has room for.
+    margin: u64,
     children: Children,
     reader: Reader,
     outgoing: Outgoing,
@@ -139,10 +146,17 @@ impl<'a> Pump<'a> {
     /// # Errors
     ///
     /// The operating system has no descriptors left.
-    pub(crate) fn new(plan: Plan<'a>, reader: Reader, stop: Stop) -> Result<Self> {
+    pub(crate) fn new(
+        plan: Plan<'a>,
+        reader: Reader,
+        stop: Stop,
+        starved: &'a AtomicBool,
+    ) -> Result<Self> {
         Ok(Self {
+            margin: plan.margin,
             plan,
             stop,
+            starved,
             children: Children::new().map_err(|error| Failure::io("watch programs", &error))?,
             reader,
             outgoing: Outgoing::default(),
@@ -256,10 +270,13 @@ impl<'a> Pump<'a> {
                 return Ok(Some(status));
             }
             let read = self.read_by(child)?;
-            self.settle(read.saturating_sub(self.plan.margin));
+            self.settle(read.saturating_sub(self.margin));
             if self.outgoing.is_empty() && !self.is_drained {
                 self.outgoing.clear();
                 self.fetch()?;
+                if self.outgoing.is_empty() && self.starved.load(Ordering::Relaxed) {
+                    self.make_room(child)?;
+                }
             }
             let all_written = child
                 .feed(&mut self.outgoing)
@@ -291,9 +308,7 @@ impl<'a> Pump<'a> {
                         .map_err(|error| Failure::new(error.to_string()))?;
                     self.fetched += self.plan.framing.framed_len(record.payload.len());
                 }
-                if batch.len() > 0 {
-                    self.held.push_back((Held::Batch(batch), self.fetched));
-                }
+                self.held.push_back((Held::Batch(batch), self.fetched));
             }
             TryBatch::End => self.is_drained = true,
             TryBatch::Empty => match self.reader.next_timeout(IDLE)? {
@@ -336,20 +351,39 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// The same, record by record; what is left is forgotten, not acknowledged.
-    fn settle_finally(&mut self, taken: u64) {
+    /// The same, record by record.
+    fn settle_records(&mut self, taken: u64) {
         self.settle(taken);
-        if let Some((Held::Batch(batch), _)) = self.held.pop_front() {
-            for delivery in batch.into_deliveries() {
-                self.settled += self.plan.framing.framed_len(delivery.payload().len());
-                if self.settled > taken {
-                    break;
+        match self.held.pop_front() {
+            Some((Held::Batch(batch), _)) if self.settled < taken => {
+                let mut end = self.settled;
+                let records: Vec<_> = batch
+                    .into_deliveries()
+                    .map(|delivery| {
+                        end += self.plan.framing.framed_len(delivery.payload().len());
+                        (Held::One(delivery), end)
+                    })
+                    .collect();
+                for record in records.into_iter().rev() {
+                    self.held.push_front(record);
                 }
-                self.taken += 1;
-                delivery.ack();
+                self.settle(taken);
             }
+            Some(other) => self.held.push_front(other),
+            None => {}
         }
-        self.held.clear();
+    }
+
+    /// The buffer is full, and everything in it is with the program: when the
+    /// program has read it all, nothing would ever happen unless less is kept
+    /// for the case that it dies.
+    fn make_room(&mut self, child: &Child) -> Result<()> {
+        let read = self.read_by(child)?;
+        if read == child.written() && self.margin > 0 {
+            self.margin /= 2;
+            self.settle_records(read.saturating_sub(self.margin));
+        }
+        Ok(())
     }
 
     /// What the end of a program means, and what it had taken.
@@ -359,9 +393,9 @@ impl<'a> Pump<'a> {
         let (taken, verdict) = match how {
             HowEnded::Code(0) if !has_read_all => (read, Verdict::End(End::Enough)),
             HowEnded::Code(code) if has_read_all => (read, Verdict::End(End::Drained(code))),
-            _ => (read.saturating_sub(self.plan.margin), Verdict::Restart(how)),
+            _ => (read.saturating_sub(self.margin), Verdict::Restart(how)),
         };
-        self.settle_finally(taken);
+        self.settle_records(taken);
         Ok(verdict)
     }
 
@@ -400,9 +434,9 @@ impl<'a> Pump<'a> {
         let taken = match HowEnded::of(status) {
             HowEnded::Code(0) => read,
             HowEnded::Code(_) if read == child.written() => read,
-            _ => read.saturating_sub(self.plan.margin),
+            _ => read.saturating_sub(self.margin),
         };
-        self.settle_finally(taken);
+        self.settle_records(taken);
         Ok(())
     }
 

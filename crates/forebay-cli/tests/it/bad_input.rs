@@ -218,7 +218,10 @@ fn a_full_disk_rejects_or_waits_and_keeps_what_it_has() {
     };
     let input = lines(1, 100_000);
     let ran = run_with(
-        scratch.forebay("push", &["--when-full", "reject"]),
+        scratch.forebay(
+            "push",
+            &["--when-full", "reject", "--data-file-size", "64KiB"],
+        ),
         input.as_bytes(),
     )
     .expect(2)

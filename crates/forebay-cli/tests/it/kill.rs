@@ -60,11 +60,7 @@ fn feed(child: &mut Child, mut next: u64) -> JoinHandle<u64> {
         for burst in 0_u64.. {
             text.clear();
             let end = next + 1 + burst * 37 % 500;
-            for n in next..end {
-                // Of different lengths, some longer than an atomic write.
-                let padding = if n % 97 == 0 { 6000 } else { (n % 40) as usize };
-                text.push_str(&format!("{n} {}\n", "x".repeat(padding)));
-            }
+            text.extend((next..end).map(line));
             next = end;
             if stdin.write_all(text.as_bytes()).is_err() {
                 break;
@@ -92,15 +88,27 @@ fn promises(
     (promised, reading)
 }
 
+/// A numbered line; some are longer than an atomic write.
+fn line(n: u64) -> String {
+    format!("{n} {}\n", "x".repeat(padding_len(n)))
+}
+
+fn padding_len(n: u64) -> usize {
+    if n.is_multiple_of(97) {
+        6000
+    } else {
+        (n % 40) as usize
+    }
+}
+
 fn line_number(line: &str) -> u64 {
     let (number, padding) = line.split_once(' ').expect("a whole line");
     let number = number.parse().expect("a number");
-    let expected = if number % 97 == 0 {
-        6000
-    } else {
-        (number % 40) as usize
-    };
-    assert_eq!(padding.len(), expected, "line {number} is not whole");
+    assert_eq!(
+        padding.len(),
+        padding_len(number),
+        "line {number} is not whole"
+    );
     number
 }
 
@@ -167,10 +175,7 @@ fn a_killed_pull_loses_nothing_and_repeats_only_what_was_not_acknowledged() {
     let mut moments = Moments::new();
     let scratch = Scratch::new();
     const TOTAL: u64 = 40_000;
-    let mut stored: String = String::new();
-    for n in 1..=TOTAL {
-        stored.push_str(&format!("{n} {}\n", "x".repeat((n % 40) as usize)));
-    }
+    let stored: String = (1..=TOTAL).map(line).collect();
     scratch.push(stored);
     // The first line that is not known to be delivered.
     let mut next = 1;
@@ -277,7 +282,7 @@ fn a_killed_pipe_loses_no_synced_record_and_goes_on_where_it_was() {
                 read_to -= line.len();
                 break;
             }
-            let number = line_number(line.trim_end());
+            let number = line_number(line.trim_end_matches('\n'));
             if let Some(first) = expected_first.take() {
                 assert_eq!(number, first, "round {round} begins elsewhere");
                 last = number - 1;

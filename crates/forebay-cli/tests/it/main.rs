@@ -1,5 +1,11 @@
 //! The program, run as its users run it. One module per subject.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that meets an error has failed"
+)]
+
 #[cfg(unix)]
 mod bad_input;
 mod cat;

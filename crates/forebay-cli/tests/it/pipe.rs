@@ -412,9 +412,14 @@ fn a_full_buffer_that_rejects_is_an_error_and_what_it_took_is_delivered() {
     let feeding = std::thread::spawn(move || {
         let _ = stdin.write_all(lines(1, 50_000).as_bytes());
     });
-    feeding.join().unwrap();
+    wait_until("the buffer is full", || {
+        let ran = run(scratch.forebay("inspect", &["--quick", "--json"]));
+        serde_json::from_slice::<serde_json::Value>(&ran.stdout)
+            .is_ok_and(|json| json["unread"]["bytes"].as_u64() > Some(64_000))
+    });
     fs::write(scratch.path("go"), "").unwrap();
     let ran = finish(child).expect(2).says("is full");
+    feeding.join().unwrap();
     let got = read(&scratch, "got");
     let count = got.lines().count() as u64;
     assert_eq!(got, lines(1, count));

@@ -1,0 +1,58 @@
+//! Making sure that everything is synced, without waiting for ever.
+
+use crate::failure::{Failure, Result};
+use crate::output::count;
+use forebay::{ErrorKind, Writer};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a sync may make no progress when it must not wait for space.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How often its progress is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Waits until everything is synced. While `patience` says so, a sync that makes
+/// no progress for that long is given up; whether everything is synced.
+///
+/// # Errors
+///
+/// A sync has failed for good.
+pub(crate) fn sync(writer: &Writer, patience: impl Fn() -> Option<Duration>) -> Result<bool> {
+    let mut seen = progress(writer);
+    let mut since = Instant::now();
+    loop {
+        match writer.flush_timeout(LOOK_INTERVAL) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {}
+            Err(error) => return Err(error.into()),
+        }
+        let now = progress(writer);
+        if now != seen {
+            seen = now;
+            since = Instant::now();
+        }
+        if patience().is_some_and(|patience| since.elapsed() >= patience) {
+            return Ok(false);
+        }
+    }
+}
+
+fn progress(writer: &Writer) -> (u64, u64) {
+    let usage = writer.usage();
+    (usage.last_synced_id, usage.disk_bytes)
+}
+
+/// Lets go of a writer that cannot store what it accepted, and says so.
+/// Closing would wait for space.
+pub(crate) fn abandon(writer: Writer, accepted: u64, directory: &Path) -> Failure {
+    let usage = writer.usage();
+    let unsynced = usage.next_record_id - 1 - usage.last_synced_id;
+    std::mem::forget(writer);
+    Failure::new(format!(
+        "the file system of {} has no space left: {} stored and synced, and {} accepted but not \
+         stored; free some space",
+        directory.display(),
+        count(accepted.saturating_sub(unsynced), "record"),
+        count(unsynced, "more record"),
+    ))
+}
