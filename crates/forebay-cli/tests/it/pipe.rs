@@ -197,8 +197,8 @@ fn restarts_may_be_limited_and_the_rest_stays() {
     assert_eq!(scratch.pull(), lines(4, 10));
 
     let scratch = Scratch::new();
-    let script = "kill -9 $$";
-    run_with(pipe(&scratch, &["--max-restarts", "0"], script), b"a\n").expect(137);
+    scratch.push("a\n");
+    run(pipe(&scratch, &["--max-restarts", "0"], "kill -9 $$")).expect(137);
     assert_eq!(scratch.pull(), "a\n");
 }
 
