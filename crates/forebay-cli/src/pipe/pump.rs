@@ -68,6 +68,10 @@ pub(crate) enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HowEnded {
     Code(u8),
+    #[cfg_attr(
+        not(unix),
+        expect(dead_code, reason = "programs die of signals on Unix only")
+    )]
     Signal(u8),
 }
 
