@@ -11,6 +11,11 @@ test *words:
 subject name:
     cargo test -p forebay --test it -- {{ name }}::
 
+# the concurrency models: all, or those whose name contains one of the words
+shuttle *words:
+    RUSTFLAGS="--cfg forebay_shuttle" cargo test -p forebay --test shuttle \
+        --target-dir target/shuttle -- {{ words }}
+
 # format the sources
 fmt:
     cargo fmt --all

@@ -199,6 +199,7 @@ fn wire(
         recovery: recovered.report,
         opened_at: done,
         side: Mutex::new(None),
+        progress: AtomicU64::new(0),
         thread: Mutex::new(None),
         lock: Mutex::new(Some(guard)),
         log: Mutex::new(log),

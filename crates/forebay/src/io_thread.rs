@@ -15,19 +15,24 @@ use crate::write_side::WriteSide;
 
 /// Drives the write side until the buffer closes.
 pub(crate) fn run(mut side: WriteSide, shared: &Shared) {
+    let mut closing = false;
     loop {
         let until = match side.step(shared) {
             Step::Progress => continue,
             Step::Idle(until) => until,
         };
         let mut intake = lock(&shared.intake);
-        if intake.closing && (side.is_clean(shared) || intake.disk_full) {
-            break;
+        if intake.closing {
+            if closing && (side.is_clean(shared) || intake.disk_full) {
+                break;
+            }
+            // The step may have looked before the last handle went: once more.
+            closing = true;
+            continue;
         }
         let urgent = shared.reader_waits.load(Ordering::SeqCst)
             || intake.want_written.max(intake.want_synced) > intake.begin()
-            || intake.writers == 0
-            || intake.closing;
+            || intake.writers == 0;
         let idle = side.is_idle();
         if intake.poked || (idle && (intake.has_ready() || (urgent && intake.open_len() > 0))) {
             intake.poked = false;

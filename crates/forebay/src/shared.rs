@@ -75,8 +75,9 @@ pub(crate) struct Shared {
     pub recovery: Recovery,
     /// Where acknowledgements stood at open.
     pub opened_at: Position,
-    /// With [`Io::Caller`], the write side.
+    /// With [`Io::Caller`], the write side, and how often it made progress.
     pub side: Mutex<Option<Box<dyn Drive>>>,
+    pub progress: AtomicU64,
     /// With [`Io::Thread`], its thread.
     pub thread: Mutex<Option<JoinHandle<()>>>,
     pub lock: Mutex<Option<Box<dyn Lock>>>,
@@ -99,9 +100,9 @@ impl Shared {
     ) -> Result<MutexGuard<'a, T>> {
         match self.limits.io {
             Io::Caller => {
+                let before = self.progress.load(Ordering::SeqCst);
                 drop(guard);
-                let step = lock(&self.side).as_mut().map(|side| side.step(self));
-                if step == Some(Step::Progress) {
+                if self.step_as_caller(before) {
                     return Ok(lock(mutex));
                 }
             }
@@ -115,6 +116,26 @@ impl Shared {
             ErrorKind::TimedOut,
             "what was waited for has not happened in time; it may still happen",
         ))
+    }
+
+    /// With [`Io::Caller`], does a step of the write side, unless there was
+    /// progress since it was counted `before`. False if nothing is left to do.
+    fn step_as_caller(&self, before: u64) -> bool {
+        let mut side = lock(&self.side);
+        if self.progress.load(Ordering::SeqCst) != before {
+            // Another caller may have done what this one waits for.
+            return true;
+        }
+        let Some(side) = side.as_mut() else {
+            return false;
+        };
+        lock(&self.intake).poked = false;
+        if side.step(self) == Step::Progress {
+            self.progress.fetch_add(1, Ordering::SeqCst);
+            return true;
+        }
+        // Another caller may want something since the step looked.
+        lock(&self.intake).poked
     }
 
     pub(crate) fn wait_written(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
@@ -350,6 +371,8 @@ impl Shared {
 
     /// Writes and syncs everything, then lets go of the lock.
     fn shut(&self) -> Result<()> {
+        // What was acknowledged before counts and is synced; nothing comes after.
+        lock(&self.acks).close();
         lock(&self.intake).closing = true;
         self.poke();
         match self.limits.io {
@@ -364,7 +387,6 @@ impl Shared {
                 }
             }
         }
-        lock(&self.acks).close();
         let result = self.closed_cleanly();
         if let Err(error) = &result {
             self.publish_failed(error.clone());

@@ -1,0 +1,103 @@
+//! Failed writes and syncs while others wait: everybody is answered, truly.
+
+use std::sync::Arc;
+
+use forebay::storage::fault::{Errno, Fault, Op};
+use forebay::storage::sim::Sim;
+use forebay::{ErrorKind, Reader, SyncPolicy, Writer};
+use shuttle::thread;
+
+use crate::busy::Busy;
+use crate::check::check;
+use crate::support::{config, holds, left, payload};
+
+fn open(sim: &Sim, policy: SyncPolicy) -> (Writer, Reader, Fault) {
+    let fault = Fault::of_sim(sim, 0);
+    let storage = Arc::new(Busy(fault.clone()));
+    let (writer, reader) = forebay::open_with(config().sync(policy), storage).unwrap();
+    (writer, reader, fault)
+}
+
+#[test]
+fn receipts_wait_for_the_next_file_after_a_failed_sync() {
+    check(
+        "receipts_wait_for_the_next_file_after_a_failed_sync",
+        || {
+            let sim = Sim::new();
+            let (writer, reader, fault) = open(&sim, SyncPolicy::Never);
+            fault.fail(Op::Sync, fault.counts()[&Op::Sync] + 1, Errno::Eio);
+            let threads: Vec<_> = (0..2)
+                .map(|n| {
+                    let (writer, sim) = (writer.clone(), sim.clone());
+                    thread::spawn(move || {
+                        let payload = vec![n + 1; 100];
+                        writer.append(&payload).unwrap().wait_synced().unwrap();
+                        assert!(holds(&sim.crash(0), &payload));
+                    })
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(fault.failures(), 1);
+            drop((writer, reader));
+            assert_eq!(left(&sim), [1, 2]);
+        },
+    );
+}
+
+#[test]
+fn a_poisoned_buffer_answers_everybody() {
+    check("a_poisoned_buffer_answers_everybody", || {
+        let sim = Sim::new();
+        let (writer, mut reader, fault) = open(&sim, SyncPolicy::EveryBatch);
+        fault.fail_from(Op::Sync, fault.counts()[&Op::Sync] + 1, Errno::Eio);
+        let threads: Vec<_> = (0..2)
+            .map(|n| {
+                let writer = writer.clone();
+                thread::spawn(move || writer.append(&payload(n, 0)).map(drop))
+            })
+            .collect();
+        let reading = thread::spawn(move || {
+            // What was written is delivered; then the reader learns of it.
+            loop {
+                match reader.next() {
+                    Ok(Some(_)) => {}
+                    other => return other.map(drop),
+                }
+            }
+        });
+        let poisoned = |result: forebay::Result<()>| result.unwrap_err().kind();
+        for thread in threads {
+            assert_eq!(poisoned(thread.join().unwrap()), ErrorKind::Poisoned);
+        }
+        assert_eq!(poisoned(reading.join().unwrap()), ErrorKind::Poisoned);
+        assert_eq!(poisoned(writer.flush()), ErrorKind::Poisoned);
+        assert_eq!(poisoned(writer.append(b"x").map(drop)), ErrorKind::Poisoned);
+    });
+}
+
+#[test]
+fn a_failed_write_moves_to_the_next_file_unnoticed() {
+    check("a_failed_write_moves_to_the_next_file_unnoticed", || {
+        let sim = Sim::new();
+        let (writer, mut reader, fault) = open(&sim, SyncPolicy::Interval);
+        fault.fail(Op::Write, 2, Errno::Eio);
+        let producer = thread::spawn(move || {
+            for n in 0..5 {
+                writer.append(&payload(0, n)).unwrap();
+            }
+        });
+        let mut id = 0;
+        while let Some(item) = reader.next().unwrap() {
+            let delivery = crate::support::record(Some(item));
+            id += 1;
+            assert_eq!(delivery.id(), id);
+            delivery.ack();
+        }
+        assert_eq!(id, 5);
+        producer.join().unwrap();
+        drop(reader);
+        assert!(left(&sim).is_empty());
+    });
+}

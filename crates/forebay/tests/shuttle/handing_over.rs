@@ -1,0 +1,127 @@
+//! Batches go from producers to the I/O thread to the reader: in order, each
+//! record once, none forgotten.
+
+use forebay::storage::sim::Sim;
+use forebay::{Config, Item, ReaderSees, SyncPolicy};
+use shuttle::thread;
+
+use crate::check::check;
+use crate::support::{check_law, config, left, open, origin, payload};
+
+/// Two producers of three records each, and a reader that takes them all.
+fn producers_and_reader(config: Config) {
+    let sim = Sim::new();
+    let (writer, mut reader) = open(&sim, config);
+    let producers: Vec<_> = (0..2)
+        .map(|producer| {
+            let writer = writer.clone();
+            thread::spawn(move || {
+                for n in 0..3 {
+                    writer.append(&payload(producer, n)).unwrap();
+                }
+            })
+        })
+        .collect();
+    drop(writer);
+    let (mut id, mut next) = (1, [0; 2]);
+    while let Some(item) = reader.next().unwrap() {
+        let Item::Record(delivery) = item else {
+            panic!("nothing is lost, but {item:?}");
+        };
+        let (producer, n) = origin(delivery.payload());
+        assert_eq!((delivery.id(), n), (id, next[usize::from(producer)]));
+        next[usize::from(producer)] += 1;
+        id += 1;
+        delivery.ack();
+    }
+    assert_eq!(next, [3, 3]);
+    for producer in producers {
+        producer.join().unwrap();
+    }
+    reader.close().unwrap();
+    assert!(left(&sim).is_empty());
+}
+
+#[test]
+fn records_arrive_once_and_in_order() {
+    check("records_arrive_once_and_in_order", || {
+        producers_and_reader(config());
+    });
+}
+
+#[test]
+fn records_arrive_once_they_are_synced() {
+    check("records_arrive_once_they_are_synced", || {
+        producers_and_reader(
+            config()
+                .sync(SyncPolicy::EveryBatch)
+                .reader_sees(ReaderSees::Synced),
+        );
+    });
+}
+
+#[test]
+fn a_small_record_alone_reaches_a_waiting_reader() {
+    check("a_small_record_alone_reaches_a_waiting_reader", || {
+        let (writer, mut reader) = open(&Sim::new(), config());
+        let reading = thread::spawn(move || {
+            let item = reader.next().unwrap();
+            (item, reader)
+        });
+        // The writer stays: only its ring, or none, can bring the record.
+        writer.append(b"alone").unwrap();
+        let (item, reader) = reading.join().unwrap();
+        assert!(matches!(item, Some(Item::Record(_))), "{item:?}");
+        drop((writer, reader));
+    });
+}
+
+#[test]
+fn batches_of_records_arrive_once_and_in_order() {
+    check("batches_of_records_arrive_once_and_in_order", || {
+        let sim = Sim::new();
+        let (writer, mut reader) = open(&sim, config());
+        let producer = thread::spawn(move || {
+            let payloads: Vec<_> = (0..5).map(|n| payload(0, n)).collect();
+            writer.append_batch(&payloads).unwrap();
+        });
+        let mut id = 1;
+        while let Some(batch) = reader.next_batch(2, 1 << 20).unwrap() {
+            for record in batch.iter() {
+                assert_eq!(record.id, id);
+                id += 1;
+            }
+            batch.ack();
+        }
+        assert_eq!(id, 6);
+        producer.join().unwrap();
+        drop(reader);
+        assert!(left(&sim).is_empty());
+    });
+}
+
+#[test]
+fn every_snapshot_adds_up() {
+    check("every_snapshot_adds_up", || {
+        let (writer, mut reader) = open(&Sim::new(), config());
+        let watcher = writer.clone();
+        let watching = thread::spawn(move || {
+            for _ in 0..4 {
+                check_law(&watcher.usage());
+            }
+        });
+        let producer = thread::spawn(move || {
+            for n in 0..3 {
+                writer.append(&payload(0, n)).unwrap();
+            }
+        });
+        while let Some(item) = reader.next().unwrap() {
+            if let Item::Record(delivery) = item {
+                delivery.ack();
+            }
+            check_law(&reader.usage());
+        }
+        producer.join().unwrap();
+        watching.join().unwrap();
+    });
+}

@@ -1,0 +1,45 @@
+//! Concurrency models: the whole buffer over the simulated file system, under a
+//! scheduler that decides at every lock, wait, ring, atomic and storage call
+//! which thread goes on.
+//!
+//! Empty in an ordinary build. Run with `just shuttle`, or
+//!
+//! ```sh
+//! RUSTFLAGS="--cfg forebay_shuttle" cargo test -p forebay --test shuttle \
+//!     --target-dir target/shuttle
+//! ```
+//!
+//! Every model runs with a clock that stands still, so that a missing ring is a
+//! deadlock, and with one that jumps, so that every time-out happens at every
+//! moment. `FOREBAY_SHUTTLE_ITERATIONS` says how often (each of two schedulers,
+//! each clock), `FOREBAY_SEED` repeats a run, and a failure says how to replay
+//! its one schedule.
+#![cfg(forebay_shuttle)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a model that cannot go on fails"
+)]
+
+mod acknowledging;
+mod bell;
+mod busy;
+mod check;
+mod closing;
+mod failing;
+mod filling;
+mod handing_over;
+mod support;
+mod syncing;
+
+// The bell is no part of the public API; here it is alone.
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the library uses what the models do not"
+)]
+#[path = "../../src/sync.rs"]
+mod sync;
+#[allow(dead_code, reason = "the library uses what the models do not")]
+#[path = "../../src/wake.rs"]
+mod wake;
