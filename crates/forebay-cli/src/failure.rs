@@ -3,6 +3,7 @@
 //! Invariant: every failure is one sentence that says what happened, where, and
 //! what to do; it is printed once, by `main`.
 
+use forebay::ErrorKind;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
@@ -74,7 +75,20 @@ impl Failure {
 
 impl From<forebay::Error> for Failure {
     fn from(error: forebay::Error) -> Self {
-        Self::new(error.to_string())
+        let mut message = error.to_string();
+        if error.kind() == ErrorKind::InvalidConfig {
+            // The library's parameters are this program's options.
+            for parameter in [
+                "max_size",
+                "data_file_size",
+                "max_record_size",
+                "flush_interval",
+            ] {
+                let option = format!("--{}", parameter.replace('_', "-"));
+                message = message.replace(parameter, &option);
+            }
+        }
+        Self::new(message)
     }
 }
 

@@ -32,9 +32,23 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
     after_help = "\
 Examples:
   seq 1 1000000 | forebay pipe spool -- wc -l
-      prints 1000000, whenever it was killed in between and run again
-  tail -F app.log | forebay pipe spool --max-size 10GiB -- ssh logs 'cat >> app.log'
-      a connection that breaks is made again, and gets what it had not taken
+      prints 1000000; had a run before it been killed, what wc had not taken then
+      would come first, and count as well
+  tail -F app.log | forebay pipe spool --redeliver 8MiB -- ssh logs 'cat >> app.log'
+      a connection that breaks is made again, and gets what it had not taken and the
+      8 MiB before that, which may have been on their way
+
+Standard input goes into the buffer and from there to CMD, each at its own speed.
+Lines that CMD dies with are delivered again. `--help` says what counts as taken,
+when CMD is restarted, and what the exit status is.",
+    after_long_help = "\
+Examples:
+  seq 1 1000000 | forebay pipe spool -- wc -l
+      prints 1000000; had a run before it been killed, what wc had not taken then
+      would come first, and count as well
+  tail -F app.log | forebay pipe spool --redeliver 8MiB -- ssh logs 'cat >> app.log'
+      a connection that breaks is made again, and gets what it had not taken and the
+      8 MiB before that, which may have been on their way
 
 Standard input goes into the buffer DIR, and what is in the buffer goes to the
 standard input of CMD, each at its own speed. What an earlier run left in the
@@ -48,10 +62,12 @@ its last byte from its standard input and, after that,
   - has ended with status 0, or
   - has ended with another status (not by a signal) after it had read everything
     up to the end of its input.
-Everything else stays in the buffer. When the buffer is full although CMD has read
-all that is in it, fewer than --redeliver bytes are kept. So each record is delivered at least once, in
-order, and the last --redeliver bytes before a crash are delivered again. Where
-the system cannot say what CMD has read (outside Unix), written counts as read.
+Everything else stays in the buffer. So each record is delivered at least once, in
+order, and the last --redeliver bytes that CMD had read before it died come again
+(somewhat more when this command is killed, or the machine). When the buffer is
+full although CMD has read all that is in it, less is kept for that, so that the
+input is not held up for ever. Where the system cannot say what CMD has read
+(outside Unix), written counts as read.
 
 When CMD fails (is killed by a signal, or ends with another status than 0 before
 it has read everything), it is started again after --restart-delay, which doubles
@@ -82,7 +98,8 @@ pub(crate) struct Args {
     /// 64MiB
     ///
     /// A record that CMD has read is not given up before CMD has read so much
-    /// more. 0 suits programs that do not read ahead.
+    /// more. 0 suits programs that do not read ahead; programs that send what
+    /// they read over a network may need several MiB.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = redeliver,
         allow_hyphen_values = true,
         help_heading = "Program")]
@@ -106,11 +123,11 @@ pub(crate) struct Args {
     ///
     /// A line `synced N`, counted from the beginning of this run, at most once
     /// per flush interval.
-    #[arg(long)]
+    #[arg(long, help_heading = "Limits and durability")]
     report_synced: bool,
 
     /// The program and its arguments
-    #[arg(value_name = "CMD", required = true, last = true, num_args = 1..,
+    #[arg(value_name = "CMD", help_heading = "Program", required = true, last = true, num_args = 1..,
         value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 }

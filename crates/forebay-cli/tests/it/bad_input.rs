@@ -89,17 +89,24 @@ fn a_negative_size_is_understood_without_an_equals_sign() {
 }
 
 #[test]
-fn limits_out_of_bounds_name_the_bound() {
-    for options in [
-        &["--max-size", "1B"][..],
-        &["--max-size", "1MiB", "--data-file-size", "1MiB"],
-        &["--max-size", "1MiB", "--max-record-size", "1MiB"],
-        &["--flush-interval", "5h"],
+fn limits_out_of_bounds_name_the_option_and_the_bound() {
+    for (options, name) in [
+        (&["--max-size", "1B"][..], "--max-size is 1 bytes"),
+        (
+            &["--max-size", "1MiB", "--data-file-size", "1MiB"],
+            "--data-file-size is 1048576 bytes",
+        ),
+        (
+            &["--max-size", "1MiB", "--max-record-size", "1MiB"],
+            "--max-record-size is 1048576 bytes",
+        ),
+        (&["--flush-interval", "5h"], "--flush-interval is"),
     ] {
         let scratch = Scratch::new();
         run(scratch.forebay("push", options))
             .expect(2)
-            .says("it must be from");
+            .says("it must be from")
+            .says(name);
         assert!(!scratch.buffer.exists());
     }
 }

@@ -428,6 +428,31 @@ fn a_full_buffer_that_rejects_is_an_error_and_what_it_took_is_delivered() {
 }
 
 #[test]
+fn a_full_buffer_that_drops_never_holds_the_input_up() {
+    let scratch = Scratch::new();
+    let options = ["--max-size", "64KiB", "--when-full", "drop-newest"];
+    let script = "while [ ! -e \"$0/go\" ]; do sleep 0.01; done; cat > \"$0/got\"";
+    let mut child = pipe(&scratch, &options, script)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // Taken in whole, although nobody reads.
+    stdin.write_all(lines(1, 50_000).as_bytes()).unwrap();
+    drop(stdin);
+    fs::write(scratch.path("go"), "").unwrap();
+    let ran = finish(child).expect(1);
+    let got: Vec<u64> = read(&scratch, "got")
+        .lines()
+        .map(|line| line.parse().unwrap())
+        .collect();
+    assert!(got.is_sorted_by(|a, b| a < b));
+    let said = ran.stderr.replace(',', "");
+    let dropped = format!("dropped {} records", 50_000 - got.len());
+    assert!(said.contains(&dropped), "{dropped}: {said}");
+}
+
+#[test]
 fn losses_are_reported_and_change_only_a_status_of_zero() {
     for (script, status) in [("cat", 1), ("cat; exit 4", 4)] {
         let scratch = Scratch::new();
