@@ -3,6 +3,7 @@
 //! `main` parses and reports, [`commands`] has one file per command. Invariant:
 //! the program works on buffers through the library's public API only.
 
+mod bench;
 mod commands;
 mod durability;
 mod failure;
@@ -21,7 +22,7 @@ mod vector;
 mod watch;
 
 use clap::{Parser, Subcommand};
-use commands::{cat, inspect, pipe as pipe_command, pull, push, verify};
+use commands::{bench as bench_command, cat, inspect, pipe as pipe_command, pull, push, verify};
 use std::process::ExitCode;
 
 /// A durable disk buffer for event pipelines
@@ -61,6 +62,8 @@ enum Command {
     Verify(verify::Args),
     /// Print records without consuming them
     Cat(cat::Args),
+    /// Measure this machine: raw file access, and the buffer on it
+    Bench(bench_command::Args),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Cat(args) => cat::run(args),
+        Command::Bench(args) => bench_command::run(args),
     };
     ExitCode::from(match outcome {
         Ok(outcome) => outcome.status(),

@@ -8,6 +8,7 @@
 
 #[cfg(unix)]
 mod bad_input;
+mod bench;
 mod cat;
 mod inspect;
 #[cfg(unix)]

@@ -1,0 +1,90 @@
+//! From append to delivery, at a rate the buffer is not busy with.
+//!
+//! Invariants: the reader waits in `next` and does nothing but note the time;
+//! the producer sleeps between appends, and catches up when it slept too long,
+//! so that the offered rate holds; a record's time begins right before its
+//! append.
+
+use super::measure::{Clock, Measured, Times};
+use super::payload::{Checker, stamp, template};
+use super::scratch::Scratch;
+use super::work::{config, panicked};
+use crate::failure::{Failure, Result};
+use forebay::{Item, Writer};
+use std::time::{Duration, Instant};
+
+/// Records offered per second.
+pub(crate) const RATE: u64 = 10_000;
+/// Where the time stands in a payload.
+const TIME: std::ops::Range<usize> = 8..16;
+
+/// Latency at [`RATE`] records a second.
+///
+/// # Errors
+///
+/// The buffer fails, something did not come back, or the stop is set.
+pub(crate) fn latency(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
+    let dir = scratch.fresh("buffer")?;
+    let (writer, mut reader) = forebay::open(config(&dir, scratch.size))?;
+    // Enough records that one in a thousand is not a single one.
+    let count = (RATE as f64 * scratch.time.as_secs_f64() * 2.0) as u64;
+    let base = Instant::now();
+    let clock = Clock::start();
+    let mut checker = Checker::new(payload_len);
+    let template = template(payload_len);
+    let (times, measured) = std::thread::scope(|scope| {
+        let producer = scope.spawn(move || produce(scratch, writer, payload_len, count, base));
+        let mut times = Times::new();
+        while let Some(item) = reader.next()? {
+            let now = base.elapsed();
+            let Item::Record(delivery) = item else {
+                return Err(Failure::new("records were lost; the measurement is void"));
+            };
+            let mut payload = delivery.payload().to_vec();
+            delivery.ack();
+            let appended = payload.get(TIME).and_then(|time| time.try_into().ok());
+            let appended = u64::from_le_bytes(appended.unwrap_or_default());
+            times.note(now.saturating_sub(Duration::from_nanos(appended)));
+            if let Some(time) = payload.get_mut(TIME) {
+                time.copy_from_slice(&template[TIME]);
+            }
+            checker.check(&payload)?;
+        }
+        let measured = clock.measured(count);
+        producer.join().unwrap_or_else(|_| Err(panicked()))?;
+        Ok((times, measured))
+    })?;
+    checker.finish(count)?;
+    reader.close()?;
+    scratch.remove(&dir)?;
+    Ok(Measured {
+        quantiles: Some(times.quantiles()),
+        ..measured
+    })
+}
+
+fn produce(
+    scratch: &Scratch,
+    writer: Writer,
+    payload_len: usize,
+    count: u64,
+    base: Instant,
+) -> Result<()> {
+    let mut payload = template(payload_len);
+    let begun = Instant::now();
+    for number in 0..count {
+        let due = begun + Duration::from_nanos(number * (1_000_000_000 / RATE));
+        let wait = due.saturating_duration_since(Instant::now());
+        if !wait.is_zero() {
+            std::thread::sleep(wait);
+        }
+        if number.is_multiple_of(1_024) {
+            scratch.check()?;
+        }
+        stamp(&mut payload, number);
+        let now = u64::try_from(base.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        payload[TIME].copy_from_slice(&now.to_le_bytes());
+        writer.append(&payload)?;
+    }
+    Ok(writer.close()?)
+}

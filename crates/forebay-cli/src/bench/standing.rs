@@ -1,0 +1,232 @@
+//! What a buffer costs by being there: memory with a backlog, many at once,
+//! idle ones.
+//!
+//! Memory is measured in a process of its own ([`hold_backlog`]), so that no
+//! other measurement's memory counts.
+
+use super::machine::{status_bytes, threads};
+use super::measure::{Clock, Measured, cpu_time, median};
+use super::payload::{Checker, stamp, template};
+use super::scratch::Scratch;
+use super::work::{append_all, config, read_batches, records};
+use crate::failure::{Failure, Result};
+use serde::Serialize;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Buffers open at once.
+pub(crate) const MANY: usize = 64;
+/// Records appended to one of many buffers before it is the next one's turn.
+const TURN: u64 = 256;
+/// Until idle buffers have synced what there was and gone to sleep.
+const SETTLE: Duration = Duration::from_millis(700);
+/// How often a child process is looked at.
+const CHILD_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The total of one thread that appends to many buffers in turns.
+///
+/// # Errors
+///
+/// A buffer fails, something did not come back, or the stop is set.
+pub(crate) fn many(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
+    let dir = scratch.fresh("many")?;
+    std::fs::create_dir_all(&dir)
+        .map_err(|error| Failure::io(&format!("make {}", dir.display()), &error))?;
+    let per_buffer = records(scratch, payload_len) / MANY as u64;
+    let mut buffers = Vec::new();
+    for n in 0..MANY {
+        let config = config(&dir.join(n.to_string()), scratch.size / MANY as u64);
+        buffers.push(forebay::open(config)?);
+    }
+    let mut payload = template(payload_len);
+    let clock = Clock::start();
+    let mut last = Vec::new();
+    for first in (0..per_buffer).step_by(TURN as usize) {
+        scratch.check()?;
+        last.clear();
+        for (writer, _) in &buffers {
+            for number in first..per_buffer.min(first + TURN) {
+                stamp(&mut payload, number);
+                let receipt = writer.append(&payload)?;
+                if number + 1 == per_buffer {
+                    last.push(receipt);
+                }
+            }
+        }
+    }
+    for receipt in &last {
+        receipt.wait_written()?;
+    }
+    let measured = clock.measured(per_buffer * MANY as u64);
+    drop(last);
+    for (writer, mut reader) in buffers {
+        writer.close()?;
+        let mut checker = Checker::new(payload_len);
+        read_batches(scratch, &mut reader, &mut checker)?;
+        checker.finish(per_buffer)?;
+        reader.close()?;
+    }
+    scratch.remove(&dir)?;
+    Ok(measured)
+}
+
+/// What idle buffers cost.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Idle {
+    /// Buffers open, each used once and then left alone.
+    pub(crate) buffers: usize,
+    /// Threads they have together.
+    pub(crate) threads: Option<u64>,
+    /// Processor time they take together, in µs per second.
+    pub(crate) cpu_us_per_s: Option<f64>,
+}
+
+impl Idle {
+    /// The median of each figure; `None` of none.
+    pub(crate) fn medians(rounds: &[Self]) -> Option<Self> {
+        let threads = median(rounds.iter().filter_map(|idle| Some(idle.threads? as f64)));
+        Some(Self {
+            buffers: rounds.first()?.buffers,
+            threads: threads.map(|threads| threads as u64),
+            cpu_us_per_s: median(rounds.iter().filter_map(|idle| idle.cpu_us_per_s)),
+        })
+    }
+}
+
+/// Opens many buffers, uses each once, and watches them do nothing.
+///
+/// # Errors
+///
+/// A buffer fails, or the stop is set.
+pub(crate) fn idle(scratch: &Scratch) -> Result<Idle> {
+    let dir = scratch.fresh("idle")?;
+    std::fs::create_dir_all(&dir)
+        .map_err(|error| Failure::io(&format!("make {}", dir.display()), &error))?;
+    let threads_before = threads();
+    let mut buffers = Vec::new();
+    for n in 0..MANY {
+        let (writer, mut reader) = forebay::open(config(&dir.join(n.to_string()), 0))?;
+        writer.append(b"one")?;
+        if let Some(forebay::Item::Record(delivery)) = reader.next()? {
+            delivery.ack();
+        }
+        buffers.push((writer, reader));
+    }
+    scratch.stop.wait(SETTLE);
+    let before = cpu_time();
+    scratch.stop.wait(scratch.time * 2);
+    let used = before.and_then(|before| Some(cpu_time()? - before));
+    scratch.check()?;
+    let idle = Idle {
+        buffers: MANY,
+        threads: threads()
+            .zip(threads_before)
+            .map(|(now, before)| now.saturating_sub(before)),
+        cpu_us_per_s: used.map(|used| used.as_secs_f64() * 1e6 / (scratch.time * 2).as_secs_f64()),
+    };
+    drop(buffers);
+    scratch.remove(&dir)?;
+    Ok(idle)
+}
+
+/// The memory that a buffer takes beyond its process's own while a backlog is
+/// written, and then read and written at once. `None` where the system does
+/// not tell.
+///
+/// # Errors
+///
+/// The child process fails, or the stop is set.
+pub(crate) fn memory(scratch: &Scratch, payload_len: usize) -> Result<Option<Measured>> {
+    let dir = scratch.fresh("buffer")?;
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::io("find this program to run it again", &error))?;
+    let mut child = Command::new(program)
+        .args(["bench", "--size", &scratch.size.to_string()])
+        .args(["--payload", &payload_len.to_string()])
+        .arg("--hold-backlog")
+        .arg(&dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| Failure::io("run this program again", &error))?;
+    let status = loop {
+        let polled = child
+            .try_wait()
+            .map_err(|error| Failure::io("wait for a child process", &error))?;
+        if let Some(status) = polled {
+            break status;
+        }
+        if let Err(stopped) = scratch.check() {
+            // It may have ended by the same signal.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(stopped);
+        }
+        std::thread::sleep(CHILD_INTERVAL);
+    };
+    let mut text = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout
+            .read_to_string(&mut text)
+            .map_err(|error| Failure::io("read from a child process", &error))?;
+    }
+    if !status.success() {
+        return Err(Failure::new(format!(
+            "the measurement of memory failed ({status})"
+        )));
+    }
+    scratch.remove(&dir)?;
+    Ok(text.trim().parse().ok().map(|bytes| Measured {
+        memory_bytes: Some(bytes),
+        records: records(scratch, payload_len),
+        ..Measured::default()
+    }))
+}
+
+/// The child's part: holds a backlog and returns the peak of memory beyond
+/// what the process had before it opened the buffer, if the system tells.
+///
+/// # Errors
+///
+/// The buffer fails, or something did not come back.
+pub(crate) fn hold_backlog(scratch: &Scratch, dir: &Path, len: usize) -> Result<Option<u64>> {
+    let config = config(dir, scratch.size);
+    let count = records(scratch, len);
+    // What the check of the records needs is not the buffer's.
+    let mut checker = Checker::new(len);
+    reset_peak();
+    let before = status_bytes("VmRSS");
+    let (writer, reader) = forebay::open(config.clone())?;
+    append_all(scratch, &writer, len, count)?;
+    writer.close()?;
+    reader.close()?;
+    let (writer, mut reader) = forebay::open(config)?;
+    let mut payload = template(len);
+    std::thread::scope(|scope| {
+        let producer = scope.spawn(move || -> Result<()> {
+            for number in count..count + count / 2 {
+                stamp(&mut payload, number);
+                writer.append(&payload)?;
+            }
+            Ok(writer.close()?)
+        });
+        read_batches(scratch, &mut reader, &mut checker)?;
+        producer
+            .join()
+            .unwrap_or_else(|_| Err(super::work::panicked()))
+    })?;
+    checker.finish(count + count / 2)?;
+    reader.close()?;
+    Ok(status_bytes("VmHWM")
+        .zip(before)
+        .map(|(peak, before)| peak.saturating_sub(before)))
+}
+
+/// Forgets the peak of memory so far, where the system can.
+fn reset_peak() {
+    // Without it the peak includes what the program needed to start: a larger
+    // figure, not a smaller one.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}

@@ -1,0 +1,201 @@
+//! `forebay bench`: what this machine reaches, and what the buffer makes of it.
+//!
+//! Invariant: nothing but the scratch directory and the plot is written.
+
+use crate::bench::machine::Machine;
+use crate::bench::payload::{LEN_MAX, LEN_MIN};
+use crate::bench::plan::{Plan, Samples, Step, Work};
+use crate::bench::report::{Report, text};
+use crate::bench::scratch::Scratch;
+use crate::bench::{plot, standing};
+use crate::failure::{Failure, Outcome, Result};
+use crate::output;
+use crate::sizes;
+use crate::stop::Stop;
+use clap::{ValueEnum as _, ValueHint};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Bytes a measurement writes.
+const SIZE: u64 = 1 << 30;
+const QUICK_SIZE: u64 = 24 << 20;
+const ROUNDS: u32 = 5;
+/// How long a measurement takes that size does not bound.
+const TIME: Duration = Duration::from_secs(1);
+const QUICK_TIME: Duration = Duration::from_millis(50);
+/// How long the end may take after a signal.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  forebay bench --quick
+      a first impression, in seconds
+  forebay bench --dir /var/spool --plot bench.svg
+      the disk that counts, in full (minutes), with a picture
+  forebay bench --work append,read_ack --payload 256 --json
+      a few figures, for a program
+
+Measure on the file system the buffer will be on, and while nothing else runs.
+Every figure is the median of several rounds; raw files and the buffer take
+turns. Records are checked when they come back; a wrong one ends the run.
+
+`append` and `append_batch` count until everything is written; with everything
+synced at the end is said as well. `read_ack` reads what was written before, out
+of the page cache. The exit status is 0, 2 on errors, 128 and the signal's number
+after SIGINT, SIGTERM or SIGHUP.")]
+pub(crate) struct Args {
+    /// Where to measure: a directory on the file system that counts
+    ///
+    /// A directory inside it is filled and removed again [default: the system's
+    /// directory for temporary files]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    dir: Option<PathBuf>,
+
+    /// Bytes that each measurement writes [default: 1GiB; with --quick 24MiB]
+    #[arg(long, value_name = "SIZE", value_parser = sizes::size)]
+    size: Option<u64>,
+
+    /// Rounds to take medians of [default: 5; with --quick 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+
+    /// A few seconds for everything: one round of small measurements
+    #[arg(long)]
+    quick: bool,
+
+    /// Payload lengths, such as 64,4KiB [default: 64 B to 64 KiB in five steps,
+    /// and 256 B where one is enough]
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = payload_len)]
+    payload: Vec<usize>,
+
+    /// What to measure [default: all]
+    #[arg(long, value_name = "WORKS", value_delimiter = ',', value_enum)]
+    work: Vec<Work>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Draw the figures into an SVG file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    plot: Option<PathBuf>,
+
+    /// The part of the measurement of memory that runs in a process of its own
+    #[arg(long, hide = true, value_name = "DIR")]
+    hold_backlog: Option<PathBuf>,
+}
+
+fn payload_len(text: &str) -> Result<usize, String> {
+    let len = sizes::size(text)?;
+    match (LEN_MIN..=LEN_MAX).contains(&len) {
+        true => Ok(len as usize),
+        false => Err(format!(
+            "payloads are measured from {LEN_MIN} bytes to {} MiB",
+            LEN_MAX >> 20
+        )),
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
+    stop.limit_shutdown(SHUTDOWN_MAX);
+    let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let (size, time, rounds) = match args.quick {
+        true => (QUICK_SIZE, QUICK_TIME, 1),
+        false => (SIZE, TIME, ROUNDS),
+    };
+    let size = args.size.unwrap_or(size);
+    let scratch = Scratch::new(&parent, size, time, stop.clone())?;
+    let done = match &args.hold_backlog {
+        Some(dir) => hold_backlog(args, &scratch, dir),
+        None => measure(args, &scratch, args.rounds.unwrap_or(rounds)),
+    };
+    match stop.signal() {
+        Some(signal) => Ok(Outcome::Stopped(signal)),
+        None => done,
+    }
+}
+
+fn hold_backlog(args: &Args, scratch: &Scratch, dir: &std::path::Path) -> Result<Outcome> {
+    let len = args.payload.first().copied().unwrap_or(LEN_MIN as usize);
+    if let Some(bytes) = standing::hold_backlog(scratch, dir, len)? {
+        output::print(&format!("{bytes}\n"))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+fn measure(args: &Args, scratch: &Scratch, rounds: u32) -> Result<Outcome> {
+    let plan = Plan {
+        works: match args.work.is_empty() {
+            true => Work::value_variants().to_vec(),
+            false => args.work.clone(),
+        },
+        payloads: Some(args.payload.clone()).filter(|lens| !lens.is_empty()),
+    };
+    let steps = plan.steps();
+    let bar = progress(steps.len() as u64 * u64::from(rounds));
+    let warmed = warm_up(scratch, &steps, &bar);
+    let measured = warmed.and_then(|()| all_rounds(scratch, &steps, rounds, &bar));
+    bar.finish_and_clear();
+    let mut samples = measured?;
+    samples.keep_only(&plan);
+    let machine = Machine::this(scratch.dir());
+    let report = Report::new(machine, scratch.size, rounds, &samples);
+    if let Some(path) = &args.plot {
+        std::fs::write(path, plot::svg(&report))
+            .map_err(|error| Failure::io(&format!("write {}", path.display()), &error))?;
+    }
+    output::print(&match args.json {
+        true => output::json(&report) + "\n",
+        false => text(&report),
+    })?;
+    Ok(Outcome::Fine)
+}
+
+/// The first touch of memory and of the page cache is slow, on virtual machines
+/// above all: it is not measured.
+fn warm_up(scratch: &Scratch, steps: &[Step], bar: &ProgressBar) -> Result<()> {
+    bar.set_message("warming up");
+    let mut thrown_away = Samples::default();
+    for kind in [
+        |step: &Step| *step == Step::Raw,
+        |step: &Step| matches!(step, Step::Cycle { .. }),
+    ] {
+        if let Some(step) = steps.iter().find(|step| kind(step)) {
+            thrown_away.take(scratch, *step)?;
+        }
+    }
+    Ok(())
+}
+
+fn all_rounds(
+    scratch: &Scratch,
+    steps: &[Step],
+    rounds: u32,
+    bar: &ProgressBar,
+) -> Result<Samples> {
+    let mut samples = Samples::default();
+    for _ in 0..rounds {
+        for step in steps {
+            scratch.check()?;
+            bar.set_message(step.name());
+            samples.take(scratch, *step)?;
+            bar.inc(1);
+        }
+    }
+    Ok(samples)
+}
+
+fn progress(steps: u64) -> ProgressBar {
+    if !output::is_watched() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(steps);
+    // An unusable template only costs looks.
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len}  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
