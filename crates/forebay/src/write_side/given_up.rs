@@ -78,7 +78,9 @@ impl WriteSide {
         if let Err(e) = old.file.truncate(old.synced_len) {
             let error = Error::io("cut", &old.path, e);
             tracing::warn!(%error, "a given-up data file keeps bytes that the next one repeats");
-            self.extra_bytes += old.len - old.synced_len;
+            // A write that failed midway may have left more than was published.
+            let len = old.file.len().unwrap_or(old.len);
+            self.extra_bytes += len.max(old.len) - old.synced_len;
             let head = lock(&shared.log).head();
             lock(&shared.intake).set_disk(head, self.extra_bytes);
         }

@@ -11,6 +11,7 @@ mod crash;
 mod docs;
 mod faults;
 mod golden;
+mod limits;
 mod metrics;
 mod recovery;
 mod storage;
