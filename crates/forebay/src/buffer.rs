@@ -6,7 +6,7 @@
 //! - Nothing is shared before recovery has decided where everything stands.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::acks::Acks;
@@ -14,6 +14,7 @@ use crate::config::{Config, Io, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id;
 use crate::format::ledger::LedgerState;
+use crate::format::record::MAX_RECORD_ID;
 use crate::intake::Intake;
 use crate::io_thread;
 use crate::ledger::Ledger;
@@ -99,7 +100,7 @@ pub fn open_with(config: Config, storage: Arc<dyn Storage>) -> Result<(Writer, R
     Ok((Writer::new(Arc::clone(&shared)), Reader::new(shared, done)))
 }
 
-fn take_lock(storage: &dyn Storage, dir: &std::path::Path) -> Result<Box<dyn Lock>> {
+fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
     let path = dir.join(file_id::LOCK_FILE_NAME);
     storage.lock(&path).map_err(|e| {
         if e.kind() != std::io::ErrorKind::WouldBlock {
@@ -117,6 +118,25 @@ fn take_lock(storage: &dyn Storage, dir: &std::path::Path) -> Result<Box<dyn Loc
             ),
         )
     })
+}
+
+/// An open buffer is sure to have so many ids to give out: more than a machine
+/// can within its life.
+const IDS_PER_OPENING: u64 = 1 << 60;
+
+/// Ids do not wrap, and what is behind the last one would not be believed when
+/// it is read again. A ledger can say that there are none left; records do not
+/// come that far.
+fn ids_used_up(dir: &Path, next_id: u64) -> Error {
+    Error::with_path(
+        ErrorKind::Full,
+        dir,
+        format!(
+            "the next record id of the buffer in {} is {next_id}, and ids end at {MAX_RECORD_ID}; \
+             nothing was accepted; read what is there and begin a new buffer",
+            dir.display()
+        ),
+    )
 }
 
 /// Puts the parts together around what recovery found.
@@ -172,7 +192,10 @@ fn wire(
     let current_id = current.as_ref().map(|(_, _, span)| span.file_id);
     let pool = Pool::new(limits.batch_len, POOL_BUFFERS_MAX);
     let log = Log::new(spans, end, RECENT_BATCHES * limits.batch_len);
-    let intake = Intake::new(pool.clone(), limits.batch_len, limits.max_size, end);
+    let mut intake = Intake::new(pool.clone(), limits.batch_len, limits.max_size, end);
+    if recovered.next_id > MAX_RECORD_ID - IDS_PER_OPENING {
+        intake.failed = Some(ids_used_up(&dir, recovered.next_id));
+    }
     let quarantine = Quarantine::new(
         Arc::clone(&storage),
         &dir,

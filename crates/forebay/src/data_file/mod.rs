@@ -15,8 +15,8 @@
 //!
 //! Invariants:
 //! - Whatever is returned as a record has a checksum that holds (with
-//!   [`Check::Structure`]: three agreeing lengths), and lies where the frames
-//!   before it led or where a search believed it.
+//!   [`Check::Structure`]: three agreeing lengths) and an id that records can
+//!   have, and lies where the frames before it led or where a search believed it.
 //! - Items come in file order, do not overlap and leave nothing out.
 //! - Lengths are bounded by the limit and by the end of the file before memory
 //!   is taken. Work is linear in the bytes scanned, whatever the damage.
@@ -129,7 +129,7 @@ pub enum DamageKind {
     /// No frame can have the length that is stated, or frames that stand
     /// contradict it.
     BadLength,
-    /// A frame begins, but its parts do not agree.
+    /// A frame begins, but its parts do not agree, or no record has its id.
     BadRecord,
     /// A whole frame whose checksum does not hold.
     Checksum,
@@ -325,7 +325,10 @@ impl Scanner {
         }
         let (body, root) = rest[..behind as usize].split_last_chunk::<ROOT_LEN>()?;
         let root = Root::from_bytes(root);
-        if root.agreed_len()? as usize != body.len() || !padding_is_zero(&root, body) {
+        if root.agreed_len()? as usize != body.len()
+            || !padding_is_zero(&root, body)
+            || !root.has_possible_id()
+        {
             return None;
         }
         let payload = body.get(..root.len as usize)?;
@@ -499,8 +502,18 @@ impl Scanner {
             return Verdict::Doubtful(None);
         };
         let root = Root::from_bytes(root);
-        let record = |payload_len: usize, mended| {
-            Verdict::Record(self.found(&root, frame.len() as u64, payload_len, mended))
+        let damaged = |kind, claimed_id| {
+            Verdict::Damaged(Damage {
+                offset: self.offset(),
+                len: frame.len() as u64,
+                kind,
+                claimed_id,
+            })
+        };
+        let record = |payload_len: usize, mended| match root.has_possible_id() {
+            true => Verdict::Record(self.found(&root, frame.len() as u64, payload_len, mended)),
+            // Whole, and not from any buffer.
+            false => damaged(DamageKind::BadRecord, None),
         };
         let stated = root.len as usize;
         match (
@@ -515,12 +528,7 @@ impl Scanner {
                 if let Some(payload_len) = proven_len(&root, body) {
                     return record(payload_len, Some(Mended::Length));
                 }
-                Verdict::Damaged(Damage {
-                    offset: self.offset(),
-                    len: frame.len() as u64,
-                    kind: DamageKind::Checksum,
-                    claimed_id: Some(root.id),
-                })
+                damaged(DamageKind::Checksum, Some(root.id))
             }
             (false, true) if root.matches(&body[..stated]) => record(stated, Some(Mended::Pointer)),
             (true, false) => match proven_len(&root, body) {

@@ -259,6 +259,9 @@ impl Scanner {
             Some(payload)
                 if root.agreed_len() == Some(body.len() as u32) && root.matches(payload) =>
             {
+                if !root.has_possible_id() {
+                    return Ok(Err(None));
+                }
                 Ok(Ok(self.found(
                     &root,
                     frame_len,

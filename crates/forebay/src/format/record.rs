@@ -19,6 +19,9 @@
 //! - A frame begins and ends at a multiple of 8.
 //! - Delimiter, pointer and length follow from one another; the checksum covers
 //!   none of them, but id, metadata and payload.
+//! - Ids are 1 ..= [`MAX_RECORD_ID`], whatever a checksum says.
+
+use super::ledger::RECORD_ID_LIMIT;
 
 /// The length of the delimiter in bytes.
 pub const DELIMITER_LEN: usize = 8;
@@ -34,6 +37,10 @@ pub const ALIGN: usize = 8;
 
 /// The largest payload a frame can hold, in bytes: the pointer is an `i32`.
 pub const MAX_PAYLOAD_LEN: usize = (1 << 31) - 24;
+
+/// The largest id a record can have: behind the events of any such record the
+/// next id is one that a ledger can hold.
+pub const MAX_RECORD_ID: u64 = RECORD_ID_LIMIT - 1 - MAX_PAYLOAD_LEN as u64;
 
 /// Where the pointer stands in the root.
 const POINTER_AT: usize = 20;
@@ -243,6 +250,12 @@ impl Root {
             }
             _ => None,
         }
+    }
+
+    /// Whether a record can have this id: `1 ..=` [`MAX_RECORD_ID`].
+    #[inline]
+    pub const fn has_possible_id(&self) -> bool {
+        self.id.wrapping_sub(1) < MAX_RECORD_ID
     }
 
     /// Whether the checksum is that of this id, this metadata and `payload`.

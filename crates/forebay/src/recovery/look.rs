@@ -247,7 +247,10 @@ impl Look<'_> {
             return Ok(None);
         }
         let (delimiter, payload) = head[..head_len].split_at(DELIMITER_LEN);
-        if delimiter != (frame_len - DELIMITER_LEN as u64).to_be_bytes() || !root.matches(payload) {
+        if delimiter != (frame_len - DELIMITER_LEN as u64).to_be_bytes()
+            || !root.has_possible_id()
+            || !root.matches(payload)
+        {
             return Ok(None);
         }
         Ok(Some(Last {

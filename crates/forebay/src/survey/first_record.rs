@@ -185,7 +185,7 @@ impl<'a> FirstRecords<'a> {
 fn claimed_id(root: &[u8], frame_len: u64) -> Option<u64> {
     let root = Root::from_bytes(root.try_into().ok()?);
     let agreed = u64::from(root.agreed_len()?) + FRAME_OVERHEAD as u64;
-    (agreed == frame_len).then_some(root.id)
+    (agreed == frame_len && root.has_possible_id()).then_some(root.id)
 }
 
 /// The id of a whole frame that is right in every respect.

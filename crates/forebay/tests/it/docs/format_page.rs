@@ -6,8 +6,8 @@ use forebay::format::file_id::{
 };
 use forebay::format::ledger::{LEDGER_LEN, LedgerState, RECORD_ID_LIMIT};
 use forebay::format::record::{
-    ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, MAX_PAYLOAD_LEN, ROOT_LEN, checksum, encode, frame_len,
-    padded_len,
+    ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, MAX_PAYLOAD_LEN, MAX_RECORD_ID, ROOT_LEN, checksum,
+    encode, frame_len, padded_len,
 };
 
 use super::markdown::{blocks, code_spans, section, table};
@@ -48,7 +48,8 @@ fn every_size_on_the_page_is_that_of_the_code() {
             "first record id",
             LedgerState::INITIAL.writer_next_record_id,
         ),
-        ("record ids stay below", RECORD_ID_LIMIT),
+        ("largest record id", MAX_RECORD_ID),
+        ("next record ids stay below", RECORD_ID_LIMIT),
     ];
     assert_eq!(rows, sizes);
 }

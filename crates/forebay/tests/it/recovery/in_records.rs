@@ -1,11 +1,12 @@
 //! Damage inside data files.
 
 use forebay::FindingKind::{BadLength, BadRecord, Checksum, TornTail, ZeroTail};
+use forebay::format::record::{MAX_RECORD_ID, encode};
 use forebay::{Codec, Severity, TypedItem};
 
 use super::made::{
-    CHECKSUM_AT, Expected, FRAME_LEN, ID_AT, LENGTH_AT, METADATA_AT, Made, POINTER_AT, kinds,
-    without,
+    CHECKSUM_AT, Expected, FRAME_LEN, ID_AT, LENGTH_AT, METADATA_AT, Made, PAYLOAD_LEN, POINTER_AT,
+    kinds, without,
 };
 use crate::support::{drain, open, payload};
 
@@ -90,6 +91,71 @@ fn damaged_checksum() {
 fn damaged_id() {
     loses_one_record(ID_AT);
     loses_one_record(ID_AT + 7);
+}
+
+/// A record with a checksum that holds and an id near 2^64, as an attacker or a
+/// broken writer makes it: the id behind its events overflowed, and the reader
+/// panicked. Ids that no ledger can follow are damage, whatever the checksum says.
+#[test]
+fn ids_that_no_record_can_have() {
+    for id in [0, MAX_RECORD_ID + 1, 1 << 63, u64::MAX - 1, u64::MAX] {
+        for n in [0, 3, 6] {
+            let made = Made::one_file();
+            made.change(0, |bytes| {
+                let frame = &mut bytes[n * FRAME_LEN..][..FRAME_LEN];
+                encode(frame, id, 0, &payload(9, PAYLOAD_LEN));
+            });
+            assert_eq!(made.verified(), [(BadRecord, 1)], "record {}", n + 1);
+            made.check(&Expected {
+                ids: without(1..=7, &[n as u64 + 1]),
+                lost: 1,
+                next_id: 8,
+            });
+        }
+    }
+}
+
+/// The same where the record is found through its root alone: its delimiter is
+/// damaged too.
+#[test]
+fn ids_that_no_record_can_have_behind_a_damaged_delimiter() {
+    for id in [0, u64::MAX] {
+        let made = Made::one_file();
+        made.change(0, |bytes| {
+            let frame = &mut bytes[3 * FRAME_LEN..][..FRAME_LEN];
+            encode(frame, id, 0, &payload(9, PAYLOAD_LEN));
+            frame[0] ^= 0x80;
+        });
+        made.check(&Expected {
+            ids: without(1..=7, &[4]),
+            lost: 1,
+            next_id: 8,
+        });
+    }
+}
+
+/// The largest id there can be is a record's like any other, and the last one:
+/// nothing is accepted that could not be read again.
+#[test]
+fn the_largest_id_is_delivered_and_nothing_follows_it() {
+    let made = Made::one_file();
+    made.change(0, |bytes| {
+        let at = bytes.len();
+        bytes.resize(at + FRAME_LEN, 0);
+        encode(&mut bytes[at..], MAX_RECORD_ID, 0, &payload(1, PAYLOAD_LEN));
+    });
+    let (writer, mut reader) = open(&made.config);
+    let items = drain(&mut reader);
+    let last = items.last().map(|item| match item {
+        forebay::Item::Record(delivery) => delivery.id(),
+        forebay::Item::Lost(lost) => panic!("{lost:?}"),
+    });
+    assert_eq!(last, Some(MAX_RECORD_ID));
+    assert_eq!(reader.usage().lost.events, MAX_RECORD_ID - 8);
+    let error = writer.append(b"one more").unwrap_err();
+    assert_eq!(error.kind(), forebay::ErrorKind::Full);
+    assert!(error.to_string().contains("ids end"), "{error}");
+    writer.flush().unwrap();
 }
 
 #[test]
