@@ -5,12 +5,14 @@
 //! may be sent to other threads, kept, and acknowledged in any order, or not.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::acks::{Count, Stretch};
 use crate::data_file::Found;
+use crate::log::Position;
 use crate::lost::Lost;
 use crate::shared::Shared;
 
@@ -129,20 +131,46 @@ pub struct Record<'b> {
 pub struct Batch {
     shared: Arc<Shared>,
     chunks: Vec<Bytes>,
+    /// Which chunk of which source of the reader was pushed last.
+    last_chunk: Option<(u64, u64)>,
     entries: Vec<Entry>,
     lost: Vec<Lost>,
     count: Count,
     payload_bytes: usize,
 }
 
+/// A record of a batch. There are many, so they are small: a chunk is shorter
+/// than 4 GiB, and the events are no more than the bytes of the payload, or 1.
 struct Entry {
-    stretch: Stretch,
+    /// Where the record's stretch begins; its first id is the record's.
+    from: u64,
+    /// Where it ends.
+    to: u64,
     id: u64,
-    events: u64,
+    events: u32,
     metadata: u32,
     chunk: u32,
-    begin: usize,
+    begin: u32,
     len: u32,
+}
+
+impl Entry {
+    fn stretch(&self) -> Stretch {
+        Stretch {
+            from: Position {
+                next_id: self.id,
+                offset: self.from,
+            },
+            to: Position {
+                next_id: self.id + u64::from(self.events),
+                offset: self.to,
+            },
+        }
+    }
+
+    fn payload(&self) -> Range<usize> {
+        self.begin as usize..self.begin as usize + self.len as usize
+    }
 }
 
 impl Batch {
@@ -150,6 +178,7 @@ impl Batch {
         Self {
             shared: Arc::clone(shared),
             chunks: Vec::new(),
+            last_chunk: None,
             entries: Vec::new(),
             lost: Vec::new(),
             count: Count::default(),
@@ -157,13 +186,18 @@ impl Batch {
         }
     }
 
-    /// The memory that the following records lie in.
-    pub(crate) fn push_chunk(&mut self, chunk: Bytes) {
-        self.chunks.push(chunk);
+    /// The memory that the following records lie in, and what tells it from
+    /// others.
+    pub(crate) fn show_chunk(&mut self, number: (u64, u64), chunk: &Bytes) {
+        if self.last_chunk != Some(number) {
+            self.last_chunk = Some(number);
+            self.chunks.push(chunk.clone());
+        }
     }
 
     #[inline]
     pub(crate) fn push(&mut self, found: &Found, events: u64, stretch: Stretch) {
+        debug_assert_eq!(stretch.from.next_id, found.id, "what is lost was reported");
         let len = found.payload.len();
         self.count.add(Count {
             events,
@@ -171,12 +205,13 @@ impl Batch {
         });
         self.payload_bytes += len;
         self.entries.push(Entry {
-            stretch,
+            from: stretch.from.offset,
+            to: stretch.to.offset,
             id: found.id,
-            events,
+            events: events as u32,
             metadata: found.metadata,
             chunk: (self.chunks.len() - 1) as u32,
-            begin: found.payload.start,
+            begin: found.payload.start as u32,
             len: len as u32,
         });
     }
@@ -214,13 +249,13 @@ impl Batch {
         self.entries.iter().map(|entry| Record {
             id: entry.id,
             metadata: entry.metadata,
-            events: entry.events,
+            events: u64::from(entry.events),
             payload: self.payload(entry),
         })
     }
 
     fn payload(&self, entry: &Entry) -> &[u8] {
-        &self.chunks[entry.chunk as usize][entry.begin..entry.begin + entry.len as usize]
+        &self.chunks[entry.chunk as usize][entry.payload()]
     }
 
     /// What was found lost before, between or behind its records; the ids say
@@ -233,8 +268,8 @@ impl Batch {
     pub fn ack(self) {
         if let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) {
             let stretch = Stretch {
-                from: first.stretch.from,
-                to: last.stretch.to,
+                from: first.stretch().from,
+                to: last.stretch().to,
             };
             self.shared.acknowledge(stretch);
         }
@@ -249,14 +284,13 @@ impl Batch {
             ..
         } = self;
         entries.into_iter().map(move |entry| {
-            let begin = entry.begin;
-            let payload = chunks[entry.chunk as usize].slice(begin..begin + entry.len as usize);
+            let payload = chunks[entry.chunk as usize].slice(entry.payload());
             Delivery {
                 id: entry.id,
                 metadata: entry.metadata,
-                events: entry.events,
+                events: u64::from(entry.events),
                 payload,
-                ack: Ack::new(&shared, entry.stretch),
+                ack: Ack::new(&shared, entry.stretch()),
             }
         })
     }

@@ -224,6 +224,9 @@ impl Intake {
 /// Splits frames at the last boundary at or below `len_max`, but takes at least
 /// one frame. The frames were encoded by this process.
 pub(crate) fn split(frames: &[u8], len_max: u64) -> Range<usize> {
+    if frames.len() as u64 <= len_max {
+        return 0..frames.len();
+    }
     let mut end = 0;
     while end < frames.len() {
         let next = end + frame_len_at(&frames[end..]);

@@ -71,6 +71,14 @@ struct Source {
     number: u64,
 }
 
+impl Source {
+    /// Makes the chunk at hand the one that the batch's next records lie in.
+    fn show_chunk(&self, batch: &mut Batch) {
+        let (chunk, sequence) = self.scanner.chunk();
+        batch.show_chunk((self.number, sequence), chunk);
+    }
+}
+
 /// Damage seen since the last record; what it took is known at the next one.
 struct PendingDamage {
     reason: LostReason,
@@ -235,8 +243,8 @@ impl Reader {
     pub fn try_next_batch(&mut self, records_max: usize, bytes_max: usize) -> Result<TryBatch> {
         let mut batch = Batch::new(&self.shared);
         let mut room = bytes_max;
-        let mut chunk_seen = None;
-        while batch.len() < records_max.max(1) {
+        let records_max = records_max.max(1);
+        while batch.len() < records_max {
             match self.advance() {
                 Ok(Advance::Record {
                     found,
@@ -250,12 +258,7 @@ impl Reader {
                     }
                     room = room.saturating_sub(len);
                     if let Some(source) = &self.source {
-                        let (chunk, number) = source.scanner.chunk();
-                        let number = Some((source.number, number));
-                        if chunk_seen != number {
-                            batch.push_chunk(chunk.clone());
-                            chunk_seen = number;
-                        }
+                        source.show_chunk(&mut batch);
                     }
                     batch.push(&found, events, stretch);
                 }
@@ -367,7 +370,49 @@ impl Reader {
             .map_or_else(Bytes::new, |source| source.scanner.slice(found))
     }
 
+    #[inline]
     fn advance(&mut self) -> Result<Advance> {
+        match self.next_expected() {
+            Some((found, events, stretch)) => Ok(Advance::Record {
+                found,
+                events,
+                stretch,
+            }),
+            None => self.advance_with_care(),
+        }
+    }
+
+    /// The hot path: the next record if it lies in the chunk at hand, is sound
+    /// and the one expected, and nothing has to be said before it.
+    #[inline]
+    fn next_expected(&mut self) -> Option<(Found, u64, Stretch)> {
+        let source = self.source.as_mut()?;
+        let calm = self.stash.is_none() && self.damage.is_none() && self.refused.is_none();
+        if !calm || self.at < self.filter_until {
+            return None;
+        }
+        let found = source.scanner.sound_frame()?;
+        if found.id != self.tail.next_id {
+            return None;
+        }
+        let payload = source.scanner.payload(&found);
+        let events = self.shared.limits.counter.count(found.metadata, payload);
+        let stretch = Stretch {
+            from: self.tail,
+            to: Position {
+                next_id: found.id + events,
+                offset: source.base + found.offset + found.frame_len,
+            },
+        };
+        source.scanner.pass(&found);
+        self.at = stretch.to.offset;
+        self.tail = stretch.to;
+        self.last_id = found.id;
+        Some((found, events, stretch))
+    }
+
+    #[cold]
+    fn advance_with_care(&mut self) -> Result<Advance> {
         if let Some(error) = &self.refused {
             let error = error.clone();
             if error.kind() != ErrorKind::Corrupt {

@@ -314,9 +314,9 @@ impl Scanner {
     }
 
     /// The frame at the current place when it lies within the chunk and nothing
-    /// at all is wrong with it: the hot path of reading.
+    /// at all is wrong with it: the hot path of reading. The scanner stays.
     #[inline]
-    fn sound_frame(&self) -> Option<Found> {
+    pub(crate) fn sound_frame(&self) -> Option<Found> {
         let rest = self.chunk.get(self.at..)?;
         let (delimiter, rest) = rest.split_first_chunk::<DELIMITER_LEN>()?;
         let behind = u64::from_be_bytes(*delimiter);
@@ -358,11 +358,17 @@ impl Scanner {
         }
     }
 
+    /// Goes behind the record at the current place.
+    #[inline]
+    pub(crate) fn pass(&mut self, found: &Found) {
+        self.last = Some((found.id, found.offset));
+        self.at += found.frame_len as usize;
+    }
+
     /// Goes behind the record at the current place and returns it.
     #[inline]
     fn deliver(&mut self, found: Found) -> Scanned {
-        self.last = Some((found.id, found.offset));
-        self.at += found.frame_len as usize;
+        self.pass(&found);
         Scanned::Record(found)
     }
 

@@ -1,17 +1,55 @@
 //! Deleting the data files in which everything is acknowledged.
 //!
-//! Invariant: the ledger that says so is synced first.
+//! Invariants:
+//! - The ledger that says so is synced first.
+//! - A deleted file may be open for the moment that another thread takes to free
+//!   its space; its name is gone and its bytes do not count any more.
 
 use std::io;
+use std::path::Path;
 
 use super::{Trouble, WriteSide};
+use crate::config::Io;
 use crate::error::Error;
 use crate::format::file_id;
 use crate::log::{Position, Span};
 use crate::shared::Shared;
-use crate::sync::Instant;
+use crate::storage::{Access, File};
 use crate::sync::atomic::Ordering;
+use crate::sync::{Instant, thread};
 use crate::wake::lock;
+
+/// Freeing the space of longer files takes the system so long that the write
+/// side does not wait for it: some ten milliseconds for 128 MiB.
+const LONG_FILE: u64 = 16 << 20;
+
+/// Frees the space of deleted files on a thread that ends with that.
+#[derive(Debug, Default)]
+pub(super) struct Freeing(Option<thread::JoinHandle<()>>);
+
+impl Freeing {
+    /// The system frees a deleted file when it is closed for the last time.
+    fn close(&mut self, file: Box<dyn File>) {
+        self.finish();
+        // If there is no thread to be had, it is closed here and now.
+        self.0 = thread::Builder::new()
+            .name("forebay-free".to_owned())
+            .spawn(move || drop(file))
+            .ok();
+    }
+
+    fn finish(&mut self) {
+        if let Some(thread) = self.0.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Freeing {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
 
 impl WriteSide {
     /// Deletes what may be deleted; `None` if nothing may.
@@ -62,7 +100,7 @@ impl WriteSide {
         self.sync_ledger(shared)?;
         for span in gone {
             let path = shared.dir.join(file_id::file_name(span.file_id));
-            match shared.storage.delete(&path) {
+            match self.delete_file(shared, &path, span.len) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => {
@@ -86,6 +124,18 @@ impl WriteSide {
         lock(&shared.intake).set_disk(head, self.extra_bytes);
         self.retry = self.retry.map(|(_, pause)| (Instant::now(), pause));
         shared.space.ring();
+        Ok(())
+    }
+
+    fn delete_file(&mut self, shared: &Shared, path: &Path, len: u64) -> io::Result<()> {
+        let long = len >= LONG_FILE && shared.limits.io == Io::Thread;
+        let file = long
+            .then(|| shared.storage.open(path, Access::Read).ok())
+            .flatten();
+        shared.storage.delete(path)?;
+        if let Some(file) = file {
+            self.freeing.close(file);
+        }
         Ok(())
     }
 

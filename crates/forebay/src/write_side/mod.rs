@@ -24,6 +24,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::deletion::Freeing;
+
 use crate::config::{Io, ReaderSees, SyncPolicy};
 use crate::error::Error;
 use crate::format::file_id;
@@ -37,6 +39,9 @@ use crate::wake::lock;
 
 /// How long the open batch may wait for company when nobody waits for it.
 const LINGER: Duration = Duration::from_millis(1);
+/// The system is asked to begin to put so many bytes at a time on stable
+/// storage, so that the sync at the end of a data file finds little to do.
+const WRITEBACK_LEN: u64 = 4 << 20;
 /// The pause before a full disk is tried again: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
@@ -49,6 +54,8 @@ struct Current {
     base: u64,
     len: u64,
     synced_len: u64,
+    /// How much of it the system was told to begin to write back.
+    writeback_len: u64,
 }
 
 /// Frames on their way to the current file.
@@ -85,6 +92,7 @@ pub(crate) struct WriteSide {
     /// The last wait for the ledger that was answered.
     ledger_ticket: u64,
     extra_bytes: u64,
+    freeing: Freeing,
     poisoned: bool,
 }
 
@@ -99,6 +107,7 @@ impl WriteSide {
             base: span.base,
             len: span.len,
             synced_len: span.len,
+            writeback_len: span.len,
         });
         Self {
             current,
@@ -112,6 +121,7 @@ impl WriteSide {
             sync_target: None,
             ledger_ticket: 0,
             extra_bytes: 0,
+            freeing: Freeing::default(),
             poisoned: false,
         }
     }
@@ -309,6 +319,11 @@ impl WriteSide {
         let part = unwritten.frames.split_to(len);
         unwritten.partly = 0;
         current.len += len as u64;
+        if current.len - current.writeback_len >= WRITEBACK_LEN {
+            let len = current.len - current.writeback_len;
+            current.file.begin_writeback(current.writeback_len, len);
+            current.writeback_len = current.len;
+        }
         if unwritten.frames.is_empty() {
             self.unwritten = None;
         }
@@ -361,6 +376,7 @@ impl WriteSide {
                         base,
                         len: 0,
                         synced_len: 0,
+                        writeback_len: 0,
                     });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -379,6 +395,7 @@ impl WriteSide {
     fn adopt(&mut self, shared: &Shared, mut created: Current, len: u64) {
         created.len = len;
         created.synced_len = len;
+        created.writeback_len = len;
         let reader_file_id = {
             let mut log = lock(&shared.log);
             let span = Span {

@@ -102,6 +102,31 @@ fn data_files_are_rolled_before_they_exceed_their_size_and_deleted_when_acknowle
 }
 
 #[test]
+fn long_data_files_are_deleted_as_well() {
+    // Their space is freed on another thread, which the close waits for.
+    let dir = temp_dir();
+    let config = Config::new(dir.path())
+        .max_size(128 << 20)
+        .data_file_size(20 << 20);
+    let (writer, mut reader) = open(&config);
+    let payload = vec![7; 1 << 20];
+    for _ in 0..70 {
+        writer.append(&payload).unwrap();
+    }
+    writer.flush().unwrap();
+    assert_eq!(data_files(dir.path()).len(), 4);
+    writer.close().unwrap();
+    let mut records = 0;
+    while let Some(batch) = reader.next_batch(16, usize::MAX).unwrap() {
+        records += batch.len();
+        batch.ack();
+    }
+    assert_eq!(records, 70);
+    reader.close().unwrap();
+    assert_eq!(data_files(dir.path()).len(), 1);
+}
+
+#[test]
 fn an_exact_fit_stays_in_the_file() {
     let dir = temp_dir();
     let (writer, _reader) = open(&Config::new(dir.path()).max_size(4096).data_file_size(288));

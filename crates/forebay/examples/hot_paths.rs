@@ -1,0 +1,121 @@
+//! The hot paths and nothing else, for profilers and for counting instructions.
+//!
+//! ```text
+//! cargo run --release --example hot_paths -- WORK PAYLOAD_BYTES RECORDS [DIR]
+//! ```
+//!
+//! `WORK` is `append`, `append_batch`, `read_ack`, `read_ack_single` or
+//! `concurrent` (one thread appends, another reads). The reading works fill the
+//! buffer first: a profile of them is the difference to one of `append`. No
+//! thread is started (`Io::Caller`), so that the instructions of a run depend on
+//! its arguments alone; with `FOREBAY_IO=thread`, and with `concurrent`, the
+//! buffer has its own thread as usual.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use forebay::{Config, Io, Item, Reader, SyncPolicy, Writer};
+
+/// Records that are appended or read at a time.
+const BATCH: usize = 1_000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [work, payload_len, records, dir @ ..] = &args[..] else {
+        return Err("give WORK PAYLOAD_BYTES RECORDS [DIR]".into());
+    };
+    let payload = vec![b'x'; payload_len.parse()?];
+    let records: usize = records.parse()?;
+    let scratch = tempfile::tempdir()?;
+    let dir = dir
+        .first()
+        .map_or(scratch.path().join("buffer"), PathBuf::from);
+    let io = match std::env::var("FOREBAY_IO").as_deref() {
+        Ok("thread") => Io::Thread,
+        _ if work == "concurrent" => Io::Thread,
+        _ => Io::Caller,
+    };
+    let config = Config::new(dir)
+        .max_size(64 << 30)
+        .sync(SyncPolicy::Never)
+        .io(io);
+    let (writer, mut reader) = forebay::open(config)?;
+    let begun = Instant::now();
+    match work.as_str() {
+        "append" | "read_ack" | "read_ack_single" => append(&writer, &payload, records)?,
+        "append_batch" => append_batches(&writer, &payload, records)?,
+        "concurrent" => {
+            let read = std::thread::scope(|scope| -> forebay::Result<usize> {
+                let reading = scope.spawn(|| read_batches(&mut reader));
+                append(&writer, &payload, records)?;
+                writer.close()?;
+                reading.join().expect("the reading thread does not panic")
+            })?;
+            assert_eq!(read, records, "all records come back");
+            say(work, records, begun);
+            return Ok(());
+        }
+        _ => return Err(format!("there is no work {work:?}").into()),
+    }
+    writer.close()?;
+    if work.starts_with("read") {
+        let filled = Instant::now();
+        let read = match work.as_str() {
+            "read_ack" => read_batches(&mut reader)?,
+            _ => read_single(&mut reader)?,
+        };
+        assert_eq!(read, records, "all records come back");
+        say(work, records, filled);
+    } else {
+        say(work, records, begun);
+    }
+    Ok(())
+}
+
+fn say(work: &str, records: usize, since: Instant) {
+    let nanos = since.elapsed().as_nanos() as f64 / records as f64;
+    println!("{work}: {records} records, {nanos:.1} ns each");
+}
+
+fn append(writer: &Writer, payload: &[u8], records: usize) -> forebay::Result<()> {
+    for _ in 0..records {
+        writer.append(payload)?;
+    }
+    Ok(())
+}
+
+fn append_batches(writer: &Writer, payload: &[u8], records: usize) -> forebay::Result<()> {
+    let batch = vec![payload; BATCH];
+    let mut left = records;
+    while left > 0 {
+        let len = left.min(BATCH);
+        writer.append_batch(&batch[..len])?;
+        left -= len;
+    }
+    Ok(())
+}
+
+fn read_batches(reader: &mut Reader) -> forebay::Result<usize> {
+    let mut count = 0;
+    while let Some(batch) = reader.next_batch(BATCH, usize::MAX)? {
+        count += batch.len();
+        for record in batch.iter() {
+            std::hint::black_box(record.payload);
+        }
+        batch.ack();
+    }
+    Ok(count)
+}
+
+fn read_single(reader: &mut Reader) -> forebay::Result<usize> {
+    let mut count = 0;
+    while let Some(item) = reader.next()? {
+        if let Item::Record(delivery) = item {
+            std::hint::black_box(delivery.payload());
+            delivery.ack();
+            count += 1;
+        }
+    }
+    Ok(count)
+}
