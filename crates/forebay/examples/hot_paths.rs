@@ -50,7 +50,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let reading = scope.spawn(|| read_batches(&mut reader));
                 append(&writer, &payload, records)?;
                 writer.close()?;
-                reading.join().expect("the reading thread does not panic")
+                match reading.join() {
+                    Ok(read) => read,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
             })?;
             assert_eq!(read, records, "all records come back");
             say(work, records, begun);
