@@ -31,7 +31,7 @@ const MAX_REPORTS: usize = 1024;
 /// file ids come round, offsets repeat.
 const MAX_SAME_NAME: usize = 8;
 
-const COPY_LEN: usize = 64 * 1024;
+const COPY_LEN: u64 = 64 * 1024;
 
 /// What to do with damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -269,10 +269,11 @@ impl Quarantine {
         let old = self
             .storage
             .open(&self.dir.join(bytes_name), Access::Read)?;
-        let (mut ours, mut theirs) = (vec![0; COPY_LEN], vec![0; COPY_LEN]);
+        let copy_len = report.len.min(COPY_LEN);
+        let (mut ours, mut theirs) = (vec![0; copy_len as usize], vec![0; copy_len as usize]);
         let mut done = 0;
         while done < report.len {
-            let step = (report.len - done).min(COPY_LEN as u64) as usize;
+            let step = (report.len - done).min(copy_len) as usize;
             let ours_len = read_full(file, &mut ours[..step], report.offset + done)?;
             let theirs_len = read_full(&*old, &mut theirs[..step], done)?;
             if ours[..ours_len] != theirs[..theirs_len] {
@@ -288,10 +289,11 @@ impl Quarantine {
 
     fn copy(&self, file: &dyn File, report: &Report<'_>, bytes_name: &str) -> io::Result<()> {
         let to = self.create(bytes_name)?;
-        let mut buf = vec![0; COPY_LEN];
+        let copy_len = report.len.min(COPY_LEN);
+        let mut buf = vec![0; copy_len as usize];
         let mut done = 0;
         while done < report.len {
-            let step = (report.len - done).min(COPY_LEN as u64) as usize;
+            let step = (report.len - done).min(copy_len) as usize;
             let read = read_full(file, &mut buf[..step], report.offset + done)?;
             write_all(&*to, &buf[..read], done)?;
             done += read as u64;

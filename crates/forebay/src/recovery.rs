@@ -178,7 +178,8 @@ fn apply(
         if plan.is_new {
             create(storage, &path, &[])?;
         } else {
-            end_well(storage, &path, &name, plan.cut, &quarantine)?;
+            let is_certain = plan.ledger == LedgerPlan::Keep;
+            end_well(storage, &path, &name, plan.cut, is_certain, &quarantine)?;
         }
     }
     put_aside(&quarantine, &plan.stale, &mut recovered);
@@ -200,19 +201,21 @@ fn apply(
     Ok(recovered)
 }
 
-/// Cuts and syncs the last data file.
+/// Cuts and syncs the last data file. Whether it `is_certain` that no more is cut
+/// than the report says is the ledger's word.
 fn end_well(
     storage: &dyn Storage,
     path: &Path,
     name: &str,
     cut: Option<Cut>,
+    is_certain: bool,
     quarantine: &Quarantine,
 ) -> Result<()> {
     let file = uninterrupted(|| storage.open(path, Access::Write))
         .map_err(|e| Error::io("open", path, e))?;
     if let Some(cut) = cut {
         // What a crash leaves is not worth keeping, unless it was more.
-        if cut.events_lost > 0 {
+        if cut.events_lost > 0 || !is_certain {
             let kind = FindingKind::from(cut.kind).as_str();
             quarantine.keep_span(&*file, name, cut.offset, cut.len, kind, cut.events_lost);
         }

@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 use crate::format::file_id::{LEDGER_FILE_NAME, LOCK_FILE_NAME, file_name, parse_file_name};
 use crate::format::ledger::{LEDGER_LEN, LedgerState};
+use crate::pool::Pool;
 use crate::quarantine::QUARANTINE_DIR_NAME;
 use crate::storage::{Access, File, Storage, read_full};
 use crate::{Error, ErrorKind, Result};
@@ -106,7 +107,12 @@ impl Survey {
         let ledger = read_ledger(&**storage, dir)?;
         let listing = Listing::of(&**storage, dir)?;
         let (files, stale) = order::order(
-            &first_record::FirstRecords::new(storage, dir, max_frame_len),
+            &first_record::FirstRecords::new(
+                storage,
+                dir,
+                max_frame_len,
+                pool_for(&listing.data_files),
+            ),
             listing.data_files,
             ledger.state(),
         )?;
@@ -300,6 +306,14 @@ pub(crate) fn open_data_file(storage: &dyn Storage, path: &Path) -> Result<Optio
             .map(|file| Some(Arc::from(file)))
             .map_err(|e| Error::io("open", path, e)),
     }
+}
+
+/// Memory for reading these files, in chunks of up to 1 MiB: the smaller the
+/// files, the less of it.
+pub(crate) fn pool_for(files: &[SurveyedFile]) -> Pool {
+    let longest = files.iter().map(|file| file.len).max().unwrap_or(0);
+    // At most 1 MiB.
+    Pool::new(longest.clamp(4 << 10, 1 << 20) as usize, 2)
 }
 
 /// Calls again when a signal interrupted the call.

@@ -188,14 +188,14 @@ impl Scanner {
         if salvage.known_to < salvage.end {
             return Ok(true);
         }
-        // The chain begins with this frame's own root; or behind it, where a
-        // frame has room, and with no frames between, which would be those of
-        // its payload.
+        // The chain begins with this frame's own root; or frames begin where
+        // this one has room before them: those of its payload could be nearer.
+        // Between them and the chain may be other damage.
         let from = salvage.unbroken_from;
         let mut place = salvage.runs.partition_point(|run| run.start < at);
         let own = match salvage.runs.get(place) {
             Some(run) if run.start == at => at >= from,
-            Some(run) if run.start == from && from >= at + FRAME_OVERHEAD as u64 => false,
+            Some(run) if run.start >= at + FRAME_OVERHEAD as u64 && from < salvage.end => false,
             _ => return Ok(false),
         };
         while let Some(run) = self.salvage().runs.get(place).copied() {

@@ -18,7 +18,7 @@ use crate::format::ledger::LedgerState;
 use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
 use crate::pool::Pool;
 use crate::storage::{File, Storage, read_full};
-use crate::survey::{LedgerStatus, Survey, SurveyedFile, open_data_file};
+use crate::survey::{LedgerStatus, Survey, SurveyedFile, open_data_file, pool_for};
 use crate::{Error, EventCounter, Result};
 
 use super::plan::{believe, ledger_finding};
@@ -111,7 +111,7 @@ pub(crate) fn look(
         survey: &survey,
         counter,
         max_frame_len,
-        pool: Pool::new(1 << 20, 2),
+        pool: pool_for(&survey.files),
     };
     let ends = look.ends()?;
     let reached = look.reach(&ends)?;

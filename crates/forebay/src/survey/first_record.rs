@@ -56,12 +56,17 @@ pub(super) struct FirstRecords<'a> {
 }
 
 impl<'a> FirstRecords<'a> {
-    pub(super) fn new(storage: &'a Arc<dyn Storage>, dir: &'a Path, max_frame_len: u64) -> Self {
+    pub(super) fn new(
+        storage: &'a Arc<dyn Storage>,
+        dir: &'a Path,
+        max_frame_len: u64,
+        pool: Pool,
+    ) -> Self {
         Self {
             storage,
             dir,
             max_frame_len,
-            pool: Pool::new(1 << 20, 2),
+            pool,
         }
     }
 

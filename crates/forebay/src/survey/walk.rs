@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::storage::Storage;
 use crate::{Error, Result};
 
-use super::{Survey, SurveyedFile, open_data_file};
+use super::{Survey, SurveyedFile, open_data_file, pool_for};
 
 /// What a walk meets.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Walk {
                 max_frame_len,
                 check,
             },
-            pool: Pool::new(1 << 20, 2),
+            pool: pool_for(&survey.files),
         }
     }
 

@@ -14,7 +14,7 @@ use std::hash::{Hash, Hasher};
 
 use forebay::storage::sim::Sim;
 
-use crate::support::Rng;
+use crate::support::{Rng, number_from};
 use crate::workload::{self, Check, DIR, Done, Events, Lean, Lie};
 
 mod check;
@@ -96,15 +96,6 @@ fn explore(seed: u64, done: &Done, stops: &[Stop], explored: &mut Explored) -> C
         }
     }
     Ok(())
-}
-
-fn number_from(name: &str, default: u64) -> u64 {
-    let value = std::env::var(name).ok();
-    value.map_or(default, |value| {
-        value
-            .parse()
-            .unwrap_or_else(|e| panic!("{name}={value}: {e}"))
-    })
 }
 
 /// Runs the everyday number of seeds, or what the environment asks for.

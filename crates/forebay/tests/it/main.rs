@@ -8,6 +8,7 @@
 mod acks;
 mod basic;
 mod crash;
+mod damage;
 mod docs;
 mod faults;
 mod golden;

@@ -81,3 +81,13 @@ impl Rng {
         self.next() % bound
     }
 }
+
+/// A number from the environment.
+pub(crate) fn number_from(name: &str, default: u64) -> u64 {
+    let value = std::env::var(name).ok();
+    value.map_or(default, |value| {
+        value
+            .parse()
+            .unwrap_or_else(|e| panic!("{name}={value}: {e}"))
+    })
+}

@@ -6,7 +6,7 @@ use forebay::{Codec, Severity, TypedItem};
 
 use super::made::{
     CHECKSUM_AT, Expected, FRAME_LEN, ID_AT, LENGTH_AT, METADATA_AT, Made, PAYLOAD_LEN, POINTER_AT,
-    kinds, without,
+    frames, kinds, without,
 };
 use crate::support::{drain, open, payload};
 
@@ -197,6 +197,31 @@ fn delimiter_damaged() {
     loses_nothing(BadLength, set(u64::MAX));
 }
 
+/// The first delimiter leads behind the end of the file, and a record in the
+/// middle is damaged too: everything up to the end was taken for one torn record
+/// and, with no ledger to know better, cut off. Frames that begin where the first
+/// one has room, and others that reach the end, say that it was none.
+#[test]
+fn a_delimiter_beyond_the_end_and_another_damage_lose_two_records() {
+    let made = Made::one_file();
+    made.remove("buffer.db");
+    made.change(0, |bytes| {
+        for n in [0, 3] {
+            let frame = &mut bytes[n * FRAME_LEN..][..FRAME_LEN];
+            frame[20] ^= 1;
+            frame[POINTER_AT] ^= 1;
+            frame[LENGTH_AT] ^= 8;
+        }
+        bytes[4] = 1;
+    });
+    // Nothing says that there was a record 1.
+    made.check(&Expected {
+        ids: without(2..=7, &[4]),
+        lost: 1,
+        next_id: 8,
+    });
+}
+
 #[test]
 fn delimiter_swallows_next() {
     for swallowed in 1..4 {
@@ -271,6 +296,23 @@ fn hole() {
 #[test]
 fn noise() {
     span_in_the_middle(|at| (at * at * 31 + at * 7) as u8);
+}
+
+/// With the ledger gone too, a tail that looks torn may be more than a crash left:
+/// it was cut off, and nothing kept of it.
+#[test]
+fn a_tail_is_kept_where_no_ledger_says_that_nothing_is_lost() {
+    let made = Made::one_file();
+    made.remove("buffer.db");
+    made.change(0, |bytes| bytes.truncate(7 * FRAME_LEN - 8));
+    made.check(&Expected {
+        ids: (1..=6).collect(),
+        lost: 0,
+        next_id: 7,
+    });
+    let len = FRAME_LEN - 8;
+    let kept = format!("quarantine/buffer-data-0.dat.{}-{len}.bytes", 6 * FRAME_LEN);
+    assert_eq!(made.read(&kept), frames(7..=7)[..len]);
 }
 
 /// Text that is not UTF-8 as the last record: the codec refuses it, opening does

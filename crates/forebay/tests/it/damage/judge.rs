@@ -1,0 +1,221 @@
+//! Opens a damaged buffer and holds it to what the damage left.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use forebay::format::ledger::LedgerState;
+use forebay::storage::Storage;
+use forebay::storage::sim::Sim;
+use forebay::{Config, Io, Item, Reader, TryNext, VerifyOptions, Writer};
+
+use super::shapes::{Shape, counter};
+use crate::workload::{Check, DIR, Record, check_usage, must};
+
+/// No ledger can be so far ahead of the records that are there.
+pub(super) const MAX_AHEAD: u64 = 1 << 48;
+
+/// What damage left of a buffer.
+pub(super) struct Left<'a> {
+    pub(super) shape: &'a Shape,
+    /// The ids of the records that may be gone.
+    pub(super) may_be_gone: Vec<u64>,
+    /// The ids of the records that are gone for certain.
+    pub(super) gone: Vec<u64>,
+    /// What the ledger says, if it is to be believed.
+    pub(super) ledger: Option<LedgerState>,
+    /// Whether there is but one reading of what is left: who knows how long a
+    /// file is may find more in it than who does not.
+    pub(super) is_clear: bool,
+}
+
+thread_local! {
+    /// Each test is a thread, and counts its own.
+    static CASES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Says how many damaged buffers this test has opened.
+pub(super) fn tell(what: &str) {
+    eprintln!("{what}: {} cases", CASES.get());
+}
+
+/// An item, as ids and what it was.
+#[derive(Debug)]
+enum Seen {
+    Record(Record),
+    Lost(u64, u64),
+}
+
+impl Seen {
+    fn ids(&self) -> (u64, u64) {
+        match self {
+            Self::Record(record) => (record.id, record.end()),
+            Self::Lost(first, events) => (*first, first + events),
+        }
+    }
+}
+
+pub(super) fn config() -> Config {
+    Config::new(DIR)
+        .max_size(64 << 10)
+        .data_file_size(1 << 10)
+        .batch_size(4 << 10)
+        .event_counter(counter())
+        .io(Io::Caller)
+}
+
+impl<'a> Left<'a> {
+    /// Nothing is gone, and the ledger is as it was.
+    pub(super) fn everything(shape: &'a Shape) -> Self {
+        Self {
+            shape,
+            may_be_gone: Vec::new(),
+            gone: Vec::new(),
+            ledger: Some(shape.ledger),
+            is_clear: true,
+        }
+    }
+
+    /// Opens the buffer, reads it, goes on with it, opens it again.
+    pub(super) fn check(&self, sim: &Sim) -> Check {
+        self.check_over(sim, &(Arc::new(sim.clone()) as Arc<dyn Storage>))
+    }
+
+    /// The same through a storage over `sim`.
+    pub(super) fn check_over(&self, sim: &Sim, storage: &Arc<dyn Storage>) -> Check {
+        CASES.set(CASES.get() + 1);
+        let options = VerifyOptions::default().counter(counter());
+        let verified = forebay::verify_with(storage, DIR, &options, &mut |_, _| {});
+        let verified = must("verify", verified)?;
+        let lost_by_verify = verified.events_lost;
+        let (writer, mut reader) = must("open", forebay::open_with(config(), storage.clone()))?;
+        let next_id = writer.usage().next_record_id;
+        let unread = writer.usage().unread.events;
+        let seen = drain(&mut reader)?;
+        self.judge(&seen, next_id)
+            .map_err(|e| format!("{e}; came: {seen:?}, {:?}", reader.recovery()))?;
+        let events: u64 = seen.iter().map(|s| s.ids().1 - s.ids().0).sum();
+        if unread != events {
+            return Err(format!("{unread} events unread at open, {events} came"));
+        }
+        let lost: u64 = seen.iter().map(Seen::lost).sum();
+        let counted = reader.usage().lost.events;
+        if lost != counted || (self.is_clear && lost != lost_by_verify) {
+            return Err(format!(
+                "{lost} lost, {counted} counted; {seen:?}, {verified:?}"
+            ));
+        }
+        self.go_on(sim, writer, reader, next_id)
+    }
+
+    /// Whether these are the items to expect.
+    fn judge(&self, seen: &[Seen], next_id: u64) -> Check {
+        for pair in seen.windows(2) {
+            if pair[0].ids().1 != pair[1].ids().0 {
+                return Err(format!("{:?} came after {:?}", pair[1], pair[0]));
+            }
+        }
+        let acknowledged = self.ledger.map_or(0, |l| l.reader_last_record_id);
+        let mut wanted = self.shape.records().filter(|r| r.end() > acknowledged + 1);
+        let mut there = seen.iter().filter_map(|item| match item {
+            Seen::Record(record) => Some(record),
+            Seen::Lost(..) => None,
+        });
+        let mut came = there.next();
+        for record in &mut wanted {
+            if came == Some(record) {
+                if self.gone.contains(&record.id) {
+                    return Err(format!("{record:?} came, and is gone"));
+                }
+                came = there.next();
+            } else if !self.gone.contains(&record.id) && !self.may_be_gone.contains(&record.id) {
+                return Err(format!("{record:?} did not come, but {came:?}"));
+            }
+        }
+        if let Some(record) = came {
+            return Err(format!("{record:?} came, and was not expected"));
+        }
+        let Some(ledger) = self.ledger else {
+            // Before the first and behind the last record nothing is known.
+            return match seen {
+                [Seen::Record(_), .., Seen::Record(last)] | [Seen::Record(last)]
+                    if last.end() == next_id =>
+                {
+                    Ok(())
+                }
+                [] => Ok(()),
+                _ => Err(format!("next id {next_id}")),
+            };
+        };
+        // The records tell of ids that the ledger does not know of; those that
+        // may be gone, perhaps.
+        let ends = |gone: &dyn Fn(u64) -> bool| {
+            let there = self.shape.records().filter(|r| !gone(r.id));
+            let data_end = there.map(Record::end).max().unwrap_or(1);
+            ledger.writer_next_record_id.max(data_end)
+        };
+        let least = ends(&|id| self.gone.contains(&id) || self.may_be_gone.contains(&id));
+        let most = ends(&|id| self.gone.contains(&id));
+        if !(least..=most).contains(&next_id) {
+            return Err(format!("next id {next_id}, not {least} to {most}"));
+        }
+        let end = next_id;
+        let (first, last) = match (seen.first(), seen.last()) {
+            (Some(first), Some(last)) => (first.ids().0, last.ids().1),
+            _ if acknowledged + 1 == end => return Ok(()),
+            _ => return Err("nothing came".to_owned()),
+        };
+        // A record that is acknowledged in part comes again.
+        let inside = matches!(&seen[0], Seen::Record(r) if r.id <= acknowledged);
+        if (first != acknowledged + 1 && !inside) || last != end {
+            return Err(format!("ids {first}..{last} came"));
+        }
+        Ok(())
+    }
+
+    /// Appends, acknowledges, closes, opens again.
+    fn go_on(&self, sim: &Sim, writer: Writer, mut reader: Reader, next_id: u64) -> Check {
+        let receipt = must("append", writer.append_with(1, b"go on"))?.id();
+        match must("next", reader.next())? {
+            Some(Item::Record(new)) if new.id() == next_id && receipt == next_id => new.ack(),
+            other => return Err(format!("id {receipt}, {other:?} instead of {next_id}")),
+        }
+        must("flush", writer.flush())?;
+        must("close", reader.close())?;
+        must("close", writer.close())?;
+        let again = forebay::open_with(config(), Arc::new(sim.crash(0)));
+        let (writer, mut reader) = must("open again", again)?;
+        match drain(&mut reader)?.as_slice() {
+            [] if !writer.recovery().is_damaged() => {}
+            seen => return Err(format!("again: {seen:?}, {:?}", writer.recovery())),
+        }
+        match writer.usage().next_record_id == next_id + 1 {
+            true => Ok(()),
+            false => Err(format!("opened again: {:?}", writer.usage())),
+        }
+    }
+}
+
+impl Seen {
+    fn lost(&self) -> u64 {
+        match self {
+            Self::Record(_) => 0,
+            Self::Lost(_, events) => *events,
+        }
+    }
+}
+
+/// Reads and acknowledges everything there is.
+fn drain(reader: &mut Reader) -> Check<Vec<Seen>> {
+    let mut seen = Vec::new();
+    loop {
+        match must("try_next", reader.try_next())? {
+            TryNext::Item(Item::Record(delivery)) => {
+                seen.push(Seen::Record(Record::from(&delivery)));
+                delivery.ack();
+            }
+            TryNext::Item(Item::Lost(lost)) => seen.push(Seen::Lost(lost.first_id, lost.events)),
+            TryNext::Empty | TryNext::End => return Ok(seen),
+        }
+        check_usage(&reader.usage())?;
+    }
+}
