@@ -5,7 +5,8 @@
 //! ```
 //!
 //! `WORK` is `append`, `append_batch`, `read_ack`, `read_ack_single` or
-//! `concurrent` (one thread appends, another reads). The reading works fill the
+//! `concurrent` (one thread appends, another reads), or `append_synced` (by 16
+//! threads, or as many as `FOREBAY_PRODUCERS` says). The reading works fill the
 //! buffer first: a profile of them is the difference to one of `append`. No
 //! thread is started (`Io::Caller`), so that the instructions of a run depend on
 //! its arguments alone; with `FOREBAY_IO=thread`, and with `concurrent`, the
@@ -13,6 +14,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
 use forebay::{Config, Io, Item, Reader, SyncPolicy, Writer};
@@ -33,27 +35,35 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map_or(scratch.path().join("buffer"), PathBuf::from);
     let io = match std::env::var("FOREBAY_IO").as_deref() {
         Ok("thread") => Io::Thread,
-        _ if work == "concurrent" => Io::Thread,
+        _ if work == "concurrent" || work == "append_synced" => Io::Thread,
         _ => Io::Caller,
     };
-    let config = Config::new(dir)
-        .max_size(64 << 30)
-        .sync(SyncPolicy::Never)
-        .io(io);
+    let sync = match work.as_str() {
+        "append_synced" => SyncPolicy::EveryBatch,
+        _ => SyncPolicy::Never,
+    };
+    let config = Config::new(dir).max_size(64 << 30).sync(sync).io(io);
     let (writer, mut reader) = forebay::open(config)?;
     let begun = Instant::now();
     match work.as_str() {
         "append" | "read_ack" | "read_ack_single" => append(&writer, &payload, records)?,
         "append_batch" => append_batches(&writer, &payload, records)?,
+        "append_synced" => {
+            let producers: usize =
+                std::env::var("FOREBAY_PRODUCERS").map_or(Ok(16), |n| n.parse())?;
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..producers)
+                    .map(|_| scope.spawn(|| append(&writer, &payload, records / producers)))
+                    .collect();
+                threads.into_iter().try_for_each(join)
+            })?;
+        }
         "concurrent" => {
             let read = std::thread::scope(|scope| -> forebay::Result<usize> {
                 let reading = scope.spawn(|| read_batches(&mut reader));
                 append(&writer, &payload, records)?;
                 writer.close()?;
-                match reading.join() {
-                    Ok(read) => read,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
+                join(reading)
             })?;
             assert_eq!(read, records, "all records come back");
             say(work, records, begun);
@@ -76,9 +86,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    match thread.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
 fn say(work: &str, records: usize, since: Instant) {
-    let nanos = since.elapsed().as_nanos() as f64 / records as f64;
-    println!("{work}: {records} records, {nanos:.1} ns each");
+    let seconds = since.elapsed().as_secs_f64();
+    let (nanos, rate) = (seconds * 1e9 / records as f64, records as f64 / seconds);
+    println!("{work}: {records} records, {nanos:.1} ns each, {rate:.0}/s");
 }
 
 fn append(writer: &Writer, payload: &[u8], records: usize) -> forebay::Result<()> {

@@ -64,6 +64,8 @@ pub(crate) struct Log {
     pub spans: VecDeque<Span>,
     pub written: Position,
     pub synced: Position,
+    /// Zeros behind the last span, written ahead.
+    pub zeros_ahead: u64,
     /// Nothing will be written any more.
     pub ended: bool,
     /// Why nothing can be written any more.
@@ -80,6 +82,7 @@ impl Log {
             spans,
             written: end,
             synced: end,
+            zeros_ahead: 0,
             ended: false,
             failed: None,
             ledger_ticket: 0,
@@ -102,6 +105,7 @@ impl Log {
     /// Frames were written behind `written`, into the last span.
     pub(crate) fn append(&mut self, frames: Bytes, end: Position) {
         let now = SystemTime::now();
+        self.zeros_ahead = self.zeros_ahead.saturating_sub(frames.len() as u64);
         if let Some(span) = self.spans.back_mut() {
             span.len += frames.len() as u64;
             span.modified = Some(now);

@@ -43,7 +43,7 @@ pub struct Usage {
     /// How long the oldest unread record has been in the buffer; from its data
     /// file's time where nothing better is known.
     pub oldest_unread_age: Option<Duration>,
-    /// What the data files occupy.
+    /// What the data files occupy, with zeros that are written ahead.
     pub disk_bytes: u64,
     /// The configured maximum size.
     pub max_bytes: u64,
@@ -109,7 +109,7 @@ pub(crate) fn snapshot(shared: &Shared) -> Usage {
         undecodable_records: meters.undecodable.load(Ordering::Relaxed),
         oldest_unread_age: (unread.events > 0)
             .then(|| log.age(done.offset, now).unwrap_or_default()),
-        disk_bytes: log.written.offset - log.head() + intake.extra(),
+        disk_bytes: log.written.offset - log.head() + log.zeros_ahead + intake.extra(),
         max_bytes: shared.limits.max_size,
         writes: meters.writes.load(Ordering::Relaxed),
         syncs: meters.syncs.load(Ordering::Relaxed),

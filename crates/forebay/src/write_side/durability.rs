@@ -34,7 +34,13 @@ impl WriteSide {
         let read = shared.limits.sync == SyncPolicy::Never
             && shared.limits.reader_sees == ReaderSees::Synced
             && shared.reader_waits.load(Ordering::Acquire);
-        (asked || due || batch || closing || read).then(|| self.sync(shared))
+        if !(asked || due || batch || closing || read) {
+            return None;
+        }
+        if (asked || batch) && !closing {
+            self.write_zeros_ahead(shared);
+        }
+        Some(self.sync(shared))
     }
 
     /// Syncs the current file and reports what that makes durable.

@@ -34,6 +34,7 @@ impl WriteSide {
             tracing::error!(%error, synced_len = current.synced_len,
                 "giving the data file up at its synced length; going on in the next");
             self.given_up = Some(current);
+            lock(&shared.log).zeros_ahead = 0;
             if let Some(unwritten) = &mut self.unwritten {
                 unwritten.partly = 0;
             }

@@ -16,6 +16,7 @@
 mod deletion;
 mod durability;
 mod given_up;
+mod zeros;
 
 use std::io;
 use std::path::PathBuf;
@@ -56,6 +57,8 @@ struct Current {
     synced_len: u64,
     /// How much of it the system was told to begin to write back.
     writeback_len: u64,
+    /// Up to where zeros were written ahead; what is below `len` is none.
+    zeros_to: u64,
 }
 
 /// Frames on their way to the current file.
@@ -89,6 +92,8 @@ pub(crate) struct WriteSide {
     ledger_dirty_since: Option<Instant>,
     /// What somebody waits for to be synced, when that was noticed.
     sync_target: Option<u64>,
+    /// Small syncs, one after the other, that somebody waited for.
+    small_syncs: u32,
     /// The last wait for the ledger that was answered.
     ledger_ticket: u64,
     extra_bytes: u64,
@@ -108,6 +113,7 @@ impl WriteSide {
             len: span.len,
             synced_len: span.len,
             writeback_len: span.len,
+            zeros_to: 0,
         });
         Self {
             current,
@@ -119,6 +125,7 @@ impl WriteSide {
             dirty_since: None,
             ledger_dirty_since: None,
             sync_target: None,
+            small_syncs: 0,
             ledger_ticket: 0,
             extra_bytes: 0,
             freeing: Freeing::default(),
@@ -138,6 +145,9 @@ impl WriteSide {
                 self.write_something(shared)
             }
         });
+        if done.is_none() {
+            self.cut_zeros_if_closing(shared);
+        }
         let done = done.or_else(|| self.sync_if_due(shared));
         let done = done.or_else(|| self.sync_ledger_if_due(shared));
         let done = done.or_else(|| self.end_if_done(shared));
@@ -341,6 +351,7 @@ impl WriteSide {
     /// Syncs the current file and goes on in a new one. Leaves `given_up` set
     /// if the current file turned out bad.
     fn roll(&mut self, shared: &Shared) -> Result<(), Trouble> {
+        self.cut_zeros(shared);
         if self.dirty_since.is_some() {
             self.sync(shared)?;
             if self.given_up.is_some() {
@@ -377,6 +388,7 @@ impl WriteSide {
                         len: 0,
                         synced_len: 0,
                         writeback_len: 0,
+                        zeros_to: 0,
                     });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {

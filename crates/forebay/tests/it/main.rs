@@ -23,3 +23,4 @@ mod usage;
 mod verify;
 mod wakeups;
 mod workload;
+mod zeros;
