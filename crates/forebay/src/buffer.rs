@@ -26,7 +26,7 @@ use crate::reader::Reader;
 use crate::recovery::{self, Recovered, RecoveryOptions};
 use crate::shared::Shared;
 use crate::storage::os::Os;
-use crate::storage::{Access, File, Lock, Storage};
+use crate::storage::{Access, File, Lock, Storage, uninterrupted};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::thread;
@@ -102,7 +102,7 @@ pub fn open_with(config: Config, storage: Arc<dyn Storage>) -> Result<(Writer, R
 
 fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
     let path = dir.join(file_id::LOCK_FILE_NAME);
-    storage.lock(&path).map_err(|e| {
+    uninterrupted(|| storage.lock(&path)).map_err(|e| {
         if e.kind() != std::io::ErrorKind::WouldBlock {
             return Error::io("lock", &path, e);
         }
@@ -182,8 +182,7 @@ fn wire(
         (Some((id, len)), Some(span)) => {
             debug_assert_eq!((span.file_id, span.len), (id, len));
             let path = dir.join(file_id::file_name(id));
-            let file = storage
-                .open(&path, Access::Write)
+            let file = uninterrupted(|| storage.open(&path, Access::Write))
                 .map_err(|e| Error::io("open", &path, e))?;
             Some((Arc::<dyn File>::from(file), path, *span))
         }

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::error::{Error, Result};
 use crate::format::ledger::LedgerState;
-use crate::storage::{Map, Storage};
+use crate::storage::{Map, Storage, uninterrupted};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<Self> {
-        let map = storage.map(path).map_err(|e| Error::io("map", path, e))?;
+        let map = uninterrupted(|| storage.map(path)).map_err(|e| Error::io("map", path, e))?;
         Ok(Self {
             map,
             dirty: AtomicBool::new(false),
@@ -100,22 +100,12 @@ impl Ledger {
         self.dirty.load(Ordering::Acquire)
     }
 
-    /// Makes the fields durable.
-    ///
-    /// After a failed sync the kernel may hold the page for clean, so the words
-    /// are stored again before the second and last attempt.
+    /// Makes the fields durable. After an error the kernel may hold the page for
+    /// clean, whatever is stored again: a later sync that succeeds proves nothing.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.dirty.store(false, Ordering::Release);
         self.acks_dirty.store(false, Ordering::SeqCst);
-        let first = self.map.sync();
-        if first.is_ok() {
-            return first;
-        }
-        for index in 0..3 {
-            let word = self.word(index);
-            word.fetch_add(0, Ordering::AcqRel);
-        }
-        self.map.sync().inspect_err(|_| {
+        uninterrupted(|| self.map.sync()).inspect_err(|_| {
             self.dirty.store(true, Ordering::Release);
             self.acks_dirty.store(true, Ordering::Release);
         })

@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use crate::storage::{Access, File, Storage, read_full};
+use crate::storage::{Access, File, Storage, read_full, uninterrupted};
 use crate::sync::Mutex;
 
 /// The name of the directory in the buffer's directory.
@@ -408,11 +408,9 @@ fn json_string(text: &str) -> String {
 pub(crate) fn write_all(file: &dyn File, buf: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < buf.len() {
-        match file.write_at(&buf[done..], offset + done as u64) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => done += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+        match uninterrupted(|| file.write_at(&buf[done..], offset + done as u64))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => done += n,
         }
     }
     Ok(())

@@ -25,7 +25,7 @@ use crate::log::{Place, Position, Span};
 use crate::meters::Meters;
 use crate::quarantine::OnCorruption;
 use crate::shared::Shared;
-use crate::storage::{Access, File};
+use crate::storage::{Access, File, uninterrupted};
 use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
 use crate::usage::{self, Usage};
@@ -692,7 +692,7 @@ impl Reader {
             Some(file) => file,
             None => {
                 let path = self.path(&span);
-                match self.shared.storage.open(&path, Access::Read) {
+                match uninterrupted(|| self.shared.storage.open(&path, Access::Read)) {
                     Ok(file) => Arc::from(file),
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                         self.step_over_missing(&span);

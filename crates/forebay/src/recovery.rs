@@ -19,8 +19,8 @@ use crate::findings::{Finding, FindingKind, Recovery, Severity};
 use crate::format::file_id::{LEDGER_FILE_NAME, file_name};
 use crate::format::ledger::{LEDGER_LEN, LedgerState};
 use crate::quarantine::{OnCorruption, Quarantine, write_all};
-use crate::storage::{Access, Storage};
-use crate::survey::{Listing, Survey, not_a_buffer, uninterrupted};
+use crate::storage::{Access, Storage, uninterrupted};
+use crate::survey::{Listing, Survey, not_a_buffer};
 use crate::{Error, ErrorKind, EventCounter, Result};
 
 mod look;

@@ -18,7 +18,7 @@ use crate::format::file_id::{LEDGER_FILE_NAME, LOCK_FILE_NAME, file_name, parse_
 use crate::format::ledger::{LEDGER_LEN, LedgerState};
 use crate::pool::Pool;
 use crate::quarantine::QUARANTINE_DIR_NAME;
-use crate::storage::{Access, File, Storage, read_full};
+use crate::storage::{Access, File, Storage, read_full, uninterrupted};
 use crate::{Error, ErrorKind, Result};
 
 mod first_record;
@@ -264,7 +264,7 @@ fn read_ledger(storage: &dyn Storage, dir: &Path) -> Result<LedgerStatus> {
 
 fn ledger_in(file: &dyn File) -> io::Result<LedgerStatus> {
     let mut bytes = [0; LEDGER_LEN];
-    let len = file.len()?;
+    let len = uninterrupted(|| file.len())?;
     let read = read_full(file, &mut bytes, 0)?;
     let state = if len > LEDGER_LEN as u64 {
         Err(crate::format::ledger::LedgerDamage::Length(len))
@@ -314,14 +314,4 @@ pub(crate) fn pool_for(files: &[SurveyedFile]) -> Pool {
     let longest = files.iter().map(|file| file.len).max().unwrap_or(0);
     // At most 1 MiB.
     Pool::new(longest.clamp(4 << 10, 1 << 20) as usize, 2)
-}
-
-/// Calls again when a signal interrupted the call.
-pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
 }

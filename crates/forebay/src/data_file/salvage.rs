@@ -32,6 +32,7 @@ use std::io;
 use super::search::{Run, Salvage, Search};
 use super::{Check, Damage, DamageKind, Found, Mended, Reach, Scanned, Scanner, Source, Verdict};
 use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
+use crate::storage::uninterrupted;
 
 /// How the walk from the damaged place goes on.
 enum Step {
@@ -86,7 +87,7 @@ impl Scanner {
             return Ok(());
         }
         if let Source::File { file, .. } = &self.source {
-            self.end = self.end.min(file.len()?.max(at));
+            self.end = self.end.min(uninterrupted(|| file.len())?.max(at));
         }
         let search = Search::new(&self.source, &self.chunk, self.base, self.max_frame_len);
         self.salvage = Some(search.run(at, self.end)?);

@@ -3,7 +3,7 @@
 //!
 //! Invariants:
 //! - Every call blocks; none retries. [`Interrupted`](io::ErrorKind::Interrupted)
-//!   is the caller's to retry.
+//!   is the caller's to retry, with [`uninterrupted`].
 //! - *Written* (a write returned) survives a killed process; *synced* (a sync
 //!   returned) survives a power cut. Syncing a file says nothing of its
 //!   directory entry; syncing a directory says nothing of its files' contents.
@@ -110,6 +110,25 @@ pub trait Map: Debug + Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// A call that signals interrupt is made so often at most. Signals do not come
+/// that fast; a system that says so for ever must not hold a program for ever.
+pub const ATTEMPTS_MAX: u32 = 1000;
+
+/// Calls again when a signal interrupted the call, [`ATTEMPTS_MAX`] times at most.
+///
+/// # Errors
+/// Those of the call.
+#[inline]
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..ATTEMPTS_MAX {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+    call()
+}
+
 /// Reads until `buf` is full or the file ends; returns the bytes read.
 ///
 /// # Errors
@@ -117,11 +136,9 @@ pub trait Map: Debug + Send + Sync {
 pub fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buf.len() {
-        match file.read_at(&mut buf[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+        match uninterrupted(|| file.read_at(&mut buf[done..], offset + done as u64))? {
+            0 => break,
+            n => done += n,
         }
     }
     Ok(done)

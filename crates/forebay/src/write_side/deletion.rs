@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::format::file_id;
 use crate::log::{Position, Span};
 use crate::shared::Shared;
-use crate::storage::{Access, File};
+use crate::storage::{Access, File, uninterrupted};
 use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, thread};
 use crate::wake::lock;
@@ -132,7 +132,7 @@ impl WriteSide {
         let file = long
             .then(|| shared.storage.open(path, Access::Read).ok())
             .flatten();
-        shared.storage.delete(path)?;
+        uninterrupted(|| shared.storage.delete(path))?;
         if let Some(file) = file {
             self.freeing.close(file);
         }

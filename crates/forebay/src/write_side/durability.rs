@@ -2,13 +2,12 @@
 //!
 //! Invariant: one sync answers everybody who asked before it began.
 
-use std::io;
-
 use super::{Trouble, WriteSide};
 use crate::config::{Io, ReaderSees, SyncPolicy};
 use crate::error::Error;
 use crate::format::file_id;
 use crate::shared::Shared;
+use crate::storage::uninterrupted;
 use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
 use crate::wake::lock;
@@ -49,12 +48,7 @@ impl WriteSide {
             return Ok(());
         };
         let start = Instant::now();
-        let result = loop {
-            match current.file.sync() {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                result => break result,
-            }
-        };
+        let result = uninterrupted(|| current.file.sync());
         shared.meters.note_sync(start.elapsed());
         if let Err(e) = result {
             return self.give_up(shared, "sync", e);

@@ -17,7 +17,7 @@ use super::{Current, Trouble, WriteSide, trouble};
 use crate::data_file::{Check, ScanOptions, Scanned, Scanner};
 use crate::error::{Error, ErrorKind};
 use crate::shared::Shared;
-use crate::storage::{File, read_full};
+use crate::storage::{File, read_full, uninterrupted};
 use crate::sync::atomic::Ordering;
 use crate::wake::lock;
 
@@ -31,6 +31,10 @@ impl WriteSide {
     ) -> Result<(), Trouble> {
         if let Some(current) = self.current.take() {
             let error = Error::io(what, &current.path, e);
+            if self.is_second_file {
+                // The disk takes nothing any more: a third file would not help.
+                return Err(Trouble::Failed(error));
+            }
             tracing::error!(%error, synced_len = current.synced_len,
                 "giving the data file up at its synced length; going on in the next");
             self.given_up = Some(current);
@@ -67,6 +71,7 @@ impl WriteSide {
         lock(&shared.log).cut_last(old.synced_len);
         self.adopt(shared, created, len);
         self.dirty_since = None;
+        self.is_second_file = true;
         self.cut_given_up(shared, &old);
         self.space_came_back(shared);
         shared.publish_synced();
@@ -76,7 +81,7 @@ impl WriteSide {
     /// The unsynced rest of a given-up file is in the next one now. A crash
     /// before this leaves both; recovery delivers each id once.
     fn cut_given_up(&mut self, shared: &Shared, old: &Current) {
-        if let Err(e) = old.file.truncate(old.synced_len) {
+        if let Err(e) = uninterrupted(|| old.file.truncate(old.synced_len)) {
             let error = Error::io("cut", &old.path, e);
             tracing::warn!(%error, "a given-up data file keeps bytes that the next one repeats");
             // A write that failed midway may have left more than was published.
@@ -145,18 +150,13 @@ fn copy_unsynced(
         write_all(created, frames, len)?;
         len += frames.len() as u64;
     }
-    loop {
-        match created.file.sync() {
-            Ok(()) => return Ok(len),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(trouble("sync", &created.path, e)),
-        }
-    }
+    uninterrupted(|| created.file.sync()).map_err(|e| trouble("sync", &created.path, e))?;
+    Ok(len)
 }
 
 fn write_all(to: &Current, mut bytes: &[u8], mut offset: u64) -> Result<(), Trouble> {
     while !bytes.is_empty() {
-        match to.file.write_at(bytes, offset) {
+        match uninterrupted(|| to.file.write_at(bytes, offset)) {
             Ok(0) => {
                 let error = io::Error::from(io::ErrorKind::WriteZero);
                 return Err(trouble("write to", &to.path, error));
@@ -165,7 +165,6 @@ fn write_all(to: &Current, mut bytes: &[u8], mut offset: u64) -> Result<(), Trou
                 bytes = &bytes[n..];
                 offset += n as u64;
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(trouble("write to", &to.path, e)),
         }
     }

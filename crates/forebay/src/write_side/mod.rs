@@ -33,7 +33,7 @@ use crate::format::file_id;
 use crate::intake::{next_id_behind, split};
 use crate::log::{Position, Span};
 use crate::shared::{Drive, Shared, Step};
-use crate::storage::{Access, File};
+use crate::storage::{Access, File, uninterrupted};
 use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
 use crate::wake::lock;
@@ -84,6 +84,9 @@ pub(crate) struct WriteSide {
     current: Option<Current>,
     /// A file that failed, whose unsynced bytes must go to the next one.
     given_up: Option<Current>,
+    /// The current file follows one that was given up, and nothing was written
+    /// to it since: if that fails too, the buffer is poisoned.
+    is_second_file: bool,
     next_file_id: u16,
     unwritten: Option<Unwritten>,
     retry: Option<(Instant, Duration)>,
@@ -118,6 +121,7 @@ impl WriteSide {
         Self {
             current,
             given_up: None,
+            is_second_file: false,
             next_file_id,
             unwritten: None,
             retry: None,
@@ -308,16 +312,13 @@ impl WriteSide {
         check_free_space(shared, (len - unwritten.partly) as u64)?;
         while unwritten.partly < len {
             let rest = &unwritten.frames[unwritten.partly..len];
-            match current
-                .file
-                .write_at(rest, current.len + unwritten.partly as u64)
-            {
+            let at = current.len + unwritten.partly as u64;
+            match uninterrupted(|| current.file.write_at(rest, at)) {
                 Ok(0) => {
                     let error = io::Error::from(io::ErrorKind::WriteZero);
                     return self.give_up(shared, "write to", error);
                 }
                 Ok(n) => unwritten.partly += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if is_no_space(&e) => return Err(Trouble::NoSpace(e)),
                 Err(e) => return self.give_up(shared, "write to", e),
             }
@@ -329,6 +330,7 @@ impl WriteSide {
         let part = unwritten.frames.split_to(len);
         unwritten.partly = 0;
         current.len += len as u64;
+        self.is_second_file = false;
         if current.len - current.writeback_len >= WRITEBACK_LEN {
             let len = current.len - current.writeback_len;
             current.file.begin_writeback(current.writeback_len, len);
@@ -370,9 +372,9 @@ impl WriteSide {
         for _ in 0..=u32::from(file_id::MAX_FILE_ID) {
             let id = self.next_file_id;
             let path = shared.dir.join(file_id::file_name(id));
-            match shared.storage.open(&path, Access::CreateNew) {
+            match uninterrupted(|| shared.storage.open(&path, Access::CreateNew)) {
                 Ok(file) => {
-                    if let Err(e) = shared.storage.sync_dir(&shared.dir) {
+                    if let Err(e) = uninterrupted(|| shared.storage.sync_dir(&shared.dir)) {
                         // Nothing is in the file; the next attempt may use the id.
                         drop(file);
                         let _ = shared.storage.delete(&path);
@@ -394,7 +396,6 @@ impl WriteSide {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                     self.next_file_id = file_id::next(id);
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(trouble("create", &path, e)),
             }
         }

@@ -19,7 +19,8 @@ use crate::workload::{self, Check, DIR, Done, Events, Lean, Lie};
 
 mod check;
 
-use check::{Stop, check_machine, check_recovery};
+use check::check_recovery;
+pub(crate) use check::{Stop, check_machine};
 
 /// The steps of a workload.
 const STEPS: usize = 60;

@@ -3,10 +3,13 @@
 //! Everything runs over a simulated file system, on the calling thread, so the
 //! n-th call of a kind is the same one every time.
 
+mod sweep;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay::storage::ATTEMPTS_MAX;
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
 use forebay::{Config, ErrorKind, Io, Reader, Result, WhenFull, Writer};
@@ -318,6 +321,60 @@ fn a_second_failure_poisons_the_writer() {
         writer.flush().unwrap();
         assert!(after_power_cut(&sim).len() >= 2, "{op:?}");
     }
+}
+
+/// A disk that refuses every write: each file was given up for the next one,
+/// without end, because nothing had to be copied and so nothing failed.
+#[test]
+fn writes_that_fail_in_the_next_file_too_poison_the_writer() {
+    let (sim, fault) = faulty();
+    let (writer, _reader) = open(&fault, config()).unwrap();
+    writer.append(&payload(1, 100)).unwrap();
+    writer.flush().unwrap();
+    fault.fail_from(Op::Write, next(&fault, Op::Write), Errno::Eio);
+    let receipt = writer.append(&payload(2, 100)).unwrap();
+    let error = receipt.wait_written().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Poisoned);
+    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(after_power_cut(&sim), [1]);
+}
+
+/// A sync of the ledger that failed was tried again after storing the same values:
+/// a kernel that holds the page for clean (and a compiler that drops such stores)
+/// makes that succeed with nothing on the disk, and what was acknowledged came
+/// again after a power cut.
+#[test]
+fn a_failed_ledger_sync_is_not_believed_the_second_time() {
+    let (_sim, fault) = faulty();
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    writer.append(&payload(1, 100)).unwrap();
+    record(reader.next().unwrap()).ack();
+    fault.fail(Op::MapSync, next(&fault, Op::MapSync), Errno::Eio);
+    assert_eq!(reader.sync_acks().unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(reader.sync_acks().unwrap_err().kind(), ErrorKind::Poisoned);
+    drop((writer, reader));
+    let (_writer, mut reader) = open(&fault, config()).unwrap();
+    assert_eq!(drain_ids(&mut reader), [0; 0]);
+    reader.sync_acks().unwrap();
+}
+
+/// A signal that never stops coming: every call that one interrupts was made
+/// again without a bound, and the program hung. See the sweep for all kinds.
+#[test]
+fn calls_that_are_always_interrupted_end() {
+    let (_sim, fault) = faulty();
+    let (writer, _reader) = open(&fault, config()).unwrap();
+    writer.append(&payload(1, 100)).unwrap();
+    let before = fault.counts()[&Op::Write];
+    fault.fail_from(Op::Write, before + 1, Errno::Eintr);
+    assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::Poisoned);
+    let made = fault.counts()[&Op::Write] - before;
+    assert_eq!(
+        made,
+        2 * u64::from(ATTEMPTS_MAX),
+        "in the first file and the next"
+    );
+    assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Poisoned);
 }
 
 #[test]

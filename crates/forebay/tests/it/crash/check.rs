@@ -10,7 +10,7 @@ use crate::workload::{self, Check, Known, Limits, Record, check_usage, must};
 
 /// How a machine stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// The process was killed; the kernel lives on.
     Killed,
     /// The power was cut, with this seed for what is left.
@@ -19,7 +19,7 @@ pub(super) enum Stop {
 
 impl Stop {
     /// The machine after it.
-    pub(super) fn apply(self, sim: &Sim) -> Sim {
+    pub(crate) fn apply(self, sim: &Sim) -> Sim {
         match self {
             Self::Killed => sim.kill(),
             Self::PowerCut(seed) => sim.crash(seed),
@@ -123,7 +123,7 @@ fn check_seen(known: &Known, stop: Stop, seen: &[Seen], next_id: u64) -> Check {
 
 /// Opens what a stop left and checks it; then goes on, cuts the power, and checks
 /// that too.
-pub(super) fn check_machine(
+pub(crate) fn check_machine(
     sim: &Sim,
     known: &Known,
     stop: Stop,

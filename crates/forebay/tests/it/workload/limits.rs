@@ -48,6 +48,21 @@ impl Limits {
         }
     }
 
+    /// Small files, and a sync only where it is asked for.
+    pub(crate) fn for_faults() -> Self {
+        Self {
+            max_size: 64 << 10,
+            data_file_size: 1 << 10,
+            sync: SyncPolicy::Interval,
+            sees: ReaderSees::Written,
+            counts_events: false,
+        }
+    }
+
+    pub(crate) fn max_size(&self) -> u64 {
+        self.max_size
+    }
+
     /// The configuration, with every call doing its own writing.
     pub(crate) fn config(&self) -> Config {
         Config::new(DIR)
