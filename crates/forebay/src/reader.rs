@@ -638,6 +638,11 @@ impl Reader {
     fn open_source(&mut self) -> Result<Option<Advance>> {
         let (place, visible) = {
             let log = lock(&self.shared.log);
+            if self.at < log.head() {
+                drop(log);
+                self.step_over_deleted();
+                return Ok(None);
+            }
             let visible = self.visible(&log);
             if self.at >= visible.offset {
                 let ended = log.ended && visible.offset == log.written.offset;
@@ -674,6 +679,17 @@ impl Reader {
         Ok(None)
     }
 
+    /// Acknowledgements of what was delivered before a rewind have let go of
+    /// the data file here: everything in it is acknowledged.
+    fn step_over_deleted(&mut self) {
+        let done = lock(&self.shared.acks).done();
+        self.source = None;
+        self.damage = None;
+        self.at = done.offset;
+        self.tail = done;
+        self.last_id = done.next_id - 1;
+    }
+
     fn open_file(&mut self, span: Span, visible_len: u64) -> Result<()> {
         let mut handle = None;
         if let Some(source) = &mut self.source
@@ -703,7 +719,8 @@ impl Reader {
             }
         };
         let options = ScanOptions {
-            max_frame_len: span.len,
+            // The file may grow under the scanner; its end bounds every frame.
+            max_frame_len: u64::MAX,
             check: Check::Checksums,
         };
         let (from, pool) = (self.at - span.base, self.shared.pool.clone());

@@ -67,3 +67,30 @@ fn an_acknowledgement_that_was_synced_holds() {
     assert_eq!(state.reader_last_record_id, 1);
     assert_eq!(state.writer_next_record_id, 3);
 }
+
+/// The consumer went back while others still held what it had got, and these
+/// then acknowledged a whole data file, which was deleted: the reader stood
+/// before the oldest byte there was, and its place in the next file came out
+/// negative (a panic, or noise for records).
+#[test]
+fn a_rewind_among_acknowledgements_steps_over_deleted_files() {
+    let dir = temp_dir();
+    let config = small(dir.path()).io(forebay::Io::Caller);
+    let (writer, reader) = open(&config);
+    for n in 1..=21 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    drop(reader);
+    writer.close().unwrap();
+    // Opened again, so that nothing is read from memory.
+    let (writer, mut reader) = open(&config);
+    let held: Vec<_> = (0..10).map(|_| record(reader.next().unwrap())).collect();
+    reader.rewind();
+    for delivery in held {
+        delivery.ack();
+    }
+    writer.flush().unwrap();
+    assert!(!dir.path().join("buffer-data-0.dat").exists());
+    assert_eq!(drain_ids(&mut reader), (11..=21).collect::<Vec<_>>());
+    assert_eq!(writer.usage().lost.events, 0);
+}

@@ -378,3 +378,26 @@ fn acknowledgements_after_the_close_change_nothing() {
     assert_eq!(reader.usage().unread.events, 1);
     assert!(matches!(reader.next().unwrap(), Some(Item::Record(_))));
 }
+
+/// The reader took the length of a data file, at the time it began to read it,
+/// for the most that a record in it can have. A longer record appended later
+/// was damage to it, and lost.
+#[test]
+fn a_record_longer_than_its_file_was_is_delivered() {
+    let dir = temp_dir();
+    let config = Config::new(dir.path())
+        .max_size(1 << 20)
+        .data_file_size(64 << 10)
+        .batch_size(4 << 10)
+        .io(forebay::Io::Caller);
+    let (writer, reader) = open(&config);
+    writer.append(b"short").unwrap();
+    drop(reader);
+    writer.close().unwrap();
+    let (writer, mut reader) = open(&config);
+    assert_eq!(record(reader.next().unwrap()).payload()[..], b"short"[..]);
+    // Longer than what is kept in memory for a reader that keeps up.
+    let long = payload(2, 30_000);
+    writer.append(&long).unwrap();
+    assert_eq!(record(reader.next().unwrap()).payload()[..], long[..]);
+}

@@ -182,7 +182,8 @@ fn a_full_disk_is_a_full_buffer_and_resumes() {
             while let Ok(TryNext::Item(item)) = reader.next_timeout(patience) {
                 record(Some(item)).ack();
             }
-            while writer.append(b"x").is_err() {
+            while let Err(error) = writer.append(b"x") {
+                assert_eq!(error.kind(), ErrorKind::Full, "{freed_by}: {error}");
                 std::thread::yield_now();
             }
             writer.flush().unwrap();

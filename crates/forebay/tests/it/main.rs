@@ -16,6 +16,7 @@ mod limits;
 mod metrics;
 mod recovery;
 mod storage;
+mod stress;
 mod support;
 mod tokio_edge;
 mod typed;

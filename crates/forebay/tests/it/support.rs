@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use forebay::{Config, Delivery, Item, Reader, TryNext, Writer};
+use forebay::{Config, Count, Delivery, Item, Reader, TryNext, Usage, Writer};
 
 /// A directory that goes with the test.
 pub(crate) fn temp_dir() -> tempfile::TempDir {
@@ -61,6 +61,27 @@ pub(crate) fn data_files(dir: &Path) -> Vec<String> {
     ids.into_iter()
         .map(forebay::format::file_id::file_name)
         .collect()
+}
+
+/// Checks the conservation law of a snapshot.
+pub(crate) fn check_law(usage: &Usage) {
+    let sum = |part: fn(&Count) -> u64| -> u64 {
+        [
+            &usage.acknowledged,
+            &usage.unread,
+            &usage.dropped,
+            &usage.lost,
+        ]
+        .map(part)
+        .iter()
+        .sum()
+    };
+    assert_eq!(
+        usage.received.events,
+        sum(|c| c.events),
+        "events: {usage:?}"
+    );
+    assert_eq!(usage.received.bytes, sum(|c| c.bytes), "bytes: {usage:?}");
 }
 
 /// A small generator of numbers that a seed replays (splitmix64).

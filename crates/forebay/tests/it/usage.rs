@@ -1,29 +1,9 @@
 //! Promise 6: nothing is double-counted.
 
-use forebay::{Count, Usage, WhenFull};
+use forebay::{Count, WhenFull};
 
+pub(crate) use crate::support::check_law;
 use crate::support::{Rng, open, payload, record, small, temp_dir};
-
-/// Checks the conservation law of a snapshot.
-pub(crate) fn check_law(usage: &Usage) {
-    let sum = |part: fn(&Count) -> u64| -> u64 {
-        [
-            &usage.acknowledged,
-            &usage.unread,
-            &usage.dropped,
-            &usage.lost,
-        ]
-        .map(part)
-        .iter()
-        .sum()
-    };
-    assert_eq!(
-        usage.received.events,
-        sum(|c| c.events),
-        "events: {usage:?}"
-    );
-    assert_eq!(usage.received.bytes, sum(|c| c.bytes), "bytes: {usage:?}");
-}
 
 #[test]
 fn the_conservation_law_holds_at_every_step() {

@@ -61,6 +61,22 @@ fn acknowledging_late_and_elsewhere_wakes_a_waiting_writer() {
     );
 }
 
+/// More than all batches hold, and nobody reads: only the write side can wake
+/// the writer.
+#[test]
+fn a_written_batch_wakes_a_waiting_writer() {
+    check("a_written_batch_wakes_a_waiting_writer", || {
+        let sim = Sim::new();
+        let (writer, reader) = open(&sim, config());
+        for n in 0..10 {
+            writer.append(&payload(0, n)).unwrap();
+        }
+        drop(reader);
+        writer.close().unwrap();
+        assert_eq!(left(&sim), (1..=10).collect::<Vec<_>>());
+    });
+}
+
 #[test]
 fn a_wait_for_space_ends_in_time() {
     check_in_time("a_wait_for_space_ends_in_time", || {

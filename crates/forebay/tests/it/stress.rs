@@ -1,0 +1,38 @@
+//! Promises 3, 4, 6 and 10 with threads that do as they like.
+//!
+//! The plan follows from the seed; what the threads make of it is theirs.
+//! `FOREBAY_SEED` repeats a plan.
+
+pub(crate) mod life;
+
+use forebay::Config;
+
+use crate::support::{Rng, temp_dir};
+use life::{Account, Plan};
+
+#[test]
+fn every_record_is_accounted_for_over_many_lives() {
+    let seed = std::env::var("FOREBAY_SEED").map_or(std::process::id().into(), |seed| {
+        seed.parse().expect("FOREBAY_SEED is a number")
+    });
+    println!("FOREBAY_SEED={seed}");
+    let mut rng = Rng(seed);
+    let mut total = Account::default();
+    for _ in 0..3 {
+        let dir = temp_dir();
+        let mut account = Account::default();
+        for life in 0..8 {
+            let mut plan = Plan::draw(&mut rng, Config::new(dir.path()));
+            if life == 7 {
+                plan.leaves_after = None;
+            }
+            println!("{plan:?}");
+            account.live(&plan);
+        }
+        account.check_all_is_done();
+        total.rewinds += account.rewinds;
+        total.redelivered += account.redelivered;
+    }
+    // There was something to account for.
+    assert!(total.rewinds > 0 && total.redelivered > 0);
+}
