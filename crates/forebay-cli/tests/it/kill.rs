@@ -5,111 +5,19 @@
 //! moments of a run (what the processes make of them is theirs), and
 //! `FOREBAY_KILLS` sets the number of rounds.
 
+use crate::moments::{Moments, number};
+use crate::numbered::{feed, line, line_number, promises};
 use crate::support::{Scratch, finish, kill, run};
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 /// Kills per test, unless the environment says otherwise.
 const ROUNDS: u64 = 150;
 
-/// A small generator of moments (splitmix64).
-struct Moments(u64);
-
-impl Moments {
-    fn new() -> Self {
-        let seed = number("FOREBAY_SEED").unwrap_or_else(|| {
-            let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            time.map_or(1, |t| t.as_nanos() as u64)
-        });
-        eprintln!("FOREBAY_SEED={seed} replays the moments");
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn pause(&mut self, max_ms: u64) {
-        std::thread::sleep(Duration::from_micros(self.below(max_ms * 1000)));
-    }
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 fn rounds() -> u64 {
-    number("FOREBAY_KILLS").unwrap_or(ROUNDS)
-}
-
-/// Feeds numbered lines, slowly enough that a kill falls between them, until
-/// nobody reads; the next number.
-fn feed(child: &mut Child, mut next: u64) -> JoinHandle<u64> {
-    let mut stdin = child.stdin.take().expect("a piped standard input");
-    std::thread::spawn(move || {
-        let mut text = String::new();
-        for burst in 0_u64.. {
-            text.clear();
-            let end = next + 1 + burst * 37 % 500;
-            text.extend((next..end).map(line));
-            next = end;
-            if stdin.write_all(text.as_bytes()).is_err() {
-                break;
-            }
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        next
-    })
-}
-
-/// Follows the numbers in reports; the last one is what was promised.
-fn promises(
-    from: impl std::io::Read + Send + 'static,
-    prefix: &'static str,
-) -> (Arc<AtomicU64>, JoinHandle<()>) {
-    let promised = Arc::new(AtomicU64::new(0));
-    let shared = Arc::clone(&promised);
-    let reading = std::thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if let Some(count) = line.strip_prefix(prefix).and_then(|n| n.parse().ok()) {
-                shared.store(count, Ordering::SeqCst);
-            }
-        }
-    });
-    (promised, reading)
-}
-
-/// A numbered line; some are longer than an atomic write.
-fn line(n: u64) -> String {
-    format!("{n} {}\n", "x".repeat(padding_len(n)))
-}
-
-fn padding_len(n: u64) -> usize {
-    if n.is_multiple_of(97) {
-        6000
-    } else {
-        (n % 40) as usize
-    }
-}
-
-fn line_number(line: &str) -> u64 {
-    let (number, padding) = line.split_once(' ').expect("a whole line");
-    let number = number.parse().expect("a number");
-    assert_eq!(
-        padding.len(),
-        padding_len(number),
-        "line {number} is not whole"
-    );
-    number
+    number("FOREBAY_ROUNDS").unwrap_or(ROUNDS)
 }
 
 #[test]
@@ -280,7 +188,7 @@ fn a_killed_pipe_loses_no_synced_record_and_goes_on_where_it_was() {
                 // off by the kill, but then anywhere: the pipe may have had
                 // room for a few bytes of it.
                 if let Some((number, _)) = line.split_once(' ') {
-                    let whole = self::line(number.parse().unwrap());
+                    let whole = crate::numbered::line(number.parse().unwrap());
                     assert!(whole.len() > 4096, "round {round}: {line:?}");
                 }
                 std::fs::write(&out, &written[..read_to - line.len()]).unwrap();

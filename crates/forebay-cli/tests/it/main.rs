@@ -14,6 +14,10 @@ mod inspect;
 #[cfg(unix)]
 mod kill;
 #[cfg(unix)]
+mod moments;
+#[cfg(unix)]
+mod numbered;
+#[cfg(unix)]
 mod pipe;
 mod pull;
 mod push;

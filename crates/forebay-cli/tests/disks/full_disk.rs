@@ -1,0 +1,132 @@
+//! A disk that fills up, under real processes that are killed: promise 8, and 1
+//! and 3 meanwhile.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::Ordering;
+
+use forebay::storage::Storage as _;
+use forebay::storage::os::Os;
+
+use crate::moments::{Moments, number};
+use crate::mounted::{self, Mounted};
+use crate::numbered::{feed, line_number, promises};
+use crate::support::{finish, forebay, kill, wait_until};
+
+const ROUNDS: u64 = 40;
+const DISK_BYTES: u64 = 16 << 20;
+/// With less than this left, writes begin to fail.
+const FULL_BYTES: u64 = 64 << 10;
+
+fn free_bytes(dir: &Path) -> u64 {
+    Os::new().free_bytes(dir).unwrap().unwrap()
+}
+
+/// A buffer that may grow to 1 GiB on a disk of 16 MiB. `push` is killed while
+/// the disk fills up or is full; then `pull` is killed while it frees space.
+#[test]
+#[ignore = "mounts file systems: just full-disk"]
+fn a_killed_push_on_a_full_disk_loses_no_synced_record() {
+    if !mounted::is_possible(&[]) {
+        return;
+    }
+    let mut moments = Moments::new();
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    let file = std::fs::File::create(&image).unwrap();
+    file.set_len(DISK_BYTES).unwrap();
+    mounted::make(&image);
+    let disk = Mounted::new(&image, &dir.path().join("mounted"));
+    let buffer = disk.path().join("buffer");
+    let command = |name: &str, options: &[&str]| {
+        let mut command = forebay([name]);
+        command.arg(&buffer).args(options);
+        command
+    };
+
+    let (mut next, mut acknowledged_to, mut full_rounds) = (1, 0, 0);
+    let (mut promised_numbers, mut seen) = (Vec::new(), BTreeSet::new());
+    let rounds = number("FOREBAY_ROUNDS").unwrap_or(ROUNDS);
+    for round in 0..rounds {
+        let options = ["--report-synced", "--flush-interval", "2ms"];
+        let mut push = command("push", &options)
+            .args(["--max-size", "1GiB", "--data-file-size", "256KiB"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let first = next;
+        let (promised, reading) = promises(push.stdout.take().unwrap(), "");
+        let feeding = feed(&mut push, next);
+        // Until the disk is full, mostly, and a moment longer.
+        let fills = moments.below(3) > 0;
+        wait_until("a full disk", || {
+            assert_eq!(push.try_wait().unwrap(), None, "push has ended");
+            !fills || free_bytes(disk.path()) < FULL_BYTES
+        });
+        full_rounds += u64::from(fills);
+        moments.pause(60);
+        kill(push.id(), "KILL");
+        push.wait().unwrap();
+        next = feeding.join().unwrap();
+        reading.join().unwrap();
+        promised_numbers.extend(first..first + promised.load(Ordering::SeqCst));
+
+        // A consumer that is killed, one that takes some, and now and then one
+        // that takes all.
+        let most = moments.below(20_000).to_string();
+        let some = ["--max", most.as_str()];
+        let takes_all = round % 4 == 3 || round + 1 == rounds;
+        for (options, is_killed) in [
+            (&some[..], true),
+            (if takes_all { &[] } else { &some[..] }, false),
+        ] {
+            let mut pull = command("pull", options).spawn().unwrap();
+            let mut stdout = pull.stdout.take().unwrap();
+            let reading = std::thread::spawn(move || {
+                let mut text = String::new();
+                stdout.read_to_string(&mut text).map(|_| text)
+            });
+            if is_killed {
+                moments.pause(20);
+                kill(pull.id(), "KILL");
+                pull.wait().unwrap();
+            } else {
+                finish(pull).expect(0);
+            }
+            let mut last = acknowledged_to;
+            for line in reading.join().unwrap().unwrap().split_inclusive('\n') {
+                let Some(line) = line.strip_suffix('\n') else {
+                    // Cut off by the kill, and so not acknowledged.
+                    assert!(is_killed, "round {round}: {line:?} is not whole");
+                    break;
+                };
+                let number = line_number(line);
+                assert!(number > last, "round {round}: {number} after {last}");
+                last = number;
+                seen.insert(number);
+            }
+            if !is_killed {
+                acknowledged_to = last;
+            }
+        }
+    }
+    let lost: Vec<_> = promised_numbers
+        .iter()
+        .filter(|n| !seen.contains(n))
+        .collect();
+    assert!(
+        lost.is_empty(),
+        "{} of {} are lost: {lost:?}",
+        lost.len(),
+        promised_numbers.len()
+    );
+    // What was taken out is space again.
+    assert!(free_bytes(disk.path()) > DISK_BYTES / 2);
+    println!(
+        "{rounds} rounds, the disk full in {full_rounds}: {} lines promised, {} taken out",
+        promised_numbers.len(),
+        seen.len()
+    );
+}

@@ -1,0 +1,109 @@
+//! File systems made in a file and mounted over a loop device.
+//!
+//! Invariant: what is mounted here is unmounted when its [`Mounted`] goes, also
+//! in a test that fails.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A mounted file system.
+#[derive(Debug)]
+pub(crate) struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts the file system in `image`; the loop device goes with it.
+    pub(crate) fn new(image: &Path, at: &Path) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        must(
+            Command::new("mount")
+                .args(["-o", "loop"])
+                .arg(image)
+                .arg(at),
+        );
+        Self(at.to_owned())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            // Somebody still has a file open: not from now on for new ones.
+            let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        }
+    }
+}
+
+/// Makes a file system in a file: `FOREBAY_MKFS`, or ext4.
+pub(crate) fn make(image: &Path) {
+    let mkfs = std::env::var("FOREBAY_MKFS").unwrap_or_else(|_| "mkfs.ext4 -q -F".to_owned());
+    let mut words = mkfs.split_whitespace();
+    let mut command = Command::new(words.next().expect("FOREBAY_MKFS names a command"));
+    must(command.args(words).arg(image));
+}
+
+/// Runs a command that has to succeed.
+fn must(command: &mut Command) {
+    let output = command.output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// Whether file systems can be made and mounted here; says aloud if not.
+pub(crate) fn is_possible(also: &[&str]) -> bool {
+    let missing = missing(also);
+    if let Some(missing) = &missing {
+        eprintln!("SKIPPED: {missing}");
+    }
+    missing.is_none()
+}
+
+fn missing(also: &[&str]) -> Option<String> {
+    let uid = Command::new("id").arg("-u").output().ok()?.stdout;
+    if uid.trim_ascii() != b"0" {
+        return Some("mounting a file system needs root".to_owned());
+    }
+    let devices = ["/dev/loop-control"].iter().chain(also);
+    for device in devices {
+        if std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(device)
+            .is_err()
+        {
+            return Some(format!("this machine gives no {device}"));
+        }
+    }
+    for tool in ["mkfs.ext4", "mount", "umount"] {
+        if Command::new(tool).arg("-V").output().is_err() {
+            return Some(format!("{tool} is not installed"));
+        }
+    }
+    // A container may have the devices and still not allow it.
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    let file = std::fs::File::create(&image).unwrap();
+    file.set_len(4 << 20).unwrap();
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-F"])
+        .arg(&image)
+        .output();
+    let mounted = Command::new("mount")
+        .args(["-o", "loop"])
+        .arg(&image)
+        .arg(dir.path())
+        .output();
+    match mounted {
+        Ok(output) if output.status.success() => {
+            drop(Mounted(dir.path().to_owned()));
+            None
+        }
+        mounted => Some(format!(
+            "mounting does not work here: {made:?}, {mounted:?}"
+        )),
+    }
+}
