@@ -32,6 +32,10 @@ doc:
 deny:
     cargo deny check
 
+# measure forebay beside its peers and renew docs/performance.md (needs g++, libclang)
+peers *options:
+    cargo run --release --manifest-path bench/Cargo.toml -- {{ options }}
+
 # everything a change has to pass
 ci:
     bash .ci/run

@@ -1,4 +1,6 @@
 //! What machine this is, as far as it matters to speed.
+//!
+//! Also taken by `bench/`, by path: it knows nothing of the modules beside it.
 
 use serde::Serialize;
 use std::fs;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: coordinates are pixels with the origin at the top left; text is
 //! escaped; the picture stands by itself, without fonts or styles from elsewhere.
+//!
+//! Also taken by `bench/`, by path: it knows nothing of the modules beside it.
 
 use std::fmt::Write as _;
 

@@ -1,0 +1,144 @@
+//! What a peer has to do to be measured, and what is said about it.
+//!
+//! Invariant: nobody is helped or held back by what stands here. The trait has
+//! the works that are measured and nothing else; whatever a peer does between
+//! two records is its own, except for [`Sixteen::Supplied`], which is said.
+
+use crate::payload::Check;
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What went wrong, in the words of whoever saw it.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Where a peer works, and what for.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// A directory of its own.
+    pub(crate) dir: PathBuf,
+    pub(crate) payload_len: usize,
+    /// The most records that will be appended.
+    pub(crate) records: u64,
+    /// Whether each append has to be synced when it returns.
+    pub(crate) durable: bool,
+}
+
+/// A peer that is open.
+pub(crate) trait Peer {
+    /// Appends a record. It need not be synced.
+    ///
+    /// # Errors
+    ///
+    /// As the peer's.
+    fn append(&mut self, payload: &[u8]) -> Result<()>;
+
+    /// Appends records together. They need not be synced.
+    ///
+    /// # Errors
+    ///
+    /// As the peer's.
+    fn append_batch(&mut self, payloads: &[&[u8]]) -> Result<()> {
+        for payload in payloads {
+            self.append(payload)?;
+        }
+        Ok(())
+    }
+
+    /// Appends a record and returns when the operating system has it and all
+    /// before it.
+    ///
+    /// # Errors
+    ///
+    /// As the peer's.
+    fn append_last(&mut self, payload: &[u8]) -> Result<()> {
+        self.append(payload)
+    }
+
+    /// Returns when everything is synced; `false` if the peer cannot be asked
+    /// for that.
+    ///
+    /// # Errors
+    ///
+    /// As the peer's.
+    fn sync(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Appends records and returns when they are synced, by one sync if the
+    /// peer can do that. Only called of a peer opened to be durable.
+    ///
+    /// # Errors
+    ///
+    /// As the peer's.
+    fn append_synced(&mut self, payloads: &[&[u8]]) -> Result<()>;
+
+    /// Reads everything, oldest first, hands each record to `check`, and
+    /// acknowledges or removes what was read where the peer can.
+    ///
+    /// # Errors
+    ///
+    /// As the peer's, or as the check's.
+    fn read(&mut self, check: &mut Check) -> Result<()>;
+}
+
+/// A peer that many threads append to.
+pub(crate) trait Shared: Send + Sync {
+    /// Appends a record and returns when it is synced. `producer` tells the
+    /// calling thread from the others.
+    ///
+    /// # Errors
+    ///
+    /// As the peer's.
+    fn append_synced(&self, producer: u64, payload: &[u8]) -> Result<()>;
+}
+
+/// How sixteen producers append at once.
+pub(crate) enum Sixteen {
+    /// By the peer's own means.
+    Own(fn(&Place) -> Result<Arc<dyn Shared>>),
+    /// The peer takes one caller at a time, so the benchmark collects what the
+    /// producers wait for and appends it together: more than a mutex would do.
+    Supplied,
+}
+
+/// A peer, and what a reader of the figures has to know about it.
+pub(crate) struct About {
+    /// The name of the package.
+    pub(crate) name: &'static str,
+    /// What it is.
+    pub(crate) kind: &'static str,
+    /// Whether records can be appended one by one without a sync.
+    pub(crate) single: bool,
+    /// Whether records can be appended together.
+    pub(crate) batched: bool,
+    /// Whether an append can be synced when it returns, and by how many.
+    pub(crate) durable: Option<Sixteen>,
+    /// The longest payload.
+    pub(crate) payload_max: usize,
+    /// Who checks sums when records are read.
+    pub(crate) sums: &'static str,
+    /// How what was read is acknowledged or removed.
+    pub(crate) acks: &'static str,
+    /// What is synced, and when.
+    pub(crate) syncs: &'static str,
+    /// Files, format, and settings that differ from the defaults.
+    pub(crate) remarks: &'static str,
+    pub(crate) open: fn(&Place) -> Result<Box<dyn Peer>>,
+}
+
+/// A peer's own result in the benchmark's words.
+///
+/// # Errors
+///
+/// The same, as text: some errors are neither `Send` nor `'static`.
+pub(crate) fn said<T, E: std::fmt::Display>(result: std::result::Result<T, E>) -> Result<T> {
+    result.map_err(|error| error.to_string().into())
+}
+
+impl About {
+    /// Whether the benchmark commits for its groups of producers.
+    pub(crate) fn is_supplied(&self) -> bool {
+        matches!(self.durable, Some(Sixteen::Supplied))
+    }
+}
