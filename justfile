@@ -16,6 +16,15 @@ shuttle *words:
     RUSTFLAGS="--cfg forebay_shuttle" cargo test -p forebay --test shuttle \
         --target-dir target/shuttle -- {{ words }}
 
+# micro-benchmarks of the format and of acknowledging
+micro *words:
+    cargo bench -p forebay --bench micro -- {{ words }}
+
+# instructions of the hot paths, against scripts/instructions.txt (needs
+# valgrind); `--update` makes what is measured the reference
+instructions *flags:
+    scripts/instructions {{ flags }}
+
 # format the sources
 fmt:
     cargo fmt --all
