@@ -16,13 +16,14 @@ pub(crate) const PRODUCERS: u64 = 16;
 /// The clock is looked at once in so many single appends.
 const LOOK: u64 = 64;
 /// Reading may take so many times as long as appending.
-const READ_FACTOR: u32 = 4;
+const READ_FACTOR: u32 = 2;
 
 /// What is asked of a peer.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub(crate) enum Work {
     /// Append one by one, then read all
     Append,
