@@ -25,6 +25,24 @@ micro *words:
 instructions *flags:
     scripts/instructions {{ flags }}
 
+# SIGKILL real producers and consumers, so many times each
+kill rounds="1000":
+    FOREBAY_ROUNDS={{ rounds }} cargo test -p forebay-cli --test it -- kill:: --nocapture
+
+# fill up a real disk under processes that are killed (root, loop devices)
+full-disk rounds="40":
+    FOREBAY_ROUNDS={{ rounds }} cargo test -p forebay-cli --test disks -- \
+        --ignored --nocapture full_disk::
+
+# cut the power of a disk under a real file system (root, loop devices, FUSE)
+power-cut rounds="100":
+    FOREBAY_ROUNDS={{ rounds }} cargo test -p forebay-cli --test disks -- \
+        --ignored --nocapture --test-threads 1 power_cut::
+
+# mixed load for so long, watching memory, open files, disk and every record
+soak seconds="600":
+    FOREBAY_SOAK_SECONDS={{ seconds }} cargo test -p forebay --test soak -- --nocapture
+
 # format the sources
 fmt:
     cargo fmt --all

@@ -305,7 +305,8 @@ fn opening_reads_only_the_boundary_files() {
     }
 }
 
-/// Says to the test program, run again, how much to hold.
+/// Says to the test program, run again, how much to hold. Set it to see the
+/// peak with any backlog.
 const BACKLOG: &str = "FOREBAY_TEST_BACKLOG_BYTES";
 
 #[test]
@@ -341,9 +342,10 @@ fn memory_does_not_grow_with_the_backlog() {
 /// prints the peak of the process's memory.
 fn hold_backlog(bytes: u64) {
     let dir = temp_dir();
+    let max_size = (2 * bytes).max(256 << 20);
     let config = Config::new(dir.path())
-        .max_size(256 << 20)
-        .data_file_size(256 << 10)
+        .max_size(max_size)
+        .data_file_size(max_size / 1024)
         .batch_size(64 << 10);
     let count = bytes / 72;
     let (writer, reader) = crate::support::open(&config);

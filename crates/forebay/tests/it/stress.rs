@@ -10,6 +10,9 @@ use forebay::Config;
 use crate::support::{Rng, temp_dir};
 use life::{Account, Plan};
 
+/// How often each buffer is opened.
+const LIVES: u64 = 6;
+
 #[test]
 fn every_record_is_accounted_for_over_many_lives() {
     let seed = std::env::var("FOREBAY_SEED").map_or(std::process::id().into(), |seed| {
@@ -18,12 +21,14 @@ fn every_record_is_accounted_for_over_many_lives() {
     println!("FOREBAY_SEED={seed}");
     let mut rng = Rng(seed);
     let mut total = Account::default();
-    for _ in 0..3 {
+    for _ in 0..2 {
         let dir = temp_dir();
         let mut account = Account::default();
-        for life in 0..8 {
-            let mut plan = Plan::draw(&mut rng, Config::new(dir.path()));
-            if life == 7 {
+        for life in 0..LIVES {
+            let max_size = [16 << 10, 128 << 10, 2 << 20][rng.below(3) as usize];
+            let mut plan = Plan::draw(&mut rng, Config::new(dir.path()), max_size);
+            plan.records /= 2;
+            if life == LIVES - 1 {
                 plan.leaves_after = None;
             }
             println!("{plan:?}");

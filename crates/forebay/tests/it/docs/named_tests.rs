@@ -11,6 +11,7 @@ const DIRS: &[&str] = &[
     "crates/forebay/tests/it",
     "crates/forebay/src",
     "crates/forebay-cli/tests/it",
+    "crates/forebay-cli/tests/disks",
 ];
 
 /// The tests of each module, a module being a file or a directory of files.

@@ -40,9 +40,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// A plan for a small buffer, which is full soon.
-    pub(crate) fn draw(rng: &mut Rng, config: Config) -> Self {
-        let max_size = [16 << 10, 128 << 10, 2 << 20][rng.below(3) as usize];
+    /// A plan for a buffer that is small enough to be full soon.
+    pub(crate) fn draw(rng: &mut Rng, config: Config, max_size: u64) -> Self {
         let file_size = max_size / [3, 8, 16][rng.below(3) as usize];
         let config = config
             .max_size(max_size)
