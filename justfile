@@ -59,6 +59,10 @@ doc:
 deny:
     cargo deny check
 
+# measure this machine and the buffer on it, and renew docs/performance.md
+performance dir="target":
+    scripts/performance {{ dir }}
+
 # measure forebay beside its peers and renew docs/performance.md (needs g++, libclang)
 peers *options:
     cargo run --release --manifest-path bench/Cargo.toml -- {{ options }}
