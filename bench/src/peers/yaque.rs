@@ -11,7 +11,7 @@ pub(super) const ABOUT: About = About {
     batched: true,
     durable: None,
     payload_max: usize::MAX,
-    sums: "none of payloads; a parity bit of lengths",
+    sums: "none of payloads; a Hamming code of lengths",
     acks: "each take, in order",
     syncs: "nothing, ever",
     remarks: "segments of 4 MB; one sender and one receiver",
