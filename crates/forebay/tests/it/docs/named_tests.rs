@@ -9,6 +9,7 @@ use super::sources::{below, code, test_names};
 /// Where tests stand.
 const DIRS: &[&str] = &[
     "crates/forebay/tests/it",
+    "crates/forebay/tests/shuttle",
     "crates/forebay/src",
     "crates/forebay-cli/tests/it",
     "crates/forebay-cli/tests/disks",
