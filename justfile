@@ -11,6 +11,22 @@ test *words:
 subject name:
     cargo test -p forebay --test it -- {{ name }}::
 
+# the power cut, further than every day: `just sim 1000`, or from a seed on: `just sim 1 4711`
+sim seeds="1000" seed="1":
+    FOREBAY_SIM_SEEDS={{ seeds }} FOREBAY_SIM_SEED={{ seed }} \
+        cargo test -p forebay --test it -- crash:: --nocapture
+
+# two damages at once, further than every day
+damage seeds="1000000" seed="1":
+    FOREBAY_DAMAGE_SEEDS={{ seeds }} FOREBAY_DAMAGE_SEED={{ seed }} \
+        cargo test -p forebay --test it -- damage::pairs --nocapture
+
+# fuzz one of scanner, ledger, directory, calls for so long (needs cargo-fuzz)
+fuzz target seconds="600":
+    cd fuzz && cargo run -q --example seeds
+    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . {{ target }} -- \
+        -max_total_time={{ seconds }} -max_len=65536
+
 # the concurrency models: all, or those whose name contains one of the words
 shuttle *words:
     RUSTFLAGS="--cfg forebay_shuttle" cargo test -p forebay --test shuttle \

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::acks::{Count, Stretch};
 use crate::config::ReaderSees;
-use crate::data_file::{Check, Damage, Found, ScanOptions, Scanned, Scanner};
+use crate::data_file::{Check, Damage, DamageKind, Found, ScanOptions, Scanned, Scanner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
 use crate::format::file_id;
@@ -55,6 +55,9 @@ pub struct Reader {
     damage: Option<PendingDamage>,
     /// Before this offset, records may already be acknowledged.
     filter_until: u64,
+    /// The next id at the end of what is visible: records before that end with
+    /// this id or a higher one are out of place.
+    id_limit: u64,
     /// Damage that the configuration refuses to step over.
     refused: Option<Error>,
 }
@@ -141,6 +144,7 @@ impl Reader {
             stash: None,
             damage: None,
             filter_until: 0,
+            id_limit: done.next_id,
             refused: None,
         }
     }
@@ -404,6 +408,9 @@ impl Reader {
                 offset: source.base + found.offset + found.frame_len,
             },
         };
+        if stretch.to.next_id > self.id_limit {
+            return None;
+        }
         source.scanner.pass(&found);
         self.at = stretch.to.offset;
         self.tail = stretch.to;
@@ -459,6 +466,15 @@ impl Reader {
             );
             return Ok(None);
         }
+        if found.id >= self.id_limit {
+            let out_of_place = Damage {
+                offset: found.offset,
+                len: found.frame_len,
+                kind: DamageKind::BadRecord,
+                claimed_id: None,
+            };
+            return self.note_damage(&out_of_place).map(|()| None);
+        }
         if found.id > self.tail.next_id {
             let to = Position {
                 next_id: found.id,
@@ -478,7 +494,7 @@ impl Reader {
             .map_or(&[][..], |s| s.scanner.payload(&found));
         let events = self.shared.limits.counter.count(found.metadata, payload);
         let to = Position {
-            next_id: found.id + events,
+            next_id: (found.id + events).min(self.id_limit),
             offset: end,
         };
         let stretch = Stretch {
@@ -652,6 +668,7 @@ impl Reader {
             }
             (log.at(self.at, visible.offset), visible)
         };
+        self.id_limit = visible.next_id;
         if lock(&self.shared.acks).is_full() {
             return Err(Error::new(
                 ErrorKind::Full,

@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod docs;
 mod faults;
+mod fuzz;
 mod golden;
 mod limits;
 mod metrics;

@@ -4,7 +4,8 @@ use forebay::FindingKind::{IdGap, LedgerAhead, MissingFile, StaleFile};
 use forebay::OnCorruption;
 
 use super::made::{Expected, FRAME_LEN, Made, frames, kinds, without};
-use crate::support::{data_files, open};
+use crate::support::{data_files, drain_ids, open};
+use crate::usage::check_law;
 
 #[test]
 fn clean() {
@@ -186,6 +187,27 @@ fn backward_ids() {
         lost: 0,
         next_id: 8,
     });
+}
+
+/// Two whole files in the place of one, as a copy that went wrong leaves them: the
+/// older file ends with ids beyond all that the newest ones tell of. The reader
+/// delivered them, and the counts overflowed; a fuzzer found it. They are damage,
+/// and everything else is delivered once.
+#[test]
+fn ids_beyond_the_newest_in_an_older_file_are_damage() {
+    let made = Made::of(&[(0, 1..=3), (1, 4..=6), (2, 7..=9)]);
+    made.remove("buffer.db");
+    made.change(0, |bytes| bytes.extend(frames(1000..=1001)));
+    let (writer, mut reader) = open(&made.config);
+    assert_eq!(writer.usage().next_record_id, 10);
+    assert_eq!(drain_ids(&mut reader), (1..=9).collect::<Vec<_>>());
+    check_law(&writer.usage());
+    let kept = format!(
+        "quarantine/buffer-data-0.dat.{}-{FRAME_LEN}.bytes",
+        3 * FRAME_LEN
+    );
+    assert_eq!(made.read(&kept), frames(1000..=1000));
+    assert_eq!(writer.append(b"next").unwrap().id(), 10);
 }
 
 /// The last file was cut at a record's end: only the ledger knows.
