@@ -20,7 +20,7 @@ use crate::wake::lock;
 
 /// How many bytes of zeros are written ahead, at most: so little that a sync
 /// takes hardly longer for them, and so much that few syncs do.
-const AHEAD: u64 = 256 << 10;
+const AHEAD: u64 = 512 << 10;
 /// In a short data file it is this part of it.
 const FILE_SHARE: u64 = 2;
 /// A sync is small if it has no more than this part of that to make durable.
