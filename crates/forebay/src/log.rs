@@ -88,8 +88,8 @@ impl Log {
             ledger_ticket: 0,
             recent: Recent {
                 batches: VecDeque::new(),
-                bytes: 0,
-                bytes_max: recent_bytes_max,
+                memory: 0,
+                memory_max: recent_bytes_max,
             },
             times: Times::default(),
         }
@@ -102,8 +102,9 @@ impl Log {
             .map_or(self.written.offset, |span| span.base)
     }
 
-    /// Frames were written behind `written`, into the last span.
-    pub(crate) fn append(&mut self, frames: Bytes, end: Position) {
+    /// Frames, which keep `memory` bytes, were written behind `written`, into the
+    /// last span.
+    pub(crate) fn append(&mut self, frames: Bytes, memory: usize, end: Position) {
         let now = SystemTime::now();
         self.zeros_ahead = self.zeros_ahead.saturating_sub(frames.len() as u64);
         if let Some(span) = self.spans.back_mut() {
@@ -112,7 +113,7 @@ impl Log {
         }
         let base = self.written.offset;
         self.times.note(base, now);
-        self.recent.push(base, frames);
+        self.recent.push(base, frames, memory);
         self.written = end;
         debug_assert_eq!(self.spans.back().map(Span::end), Some(end.offset));
     }
@@ -153,49 +154,64 @@ impl Log {
     }
 }
 
-/// The batches written last, bounded in bytes.
+/// The batches written last, bounded by the memory they keep: a batch that went
+/// before it was full keeps all of its buffer.
 #[derive(Debug)]
 struct Recent {
-    batches: VecDeque<(u64, Bytes)>,
-    bytes: usize,
-    bytes_max: usize,
+    batches: VecDeque<Kept>,
+    memory: usize,
+    memory_max: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    base: u64,
+    frames: Bytes,
+    memory: usize,
+}
+
+impl Kept {
+    fn end(&self) -> u64 {
+        self.base + self.frames.len() as u64
+    }
 }
 
 /// More batches than this are not kept, however small.
 const RECENT_BATCHES_MAX: usize = 4096;
 
 impl Recent {
-    fn push(&mut self, base: u64, frames: Bytes) {
-        self.bytes += frames.len();
-        self.batches.push_back((base, frames));
-        while self.bytes > self.bytes_max || self.batches.len() > RECENT_BATCHES_MAX {
-            let Some((_, oldest)) = self.batches.pop_front() else {
+    fn push(&mut self, base: u64, frames: Bytes, memory: usize) {
+        self.memory += memory;
+        self.batches.push_back(Kept {
+            base,
+            frames,
+            memory,
+        });
+        while self.memory > self.memory_max || self.batches.len() > RECENT_BATCHES_MAX {
+            let Some(oldest) = self.batches.pop_front() else {
                 break;
             };
-            self.bytes -= oldest.len();
+            self.memory -= oldest.memory;
         }
     }
 
     fn from(&self, offset: u64) -> Option<Bytes> {
-        let index = self
-            .batches
-            .partition_point(|(base, frames)| base + frames.len() as u64 <= offset);
-        let (base, frames) = self.batches.get(index)?;
-        let skip = offset.checked_sub(*base)?;
-        Some(frames.slice(skip as usize..))
+        let index = self.batches.partition_point(|kept| kept.end() <= offset);
+        let kept = self.batches.get(index)?;
+        let skip = offset.checked_sub(kept.base)?;
+        Some(kept.frames.slice(skip as usize..))
     }
 
     fn all_from(&self, offset: u64) -> (u64, Vec<Bytes>) {
         let mut begin = None;
         let mut all = Vec::new();
-        for (base, frames) in &self.batches {
-            let end = base + frames.len() as u64;
-            if end <= offset {
+        for kept in &self.batches {
+            if kept.end() <= offset {
                 continue;
             }
-            let skip = offset.saturating_sub(*base);
-            begin.get_or_insert(base + skip);
-            all.push(frames.slice(skip as usize..));
+            let skip = offset.saturating_sub(kept.base);
+            begin.get_or_insert(kept.base + skip);
+            all.push(kept.frames.slice(skip as usize..));
         }
         (begin.unwrap_or(u64::MAX), all)
     }
@@ -231,5 +247,33 @@ impl Times {
     fn at(&self, offset: u64) -> Option<SystemTime> {
         let index = self.0.partition_point(|(begin, _)| *begin <= offset);
         self.0.get(index.checked_sub(1)?).map(|(_, time)| *time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_batches_are_bounded_by_the_memory_they_keep() {
+        // Batches that went out early, with a tenth of their buffers used, once
+        // counted by that tenth: ten times the memory was kept.
+        let mut recent = Recent {
+            batches: VecDeque::new(),
+            memory: 0,
+            memory_max: 4000,
+        };
+        let frames = Bytes::from(vec![0; 100]);
+        for n in 0..50 {
+            recent.push(n * 100, frames.clone(), 1000);
+        }
+        assert_eq!(recent.batches.len(), 4);
+        assert!(recent.from(4500).is_none());
+        assert_eq!(recent.from(4650).map(|b| b.len()), Some(50));
+        let (begin, all) = recent.all_from(0);
+        assert_eq!((begin, all.len()), (4600, 4));
+        // One that alone keeps more than that is not kept.
+        recent.push(5000, frames.clone(), 5000);
+        assert_eq!((recent.batches.len(), recent.memory), (0, 0));
     }
 }

@@ -243,8 +243,9 @@ impl Shared {
 
     // ---- what the write side reports ----
 
-    pub(crate) fn publish_written(&self, frames: Bytes, end: Position) {
-        lock(&self.log).append(frames, end);
+    /// `frames` keep `memory` bytes.
+    pub(crate) fn publish_written(&self, frames: Bytes, memory: usize, end: Position) {
+        lock(&self.log).append(frames, memory, end);
         if self.limits.reader_sees == ReaderSees::Written {
             self.data.ring();
         }

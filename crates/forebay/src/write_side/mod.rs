@@ -65,6 +65,8 @@ struct Current {
 #[derive(Debug)]
 struct Unwritten {
     frames: Bytes,
+    /// The memory that the frames keep, in bytes.
+    memory: usize,
     end: Position,
     /// How much of the first part is in the file, not yet published.
     partly: usize,
@@ -269,14 +271,19 @@ impl WriteSide {
             shared.space.ring();
             batch?
         };
-        let frames = if batch.used < batch.buffer.len() / 16 {
+        let (frames, memory) = if batch.used < batch.buffer.len() / 16 {
             // A small batch must not keep a large buffer from its next use.
-            Bytes::copy_from_slice(&batch.buffer[..batch.used])
+            (
+                Bytes::copy_from_slice(&batch.buffer[..batch.used]),
+                batch.used,
+            )
         } else {
-            batch.buffer.freeze(batch.used)
+            let memory = batch.buffer.len();
+            (batch.buffer.freeze(batch.used), memory)
         };
         Some(Unwritten {
             frames,
+            memory,
             end: batch.end,
             partly: 0,
         })
@@ -328,6 +335,7 @@ impl WriteSide {
             offset: unwritten.end.offset - (unwritten.frames.len() - len) as u64,
         };
         let part = unwritten.frames.split_to(len);
+        let memory = unwritten.memory;
         unwritten.partly = 0;
         current.len += len as u64;
         self.is_second_file = false;
@@ -344,7 +352,7 @@ impl WriteSide {
         shared.ledger.set_next_record_id(end.next_id);
         self.ledger_dirty_since.get_or_insert_with(Instant::now);
         shared.meters.writes.fetch_add(1, Ordering::Relaxed);
-        shared.publish_written(part, end);
+        shared.publish_written(part, memory, end);
         Ok(())
     }
 
