@@ -83,3 +83,18 @@ fn any_directory() {
 fn any_calls() {
     run("calls", 3000);
 }
+
+#[test]
+fn a_deleted_file_of_junk_that_a_power_cut_brings_back_costs_nothing() {
+    // The deletion of a data file is not synced. Nothing in one of junk alone
+    // tells that it was dealt with, so its damage is reported once more, and may
+    // not cost an event.
+    let files = [
+        0, 0, 0x30, 0, 0, 0, 0, 0, 0, 0, 0x13, 0x89, 0x65, 0x6c, 0x6c, 0x6f, 0, 0, 0, 0x18, 0xcb,
+        0x1f, 0xd6, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xe4, 0xff, 0xff, 0xff, 0,
+        0x4e, 0, 0, 0, 0, 0, 0, 7, 0, 0x18, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0x7b, 0,
+        0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xe4, 0xff, 0xff, 0xff, 0, 0x4e,
+        0, 0, 0, 0, 0, 0, 7, 0, 0x18, 2, 0, 0, 0, 0, 0, 0,
+    ];
+    bodies::directory(&files);
+}

@@ -116,7 +116,8 @@ fn live(sim: &Sim) -> Vec<u64> {
     let (writer, mut reader) = again.expect("open again");
     let came: Vec<u64> = drain(&mut reader);
     assert_eq!(came, (next_id..end).collect::<Vec<_>>());
-    assert!(!writer.recovery().is_damaged(), "{:?}", writer.recovery());
+    // A deleted file may be back, and with it what was found in it before.
+    assert_eq!(writer.recovery().events_lost, 0, "{:?}", writer.recovery());
     assert_eq!(writer.usage().next_record_id, end);
     ids
 }
