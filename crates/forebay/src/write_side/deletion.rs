@@ -139,14 +139,35 @@ impl WriteSide {
         Ok(())
     }
 
-    /// A drained file that leaves no room for one more record under the limits
-    /// (they may have been larger when it was written) gives way to a new one.
+    /// A drained file that stands in the way gives way to a new one: it leaves no
+    /// room for one more record under the limits (they may have been larger when
+    /// it was written), or the disk is full, and may be full of it.
     fn replace_drained(&mut self, shared: &Shared, done: Position) -> Option<Result<(), Trouble>> {
         let len = self.current.as_ref()?.len;
-        if len <= shared.limits.data_file_size {
+        let disk_is_full = len > 0 && self.retry.is_some() && !self.waits_for_space(shared);
+        if len <= shared.limits.data_file_size && !disk_is_full {
             return None;
         }
-        let drained = lock(&shared.log).written.offset == done.offset;
-        drained.then(|| self.roll(shared))
+        if lock(&shared.log).written.offset != done.offset {
+            return None;
+        }
+        self.cut_unpublished();
+        match self.roll(shared) {
+            // Not even a new file can be had: writing may have become possible.
+            Err(Trouble::NoSpace(_)) if disk_is_full => None,
+            rolled => Some(rolled),
+        }
+    }
+
+    /// Takes back what a full disk took of a write that was not published.
+    fn cut_unpublished(&mut self) {
+        let (Some(current), Some(unwritten)) = (&self.current, &mut self.unwritten) else {
+            return;
+        };
+        if unwritten.partly > 0 {
+            unwritten.partly = 0;
+            // If it cannot be cut, it goes with the file, or is written over.
+            let _ = current.file.truncate(current.len);
+        }
     }
 }

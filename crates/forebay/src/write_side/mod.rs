@@ -312,11 +312,17 @@ impl WriteSide {
         }
     }
 
-    fn write_part(&mut self, shared: &Shared, len: usize) -> Result<(), Trouble> {
+    /// Writes and publishes the first `all` bytes, whole frames; on a full disk,
+    /// those of them that it takes: who reads them may make space for the rest.
+    fn write_part(&mut self, shared: &Shared, all: usize) -> Result<(), Trouble> {
         let (Some(current), Some(unwritten)) = (&mut self.current, &mut self.unwritten) else {
             return Ok(());
         };
-        check_free_space(shared, (len - unwritten.partly) as u64)?;
+        let room = above_floor(shared)?.saturating_add(unwritten.partly as u64);
+        let mut len = split(&unwritten.frames[..all], room).end;
+        if len as u64 > room {
+            return Err(floor_reached(shared));
+        }
         while unwritten.partly < len {
             let rest = &unwritten.frames[unwritten.partly..len];
             let at = current.len + unwritten.partly as u64;
@@ -326,7 +332,12 @@ impl WriteSide {
                     return self.give_up(shared, "write to", error);
                 }
                 Ok(n) => unwritten.partly += n,
-                Err(e) if is_no_space(&e) => return Err(Trouble::NoSpace(e)),
+                Err(e) if is_no_space(&e) => {
+                    len = split(&unwritten.frames, unwritten.partly as u64).end;
+                    if len > unwritten.partly {
+                        return Err(Trouble::NoSpace(e));
+                    }
+                }
                 Err(e) => return self.give_up(shared, "write to", e),
             }
         }
@@ -336,7 +347,7 @@ impl WriteSide {
         };
         let part = unwritten.frames.split_to(len);
         let memory = unwritten.memory;
-        unwritten.partly = 0;
+        unwritten.partly -= len;
         current.len += len as u64;
         self.is_second_file = false;
         if current.len - current.writeback_len >= WRITEBACK_LEN {
@@ -348,7 +359,9 @@ impl WriteSide {
             self.unwritten = None;
         }
         self.dirty_since.get_or_insert_with(Instant::now);
-        self.space_came_back(shared);
+        if len == all {
+            self.space_came_back(shared);
+        }
         shared.ledger.set_next_record_id(end.next_id);
         self.ledger_dirty_since.get_or_insert_with(Instant::now);
         shared.meters.writes.fetch_add(1, Ordering::Relaxed);
@@ -376,7 +389,6 @@ impl WriteSide {
 
     /// Creates the next data file and makes its directory entry durable.
     fn create(&mut self, shared: &Shared, base: u64) -> Result<Current, Trouble> {
-        check_free_space(shared, 0)?;
         for _ in 0..=u32::from(file_id::MAX_FILE_ID) {
             let id = self.next_file_id;
             let path = shared.dir.join(file_id::file_name(id));
@@ -449,14 +461,18 @@ impl WriteSide {
         let pause = self
             .retry
             .map_or(RETRY.0, |(_, pause)| (pause * 2).min(RETRY.1));
-        if self.retry.is_none() {
+        let is_news = self.retry.is_none();
+        if is_news {
             tracing::warn!(%error, dir = %shared.dir.display(),
                 "no space to write; appends follow the when-full policy until it returns");
             lock(&shared.intake).disk_full = true;
             shared.space.ring();
         }
-        let at = Instant::now() + pause;
-        self.retry = Some((at, pause));
+        self.retry = Some((Instant::now() + pause, pause));
+        if is_news {
+            // On a full disk there may be something else to do.
+            return Step::Progress;
+        }
         Step::Idle(self.wake_at(shared))
     }
 
@@ -475,17 +491,24 @@ impl Drive for WriteSide {
     }
 }
 
-fn check_free_space(shared: &Shared, len: u64) -> Result<(), Trouble> {
-    let floor = shared.limits.min_free_bytes;
-    if floor == 0 {
-        return Ok(());
+/// How much may be written before the free-space floor is reached.
+fn above_floor(shared: &Shared) -> Result<u64, Trouble> {
+    match shared.limits.min_free_bytes {
+        0 => Ok(u64::MAX),
+        floor => match shared.storage.free_bytes(&shared.dir) {
+            Ok(Some(free)) if free <= floor => Err(floor_reached(shared)),
+            Ok(Some(free)) => Ok(free - floor),
+            // Where nobody can say, the write itself tells.
+            Ok(None) | Err(_) => Ok(u64::MAX),
+        },
     }
-    match shared.storage.free_bytes(&shared.dir) {
-        Ok(Some(free)) if free.saturating_sub(len) < floor => Err(Trouble::NoSpace(
-            io::Error::other(format!("{free} bytes are free, the floor is {floor}")),
-        )),
-        _ => Ok(()),
-    }
+}
+
+fn floor_reached(shared: &Shared) -> Trouble {
+    Trouble::NoSpace(io::Error::other(format!(
+        "the file system would have less than the floor of {} bytes free",
+        shared.limits.min_free_bytes
+    )))
 }
 
 fn trouble(what: &str, path: &std::path::Path, e: io::Error) -> Trouble {

@@ -8,9 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay::storage::Storage;
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
-use forebay::{Config, Delivery, ErrorKind, Io, Item, Reader, TryNext, WhenFull, Writer};
+use forebay::{
+    Config, Delivery, ErrorKind, Io, Item, Reader, TryNext, VerifyOptions, WhenFull, Writer,
+};
 
 use crate::support::{Rng, drain_ids, payload, record, small, temp_dir};
 use crate::usage::check_law;
@@ -231,6 +234,39 @@ fn a_full_disk_is_a_full_buffer_and_resumes() {
             }
         });
         check_law(&writer.usage());
+    }
+}
+
+/// The file being written is not deleted before it is full. A disk that was full
+/// of it once stayed full for ever, with everything in it acknowledged.
+#[test]
+fn a_disk_that_is_full_of_acknowledged_records_gets_space_again() {
+    for floor in [0, 1 << 20] {
+        let sim = Sim::new();
+        sim.set_capacity(Some(floor + 4096));
+        let storage = Watched::new(&sim, Arc::new(sim.clone()));
+        let config = Config::new(DIR)
+            .min_free_space(floor)
+            .when_full(WhenFull::Reject)
+            .io(Io::Caller);
+        let (writer, mut reader) = open(config, &storage);
+        // One batch, of which the disk takes 28 records and a part of the next.
+        for n in 1..=100 {
+            writer.append(&payload(n, 104)).unwrap();
+        }
+        for id in 1..=100 {
+            let delivery = record(reader.next().unwrap());
+            assert_eq!((delivery.id(), delivery.payload().len()), (id, 104));
+            delivery.ack();
+        }
+        writer.flush().unwrap();
+        check_law(&writer.usage());
+        assert!(storage.seen().bytes_max <= 4096, "{:?}", storage.seen());
+        drop(reader);
+        writer.close().unwrap();
+        let sim: Arc<dyn Storage> = Arc::new(sim);
+        let found = forebay::verify_with(&sim, DIR, &VerifyOptions::default(), &mut |_, _| {});
+        assert!(found.unwrap().findings.is_empty());
     }
 }
 
