@@ -8,16 +8,24 @@ use std::time::{Duration, Instant};
 
 /// How long a sync may make no progress when it must not wait for space.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may make no progress before that is told.
+pub(crate) const STUCK: Duration = Duration::from_secs(1);
 /// How often its progress is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Waits until everything is synced. While `patience` says so, a sync that makes
-/// no progress for that long is given up; whether everything is synced.
+/// no progress for that long is given up; whether everything is synced. `stuck`
+/// is called once, if for a while it makes none.
 ///
 /// # Errors
 ///
 /// A sync has failed for good.
-pub(crate) fn sync(writer: &Writer, patience: impl Fn() -> Option<Duration>) -> Result<bool> {
+pub(crate) fn sync(
+    writer: &Writer,
+    patience: impl Fn() -> Option<Duration>,
+    stuck: impl FnOnce(),
+) -> Result<bool> {
+    let mut stuck = Some(stuck);
     let mut seen = progress(writer);
     let mut since = Instant::now();
     loop {
@@ -31,10 +39,23 @@ pub(crate) fn sync(writer: &Writer, patience: impl Fn() -> Option<Duration>) -> 
             seen = now;
             since = Instant::now();
         }
+        if since.elapsed() >= STUCK
+            && let Some(stuck) = stuck.take()
+        {
+            stuck();
+        }
         if patience().is_some_and(|patience| since.elapsed() >= patience) {
             return Ok(false);
         }
     }
+}
+
+/// What is said when nothing can be stored for want of space.
+pub(crate) fn waiting_for_space(directory: &Path) -> String {
+    format!(
+        "the file system of {} is full, or has less space than --min-free-space; waiting for space",
+        directory.display()
+    )
 }
 
 fn progress(writer: &Writer) -> (u64, u64) {
@@ -49,8 +70,8 @@ pub(crate) fn abandon(writer: Writer, accepted: u64, directory: &Path) -> Failur
     let unsynced = usage.next_record_id - 1 - usage.last_synced_id;
     std::mem::forget(writer);
     Failure::new(format!(
-        "the file system of {} has no space left: {} stored and synced, and {} accepted but not \
-         stored; free some space",
+        "the file system of {} has no space left, or less than --min-free-space: {} stored and \
+         synced, and {} accepted but not stored; free some space",
         directory.display(),
         count(accepted.saturating_sub(unsynced), "record"),
         count(unsynced, "more record"),

@@ -88,6 +88,15 @@ impl From<forebay::Error> for Failure {
                 message = message.replace(parameter, &option);
             }
         }
+        if error.kind() == ErrorKind::Full {
+            for (parameter, option) in [
+                ("(max_size is", "(--max-size is"),
+                ("raise max_size", "raise --max-size"),
+                ("less than min_free_space", "less than --min-free-space"),
+            ] {
+                message = message.replace(parameter, option);
+            }
+        }
         Self::new(message)
     }
 }

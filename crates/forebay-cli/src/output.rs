@@ -6,8 +6,8 @@
 //! output is no terminal or `NO_COLOR` is set.
 
 use crate::failure::{Failure, Result};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use std::fmt::Display;
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal as _, Write as _};
 
 pub(crate) use sink::Sink;
@@ -92,7 +92,7 @@ impl Progress {
             true => ProgressBar::hidden(),
             false => ProgressBar::new_spinner(),
         };
-        Self::styled(bar, "{spinner} {human_pos} records, {msg} ({per_sec})")
+        Self::styled(bar, "{spinner} {human_pos} records, {msg} ({rate}/s)")
     }
 
     /// Work over bytes whose number is told later.
@@ -106,7 +106,11 @@ impl Progress {
     fn styled(bar: ProgressBar, template: &str) -> Self {
         // An unusable template only costs looks.
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            let rate = |state: &ProgressState, to: &mut dyn fmt::Write| {
+                // The fraction of a record says nothing.
+                let _ = write!(to, "{}", HumanCount(state.per_sec() as u64));
+            };
+            bar.set_style(style.with_key("rate", rate));
         }
         Self(bar)
     }

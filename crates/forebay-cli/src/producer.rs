@@ -28,6 +28,8 @@ pub(crate) struct Producer {
     next: usize,
     ended: bool,
     bad: Option<BadInput>,
+    /// The record that begins behind `records` is what is bad.
+    is_refused: bool,
     accepted: u64,
     dropped: u64,
     payload_bytes: u64,
@@ -59,6 +61,7 @@ impl Producer {
             next: 0,
             ended: false,
             bad: None,
+            is_refused: false,
             accepted: 0,
             dropped: 0,
             payload_bytes: 0,
@@ -85,7 +88,11 @@ impl Producer {
     pub(crate) fn left_over(&self) -> Option<String> {
         use crate::output::count;
         let records = (self.records.len() - self.next) as u64;
-        let partial = self.splitter.partial_len() as u64;
+        // What is said about a refused record is said already.
+        let partial = match self.is_refused {
+            true => 0,
+            false => self.splitter.partial_len() as u64,
+        };
         let mut parts = Vec::new();
         if records > 0 {
             parts.push(count(records, "record"));
@@ -111,6 +118,7 @@ impl Producer {
         self.records.clear();
         self.next = 0;
         if let Some(bad) = self.bad.take() {
+            self.is_refused = true;
             return Ok(Step::Failed(Failure::new(bad.to_string())));
         }
         if self.ended {

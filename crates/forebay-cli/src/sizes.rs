@@ -116,6 +116,21 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(trimmed).map_err(|error| format!("{error}; {example}"))
 }
 
+/// A whole number.
+///
+/// # Errors
+///
+/// A sentence for the user, when the text is none, or beyond 64 bits.
+pub(crate) fn number(text: &str) -> Result<u64, String> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() || !trimmed.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("not a whole number, such as 0 or 100".to_owned());
+    }
+    trimmed
+        .parse()
+        .map_err(|_| "larger than 64 bits can hold".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

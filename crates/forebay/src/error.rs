@@ -71,7 +71,8 @@ impl Error {
         let (kind, remedy) = match source.kind() {
             io::ErrorKind::PermissionDenied => (
                 ErrorKind::PermissionDenied,
-                "; give this user read and write access to the buffer's directory and files",
+                "; give this user access to the buffer's directory and files: read access to look \
+                 at it, write access as well to open it",
             ),
             io::ErrorKind::ReadOnlyFilesystem => (
                 ErrorKind::PermissionDenied,

@@ -221,19 +221,22 @@ fn lossy(name: &std::ffi::OsStr) -> String {
 /// The error for a directory that holds `others`, but nothing of a buffer.
 pub(crate) fn not_a_buffer(dir: &Path, others: &[String]) -> Error {
     const NAMED: usize = 3;
+    let dir_name = dir.display();
+    let nothing = format!("no {LEDGER_FILE_NAME} and no data file");
     let found = match others {
-        [] => "is empty".to_owned(),
-        few if few.len() <= NAMED => format!("holds {}", few.join(", ")),
+        [] => format!("{dir_name} is empty: {nothing} is there"),
+        few if few.len() <= NAMED => format!(
+            "{dir_name} is not a buffer: it holds {}, but {nothing}",
+            few.join(", ")
+        ),
         many => format!(
-            "holds {} and {} more",
+            "{dir_name} is not a buffer: it holds {} and {} more, but {nothing}",
             many[..NAMED].join(", "),
             many.len() - NAMED
         ),
     };
     let message = format!(
-        "{} is not a buffer: it {found}, but no {LEDGER_FILE_NAME} and no data file; \
-         give the directory of a buffer, or an empty one to make a new buffer",
-        dir.display()
+        "{found}; check the path: give the directory of a buffer, or an empty one to make a new buffer"
     );
     Error::with_path(ErrorKind::NotABuffer, dir, message)
 }

@@ -7,6 +7,7 @@ use crate::failure::{Failure, Outcome, Result};
 use crate::framing::Framing;
 use crate::options::{CountingOptions, FramingOptions};
 use crate::output::{Sink, Written, bytes, count, note};
+use crate::sizes;
 use crate::stop::Stop;
 use crate::vector::{self, Shown};
 use crate::watch::Watch;
@@ -52,7 +53,7 @@ pub(crate) struct Args {
     counting: CountingOptions,
 
     /// Begin with the record that holds this event
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = sizes::number, allow_hyphen_values = true)]
     from: Option<u64>,
 
     /// Print acknowledged records that are still on disk as well
@@ -60,7 +61,7 @@ pub(crate) struct Args {
     all: bool,
 
     /// End after so many records
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = sizes::number, allow_hyphen_values = true)]
     max: Option<u64>,
 
     /// Wait for more at the end

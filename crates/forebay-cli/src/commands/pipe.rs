@@ -4,7 +4,7 @@
 //! so neither waits for the other while the buffer has room and records; the
 //! program is started before anything is read.
 
-use crate::durability::{PATIENCE, abandon, sync};
+use crate::durability::{PATIENCE, abandon, sync, waiting_for_space};
 use crate::failure::{Failure, Outcome, Result};
 use crate::opening;
 use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
@@ -106,7 +106,8 @@ pub(crate) struct Args {
     redeliver: u64,
 
     /// Give up after so many restarts in a row [default: never]
-    #[arg(long, value_name = "N", help_heading = "Program")]
+    #[arg(long, value_name = "N", value_parser = sizes::number, allow_hyphen_values = true,
+        help_heading = "Program")]
     max_restarts: Option<u64>,
 
     /// How long to wait before CMD is started again for the first time
@@ -219,7 +220,7 @@ fn produce(
             break Some(failure);
         }
     };
-    let synced = finish(args, &producer, writer, reports, stop);
+    let synced = finish(args, &producer, writer, reports, stop, starved);
     Produced {
         producer,
         failure,
@@ -235,9 +236,14 @@ fn finish(
     writer: Writer,
     reports: Option<Reports>,
     stop: &Stop,
+    starved: &AtomicBool,
 ) -> Result<()> {
-    if !sync(&writer, || stop.is_set().then_some(PATIENCE))? {
-        let directory = args.buffer.directory();
+    let directory = args.buffer.directory();
+    let stuck = || {
+        note(waiting_for_space(directory));
+        starved.store(true, Ordering::Relaxed);
+    };
+    if !sync(&writer, || stop.is_set().then_some(PATIENCE), stuck)? {
         return Err(abandon(writer, producer.accepted(), directory));
     }
     if let Some(mut reports) = reports {

@@ -11,6 +11,7 @@ use crate::losses::Losses;
 use crate::opening::{self, require_buffer};
 use crate::options::{BufferOptions, FramingOptions};
 use crate::output::{Progress, Sink, Written, bytes, count, note};
+use crate::sizes;
 use crate::stop::Stop;
 use crate::watch::Watch;
 use forebay::{Reader, TryBatch};
@@ -51,7 +52,7 @@ pub(crate) struct Args {
     framing: FramingOptions,
 
     /// End after so many records
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = sizes::number, allow_hyphen_values = true)]
     max: Option<u64>,
 
     /// Wait for more when the buffer is empty

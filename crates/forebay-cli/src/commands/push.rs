@@ -5,7 +5,7 @@
 //! it is not. A buffer that is full is let go of while waiting, so that somebody
 //! can empty it.
 
-use crate::durability::{PATIENCE, abandon, sync};
+use crate::durability::{PATIENCE, STUCK, abandon, sync, waiting_for_space};
 use crate::failure::{Failure, Outcome, Result};
 use crate::opening;
 use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
@@ -20,8 +20,6 @@ use std::time::{Duration, Instant};
 
 /// How often a full buffer's directory is looked at.
 const FULL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a sync onto a full disk may take before that is believed.
-const FULL_PATIENCE: Duration = Duration::from_secs(1);
 /// When a full buffer is tried again although nothing in it has changed: the
 /// file system may have got space.
 const FULL_RETRY: Duration = Duration::from_secs(2);
@@ -159,14 +157,11 @@ impl<'a> Push<'a> {
         let accepted = self.producer.accepted();
         let directory = self.args.buffer.directory();
         let is_news = self.full_at.replace(accepted) != Some(accepted);
-        if !sync(&writer, || Some(FULL_PATIENCE))? {
+        if !sync(&writer, || Some(STUCK), || ())? {
             // What is in memory has no place on the disk: it cannot be let go of.
             self.writer = Some(writer);
             if is_news {
-                self.progress.note(format!(
-                    "the file system of {} is full; waiting for space",
-                    directory.display()
-                ));
+                self.progress.note(waiting_for_space(directory));
             }
             return Ok(());
         }
@@ -244,7 +239,8 @@ impl<'a> Push<'a> {
         if let Some(writer) = self.writer.take() {
             let waits = self.args.limits.when_full == FullPolicy::Block;
             let patience = || (!waits || self.stop.is_set()).then_some(PATIENCE);
-            if !sync(&writer, patience)? {
+            let stuck = || note(waiting_for_space(self.args.buffer.directory()));
+            if !sync(&writer, patience, stuck)? {
                 return Err(abandon(writer, accepted, self.args.buffer.directory()));
             }
             writer.close()?;

@@ -1,12 +1,13 @@
 //! What is wrong with directories, options and file systems, and what is said
 //! about it.
 
-use crate::support::{Scratch, forebay, lines, run, run_with, snapshot};
+use crate::support::{Scratch, finish, forebay, kill, lines, read_line, run, run_with, snapshot};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Somebody who is not root, for what root may do anyway.
 const NOBODY: u32 = 65534;
@@ -54,6 +55,48 @@ fn a_directory_that_holds_something_else_is_left_alone() {
     run_with(scratch.forebay("push", &[]), b"a\n").expect(2);
     run_with(scratch.forebay("pipe", &["--", "cat"]), b"a\n").expect(2);
     assert_eq!(snapshot(&scratch.buffer), before);
+}
+
+/// It once was "empty is not a buffer: it is empty, but no buffer.db".
+#[test]
+fn an_empty_directory_is_a_new_buffer_for_writers_and_none_for_readers() {
+    let scratch = Scratch::new();
+    fs::create_dir(&scratch.buffer).unwrap();
+    for command in READERS {
+        run(scratch.forebay(command, &[]))
+            .expect(2)
+            .says("check the path");
+    }
+    assert!(snapshot(&scratch.buffer).is_empty());
+    scratch.push("a\n");
+    assert_eq!(scratch.pull(), "a\n");
+}
+
+#[test]
+fn bad_numbers_name_the_option_and_the_remedy() {
+    for (command, option) in [
+        ("pull", "--max"),
+        ("cat", "--max"),
+        ("cat", "--from"),
+        ("pipe", "--max-restarts"),
+    ] {
+        for (value, says) in [
+            ("-1", "not a whole number"),
+            ("1.5", "not a whole number"),
+            ("", "not a whole number"),
+            ("18446744073709551616", "64 bits"),
+        ] {
+            let scratch = Scratch::new();
+            let program: &[&str] = if command == "pipe" {
+                &["--", "cat"]
+            } else {
+                &[]
+            };
+            let mut built = scratch.forebay(command, &[option, value]);
+            built.args(program);
+            run(built).expect(2).says(option).says(says);
+        }
+    }
 }
 
 #[test]
@@ -215,6 +258,42 @@ fn a_read_only_file_system_can_be_looked_at_and_not_written() {
     assert_eq!(scratch.cat(), lines(1, 3));
     assert_eq!(scratch.json("inspect", 0)["locked"], false);
     assert_eq!(scratch.json("verify", 0)["records"], 3);
+}
+
+/// What the program had read was held back for the case that it dies, and the
+/// file being written was kept, while the disk was full of just that: the pipe
+/// waited for ever.
+#[test]
+fn a_pipe_passes_on_more_than_the_disk_holds() {
+    let scratch = Scratch::new();
+    let Some(_mount) = Mount::tmpfs(&scratch.buffer, "size=64k") else {
+        return;
+    };
+    let input = lines(1, 5000);
+    let ran = run_with(scratch.forebay("pipe", &["--", "cat"]), input.as_bytes())
+        .expect(0)
+        .says("waiting for space");
+    assert_eq!(ran.stdout_text(), input);
+}
+
+#[test]
+fn a_push_that_waits_for_space_says_so() {
+    let scratch = Scratch::new();
+    let mut push = scratch
+        .forebay("push", &["--min-free-space", "1000PiB"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = push.stdin.take().unwrap();
+    stdin.write_all(b"a\n").unwrap();
+    drop(stdin);
+    let said = read_line(push.stderr.as_mut().unwrap());
+    assert!(
+        said.contains("--min-free-space; waiting for space"),
+        "{said}"
+    );
+    kill(push.id(), "KILL");
+    finish(push);
 }
 
 #[test]

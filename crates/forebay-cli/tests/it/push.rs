@@ -55,12 +55,13 @@ fn a_record_of_the_maximum_is_stored_and_one_byte_more_is_refused() {
     let fits = format!("a\n{}\n", "x".repeat(100));
     run_with(scratch.forebay("push", &options), fits.as_bytes()).expect(0);
     let over = format!("b\n{}\nnever\n", "x".repeat(101));
-    run_with(scratch.forebay("push", &options), over.as_bytes())
+    let ran = run_with(scratch.forebay("push", &options), over.as_bytes())
         .expect(2)
         .says("record 2 of the input, at byte 2,")
         .says("longest record allowed has 100")
         .says("--max-record-size")
         .says("1 record stored and synced");
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
     assert_eq!(scratch.pull(), format!("{fits}b\n"));
 }
 

@@ -245,7 +245,7 @@ fn what_is_no_buffer_is_refused_and_named() {
     for (path, says) in [
         (missing.as_path(), "there is no directory"),
         (file.as_path(), "not a directory"),
-        (empty.as_path(), "is empty"),
+        (empty.as_path(), "is empty: no buffer.db"),
         (dir.path(), "holds empty, file"),
     ] {
         let errors = [
