@@ -49,6 +49,9 @@
 //! | `metrics` | `metrics::report`: usage through the `metrics` facade |
 //! | `sim` | `storage::sim` and `storage::fault`: for tests |
 
+// Pages about features link to what only those features bring.
+#![cfg_attr(not(feature = "tokio"), allow(rustdoc::broken_intra_doc_links))]
+
 mod acks;
 mod buffer;
 mod codec;
