@@ -159,7 +159,8 @@ impl Account {
             reader.close().unwrap();
             drop(gone);
         });
-        for (producer, sent) in (0..).zip(sent) {
+        // Who got nothing in delivers nothing.
+        for (producer, sent) in (0..).zip(sent).filter(|(_, sent)| *sent > 0) {
             self.accepted.insert(producer, sent);
         }
         let dropped = dropped.load(Ordering::SeqCst);
