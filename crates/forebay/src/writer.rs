@@ -148,22 +148,10 @@ impl Writer {
         record: impl Fn(usize) -> (u32, &'p [u8]),
     ) -> Result<Receipt<'_>> {
         let shared = &*self.shared;
-        let mut len = 0;
-        for i in 0..count {
-            let (metadata, payload) = record(i);
-            shared.check_record(metadata, payload)?;
-            len += record::frame_len(payload.len()) as u64;
-        }
+        let len = shared.check_batch(count, &record)?;
         let mut intake = lock(&shared.intake);
         shared.check_open(&intake)?;
-        if matches!(shared.limits.when_full, WhenFull::Reject) && !intake.fits(len) {
-            let why = if intake.disk_full {
-                NoRoom::DiskFull
-            } else {
-                NoRoom::Full
-            };
-            return Err(shared.full_error(why));
-        }
+        shared.check_fits(&intake, len)?;
         let mut last = self.dropped(&intake);
         let mut deadline = None;
         let mut done = 0;
@@ -394,6 +382,37 @@ impl Shared {
         Ok(events)
     }
 
+    /// The bytes that a batch takes on disk.
+    ///
+    /// # Errors
+    /// One of the records is invalid.
+    pub(crate) fn check_batch<'p>(
+        &self,
+        count: usize,
+        record: &impl Fn(usize) -> (u32, &'p [u8]),
+    ) -> Result<u64> {
+        let mut len = 0;
+        for i in 0..count {
+            let (metadata, payload) = record(i);
+            self.check_record(metadata, payload)?;
+            len += record::frame_len(payload.len()) as u64;
+        }
+        Ok(len)
+    }
+
+    /// Under [`WhenFull::Reject`], refuses what does not fit together, before
+    /// anything is accepted.
+    pub(crate) fn check_fits(&self, intake: &Intake, len: u64) -> Result<()> {
+        if self.limits.when_full != WhenFull::Reject || intake.fits(len) {
+            return Ok(());
+        }
+        Err(self.full_error(if intake.disk_full {
+            NoRoom::DiskFull
+        } else {
+            NoRoom::Full
+        }))
+    }
+
     pub(crate) fn check_open(&self, intake: &Intake) -> Result<()> {
         match &intake.failed {
             Some(error) => Err(error.clone()),
@@ -462,13 +481,14 @@ impl Shared {
         {
             *deadline = Some(Instant::now() + time);
         }
-        if self.waits_in_vain(&intake, why) {
-            return Err(self.full_error(why));
-        }
+        // First of all, for what was accepted of a batch.
         if intake.asleep != Sleep::Awake {
             intake.asleep = Sleep::Awake;
             intake.poked = true;
             self.work.ring();
+        }
+        if self.waits_in_vain(&intake, why) {
+            return Err(self.full_error(why));
         }
         self.wait(&self.intake, intake, &self.space, *deadline)
             .map_err(|e| {

@@ -55,7 +55,7 @@ async fn a_backlog_on_disk_is_read_after_reopening() {
     let (_writer, mut reader) = open(&config).await;
     let mut next = 1;
     while next <= 20_000 {
-        for item in reader.next_batch(100).await.unwrap().unwrap() {
+        for item in reader.next_batch(100, usize::MAX).await.unwrap().unwrap() {
             let delivery = record(Some(item));
             assert_eq!(delivery.id(), next);
             next += 1;
@@ -93,6 +93,77 @@ async fn a_dropped_append_has_accepted_nothing() {
     }
     writer.append(b"last").await.unwrap();
     assert_eq!(&record(reader.next().await.unwrap()).payload()[..], b"last");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_go_through_a_full_buffer_in_order() {
+    let dir = temp_dir();
+    let (writer, mut reader) = open(&small(dir.path()).max_size(4096)).await;
+    let producer = tokio::spawn(async move {
+        for first in (1..=500).step_by(100) {
+            let batch: Vec<_> = (first..first + 100)
+                .map(|n| (n as u32, payload(n, 100)))
+                .collect();
+            let receipt = writer.append_batch_with(&batch).await.unwrap();
+            assert_eq!(receipt.id(), first + 99);
+        }
+        assert!(writer.append_batch::<&[u8]>(&[]).await.is_ok());
+        writer.append_batch(&[b"last"]).await.unwrap();
+        writer.close().await.unwrap();
+    });
+    let mut next = 1;
+    while let Some(items) = reader.next_batch(8, 300).await.unwrap() {
+        // Three of 100 bytes, or fewer.
+        assert!((1..=3).contains(&items.len()), "{}", items.len());
+        for item in items {
+            let delivery = record(Some(item));
+            assert_eq!(delivery.id(), next);
+            if next <= 500 {
+                assert_eq!(u64::from(delivery.metadata()), next);
+                assert_eq!(&delivery.payload()[..], &payload(next, 100)[..]);
+            }
+            delivery.ack();
+            next += 1;
+        }
+    }
+    assert_eq!(next, 502);
+    assert_eq!(reader.usage().acknowledged.events, 501);
+    assert!(reader.recovery().findings.is_empty());
+    producer.await.unwrap();
+    reader.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_is_refused_as_a_whole() {
+    let dir = temp_dir();
+    let config = small(dir.path()).max_size(4096).when_full(WhenFull::Reject);
+    let (writer, _reader) = open(&config).await;
+    let long = payload(0, 2000);
+    let error = writer.append_batch(&[b"fits", &long[..]]).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidRecord);
+    let many: Vec<_> = (0..100).map(|n| payload(n, 100)).collect();
+    let error = writer.append_batch(&many).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Full);
+    assert_eq!(writer.usage().received.events, 0);
+}
+
+#[tokio::test]
+async fn a_dropped_batch_keeps_what_it_had_accepted() {
+    let dir = temp_dir();
+    let (writer, mut reader) = open(&small(dir.path()).max_size(4096)).await;
+    let many: Vec<_> = (1..=100).map(|n| payload(n, 100)).collect();
+    assert!(poll_once(writer.append_batch(&many)).is_none());
+    let accepted = writer.usage().received.events;
+    assert!((1..100).contains(&accepted), "{accepted}");
+    for id in 1..=accepted {
+        let delivery = record(reader.next().await.unwrap());
+        assert_eq!(
+            (delivery.id(), &delivery.payload()[..]),
+            (id, &payload(id, 100)[..])
+        );
+        delivery.ack();
+    }
+    assert_eq!(writer.append(b"next").await.unwrap().id(), accepted + 1);
 }
 
 #[tokio::test]

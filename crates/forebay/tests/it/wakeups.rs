@@ -1,6 +1,6 @@
 //! Promise 10: no silent stall.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay::{Config, ReaderSees, SyncPolicy, TryNext, WhenFull};
 
@@ -132,6 +132,26 @@ fn nobody_waits_for_a_reader_that_is_gone() {
         let error = waiting.join().unwrap().unwrap();
         assert_eq!(error.kind(), forebay::ErrorKind::Full);
     });
+}
+
+/// A batch that ended with this error once left the write side asleep: what it
+/// had accepted was neither written nor synced before something else came.
+#[test]
+fn what_a_batch_accepted_before_an_error_is_synced_in_time() {
+    let dir = temp_dir();
+    let (writer, reader) = open(&small(dir.path()).max_size(4096));
+    drop(reader);
+    // Let the write side fall asleep, with nothing to wake up for.
+    std::thread::sleep(Duration::from_millis(20));
+    let many: Vec<_> = (0..100).map(|n| payload(n, 100)).collect();
+    let error = writer.append_batch(&many).unwrap_err();
+    assert_eq!(error.kind(), forebay::ErrorKind::Full);
+    let hang = Instant::now() + Duration::from_secs(60);
+    while writer.usage().last_synced_id + 1 < writer.usage().next_record_id {
+        assert!(Instant::now() < hang, "{:?}", writer.usage());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(writer.usage().last_synced_id > 0);
 }
 
 #[test]

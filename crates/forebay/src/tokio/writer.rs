@@ -1,0 +1,331 @@
+//! The async writer: appends, flushes and a sink as futures.
+//!
+//! Invariant: the intake's lock is never held over an await.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::{Registration, blocking, drop_elsewhere, ledger_synced, synced};
+use crate::config::{SyncPolicy, WhenFull};
+use crate::error::{Error, Result};
+use crate::findings::Recovery;
+use crate::shared::Shared;
+use crate::usage::Usage;
+use crate::wake::lock;
+use crate::writer::{Attempt, Receipt, Writer};
+
+/// A [`Writer`] whose waits are futures.
+#[derive(Clone)]
+pub struct AsyncWriter {
+    /// `None` only while being closed or dropped.
+    writer: Option<Writer>,
+}
+
+impl AsyncWriter {
+    /// Makes a writer async.
+    pub fn new(writer: Writer) -> Self {
+        Self {
+            writer: Some(writer),
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        #[expect(
+            clippy::expect_used,
+            reason = "taken only by close and drop, which consume self"
+        )]
+        self.writer
+            .as_ref()
+            .expect("the writer is there until close or drop")
+            .shared()
+    }
+
+    /// Appends a record with metadata 0. Ready at once when there is room.
+    ///
+    /// Dropped while pending, the future has accepted nothing, or (under
+    /// [`SyncPolicy::EveryBatch`], while it waits for the sync) the record
+    /// stays accepted.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub async fn append(&self, payload: &[u8]) -> Result<Receipt<'_>> {
+        self.append_with(0, payload).await
+    }
+
+    /// [`append`](Self::append) with metadata.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub async fn append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
+        self.append_all(1, |_| (metadata, payload)).await
+    }
+
+    /// Appends records with metadata 0, one after the other, under one lock as
+    /// long as there is room; the receipt is the last one's.
+    ///
+    /// Dropped while it waits for room, the future may have accepted the first
+    /// ones, which stay accepted; dropped while it waits for the sync, all.
+    ///
+    /// # Errors
+    /// As [`Writer::append_batch`].
+    pub async fn append_batch<P: AsRef<[u8]> + Sync>(&self, payloads: &[P]) -> Result<Receipt<'_>> {
+        self.append_all(payloads.len(), |i| (0, payloads[i].as_ref()))
+            .await
+    }
+
+    /// [`append_batch`](Self::append_batch) with metadata.
+    ///
+    /// # Errors
+    /// As [`Writer::append_batch`].
+    pub async fn append_batch_with<P: AsRef<[u8]> + Sync>(
+        &self,
+        records: &[(u32, P)],
+    ) -> Result<Receipt<'_>> {
+        self.append_all(records.len(), |i| (records[i].0, records[i].1.as_ref()))
+            .await
+    }
+
+    async fn append_all<'p>(
+        &self,
+        count: usize,
+        record: impl Fn(usize) -> (u32, &'p [u8]),
+    ) -> Result<Receipt<'_>> {
+        let shared = self.shared();
+        let len = shared.check_batch(count, &record)?;
+        let mut appending = Appending {
+            shared,
+            count,
+            len,
+            done: 0,
+            last: None,
+            waits: Registration::new(&shared.space),
+        };
+        let appended = match shared.limits.when_full {
+            WhenFull::BlockFor(time) => {
+                let append = poll_fn(|cx| appending.poll(&record, cx));
+                match ::tokio::time::timeout(time, append).await {
+                    Ok(appended) => appended,
+                    Err(_) => Err(shared.still_full_error().after(appending.done)),
+                }
+            }
+            _ => poll_fn(|cx| appending.poll(&record, cx)).await,
+        };
+        let receipt = appended?;
+        if shared.limits.sync == SyncPolicy::EveryBatch && receipt.accepted() {
+            receipt.synced().await?;
+        }
+        Ok(receipt)
+    }
+
+    /// Everything before this call is synced, records and acknowledgements.
+    ///
+    /// # Errors
+    /// As [`Writer::flush`].
+    pub async fn flush(&self) -> Result<()> {
+        let shared = self.shared();
+        let end = lock(&shared.intake).accepted().offset;
+        synced(shared, end).await?;
+        ledger_synced(shared).await
+    }
+
+    /// What went through the buffer, and what is in it.
+    pub fn usage(&self) -> Usage {
+        crate::usage::snapshot(self.shared())
+    }
+
+    /// What opening the buffer found and did.
+    pub fn recovery(&self) -> &Recovery {
+        &self.shared().recovery
+    }
+
+    /// Closes this writer; see [`Writer::close`].
+    ///
+    /// # Errors
+    /// As [`Writer::close`].
+    pub async fn close(mut self) -> Result<()> {
+        match self.writer.take() {
+            Some(writer) => blocking(move || writer.close()).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for AsyncWriter {
+    /// The last handle closes the buffer, on a blocking thread of the runtime
+    /// if there is one.
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            drop_elsewhere(writer);
+        }
+    }
+}
+
+/// Appending some records, of which `done` are appended.
+struct Appending<'w> {
+    shared: &'w Arc<Shared>,
+    count: usize,
+    /// What all of them take on disk, in bytes.
+    len: u64,
+    done: usize,
+    /// The id of the last that was accepted, and the end.
+    last: Option<(u64, u64)>,
+    waits: Registration<'w>,
+}
+
+impl<'w> Appending<'w> {
+    fn poll<'p>(
+        &mut self,
+        record: &impl Fn(usize) -> (u32, &'p [u8]),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Receipt<'w>>> {
+        let shared = self.shared;
+        let mut intake = lock(&shared.intake);
+        if self.done == 0 {
+            shared.check_open(&intake)?;
+            shared.check_fits(&intake, self.len)?;
+        }
+        while self.done < self.count {
+            let (metadata, payload) = record(self.done);
+            let events = shared.limits.counter.count_unbounded(metadata, payload);
+            match shared.try_append(&mut intake, metadata, payload, events) {
+                Ok(Attempt::Accepted(id, end)) => self.last = Some((id, end)),
+                Ok(Attempt::Dropped) => {}
+                Ok(Attempt::NoRoom(why)) if !shared.waits_in_vain(&intake, why) => {
+                    self.waits.renew(0, cx.waker());
+                    drop(intake);
+                    shared.poke();
+                    return Poll::Pending;
+                }
+                Ok(Attempt::NoRoom(why)) => {
+                    shared.notify_write_side(intake);
+                    return Poll::Ready(Err(shared.full_error(why).after(self.done)));
+                }
+                Err(error) => return Poll::Ready(Err(error.after(self.done))),
+            }
+            self.done += 1;
+        }
+        let next_id = intake.accepted().next_id;
+        shared.notify_write_side(intake);
+        let (id, end) = self.last.unwrap_or((next_id, 0));
+        let is_accepted = self.last.is_some();
+        Poll::Ready(Ok(Receipt::from_parts(shared, id, end, is_accepted)))
+    }
+}
+
+impl<'w> Receipt<'w> {
+    /// [`wait_synced`](Self::wait_synced) as a future.
+    ///
+    /// # Errors
+    /// As [`wait_synced`](Self::wait_synced).
+    pub fn synced(self) -> impl Future<Output = Result<()>> + Send + 'w {
+        let shared = self.shared();
+        synced(shared, self.end())
+    }
+}
+
+impl fmt::Debug for AsyncWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AsyncWriter").field(&self.writer).finish()
+    }
+}
+
+/// Appends what is sent; [`flush`](AsyncWriter::flush) on flush and close.
+///
+/// Under [`SyncPolicy::EveryBatch`] a sink does not wait for each record's
+/// sync; flush does.
+#[derive(Debug)]
+pub struct RecordSink {
+    writer: AsyncWriter,
+    held: Option<Bytes>,
+    waiting: Option<Flush>,
+}
+
+struct Flush(Pin<Box<dyn Future<Output = Result<()>> + Send>>);
+
+impl fmt::Debug for Flush {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Flush")
+    }
+}
+
+impl AsyncWriter {
+    /// A sink of payloads.
+    pub fn into_sink(self) -> RecordSink {
+        RecordSink {
+            writer: self,
+            held: None,
+            waiting: None,
+        }
+    }
+}
+
+impl RecordSink {
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.waiting.is_none() {
+            let Some(payload) = self.held.take() else {
+                return Poll::Ready(Ok(()));
+            };
+            let shared = self.writer.shared();
+            let events = shared.check_record(0, &payload)?;
+            let attempt = {
+                let mut intake = lock(&shared.intake);
+                let attempt = shared.try_append(&mut intake, 0, &payload, events)?;
+                shared.notify_write_side(intake);
+                attempt
+            };
+            if let Attempt::NoRoom(_) = attempt {
+                let writer = self.writer.clone();
+                self.waiting = Some(Flush(Box::pin(async move {
+                    writer.append(&payload).await.map(drop)
+                })));
+            } else {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.poll_waiting(cx)
+    }
+
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(Flush(future)) = &mut self.waiting else {
+            return Poll::Ready(Ok(()));
+        };
+        let result = ready!(future.as_mut().poll(cx));
+        self.waiting = None;
+        Poll::Ready(result)
+    }
+}
+
+impl futures_sink::Sink<Bytes> for RecordSink {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_held(cx))?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, payload: Bytes) -> Result<()> {
+        assert!(
+            self.held.is_none(),
+            "a sink must be ready before the next item is sent"
+        );
+        self.held = Some(payload);
+        Ok(())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_held(cx))?;
+        let writer = self.writer.clone();
+        let flush = Flush(Box::pin(async move { writer.flush().await }));
+        self.waiting = Some(flush);
+        self.poll_waiting(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_flush(cx)
+    }
+}
