@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::acks::{Count, Stretch};
 use crate::data_file::Found;
+use crate::format::record;
 use crate::log::Position;
 use crate::lost::Lost;
 use crate::shared::Shared;
@@ -174,12 +175,13 @@ impl Entry {
 }
 
 impl Batch {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+    /// With room for so many records; there may be more.
+    pub(crate) fn new(shared: &Arc<Shared>, records: usize) -> Self {
         Self {
             shared: Arc::clone(shared),
             chunks: Vec::new(),
             last_chunk: None,
-            entries: Vec::new(),
+            entries: Vec::with_capacity(records),
             lost: Vec::new(),
             count: Count::default(),
             payload_bytes: 0,
@@ -188,6 +190,7 @@ impl Batch {
 
     /// The memory that the following records lie in, and what tells it from
     /// others.
+    #[inline]
     pub(crate) fn show_chunk(&mut self, number: (u64, u64), chunk: &Bytes) {
         if self.last_chunk != Some(number) {
             self.last_chunk = Some(number);
@@ -195,24 +198,31 @@ impl Batch {
         }
     }
 
+    /// A record of the chunk shown last, in which its payload lies there.
     #[inline]
-    pub(crate) fn push(&mut self, found: &Found, events: u64, stretch: Stretch) {
-        debug_assert_eq!(stretch.from.next_id, found.id, "what is lost was reported");
-        let len = found.payload.len();
+    pub(crate) fn push(
+        &mut self,
+        stretch: Stretch,
+        id: u64,
+        metadata: u32,
+        events: u64,
+        payload: Range<usize>,
+    ) {
+        debug_assert_eq!(stretch.from.next_id, id, "what is lost was reported");
+        self.payload_bytes += payload.len();
         self.count.add(Count {
             events,
-            bytes: found.frame_len,
+            bytes: record::frame_len(payload.len()) as u64,
         });
-        self.payload_bytes += len;
         self.entries.push(Entry {
             from: stretch.from.offset,
             to: stretch.to.offset,
-            id: found.id,
+            id,
             events: events as u32,
-            metadata: found.metadata,
+            metadata,
             chunk: (self.chunks.len() - 1) as u32,
-            begin: found.payload.start as u32,
-            len: len as u32,
+            begin: payload.start as u32,
+            len: payload.len() as u32,
         });
     }
 

@@ -15,7 +15,7 @@ use std::ops::Range;
 use crate::acks::Count;
 use crate::config::LEDGER_ALLOWANCE;
 use crate::error::Error;
-use crate::format::record;
+use crate::format::record::{self, Heads};
 use crate::log::Position;
 use crate::pool::{Buffer, Pool};
 
@@ -61,6 +61,7 @@ pub(crate) struct Intake {
     open: Option<Batch>,
     ready: VecDeque<Batch>,
     accepted: Position,
+    heads: Heads,
     head: u64,
     /// Bytes on disk that are no part of the stream.
     extra: u64,
@@ -94,6 +95,7 @@ impl Intake {
             open: None,
             ready: VecDeque::new(),
             accepted: end,
+            heads: Heads::new(end.next_id, 0),
             head: 0,
             extra: 0,
             disk_full: false,
@@ -179,7 +181,7 @@ impl Intake {
         let id = self.accepted.next_id;
         if let Some(batch) = &mut self.open {
             let frame = &mut batch.buffer[batch.used..batch.used + len];
-            record::encode(frame, id, metadata, payload);
+            record::encode_next(&mut self.heads, frame, id, metadata, payload);
             batch.used += len;
             self.accepted = Position {
                 next_id: id + events,

@@ -34,8 +34,8 @@ use std::{fmt, io};
 use bytes::Bytes;
 
 use crate::format::record::{
-    ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, MAX_PAYLOAD_LEN, ROOT_LEN, Root, frame_len, hasher,
-    padded_len,
+    ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, Heads, MAX_PAYLOAD_LEN, ROOT_LEN, Root, frame_len,
+    hasher, padded_len,
 };
 use crate::pool::Pool;
 use crate::storage::File;
@@ -86,6 +86,22 @@ pub(crate) struct Found {
     pub payload: Range<usize>,
     /// The redundant field that was wrong, if one was.
     pub mended: Option<Mended>,
+}
+
+/// A frame with which nothing is wrong.
+pub(crate) struct Frame<'c> {
+    /// The length of the frame in bytes.
+    pub len: usize,
+    pub root: Root,
+    pub payload: &'c [u8],
+}
+
+/// The frames that [`Scanner::sound_frames`] gave.
+pub(crate) struct Passed {
+    /// Id and offset of the last one.
+    last: (u64, u64),
+    /// Where it ends within the chunk.
+    at: usize,
 }
 
 /// A redundant field of a record that was wrong; nothing is lost by it.
@@ -314,10 +330,57 @@ impl Scanner {
     }
 
     /// The frame at the current place when it lies within the chunk and nothing
-    /// at all is wrong with it: the hot path of reading. The scanner stays.
+    /// at all is wrong with it. The scanner stays.
     #[inline]
     pub(crate) fn sound_frame(&self) -> Option<Found> {
-        let rest = self.chunk.get(self.at..)?;
+        let frame = self.sound_frame_at(self.at)?;
+        if self.check == Check::Checksums && !frame.root.matches(frame.payload) {
+            return None;
+        }
+        Some(self.found(&frame.root, frame.len as u64, frame.payload.len(), None))
+    }
+
+    /// Gives the frames from the current place on to `take`, with where each
+    /// begins in the file and its payload in the chunk, as long as they lie
+    /// within the chunk, nothing at all is wrong with them, and `take` takes
+    /// them. The scanner stays; the result is what was taken, if anything.
+    #[inline]
+    pub(crate) fn sound_frames(
+        &self,
+        mut take: impl FnMut(&Frame<'_>, u64, usize) -> bool,
+    ) -> Option<Passed> {
+        let mut at = self.at;
+        let mut last = None;
+        let mut heads = None;
+        while let Some(frame) = self.sound_frame_at(at) {
+            let root = &frame.root;
+            if self.check == Check::Checksums {
+                let heads = heads.get_or_insert_with(|| Heads::new(root.id, root.metadata));
+                if !root.matches_next(heads, frame.payload) {
+                    break;
+                }
+            }
+            let offset = self.base + at as u64;
+            if !take(&frame, offset, at + DELIMITER_LEN) {
+                break;
+            }
+            last = Some((root.id, offset));
+            at += frame.len;
+        }
+        last.map(|last| Passed { last, at })
+    }
+
+    /// Goes behind what [`sound_frames`](Self::sound_frames) has just given.
+    pub(crate) fn pass_all(&mut self, passed: &Passed) {
+        self.last = Some(passed.last);
+        self.at = passed.at;
+    }
+
+    /// The frame at this place of the chunk, if it lies within it and, but for
+    /// the checksum, nothing is wrong with it.
+    #[inline]
+    fn sound_frame_at(&self, at: usize) -> Option<Frame<'_>> {
+        let rest = self.chunk.get(at..)?;
         let (delimiter, rest) = rest.split_first_chunk::<DELIMITER_LEN>()?;
         let behind = u64::from_be_bytes(*delimiter);
         if behind > rest.len() as u64 || behind > self.max_frame_len - DELIMITER_LEN as u64 {
@@ -332,10 +395,8 @@ impl Scanner {
             return None;
         }
         let payload = body.get(..root.len as usize)?;
-        if self.check == Check::Checksums && !root.matches(payload) {
-            return None;
-        }
-        Some(self.found(&root, behind + DELIMITER_LEN as u64, payload.len(), None))
+        let len = DELIMITER_LEN + behind as usize;
+        Some(Frame { len, root, payload })
     }
 
     /// The record of the frame at the current place.

@@ -71,9 +71,7 @@ pub const fn frame_len(payload_len: usize) -> usize {
 /// big endian, and the payload.
 #[inline]
 pub fn checksum(id: u64, metadata: u32, payload: &[u8]) -> u32 {
-    let mut hasher = hasher(id, metadata);
-    hasher.update(payload);
-    hasher.finalize()
+    Heads::new(id, metadata).checksum_with(id, metadata, payload)
 }
 
 /// The [checksum] of a record whose payload is yet to come, in pieces.
@@ -89,22 +87,58 @@ pub(crate) fn hasher(id: u64, metadata: u32) -> crc32fast::Hasher {
 /// where records are small.
 #[inline]
 fn head_checksum(id: u64, metadata: u32) -> u32 {
-    let byte = |word: u32, shift: u32| (word >> shift) as u8 as usize;
-    // A CRC-32 begins and ends inverted.
-    let high = (id >> 32) as u32 ^ u32::MAX;
-    let low = id as u32;
-    !(BYTES[11][byte(high, 24)]
-        ^ BYTES[10][byte(high, 16)]
-        ^ BYTES[9][byte(high, 8)]
-        ^ BYTES[8][byte(high, 0)]
-        ^ BYTES[7][byte(low, 24)]
-        ^ BYTES[6][byte(low, 16)]
-        ^ BYTES[5][byte(low, 8)]
-        ^ BYTES[4][byte(low, 0)]
-        ^ BYTES[3][byte(metadata, 24)]
-        ^ BYTES[2][byte(metadata, 16)]
-        ^ BYTES[1][byte(metadata, 8)]
-        ^ BYTES[0][byte(metadata, 0)])
+    Heads::new(id, metadata).checksum(id, metadata)
+}
+
+/// The checksums over id and metadata of records that follow one another: most
+/// ids differ from the one before in their last byte only.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    /// The id without its last byte, and the metadata, that `sum` is of.
+    of: (u64, u32),
+    /// What all bytes but the id's last one add.
+    sum: u32,
+}
+
+impl Heads {
+    /// For records that begin with this one.
+    #[inline]
+    pub(crate) fn new(id: u64, metadata: u32) -> Self {
+        let byte = |word: u32, shift: u32| (word >> shift) as u8 as usize;
+        // A CRC-32 begins and ends inverted.
+        let high = (id >> 32) as u32 ^ u32::MAX;
+        let low = id as u32;
+        let sum = !(BYTES[11][byte(high, 24)]
+            ^ BYTES[10][byte(high, 16)]
+            ^ BYTES[9][byte(high, 8)]
+            ^ BYTES[8][byte(high, 0)]
+            ^ BYTES[7][byte(low, 24)]
+            ^ BYTES[6][byte(low, 16)]
+            ^ BYTES[5][byte(low, 8)]
+            ^ BYTES[3][byte(metadata, 24)]
+            ^ BYTES[2][byte(metadata, 16)]
+            ^ BYTES[1][byte(metadata, 8)]
+            ^ BYTES[0][byte(metadata, 0)]);
+        let of = (id >> 8, metadata);
+        Self { of, sum }
+    }
+
+    #[inline]
+    fn checksum(&mut self, id: u64, metadata: u32) -> u32 {
+        if self.of != (id >> 8, metadata) {
+            *self = Self::new(id, metadata);
+        }
+        self.sum ^ BYTES[4][id as u8 as usize]
+    }
+
+    /// The [checksum] of a record.
+    #[inline]
+    pub(crate) fn checksum_with(&mut self, id: u64, metadata: u32, payload: &[u8]) -> u32 {
+        let head = self.checksum(id, metadata);
+        let mut hasher = crc32fast::Hasher::new_with_initial(head);
+        hasher.update(payload);
+        hasher.finalize()
+    }
 }
 
 /// `BYTES[n][b]` is what a byte `b` with `n` bytes behind it adds to a CRC-32.
@@ -153,6 +187,18 @@ const fn byte_tables() -> [[u32; 256]; 12] {
 /// ```
 #[inline]
 pub fn encode(frame: &mut [u8], id: u64, metadata: u32, payload: &[u8]) {
+    encode_next(&mut Heads::new(id, metadata), frame, id, metadata, payload);
+}
+
+/// [`encode`], for records that follow one another.
+#[inline]
+pub(crate) fn encode_next(
+    heads: &mut Heads,
+    frame: &mut [u8],
+    id: u64,
+    metadata: u32,
+    payload: &[u8],
+) {
     assert!(
         payload.len() <= MAX_PAYLOAD_LEN && frame.len() == frame_len(payload.len()),
         "a frame of {} bytes for a payload of {}",
@@ -161,7 +207,7 @@ pub fn encode(frame: &mut [u8], id: u64, metadata: u32, payload: &[u8]) {
     );
     let padded = padded_len(payload.len());
     let root = Root {
-        checksum: checksum(id, metadata, payload),
+        checksum: heads.checksum_with(id, metadata, payload),
         id,
         metadata,
         pointer: pointer(padded),
@@ -262,6 +308,12 @@ impl Root {
     #[inline]
     pub fn matches(&self, payload: &[u8]) -> bool {
         checksum(self.id, self.metadata, payload) == self.checksum
+    }
+
+    /// [`matches`](Self::matches), for records that follow one another.
+    #[inline]
+    pub(crate) fn matches_next(&self, heads: &mut Heads, payload: &[u8]) -> bool {
+        heads.checksum_with(self.id, self.metadata, payload) == self.checksum
     }
 }
 
@@ -405,6 +457,20 @@ mod tests {
             prop_assert!(root.matches(&payload));
             prop_assert_eq!(&frame[8..8 + payload.len()], &payload[..]);
             prop_assert!(frame[8 + payload.len()..8 + padded].iter().all(|b| *b == 0));
+        }
+
+        #[test]
+        fn checksums_of_consecutive_records_are_those_of_each_alone(
+            first in any::<u64>(),
+            steps in prop::collection::vec((0..600_u64, any::<bool>()), 1..20),
+        ) {
+            let (mut id, mut metadata) = (first, 7);
+            let mut heads = Heads::new(id, metadata);
+            for (step, other_metadata) in steps {
+                prop_assert_eq!(heads.checksum_with(id, metadata, b"x"), checksum(id, metadata, b"x"));
+                id = id.wrapping_add(step);
+                metadata += u32::from(other_metadata);
+            }
         }
 
         #[test]

@@ -8,6 +8,8 @@
 //! - The reader never looks beyond what is visible, and takes no lock per
 //!   record.
 
+mod expected;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,6 +62,8 @@ pub struct Reader {
     id_limit: u64,
     /// Damage that the configuration refuses to step over.
     refused: Option<Error>,
+    /// The records of the last batch: the next one may have as many.
+    batch_len: usize,
 }
 
 /// Where items come from.
@@ -76,6 +80,7 @@ struct Source {
 
 impl Source {
     /// Makes the chunk at hand the one that the batch's next records lie in.
+    #[inline]
     fn show_chunk(&self, batch: &mut Batch) {
         let (chunk, sequence) = self.scanner.chunk();
         batch.show_chunk((self.number, sequence), chunk);
@@ -146,6 +151,7 @@ impl Reader {
             filter_until: 0,
             id_limit: done.next_id,
             refused: None,
+            batch_len: 0,
         }
     }
 
@@ -245,11 +251,17 @@ impl Reader {
     /// As [`next`](Self::next). What was read before the error is returned
     /// first, the error by the next call.
     pub fn try_next_batch(&mut self, records_max: usize, bytes_max: usize) -> Result<TryBatch> {
-        let mut batch = Batch::new(&self.shared);
-        let mut room = bytes_max;
         let records_max = records_max.max(1);
+        let mut batch = Batch::new(&self.shared, self.batch_len.min(records_max));
+        let mut room = bytes_max;
         while batch.len() < records_max {
-            match self.advance() {
+            if !self.push_expected(&mut batch, records_max, &mut room) {
+                break;
+            }
+            if batch.len() == records_max {
+                break;
+            }
+            match self.advance_with_care() {
                 Ok(Advance::Record {
                     found,
                     events,
@@ -264,7 +276,14 @@ impl Reader {
                     if let Some(source) = &self.source {
                         source.show_chunk(&mut batch);
                     }
-                    batch.push(&found, events, stretch);
+                    let begin = found.payload.start;
+                    batch.push(
+                        stretch,
+                        found.id,
+                        found.metadata,
+                        events,
+                        begin..begin + len,
+                    );
                 }
                 Ok(Advance::Lost(lost)) => batch.push_lost(lost),
                 Ok(Advance::Empty) if batch.is_empty() => return Ok(TryBatch::Empty),
@@ -277,6 +296,7 @@ impl Reader {
                 }
             }
         }
+        self.batch_len = batch.len();
         self.shared.meters.note_delivered(batch.count());
         Ok(TryBatch::Batch(batch))
     }
@@ -384,38 +404,6 @@ impl Reader {
             }),
             None => self.advance_with_care(),
         }
-    }
-
-    /// The hot path: the next record if it lies in the chunk at hand, is sound
-    /// and the one expected, and nothing has to be said before it.
-    #[inline]
-    fn next_expected(&mut self) -> Option<(Found, u64, Stretch)> {
-        let source = self.source.as_mut()?;
-        let calm = self.stash.is_none() && self.damage.is_none() && self.refused.is_none();
-        if !calm || self.at < self.filter_until {
-            return None;
-        }
-        let found = source.scanner.sound_frame()?;
-        if found.id != self.tail.next_id {
-            return None;
-        }
-        let payload = source.scanner.payload(&found);
-        let events = self.shared.limits.counter.count(found.metadata, payload);
-        let stretch = Stretch {
-            from: self.tail,
-            to: Position {
-                next_id: found.id + events,
-                offset: source.base + found.offset + found.frame_len,
-            },
-        };
-        if stretch.to.next_id > self.id_limit {
-            return None;
-        }
-        source.scanner.pass(&found);
-        self.at = stretch.to.offset;
-        self.tail = stretch.to;
-        self.last_id = found.id;
-        Some((found, events, stretch))
     }
 
     #[cold]

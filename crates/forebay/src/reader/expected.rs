@@ -1,0 +1,102 @@
+//! The hot paths of reading: the records of the chunk at hand, as long as they
+//! are sound and the ones expected.
+//!
+//! Invariant: whatever else there is to see or to say is left alone, for
+//! [`Reader::advance_with_care`].
+
+use super::{Batch, Found, Position, Reader, Stretch};
+
+impl Reader {
+    /// Whether nothing has to be said or looked up before the next record.
+    fn is_calm(&self) -> bool {
+        self.stash.is_none()
+            && self.damage.is_none()
+            && self.refused.is_none()
+            && self.at >= self.filter_until
+    }
+
+    /// The next record, if it is sound and the one expected.
+    #[inline]
+    pub(super) fn next_expected(&mut self) -> Option<(Found, u64, Stretch)> {
+        if !self.is_calm() {
+            return None;
+        }
+        let source = self.source.as_mut()?;
+        let found = source.scanner.sound_frame()?;
+        if found.id != self.tail.next_id {
+            return None;
+        }
+        let payload = source.scanner.payload(&found);
+        let events = self.shared.limits.counter.count(found.metadata, payload);
+        let stretch = Stretch {
+            from: self.tail,
+            to: Position {
+                next_id: found.id + events,
+                offset: source.base + found.offset + found.frame_len,
+            },
+        };
+        if stretch.to.next_id > self.id_limit {
+            return None;
+        }
+        source.scanner.pass(&found);
+        self.at = stretch.to.offset;
+        self.tail = stretch.to;
+        self.last_id = found.id;
+        Some((found, events, stretch))
+    }
+
+    /// Moves records into the batch as long as they are sound and the ones
+    /// expected. False if the next one, which is, has no room there any more.
+    pub(super) fn push_expected(
+        &mut self,
+        batch: &mut Batch,
+        records_max: usize,
+        room: &mut usize,
+    ) -> bool {
+        if !self.is_calm() {
+            return true;
+        }
+        let Some(source) = &mut self.source else {
+            return true;
+        };
+        let counter = &self.shared.limits.counter;
+        let (base, id_limit) = (source.base, self.id_limit);
+        let mut tail = self.tail;
+        let mut last_id = self.last_id;
+        let mut has_room = true;
+        let passed = source.scanner.sound_frames(|frame, offset, payload_at| {
+            let root = &frame.root;
+            let len = frame.payload.len();
+            if root.id != tail.next_id || batch.len() == records_max {
+                return false;
+            }
+            let events = counter.count(root.metadata, frame.payload);
+            let to = Position {
+                next_id: root.id + events,
+                offset: base + offset + frame.len as u64,
+            };
+            if to.next_id > id_limit {
+                return false;
+            }
+            if len > *room && !batch.is_empty() {
+                has_room = false;
+                return false;
+            }
+            *room = room.saturating_sub(len);
+            let stretch = Stretch { from: tail, to };
+            source.show_chunk(batch);
+            let payload = payload_at..payload_at + len;
+            batch.push(stretch, root.id, root.metadata, events, payload);
+            tail = to;
+            last_id = root.id;
+            true
+        });
+        if let Some(passed) = passed {
+            source.scanner.pass_all(&passed);
+            self.at = tail.offset;
+            self.tail = tail;
+            self.last_id = last_id;
+        }
+        has_room
+    }
+}
