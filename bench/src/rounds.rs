@@ -19,9 +19,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Written and removed at first, so that the page cache's memory is the
-/// system's already.
-const WARM_BYTES: u64 = 1 << 30;
+/// Written and removed before records are appended, in sizes of a measurement,
+/// so that the page cache reuses memory that was in use a moment ago: virtual
+/// machines give memory that is free for a second back to their hosts, and are
+/// slow to touch it again.
+const WARM_FACTOR: u64 = 2;
 /// How often a process is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 /// A process may take so much longer than appending and reading should, for
@@ -96,8 +98,6 @@ pub(crate) fn run(plan: &Plan, mut take: impl FnMut(Taken)) -> Result<()> {
     }
     let scratch = Scratch::new(&plan.dir)?;
     let begun = Instant::now();
-    eprintln!("warming up");
-    warm_up(&scratch.0, WARM_BYTES.min(plan.bytes * 4))?;
     for (round, payload_len, work, about) in plan.turns() {
         let outcome = match about.can(work, payload_len) {
             Err(_) if round > 1 => continue,
@@ -108,6 +108,9 @@ pub(crate) fn run(plan: &Plan, mut take: impl FnMut(Taken)) -> Result<()> {
                     bytes: plan.bytes,
                     time: plan.time,
                 };
+                if matches!(work, Work::Append | Work::AppendBatch) {
+                    warm_up(&scratch.0, plan.bytes * WARM_FACTOR)?;
+                }
                 let outcome = one(&scratch.0, &stop, about, work, amount);
                 if stop.load(Ordering::Relaxed) {
                     return Err("stopped by a signal".into());

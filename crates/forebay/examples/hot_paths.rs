@@ -57,6 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     .collect();
                 threads.into_iter().try_for_each(join)
             })?;
+            println!("{} syncs", writer.usage().syncs);
         }
         "concurrent" => {
             let read = std::thread::scope(|scope| -> forebay::Result<usize> {

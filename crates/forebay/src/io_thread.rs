@@ -46,7 +46,8 @@ pub(crate) fn run(mut side: WriteSide, shared: &Shared) {
             None => Sleep::Untimed,
             Some(_) => Sleep::Timed,
         };
-        let mut intake = shared.work.wait(intake, until);
+        shared.work.wait(intake, 0, until);
+        let mut intake = lock(&shared.intake);
         intake.asleep = Sleep::Awake;
         intake.poked = false;
     }

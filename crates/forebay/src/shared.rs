@@ -28,7 +28,7 @@ use crate::storage::{Lock, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Instant, Mutex, MutexGuard};
-use crate::wake::{Bell, lock};
+use crate::wake::{Bell, Woken, lock};
 
 /// What a step of the write side did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,28 +87,28 @@ impl Shared {
     // ---- waiting ----
 
     /// Waits for a ring of `bell`, or, with [`Io::Caller`], does a step of the
-    /// write side. Check the condition again afterwards.
+    /// write side.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`] at the deadline, or when nothing is left to do.
-    pub(crate) fn wait<'a, T>(
+    pub(crate) fn wait<T>(
         &self,
-        mutex: &'a Mutex<T>,
-        guard: MutexGuard<'a, T>,
+        guard: MutexGuard<'_, T>,
         bell: &Bell,
+        threshold: u64,
         deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'a, T>> {
+    ) -> Result<Woken> {
         match self.limits.io {
             Io::Caller => {
                 let before = self.progress.load(Ordering::SeqCst);
                 drop(guard);
                 if self.step_as_caller(before) {
-                    return Ok(lock(mutex));
+                    return Ok(Woken::Look);
                 }
             }
             Io::Thread => {
                 if deadline.is_none_or(|deadline| Instant::now() < deadline) {
-                    return Ok(bell.wait(guard, deadline));
+                    return Ok(bell.wait(guard, threshold, deadline));
                 }
             }
         }
@@ -147,7 +147,9 @@ impl Shared {
             intake.want_written = intake.want_written.max(end);
             self.wake_write_side(intake);
         }
-        self.wait_log(&self.written, deadline, |log| log.written.offset >= end)
+        self.wait_log(&self.written, end, deadline, |log| {
+            log.written.offset >= end
+        })
     }
 
     pub(crate) fn wait_synced(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
@@ -155,24 +157,33 @@ impl Shared {
             return Ok(());
         }
         self.want_synced(end);
-        self.wait_log(&self.synced, deadline, |log| log.synced.offset >= end)
+        self.await_synced(end, deadline)
     }
 
+    /// Waits for a sync that was asked for.
+    pub(crate) fn await_synced(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
+        self.wait_log(&self.synced, end, deadline, |log| log.synced.offset >= end)
+    }
+
+    /// Waits until something is done, which `bell` is rung for at `threshold`.
     fn wait_log(
         &self,
         bell: &Bell,
+        threshold: u64,
         deadline: Option<Instant>,
         done: impl Fn(&Log) -> bool,
     ) -> Result<()> {
-        let mut log = lock(&self.log);
         loop {
+            let log = lock(&self.log);
             if done(&log) {
                 return Ok(());
             }
             if let Some(error) = &log.failed {
                 return Err(error.clone());
             }
-            log = self.wait(&self.log, log, bell, deadline)?;
+            if self.wait(log, bell, threshold, deadline)? == Woken::Reached {
+                return Ok(());
+            }
         }
     }
 
@@ -213,7 +224,7 @@ impl Shared {
 
     pub(crate) fn wait_ledger_synced_until(&self, deadline: Option<Instant>) -> Result<()> {
         let ticket = self.want_ledger_synced();
-        self.wait_log(&self.ledger_synced, deadline, |log| {
+        self.wait_log(&self.ledger_synced, ticket, deadline, |log| {
             log.ledger_ticket >= ticket
         })
     }
@@ -232,7 +243,7 @@ impl Shared {
         self.wake_write_side(lock(&self.intake));
     }
 
-    fn wake_write_side(&self, mut intake: MutexGuard<'_, Intake>) {
+    pub(crate) fn wake_write_side(&self, mut intake: MutexGuard<'_, Intake>) {
         intake.poked = true;
         if intake.asleep != Sleep::Awake {
             intake.asleep = Sleep::Awake;

@@ -1,4 +1,4 @@
-//! What threads meet over: locks, conditions, atomics, threads, the clock.
+//! What threads meet over: locks, atomics, parking, threads, the clock.
 //!
 //! The standard library's, except in the concurrency models
 //! (`--cfg forebay_shuttle`, see `tests/shuttle.rs`), where a scheduler decides
@@ -20,20 +20,45 @@ pub use self::model::{Clock, begin};
 
 #[cfg(not(forebay_shuttle))]
 mod system {
-    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
+    pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
     pub(crate) use std::thread;
     pub(crate) use std::time::Instant;
+
+    use std::time::Duration;
+
+    /// Where the thread that made it waits.
+    #[derive(Debug)]
+    pub(crate) struct Parker(thread::Thread);
+
+    impl Parker {
+        pub(crate) fn new() -> Self {
+            Self(thread::current())
+        }
+
+        /// Waits until it is unparked, or was since the last call, for so long
+        /// at most. May return early.
+        pub(crate) fn park(&self, timeout: Option<Duration>) {
+            match timeout {
+                None => thread::park(),
+                Some(timeout) => thread::park_timeout(timeout),
+            }
+        }
+
+        pub(crate) fn unpark(&self) {
+            self.0.unpark();
+        }
+    }
 }
 
 #[cfg(forebay_shuttle)]
 mod model {
     use std::cell::Cell;
-    use std::ops::{Add, Deref, DerefMut};
-    use std::sync::{LockResult, PoisonError};
+    use std::ops::Add;
+    use std::sync::PoisonError;
     use std::time::Duration;
 
     use shuttle::rand::{Rng as _, thread_rng};
-    pub(crate) use shuttle::sync::atomic;
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic};
     pub(crate) use shuttle::thread;
 
     /// How time passes in a model.
@@ -94,88 +119,43 @@ mod model {
         }
     }
 
-    /// A mutex whose guards know it, for timed waits.
-    #[derive(Debug, Default)]
-    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
-
+    /// Where a thread waits, without waking for nothing: that would make models
+    /// endless.
     #[derive(Debug)]
-    pub(crate) struct MutexGuard<'a, T> {
-        guard: shuttle::sync::MutexGuard<'a, T>,
-        mutex: &'a Mutex<T>,
+    pub(crate) struct Parker {
+        unparked: Mutex<bool>,
+        condvar: shuttle::sync::Condvar,
     }
 
-    impl<T> Mutex<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Self(shuttle::sync::Mutex::new(value))
-        }
-
-        pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-            self.guarded(self.0.lock())
-        }
-
-        fn guarded<'a>(
-            &'a self,
-            locked: LockResult<shuttle::sync::MutexGuard<'a, T>>,
-        ) -> LockResult<MutexGuard<'a, T>> {
-            let with = |guard| MutexGuard { guard, mutex: self };
-            locked
-                .map(with)
-                .map_err(|poison| PoisonError::new(with(poison.into_inner())))
-        }
-    }
-
-    impl<T> Deref for MutexGuard<'_, T> {
-        type Target = T;
-
-        fn deref(&self) -> &T {
-            &self.guard
-        }
-    }
-
-    impl<T> DerefMut for MutexGuard<'_, T> {
-        fn deref_mut(&mut self) -> &mut T {
-            &mut self.guard
-        }
-    }
-
-    /// A condition whose timed waits follow the simulated clock.
-    #[derive(Debug, Default)]
-    pub(crate) struct Condvar(shuttle::sync::Condvar);
-
-    impl Condvar {
-        pub(crate) fn wait<'a, T>(
-            &self,
-            guard: MutexGuard<'a, T>,
-        ) -> LockResult<MutexGuard<'a, T>> {
-            let mutex = guard.mutex;
-            mutex.guarded(self.0.wait(guard.guard))
-        }
-
-        /// Whether the time ran out is not told: whoever waits looks at the
-        /// condition and at the clock.
-        pub(crate) fn wait_timeout<'a, T>(
-            &self,
-            guard: MutexGuard<'a, T>,
-            _timeout: Duration,
-        ) -> LockResult<(MutexGuard<'a, T>, ())> {
-            let result = match CLOCK.get() {
-                Clock::Stopped => self.wait(guard),
-                Clock::Jumping => {
-                    // Every wait may end early, so this one does.
-                    let mutex = guard.mutex;
-                    drop(guard);
-                    thread::yield_now();
-                    mutex.lock()
-                }
-            };
-            match result {
-                Ok(guard) => Ok((guard, ())),
-                Err(poison) => Err(PoisonError::new((poison.into_inner(), ()))),
+    impl Parker {
+        pub(crate) fn new() -> Self {
+            Self {
+                unparked: Mutex::new(false),
+                condvar: shuttle::sync::Condvar::new(),
             }
         }
 
-        pub(crate) fn notify_all(&self) {
-            self.0.notify_all();
+        pub(crate) fn park(&self, timeout: Option<Duration>) {
+            if timeout.is_some() && CLOCK.get() == Clock::Jumping {
+                // Every wait may end early, so this one does.
+                thread::yield_now();
+                return;
+            }
+            let mut unparked = lock(&self.unparked);
+            while !*unparked {
+                let woken = self.condvar.wait(unparked);
+                unparked = woken.unwrap_or_else(PoisonError::into_inner);
+            }
+            *unparked = false;
         }
+
+        pub(crate) fn unpark(&self) {
+            *lock(&self.unparked) = true;
+            self.condvar.notify_all();
+        }
+    }
+
+    fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

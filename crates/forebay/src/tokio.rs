@@ -91,6 +91,11 @@ async fn synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
         return Ok(());
     }
     shared.want_synced(end);
+    await_synced(shared, end).await
+}
+
+/// Waits for a sync that was asked for.
+async fn await_synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
     let mut registration = Registration::new(&shared.synced);
     poll_fn(|cx| {
         shared.poll_log(

@@ -1,15 +1,18 @@
-//! Waiting: threads on a condition, tasks on wakers, one bell for both.
+//! Waiting: one bell for threads and tasks.
 //!
-//! Invariant: whoever waits has announced it under the mutex that guards the
-//! condition, so whoever changes the condition under that mutex and rings
-//! afterwards wakes it. Ringing costs nothing when nobody waits.
+//! Invariants:
+//! - Whoever waits has put itself on the bell's list under the mutex that guards
+//!   the condition, so whoever changes the condition under that mutex and rings
+//!   afterwards wakes it. Ringing costs nothing when nobody waits.
+//! - Whoever waits for a threshold is woken when it is reached, not before, and
+//!   need not look at the condition again: many that are woken at once do not
+//!   meet at its mutex.
 
-use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
+use crate::sync::{Instant, Mutex, MutexGuard, Parker};
 
 /// Locks a mutex; what it guards is consistent between statements, so a panic
 /// of another holder (a programmer error) does not spread.
@@ -19,67 +22,157 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
-    condvar: Condvar,
-    /// Threads and tasks that wait.
+    /// Threads and tasks that wait; follows the list.
     waiting: AtomicUsize,
-    tasks: Mutex<Tasks>,
+    list: Mutex<List>,
 }
 
 #[derive(Debug, Default)]
-struct Tasks {
+struct List {
     next_key: u64,
-    /// By key: the threshold a task waits for, and how to wake it.
-    wakers: BTreeMap<u64, (u64, Waker)>,
+    /// Sorted by key.
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: u64,
+    threshold: u64,
+    waiter: Waiter,
+}
+
+#[derive(Debug)]
+enum Waiter {
+    Task(Waker),
+    Thread(Arc<Sleeper>),
+}
+
+/// A thread that waits.
+#[derive(Debug)]
+struct Sleeper {
+    parker: Parker,
+    /// Set once, by whoever wakes it.
+    call: Mutex<Option<Arc<Call>>>,
+}
+
+/// Threads that one ring wakes. Each helps to wake the others: a wake-up takes
+/// the system longer than most of what is done between two.
+#[derive(Debug)]
+struct Call {
+    why: Woken,
+    sleepers: Mutex<Vec<Arc<Sleeper>>>,
+}
+
+impl Call {
+    fn pass_on(self: &Arc<Self>) {
+        loop {
+            let Some(sleeper) = lock(&self.sleepers).pop() else {
+                return;
+            };
+            *lock(&sleeper.call) = Some(Arc::clone(self));
+            sleeper.parker.unpark();
+        }
+    }
+}
+
+/// Why a thread does not wait any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// Something happened, or time is up: look at the condition again.
+    Look,
+    /// The threshold is reached.
+    Reached,
+}
+
+impl List {
+    fn add(&mut self, threshold: u64, waiter: Waiter) -> u64 {
+        let key = self.next_key;
+        self.next_key += 1;
+        self.entries.push(Entry {
+            key,
+            threshold,
+            waiter,
+        });
+        key
+    }
+
+    fn position(&self, key: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&key, |e| e.key).ok()
+    }
 }
 
 impl Bell {
-    /// Waits for a ring, or the deadline. May return early; check the condition.
-    pub(crate) fn wait<'a, T>(
+    /// Waits for a ring that reaches the threshold, or the deadline. May return
+    /// early. `guard` is of the mutex that guards the condition.
+    pub(crate) fn wait<T>(
         &self,
-        guard: MutexGuard<'a, T>,
+        guard: MutexGuard<'_, T>,
+        threshold: u64,
         deadline: Option<Instant>,
-    ) -> MutexGuard<'a, T> {
+    ) -> Woken {
+        let sleeper = Arc::new(Sleeper {
+            parker: Parker::new(),
+            call: Mutex::new(None),
+        });
+        let waiter = Waiter::Thread(Arc::clone(&sleeper));
+        let mut key = Some(lock(&self.list).add(threshold, waiter));
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let guard = match deadline {
-            None => self
-                .condvar
-                .wait(guard)
-                .unwrap_or_else(PoisonError::into_inner),
-            Some(deadline) => {
-                let timeout = deadline.saturating_duration_since(Instant::now());
-                let result = self.condvar.wait_timeout(guard, timeout);
-                result.unwrap_or_else(PoisonError::into_inner).0
+        drop(guard);
+        let mut left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        loop {
+            sleeper.parker.park(left);
+            let call = lock(&sleeper.call).take();
+            if let Some(call) = call {
+                call.pass_on();
+                return call.why;
             }
-        };
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        guard
+            if self.unregister(&mut key) {
+                return Woken::Look;
+            }
+            // Not on the list any more: the call is on its way.
+            left = None;
+        }
     }
 
-    /// Wakes every thread, and every task.
+    /// How many threads and tasks wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Wakes every thread and every task, to look at their conditions again.
     pub(crate) fn ring(&self) {
-        self.ring_up_to(u64::MAX);
+        self.call(u64::MAX, Woken::Look);
     }
 
-    /// Wakes every thread, and the tasks whose threshold is reached.
+    /// Wakes the threads and tasks whose threshold is reached.
     pub(crate) fn ring_up_to(&self, reached: u64) {
+        self.call(reached, Woken::Reached);
+    }
+
+    fn call(&self, reached: u64, why: Woken) {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return;
         }
-        self.condvar.notify_all();
-        let mut woken = Vec::new();
+        let (mut tasks, mut sleepers) = (Vec::new(), Vec::new());
         {
-            let mut tasks = lock(&self.tasks);
-            tasks.wakers.retain(|_, (threshold, waker)| {
-                let waits = *threshold > reached;
-                if !waits {
-                    woken.push(waker.clone());
+            let mut list = lock(&self.list);
+            for entry in list.entries.extract_if(.., |e| e.threshold <= reached) {
+                match entry.waiter {
+                    Waiter::Task(waker) => tasks.push(waker),
+                    Waiter::Thread(sleeper) => sleepers.push(sleeper),
                 }
-                waits
-            });
-            self.waiting.fetch_sub(woken.len(), Ordering::SeqCst);
+            }
+            let woken = tasks.len() + sleepers.len();
+            self.waiting.fetch_sub(woken, Ordering::SeqCst);
         }
-        for waker in woken {
-            waker.wake();
+        if !sleepers.is_empty() {
+            // The first to come is the first to be called.
+            sleepers.reverse();
+            let sleepers = Mutex::new(sleepers);
+            Arc::new(Call { why, sleepers }).pass_on();
+        }
+        for task in tasks {
+            task.wake();
         }
     }
 
@@ -90,31 +183,26 @@ impl Bell {
         expect(dead_code, reason = "only tasks register")
     )]
     pub(crate) fn register(&self, key: &mut Option<u64>, threshold: u64, waker: &Waker) {
-        let mut tasks = lock(&self.tasks);
-        let id = key.unwrap_or(tasks.next_key);
-        if key.is_none() {
-            tasks.next_key += 1;
-            *key = Some(id);
-        }
-        if tasks
-            .wakers
-            .insert(id, (threshold, waker.clone()))
-            .is_none()
-        {
+        let mut list = lock(&self.list);
+        let waiter = Waiter::Task(waker.clone());
+        if let Some(at) = key.and_then(|key| list.position(key)) {
+            let entry = &mut list.entries[at];
+            (entry.threshold, entry.waiter) = (threshold, waiter);
+        } else {
+            *key = Some(list.add(threshold, waiter));
             self.waiting.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// Takes a registration back (a dropped future).
-    #[cfg_attr(
-        not(feature = "tokio"),
-        expect(dead_code, reason = "only tasks register")
-    )]
-    pub(crate) fn unregister(&self, key: &mut Option<u64>) {
-        if let Some(id) = key.take()
-            && lock(&self.tasks).wakers.remove(&id).is_some()
-        {
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-        }
+    /// Takes a registration back (a dropped future, a wait that timed out);
+    /// false if it was not on the list any more.
+    pub(crate) fn unregister(&self, key: &mut Option<u64>) -> bool {
+        let mut list = lock(&self.list);
+        let Some(at) = key.take().and_then(|key| list.position(key)) else {
+            return false;
+        };
+        list.entries.remove(at);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        true
     }
 }

@@ -107,7 +107,7 @@ impl Writer {
         loop {
             match shared.try_append(&mut intake, metadata, payload, events)? {
                 Attempt::Accepted(id, end) => {
-                    shared.notify_write_side(intake);
+                    shared.notify_write_side_of(intake, end);
                     return self.accepted(id, end);
                 }
                 Attempt::Dropped => return Ok(self.dropped(&intake)),
@@ -177,7 +177,7 @@ impl Writer {
                 }
             }
         }
-        shared.notify_write_side(intake);
+        shared.notify_write_side_of(intake, last.end);
         if last.accepted {
             self.accepted(last.id, last.end)
         } else {
@@ -194,7 +194,7 @@ impl Writer {
             accepted: true,
         };
         if self.shared.limits.sync == SyncPolicy::EveryBatch {
-            receipt.wait_synced()?;
+            self.shared.await_synced(end, None)?;
         }
         Ok(receipt)
     }
@@ -454,6 +454,18 @@ impl Shared {
         }
     }
 
+    /// Lets go of the intake, into which records up to `end` were put, and wakes
+    /// the write side if it must act now.
+    #[inline]
+    pub(crate) fn notify_write_side_of(&self, mut intake: MutexGuard<'_, Intake>, end: u64) {
+        if self.limits.sync == SyncPolicy::EveryBatch {
+            intake.want_synced = intake.want_synced.max(end);
+            self.wake_write_side(intake);
+        } else {
+            self.notify_write_side(intake);
+        }
+    }
+
     /// Lets go of the intake and wakes the write side if it must act now.
     #[inline]
     pub(crate) fn notify_write_side(&self, mut intake: MutexGuard<'_, Intake>) {
@@ -490,7 +502,8 @@ impl Shared {
         if self.waits_in_vain(&intake, why) {
             return Err(self.full_error(why));
         }
-        self.wait(&self.intake, intake, &self.space, *deadline)
+        self.wait(intake, &self.space, 0, *deadline)
+            .map(|_| lock(&self.intake))
             .map_err(|e| {
                 if e.kind() == ErrorKind::TimedOut {
                     self.full_error(why)

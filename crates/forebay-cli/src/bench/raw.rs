@@ -62,11 +62,14 @@ impl Raw {
             )
         };
         let block = template(LARGE);
+        scratch.warm()?;
         let small = write_file(scratch, &block[..SMALL]).map_err(file_failure)?;
-        scratch.check()?;
+        remove(&path(scratch)).map_err(file_failure)?;
+        scratch.warm()?;
         let large = write_file(scratch, &block).map_err(file_failure)?;
         let read = read_file(scratch).map_err(file_failure)?;
-        scratch.check()?;
+        remove(&path(scratch)).map_err(file_failure)?;
+        scratch.warm()?;
         let files = write_files(scratch, &block).map_err(file_failure)?;
         scratch.check()?;
         let syncs = synced_appends(scratch).map_err(file_failure)?;
@@ -116,11 +119,15 @@ fn rate(count: u64, each: usize, begun: Instant) -> f64 {
     count as f64 * each as f64 / begun.elapsed().as_secs_f64().max(1e-9)
 }
 
-fn create(path: &Path) -> io::Result<File> {
+fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    remove(path)?;
     File::create_new(path)
 }
 
@@ -151,7 +158,6 @@ fn read_file(scratch: &Scratch) -> io::Result<f64> {
 }
 
 fn write_files(scratch: &Scratch, block: &[u8]) -> io::Result<f64> {
-    std::fs::remove_file(path(scratch))?;
     let path = |n: u64| scratch.dir().join(format!("raw-{n}"));
     let count = blocks(scratch.size, block);
     let per_file = DATA_FILE_LEN / block.len() as u64;

@@ -9,12 +9,14 @@ use crate::stop::Stop;
 use forebay::storage::Storage as _;
 use forebay::storage::os::Os;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Free space asked for beyond what is written.
 const SPARE_BYTES: u64 = 256 << 20;
+/// Written at a time to warm memory.
+const WARM_BLOCK: usize = 1 << 20;
 /// Directories of other runs that may be in the way.
 const NAMES_MAX: u32 = 100;
 
@@ -87,6 +89,28 @@ impl Scratch {
         let path = self.dir.join(name);
         self.remove(&path)?;
         Ok(path)
+    }
+
+    /// Makes the page cache reuse memory that was in use a moment ago, by
+    /// writing and removing a file of a measurement's size. Virtual machines give
+    /// memory that is free for a second back to their hosts, and are then many
+    /// times slower to touch it than any file system is.
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses, or the stop is set.
+    pub(crate) fn warm(&self) -> Result<()> {
+        let path = self.fresh("warm")?;
+        let block = vec![0x5a_u8; WARM_BLOCK];
+        let write = || -> io::Result<()> {
+            let mut file = fs::File::create_new(&path)?;
+            for _ in 0..self.size.div_ceil(WARM_BLOCK as u64) {
+                file.write_all(&block)?;
+            }
+            Ok(())
+        };
+        write().map_err(|error| Failure::io(&format!("write {}", path.display()), &error))?;
+        self.remove(&path)
     }
 
     /// Removes a path in the directory, if it is there.

@@ -31,6 +31,7 @@ const CHILD_INTERVAL: Duration = Duration::from_millis(20);
 ///
 /// A buffer fails, something did not come back, or the stop is set.
 pub(crate) fn many(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
+    scratch.warm()?;
     let dir = scratch.fresh("many")?;
     std::fs::create_dir_all(&dir)
         .map_err(|error| Failure::io(&format!("make {}", dir.display()), &error))?;

@@ -60,6 +60,7 @@ pub(crate) struct Cycle {
 ///
 /// The buffer fails, something did not come back, or the stop is set.
 pub(crate) fn cycle(scratch: &Scratch, payload_len: usize, batched: bool) -> Result<Cycle> {
+    scratch.warm()?;
     let dir = scratch.fresh("buffer")?;
     let config = config(&dir, scratch.size);
     let count = records(scratch, payload_len);
@@ -206,6 +207,7 @@ fn check_item(item: Item, checker: &mut Checker) -> Result<()> {
 ///
 /// As [`cycle`].
 pub(crate) fn recent(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
+    scratch.warm()?;
     let dir = scratch.fresh("buffer")?;
     let (writer, mut reader) = forebay::open(config(&dir, scratch.size))?;
     let count = records(scratch, payload_len);
@@ -256,6 +258,7 @@ pub(crate) fn recent(scratch: &Scratch, payload_len: usize) -> Result<Measured> 
 ///
 /// As [`cycle`].
 pub(crate) fn concurrent(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
+    scratch.warm()?;
     let dir = scratch.fresh("buffer")?;
     let (writer, mut reader) = forebay::open(config(&dir, scratch.size))?;
     let count = records(scratch, payload_len);
@@ -307,6 +310,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
 ///
 /// As [`cycle`].
 pub(crate) fn concurrent_tokio(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
+    scratch.warm()?;
     let dir = scratch.fresh("buffer")?;
     let config = config(&dir, scratch.size);
     let count = records(scratch, payload_len);

@@ -641,7 +641,8 @@ impl Reader {
     /// Finds the next stretch to scan. `Some` when there is none.
     fn open_source(&mut self) -> Result<Option<Advance>> {
         let (place, visible) = {
-            let log = lock(&self.shared.log);
+            let mut log = lock(&self.shared.log);
+            log.reader_at = self.at;
             if self.at < log.head() {
                 drop(log);
                 self.step_over_deleted();
@@ -796,16 +797,16 @@ impl Reader {
     }
 
     fn wait_until_visible(&self, shared: &Shared, deadline: Option<Instant>) -> Result<bool> {
-        let mut log = lock(&shared.log);
         loop {
+            let log = lock(&shared.log);
             if self.visible(&log).offset > self.at || log.ended || log.failed.is_some() {
                 return Ok(true);
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(false);
             }
-            log = match shared.wait(&shared.log, log, &shared.data, deadline) {
-                Ok(log) => log,
+            match shared.wait(log, &shared.data, 0, deadline) {
+                Ok(_) => {}
                 Err(e) if e.kind() == ErrorKind::TimedOut && deadline.is_some() => {
                     return Ok(false);
                 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::{Registration, blocking, drop_elsewhere, ledger_synced, synced};
+use super::{Registration, await_synced, blocking, drop_elsewhere, ledger_synced, synced};
 use crate::config::{SyncPolicy, WhenFull};
 use crate::error::{Error, Result};
 use crate::findings::Recovery;
@@ -117,7 +117,7 @@ impl AsyncWriter {
         };
         let receipt = appended?;
         if shared.limits.sync == SyncPolicy::EveryBatch && receipt.accepted() {
-            receipt.synced().await?;
+            await_synced(shared, receipt.end()).await?;
         }
         Ok(receipt)
     }
@@ -210,8 +210,8 @@ impl<'w> Appending<'w> {
             self.done += 1;
         }
         let next_id = intake.accepted().next_id;
-        shared.notify_write_side(intake);
         let (id, end) = self.last.unwrap_or((next_id, 0));
+        shared.notify_write_side_of(intake, end);
         let is_accepted = self.last.is_some();
         Poll::Ready(Ok(Receipt::from_parts(shared, id, end, is_accepted)))
     }

@@ -2,15 +2,42 @@
 //!
 //! Invariant: one sync answers everybody who asked before it began.
 
-use super::{Trouble, WriteSide};
+use super::{Trouble, WriteSide, prepare_after};
 use crate::config::{Io, ReaderSees, SyncPolicy};
 use crate::error::Error;
 use crate::format::file_id;
 use crate::shared::Shared;
 use crate::storage::uninterrupted;
-use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
+use crate::sync::{Instant, thread};
 use crate::wake::lock;
+
+/// Those who wait for a sync, when they are many, come back for the next one. It
+/// begins when all are back, but not later than this part of the time a sync
+/// takes: two syncs of half of them each would take longer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Company {
+    /// How many waited when the last sync ended.
+    expected: usize,
+    /// Until when the next sync waits for as many, and how often at most it
+    /// looks for them.
+    until: Instant,
+    looks: u32,
+}
+
+const COMPANY_SHARE: u32 = 2;
+/// Between two looks others may run, so these are enough for any sync.
+const COMPANY_LOOKS: u32 = 500;
+
+impl Company {
+    pub(super) fn none() -> Self {
+        Self {
+            expected: 0,
+            until: Instant::now(),
+            looks: 0,
+        }
+    }
+}
 
 impl WriteSide {
     pub(super) fn sync_if_due(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
@@ -25,9 +52,11 @@ impl WriteSide {
             self.sync_target.get_or_insert(want);
         }
         let asked = self.sync_target.is_some_and(|target| written >= target);
-        let due = shared.limits.sync == SyncPolicy::Interval
-            && shared.limits.io == Io::Thread
-            && since.elapsed() >= shared.limits.flush_interval;
+        let by_time = shared.limits.sync == SyncPolicy::Interval && shared.limits.io == Io::Thread;
+        let due = by_time && since.elapsed() >= shared.limits.flush_interval;
+        if by_time && !due && since.elapsed() >= prepare_after(shared.limits.flush_interval) {
+            self.prepare_sync();
+        }
         let batch = shared.limits.sync == SyncPolicy::EveryBatch;
         // A reader of synced records must not wait where nothing else syncs.
         let read = shared.limits.sync == SyncPolicy::Never
@@ -42,6 +71,15 @@ impl WriteSide {
         Some(self.sync(shared))
     }
 
+    /// Lets the system begin with what a sync will wait for.
+    fn prepare_sync(&mut self) {
+        if let Some(current) = &mut self.current
+            && current.is_worth_preparing()
+        {
+            current.begin_writeback();
+        }
+    }
+
     /// Syncs the current file and reports what that makes durable.
     pub(super) fn sync(&mut self, shared: &Shared) -> Result<(), Trouble> {
         let Some(current) = &mut self.current else {
@@ -49,15 +87,39 @@ impl WriteSide {
         };
         let start = Instant::now();
         let result = uninterrupted(|| current.file.sync());
-        shared.meters.note_sync(start.elapsed());
+        let took = start.elapsed();
+        shared.meters.note_sync(took);
         if let Err(e) = result {
             return self.give_up(shared, "sync", e);
         }
         current.synced_len = current.len;
         self.dirty_since = None;
         self.sync_target = None;
+        self.company = Company {
+            expected: shared.synced.waiting(),
+            until: Instant::now() + took / COMPANY_SHARE,
+            looks: COMPANY_LOOKS,
+        };
         shared.publish_synced();
         Ok(())
+    }
+
+    /// Whether a sync waits for others who waited for the last one, and who are
+    /// likely to be back in a moment; lets them run.
+    pub(super) fn waits_for_company(&mut self, shared: &Shared) -> bool {
+        let waiting = shared.synced.waiting();
+        let company = &mut self.company;
+        if waiting == 0
+            || waiting >= company.expected
+            || company.looks == 0
+            || shared.limits.io == Io::Caller
+            || Instant::now() >= company.until
+        {
+            return false;
+        }
+        company.looks -= 1;
+        thread::yield_now();
+        true
     }
 
     pub(super) fn sync_ledger_if_due(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {

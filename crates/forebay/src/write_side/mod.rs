@@ -26,6 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::deletion::Freeing;
+use self::durability::Company;
 
 use crate::config::{Io, ReaderSees, SyncPolicy};
 use crate::error::Error;
@@ -43,6 +44,11 @@ const LINGER: Duration = Duration::from_millis(1);
 /// The system is asked to begin to put so many bytes at a time on stable
 /// storage, so that the sync at the end of a data file finds little to do.
 const WRITEBACK_LEN: u64 = 4 << 20;
+/// A sync that is due for its time is prepared in the same way a little before,
+/// so that nobody waits for long behind it: so long before, and if there is so
+/// much to put on stable storage.
+const PREPARED_BEFORE: Duration = Duration::from_millis(30);
+const PREPARED_MIN: u64 = 64 << 10;
 /// The pause before a full disk is tried again: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
@@ -59,6 +65,29 @@ struct Current {
     writeback_len: u64,
     /// Up to where zeros were written ahead; what is below `len` is none.
     zeros_to: u64,
+}
+
+impl Current {
+    /// How many bytes of records the system was not yet told to write back.
+    fn not_begun(&self) -> u64 {
+        self.len - self.writeback_len
+    }
+
+    /// Whether a sync would take notably longer for what is not begun.
+    fn is_worth_preparing(&self) -> bool {
+        self.not_begun() >= PREPARED_MIN
+    }
+
+    fn begin_writeback(&mut self) {
+        self.file
+            .begin_writeback(self.writeback_len, self.not_begun());
+        self.writeback_len = self.len;
+    }
+}
+
+/// When a sync that is due after `interval` is prepared.
+fn prepare_after(interval: Duration) -> Duration {
+    interval - PREPARED_BEFORE.min(interval / 4)
 }
 
 /// Frames on their way to the current file.
@@ -99,6 +128,7 @@ pub(crate) struct WriteSide {
     sync_target: Option<u64>,
     /// Small syncs, one after the other, that somebody waited for.
     small_syncs: u32,
+    company: Company,
     /// The last wait for the ledger that was answered.
     ledger_ticket: u64,
     extra_bytes: u64,
@@ -132,6 +162,7 @@ impl WriteSide {
             ledger_dirty_since: None,
             sync_target: None,
             small_syncs: 0,
+            company: Company::none(),
             ledger_ticket: 0,
             extra_bytes: 0,
             freeing: Freeing::default(),
@@ -147,6 +178,8 @@ impl WriteSide {
         let done = self.delete_acknowledged(shared).or_else(|| {
             if self.waits_for_space(shared) {
                 None
+            } else if self.waits_for_company(shared) {
+                Some(Ok(()))
             } else {
                 self.write_something(shared)
             }
@@ -184,7 +217,18 @@ impl WriteSide {
         }
         let interval = shared.limits.flush_interval;
         let data = match shared.limits.sync {
-            SyncPolicy::Interval => self.dirty_since.map(|since| since + interval),
+            SyncPolicy::Interval => self.dirty_since.map(|since| {
+                let prepared = self
+                    .current
+                    .as_ref()
+                    .is_none_or(|c| !c.is_worth_preparing());
+                since
+                    + if prepared {
+                        interval
+                    } else {
+                        prepare_after(interval)
+                    }
+            }),
             SyncPolicy::EveryBatch | SyncPolicy::Never => None,
         };
         let ledger = self.ledger_dirty_since.map(|since| since + interval);
@@ -350,10 +394,8 @@ impl WriteSide {
         unwritten.partly -= len;
         current.len += len as u64;
         self.is_second_file = false;
-        if current.len - current.writeback_len >= WRITEBACK_LEN {
-            let len = current.len - current.writeback_len;
-            current.file.begin_writeback(current.writeback_len, len);
-            current.writeback_len = current.len;
+        if current.not_begun() >= WRITEBACK_LEN {
+            current.begin_writeback();
         }
         if unwritten.frames.is_empty() {
             self.unwritten = None;

@@ -41,9 +41,12 @@ impl Door {
     }
 
     fn wait(&self) {
-        let mut is_open = lock(&self.is_open);
-        while !*is_open {
-            is_open = self.bell.wait(is_open, None);
+        loop {
+            let is_open = lock(&self.is_open);
+            if *is_open {
+                return;
+            }
+            self.bell.wait(is_open, 0, None);
         }
     }
 
