@@ -57,7 +57,6 @@ fn main() -> Result<(), Box<dyn Error>> {
                     .collect();
                 threads.into_iter().try_for_each(join)
             })?;
-            println!("{} syncs", writer.usage().syncs);
         }
         "concurrent" => {
             let read = std::thread::scope(|scope| -> forebay::Result<usize> {
@@ -72,6 +71,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         _ => return Err(format!("there is no work {work:?}").into()),
     }
+    let usage = writer.usage();
+    println!(
+        "{} writes, {} syncs in {:?}",
+        usage.writes, usage.syncs, usage.sync_time
+    );
     writer.close()?;
     if work.starts_with("read") {
         let filled = Instant::now();
