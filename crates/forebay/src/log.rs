@@ -72,8 +72,8 @@ pub(crate) struct Log {
     pub failed: Option<Error>,
     /// The last wait for a synced ledger that is answered.
     pub ledger_ticket: u64,
-    /// Where the reader stood when it last looked; the reader's.
-    pub reader_at: u64,
+    /// Where the reader stood when it last looked, if it ever did; the reader's.
+    pub reader_at: Option<u64>,
     recent: Recent,
     times: Times,
 }
@@ -88,7 +88,7 @@ impl Log {
             ended: false,
             failed: None,
             ledger_ticket: 0,
-            reader_at: 0,
+            reader_at: None,
             recent: Recent {
                 batches: VecDeque::new(),
                 memory: 0,
@@ -118,7 +118,10 @@ impl Log {
         self.times.note(base, now);
         // Memory that nobody comes for is better written again at once, while it
         // is in a core's cache. A copy of its own is no buffer to be used again.
-        let is_near = base.saturating_sub(self.reader_at) <= self.recent.memory_max as u64;
+        let near = self.recent.memory_max as u64;
+        let is_near = self
+            .reader_at
+            .is_some_and(|at| base.saturating_sub(at) <= near);
         if is_near || memory == frames.len() {
             self.recent.push(base, frames, memory);
         } else {
@@ -314,7 +317,10 @@ mod tests {
             let place = log.at(at, log.written.offset);
             matches!(place, Some(Place::Memory(_)))
         };
-        for _ in 0..5 {
+        write(&mut log, 900, 1000);
+        assert!(!is_kept(&log, 0), "nobody has ever read");
+        log.reader_at = Some(0);
+        for _ in 0..4 {
             write(&mut log, 900, 1000);
         }
         assert!(is_kept(&log, 900) && is_kept(&log, 4499));
@@ -327,7 +333,7 @@ mod tests {
         write(&mut log, 900, 1000);
         assert!(!is_kept(&log, 5400));
         // The reader comes near.
-        log.reader_at = 5400;
+        log.reader_at = Some(5400);
         write(&mut log, 900, 1000);
         assert!(!is_kept(&log, 6399) && is_kept(&log, 6400));
         assert_eq!(log.in_memory_from(0).0, 6400);

@@ -642,7 +642,7 @@ impl Reader {
     fn open_source(&mut self) -> Result<Option<Advance>> {
         let (place, visible) = {
             let mut log = lock(&self.shared.log);
-            log.reader_at = self.at;
+            log.reader_at = Some(self.at);
             if self.at < log.head() {
                 drop(log);
                 self.step_over_deleted();

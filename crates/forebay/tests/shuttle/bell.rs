@@ -10,7 +10,7 @@ use shuttle::scheduler::DfsScheduler;
 use shuttle::{Config, Runner, future, thread};
 
 use crate::sync::{Clock, Mutex, begin};
-use crate::wake::{Bell, lock};
+use crate::wake::{Bell, Woken, lock};
 
 /// Schedules to explore at most; all of a model's when it has fewer.
 const SCHEDULES_MAX: usize = 100_000;
@@ -114,5 +114,52 @@ fn a_ring_wakes_a_task_and_a_thread() {
         future::block_on(door.opened());
         opening.join().unwrap();
         waiting.join().unwrap();
+    });
+}
+
+/// Something that grows, and is waited for to reach a mark.
+#[derive(Default)]
+struct Gauge {
+    level: Mutex<u64>,
+    bell: Bell,
+}
+
+impl Gauge {
+    fn rise(&self, to: u64) {
+        *lock(&self.level) = to;
+        self.bell.ring_up_to(to);
+    }
+
+    /// Waits for the mark; whoever is told that it is reached believes it.
+    fn wait(&self, mark: u64) {
+        loop {
+            let level = lock(&self.level);
+            if *level >= mark {
+                return;
+            }
+            if self.bell.wait(level, mark, None) == Woken::Reached {
+                assert!(*lock(&self.level) >= mark, "told too early");
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_mark_is_woken_when_it_is_reached() {
+    exhaust(|| {
+        let gauge = Arc::new(Gauge::default());
+        let waiting: Vec<_> = [1, 2]
+            .map(|mark| {
+                let gauge = Arc::clone(&gauge);
+                thread::spawn(move || gauge.wait(mark))
+            })
+            .into();
+        gauge.rise(1);
+        gauge.rise(2);
+        for thread in waiting {
+            thread.join().unwrap();
+        }
+        assert_eq!(gauge.bell.waiting(), 0);
     });
 }
