@@ -9,6 +9,8 @@
 //!   record.
 
 mod expected;
+mod losses;
+mod source;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,17 +19,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::losses::PendingDamage;
+use self::source::Source;
+
 use crate::acks::{Count, Stretch};
-use crate::config::ReaderSees;
-use crate::data_file::{Check, Damage, DamageKind, Found, ScanOptions, Scanned, Scanner};
+use crate::data_file::{Damage, DamageKind, Found, Scanned};
 use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
 use crate::format::file_id;
 use crate::log::{Place, Position, Span};
 use crate::meters::Meters;
-use crate::quarantine::OnCorruption;
 use crate::shared::Shared;
-use crate::storage::{Access, File, uninterrupted};
 use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
 use crate::usage::{self, Usage};
@@ -65,40 +67,6 @@ pub struct Reader {
     /// The records of the last batch: the next one may have as many.
     batch_len: usize,
 }
-
-/// Where items come from.
-struct Source {
-    scanner: Scanner,
-    /// The stream offset of the scanner's offset 0.
-    base: u64,
-    file: Option<(Span, Arc<dyn File>)>,
-    /// How far the scanner may go, in its own offsets.
-    to: u64,
-    /// Counts the reader's sources: a chunk is known by this and its number.
-    number: u64,
-}
-
-impl Source {
-    /// Makes the chunk at hand the one that the batch's next records lie in.
-    #[inline]
-    fn show_chunk(&self, batch: &mut Batch) {
-        let (chunk, sequence) = self.scanner.chunk();
-        batch.show_chunk((self.number, sequence), chunk);
-    }
-}
-
-/// Damage seen since the last record; what it took is known at the next one.
-struct PendingDamage {
-    reason: LostReason,
-    file: String,
-    offset: u64,
-    /// What to keep, once it is known what it cost.
-    spans: Vec<(Arc<dyn File>, String, Damage)>,
-}
-
-/// More spans without a record between them are kept without a word on what
-/// they cost.
-const PENDING_SPANS_MAX: usize = 256;
 
 /// What [`Reader::advance`] came to.
 enum Advance {
@@ -518,105 +486,6 @@ impl Reader {
         self.stash = Some(found);
     }
 
-    /// The ids between the tail and `to` are not there. Acknowledges the gap,
-    /// and reports it unless that was done before a rewind.
-    fn lose(&mut self, to: Position, reason: LostReason) -> Option<Lost> {
-        let stretch = Stretch {
-            from: self.tail,
-            to,
-        };
-        let first_id = self.tail.next_id;
-        self.tail = to;
-        let damage = self.damage.take();
-        let reason = damage.as_ref().map_or(reason, |d| d.reason);
-        let newly = self.shared.acknowledge_lost(stretch, reason);
-        if let Some(damage) = &damage {
-            self.keep(&damage.spans, newly.events);
-        }
-        if newly.events == 0 {
-            return None;
-        }
-        let (file, offset) = match damage {
-            Some(damage) => (Some(damage.file), damage.offset),
-            None => match self.source.as_ref().and_then(|s| s.file.as_ref()) {
-                Some((span, _)) => (
-                    Some(file_id::file_name(span.file_id)),
-                    to.offset - span.base,
-                ),
-                None => (None, 0),
-            },
-        };
-        let lost = Lost {
-            first_id,
-            events: newly.events,
-            bytes: newly.bytes,
-            reason,
-            file,
-            offset,
-        };
-        tracing::warn!(%lost, "events are lost");
-        Some(lost)
-    }
-
-    fn note_damage(&mut self, damage: &Damage) -> Result<()> {
-        let Some(source) = &self.source else {
-            return Ok(());
-        };
-        self.at = source.base + damage.offset + damage.len;
-        let Some((span, file)) = &source.file else {
-            return Ok(());
-        };
-        let name = file_id::file_name(span.file_id);
-        if self.shared.limits.on_corruption == OnCorruption::Refuse {
-            let path = self.shared.dir.join(&name);
-            let error = Error::with_path(
-                ErrorKind::Corrupt,
-                &path,
-                format!(
-                    "{} is damaged: {} bytes at offset {} ({}); verify the buffer, or open it \
-                     with another on_corruption",
-                    path.display(),
-                    damage.len,
-                    damage.offset,
-                    damage.kind.as_str(),
-                ),
-            );
-            self.refused = Some(error.clone());
-            return Err(error);
-        }
-        let pending = self.damage.get_or_insert_with(|| PendingDamage {
-            reason: LostReason::Damaged,
-            file: name.clone(),
-            offset: damage.offset,
-            spans: Vec::new(),
-        });
-        pending.spans.push((Arc::clone(file), name, *damage));
-        if pending.spans.len() >= PENDING_SPANS_MAX {
-            let spans = std::mem::take(&mut pending.spans);
-            self.keep(&spans, 0);
-        }
-        Ok(())
-    }
-
-    /// Keeps damaged spans; the first one's report says what they cost.
-    fn keep(&self, spans: &[(Arc<dyn File>, String, Damage)], mut events_lost: u64) {
-        for (file, name, damage) in spans {
-            let Damage {
-                offset, len, kind, ..
-            } = *damage;
-            let quarantine = &self.shared.quarantine;
-            quarantine.keep_span(&**file, name, offset, len, kind.as_str(), events_lost);
-            events_lost = 0;
-        }
-    }
-
-    /// Damage that cost no event.
-    fn forgive(&mut self) {
-        if let Some(damage) = self.damage.take() {
-            self.keep(&damage.spans, 0);
-        }
-    }
-
     fn read_error(&self, e: std::io::Error) -> Error {
         let path = match self.source.as_ref().and_then(|s| s.file.as_ref()) {
             Some((span, _)) => self.path(span),
@@ -627,163 +496,6 @@ impl Reader {
 
     fn path(&self, span: &Span) -> PathBuf {
         self.shared.dir.join(file_id::file_name(span.file_id))
-    }
-
-    // ---- where items come from ----
-
-    fn visible(&self, log: &crate::log::Log) -> Position {
-        match self.shared.limits.reader_sees {
-            ReaderSees::Written => log.written,
-            ReaderSees::Synced => log.synced,
-        }
-    }
-
-    /// Finds the next stretch to scan. `Some` when there is none.
-    fn open_source(&mut self) -> Result<Option<Advance>> {
-        let (place, visible) = {
-            let mut log = lock(&self.shared.log);
-            log.reader_at = Some(self.at);
-            if self.at < log.head() {
-                drop(log);
-                self.step_over_deleted();
-                return Ok(None);
-            }
-            let visible = self.visible(&log);
-            if self.at >= visible.offset {
-                let ended = log.ended && visible.offset == log.written.offset;
-                let failed = log.failed.clone().filter(|_| !log.ended);
-                drop(log);
-                return self.at_the_end(visible, ended, failed).map(Some);
-            }
-            (log.at(self.at, visible.offset), visible)
-        };
-        self.id_limit = visible.next_id;
-        if lock(&self.shared.acks).is_full() {
-            return Err(Error::new(
-                ErrorKind::Full,
-                "too many records are acknowledged out of order; acknowledge the oldest ones, or \
-                 rewind to have them delivered again",
-            ));
-        }
-        match place {
-            Some(Place::Memory(frames)) => {
-                self.source_count += 1;
-                let to = self.at + frames.len() as u64;
-                let scanner = Scanner::over_memory(frames, self.at);
-                self.source = Some(Source {
-                    scanner,
-                    base: 0,
-                    file: None,
-                    to,
-                    number: self.source_count,
-                });
-            }
-            Some(Place::File { span, visible_len }) => self.open_file(span, visible_len)?,
-            // The spans cover everything below the visible end.
-            None => self.at = visible.offset,
-        }
-        Ok(None)
-    }
-
-    /// Acknowledgements of what was delivered before a rewind have let go of
-    /// the data file here: everything in it is acknowledged.
-    fn step_over_deleted(&mut self) {
-        let done = lock(&self.shared.acks).done();
-        self.source = None;
-        self.damage = None;
-        self.at = done.offset;
-        self.tail = done;
-        self.last_id = done.next_id - 1;
-    }
-
-    fn open_file(&mut self, span: Span, visible_len: u64) -> Result<()> {
-        let mut handle = None;
-        if let Some(source) = &mut self.source
-            && let Some((old, file)) = &source.file
-            && old.file_id == span.file_id
-            && old.base == span.base
-        {
-            if source.base + source.scanner.offset() == self.at && visible_len > source.to {
-                source.scanner.extend(visible_len);
-                source.to = visible_len;
-                return Ok(());
-            }
-            handle = Some(Arc::clone(file));
-        }
-        let file = match handle {
-            Some(file) => file,
-            None => {
-                let path = self.path(&span);
-                match uninterrupted(|| self.shared.storage.open(&path, Access::Read)) {
-                    Ok(file) => Arc::from(file),
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                        self.step_over_missing(&span);
-                        return Ok(());
-                    }
-                    Err(e) => return Err(Error::io("open", &path, e)),
-                }
-            }
-        };
-        let options = ScanOptions {
-            // The file may grow under the scanner; its end bounds every frame.
-            max_frame_len: u64::MAX,
-            check: Check::Checksums,
-        };
-        let (from, pool) = (self.at - span.base, self.shared.pool.clone());
-        let scanner = Scanner::over_file(Arc::clone(&file), from, visible_len, options, pool);
-        self.source_count += 1;
-        self.source = Some(Source {
-            scanner,
-            base: span.base,
-            file: Some((span, file)),
-            to: visible_len,
-            number: self.source_count,
-        });
-        Ok(())
-    }
-
-    /// Somebody deleted a data file under an open buffer.
-    fn step_over_missing(&mut self, span: &Span) {
-        let file = file_id::file_name(span.file_id);
-        tracing::warn!(file, "a data file is missing");
-        self.damage.get_or_insert(PendingDamage {
-            reason: LostReason::MissingFile,
-            file,
-            offset: self.at - span.base,
-            spans: Vec::new(),
-        });
-        self.at = span.end();
-        self.source = None;
-    }
-
-    /// Everything visible is read: what is known to be missing up to here is
-    /// lost, what lies here without events is done with.
-    fn at_the_end(
-        &mut self,
-        visible: Position,
-        ended: bool,
-        failed: Option<Error>,
-    ) -> Result<Advance> {
-        let to = Position {
-            next_id: visible.next_id,
-            offset: self.at,
-        };
-        if to.next_id > self.tail.next_id
-            && let Some(lost) = self.lose(to, LostReason::Gap)
-        {
-            self.last_id = to.next_id - 1;
-            return Ok(Advance::Lost(lost));
-        }
-        if self.at > self.tail.offset {
-            self.forgive();
-            self.tail.offset = self.at;
-            self.shared.skip(self.tail);
-        }
-        match failed {
-            _ if ended => Ok(Advance::End),
-            Some(error) => Err(error),
-            None => Ok(Advance::Empty),
-        }
     }
 
     /// Waits until more is visible than was read; false at the deadline.

@@ -1,0 +1,129 @@
+//! What is lost before the next record, and the damage that took it.
+//!
+//! Invariant: damage is noted when it is met; what it took is known, reported and
+//! acknowledged when the ids of the next record tell.
+
+use std::sync::Arc;
+
+use super::{Lost, LostReason, Reader};
+use crate::acks::Stretch;
+use crate::data_file::Damage;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::file_id;
+use crate::log::Position;
+use crate::quarantine::OnCorruption;
+use crate::storage::File;
+
+/// Damage seen since the last record; what it took is known at the next one.
+pub(super) struct PendingDamage {
+    pub(super) reason: LostReason,
+    pub(super) file: String,
+    pub(super) offset: u64,
+    /// What to keep, once it is known what it cost.
+    pub(super) spans: Vec<(Arc<dyn File>, String, Damage)>,
+}
+
+/// More spans without a record between them are kept without a word on what
+/// they cost.
+const PENDING_SPANS_MAX: usize = 256;
+
+impl Reader {
+    /// The ids between the tail and `to` are not there. Acknowledges the gap,
+    /// and reports it unless that was done before a rewind.
+    pub(super) fn lose(&mut self, to: Position, reason: LostReason) -> Option<Lost> {
+        let stretch = Stretch {
+            from: self.tail,
+            to,
+        };
+        let first_id = self.tail.next_id;
+        self.tail = to;
+        let damage = self.damage.take();
+        let reason = damage.as_ref().map_or(reason, |d| d.reason);
+        let newly = self.shared.acknowledge_lost(stretch, reason);
+        if let Some(damage) = &damage {
+            self.keep(&damage.spans, newly.events);
+        }
+        if newly.events == 0 {
+            return None;
+        }
+        let (file, offset) = match damage {
+            Some(damage) => (Some(damage.file), damage.offset),
+            None => match self.source.as_ref().and_then(|s| s.file.as_ref()) {
+                Some((span, _)) => (
+                    Some(file_id::file_name(span.file_id)),
+                    to.offset - span.base,
+                ),
+                None => (None, 0),
+            },
+        };
+        let lost = Lost {
+            first_id,
+            events: newly.events,
+            bytes: newly.bytes,
+            reason,
+            file,
+            offset,
+        };
+        tracing::warn!(%lost, "events are lost");
+        Some(lost)
+    }
+
+    pub(super) fn note_damage(&mut self, damage: &Damage) -> Result<()> {
+        let Some(source) = &self.source else {
+            return Ok(());
+        };
+        self.at = source.base + damage.offset + damage.len;
+        let Some((span, file)) = &source.file else {
+            return Ok(());
+        };
+        let name = file_id::file_name(span.file_id);
+        if self.shared.limits.on_corruption == OnCorruption::Refuse {
+            let path = self.shared.dir.join(&name);
+            let error = Error::with_path(
+                ErrorKind::Corrupt,
+                &path,
+                format!(
+                    "{} is damaged: {} bytes at offset {} ({}); verify the buffer, or open it \
+                     with another on_corruption",
+                    path.display(),
+                    damage.len,
+                    damage.offset,
+                    damage.kind.as_str(),
+                ),
+            );
+            self.refused = Some(error.clone());
+            return Err(error);
+        }
+        let pending = self.damage.get_or_insert_with(|| PendingDamage {
+            reason: LostReason::Damaged,
+            file: name.clone(),
+            offset: damage.offset,
+            spans: Vec::new(),
+        });
+        pending.spans.push((Arc::clone(file), name, *damage));
+        if pending.spans.len() >= PENDING_SPANS_MAX {
+            let spans = std::mem::take(&mut pending.spans);
+            self.keep(&spans, 0);
+        }
+        Ok(())
+    }
+
+    /// Keeps damaged spans; the first one's report says what they cost.
+    pub(super) fn keep(&self, spans: &[(Arc<dyn File>, String, Damage)], mut events_lost: u64) {
+        for (file, name, damage) in spans {
+            let Damage {
+                offset, len, kind, ..
+            } = *damage;
+            let quarantine = &self.shared.quarantine;
+            quarantine.keep_span(&**file, name, offset, len, kind.as_str(), events_lost);
+            events_lost = 0;
+        }
+    }
+
+    /// Damage that cost no event.
+    pub(super) fn forgive(&mut self) {
+        if let Some(damage) = self.damage.take() {
+            self.keep(&damage.spans, 0);
+        }
+    }
+}
