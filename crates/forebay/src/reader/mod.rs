@@ -128,7 +128,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if a data file cannot be read; [`ErrorKind::Corrupt`]
-    /// if damage is met and [`OnCorruption::Refuse`] is set;
+    /// if damage is met and [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) is set;
     /// [`ErrorKind::Poisoned`] if everything is read and nothing can be written
     /// any more; [`ErrorKind::Full`] if so many records are acknowledged out of
     /// order that no more can be kept track of.
