@@ -22,7 +22,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
-    /// Threads and tasks that wait; follows the list.
+    /// The length of the list; stored under its lock.
     waiting: AtomicUsize,
     list: Mutex<List>,
 }
@@ -115,8 +115,12 @@ impl Bell {
             call: Mutex::new(None),
         });
         let waiter = Waiter::Thread(Arc::clone(&sleeper));
-        let mut key = Some(lock(&self.list).add(threshold, waiter));
-        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut key = {
+            let mut list = lock(&self.list);
+            let key = list.add(threshold, waiter);
+            self.count(&list);
+            Some(key)
+        };
         drop(guard);
         let mut left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
         loop {
@@ -132,6 +136,10 @@ impl Bell {
             // Not on the list any more: the call is on its way.
             left = None;
         }
+    }
+
+    fn count(&self, list: &List) {
+        self.waiting.store(list.entries.len(), Ordering::SeqCst);
     }
 
     /// How many threads and tasks wait.
@@ -162,8 +170,7 @@ impl Bell {
                     Waiter::Thread(sleeper) => sleepers.push(sleeper),
                 }
             }
-            let woken = tasks.len() + sleepers.len();
-            self.waiting.fetch_sub(woken, Ordering::SeqCst);
+            self.count(&list);
         }
         if !sleepers.is_empty() {
             // The first to come is the first to be called.
@@ -190,7 +197,7 @@ impl Bell {
             (entry.threshold, entry.waiter) = (threshold, waiter);
         } else {
             *key = Some(list.add(threshold, waiter));
-            self.waiting.fetch_add(1, Ordering::SeqCst);
+            self.count(&list);
         }
     }
 
@@ -202,7 +209,7 @@ impl Bell {
             return false;
         };
         list.entries.remove(at);
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.count(&list);
         true
     }
 }

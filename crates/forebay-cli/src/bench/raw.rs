@@ -64,11 +64,11 @@ impl Raw {
         let block = template(LARGE);
         scratch.warm()?;
         let small = write_file(scratch, &block[..SMALL]).map_err(file_failure)?;
-        remove(&path(scratch)).map_err(file_failure)?;
+        scratch.remove(&path(scratch))?;
         scratch.warm()?;
         let large = write_file(scratch, &block).map_err(file_failure)?;
         let read = read_file(scratch).map_err(file_failure)?;
-        remove(&path(scratch)).map_err(file_failure)?;
+        scratch.remove(&path(scratch))?;
         scratch.warm()?;
         let files = write_files(scratch, &block).map_err(file_failure)?;
         scratch.check()?;
@@ -119,15 +119,11 @@ fn rate(count: u64, each: usize, begun: Instant) -> f64 {
     count as f64 * each as f64 / begun.elapsed().as_secs_f64().max(1e-9)
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 fn create(path: &Path) -> io::Result<File> {
-    remove(path)?;
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     File::create_new(path)
 }
 

@@ -189,6 +189,15 @@ mod tests {
     }
 
     #[test]
+    fn warming_leaves_nothing_behind() {
+        let parent = tempfile::tempdir().unwrap();
+        let stop = Stop::on_signals().unwrap();
+        let scratch = Scratch::new(parent.path(), 3 << 19, Duration::ZERO, stop).unwrap();
+        scratch.warm().unwrap();
+        assert_eq!(fs::read_dir(scratch.dir()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn too_little_free_space_is_refused_before_anything_is_made() {
         let parent = tempfile::tempdir().unwrap();
         let stop = Stop::on_signals().unwrap();

@@ -24,6 +24,7 @@
 mod bad_sectors;
 mod salvage;
 mod search;
+mod sound;
 #[cfg(test)]
 mod tests;
 
@@ -34,14 +35,15 @@ use std::{fmt, io};
 use bytes::Bytes;
 
 use crate::format::record::{
-    ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, Heads, MAX_PAYLOAD_LEN, ROOT_LEN, Root, frame_len,
-    hasher, padded_len,
+    ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, MAX_PAYLOAD_LEN, ROOT_LEN, Root, frame_len, hasher,
+    padded_len,
 };
 use crate::pool::Pool;
 use crate::storage::File;
 pub(crate) use bad_sectors::is_device_error;
 use bad_sectors::{read_around, read_or_zeros};
 use search::Salvage;
+use sound::padding_is_zero;
 
 /// How a scanner judges.
 #[derive(Debug, Clone, Copy)]
@@ -86,22 +88,6 @@ pub(crate) struct Found {
     pub payload: Range<usize>,
     /// The redundant field that was wrong, if one was.
     pub mended: Option<Mended>,
-}
-
-/// A frame with which nothing is wrong.
-pub(crate) struct Frame<'c> {
-    /// The length of the frame in bytes.
-    pub len: usize,
-    pub root: Root,
-    pub payload: &'c [u8],
-}
-
-/// The frames that [`Scanner::sound_frames`] gave.
-pub(crate) struct Passed {
-    /// Id and offset of the last one.
-    last: (u64, u64),
-    /// Where it ends within the chunk.
-    at: usize,
 }
 
 /// A redundant field of a record that was wrong; nothing is lost by it.
@@ -327,76 +313,6 @@ impl Scanner {
     #[inline]
     pub(crate) fn chunk(&self) -> (&Bytes, u64) {
         (&self.chunk, self.sequence)
-    }
-
-    /// The frame at the current place when it lies within the chunk and nothing
-    /// at all is wrong with it. The scanner stays.
-    #[inline]
-    pub(crate) fn sound_frame(&self) -> Option<Found> {
-        let frame = self.sound_frame_at(self.at)?;
-        if self.check == Check::Checksums && !frame.root.matches(frame.payload) {
-            return None;
-        }
-        Some(self.found(&frame.root, frame.len as u64, frame.payload.len(), None))
-    }
-
-    /// Gives the frames from the current place on to `take`, with where each
-    /// begins in the file and its payload in the chunk, as long as they lie
-    /// within the chunk, nothing at all is wrong with them, and `take` takes
-    /// them. The scanner stays; the result is what was taken, if anything.
-    #[inline]
-    pub(crate) fn sound_frames(
-        &self,
-        mut take: impl FnMut(&Frame<'_>, u64, usize) -> bool,
-    ) -> Option<Passed> {
-        let mut at = self.at;
-        let mut last = None;
-        let mut heads = None;
-        while let Some(frame) = self.sound_frame_at(at) {
-            let root = &frame.root;
-            if self.check == Check::Checksums {
-                let heads = heads.get_or_insert_with(|| Heads::new(root.id, root.metadata));
-                if !root.matches_next(heads, frame.payload) {
-                    break;
-                }
-            }
-            let offset = self.base + at as u64;
-            if !take(&frame, offset, at + DELIMITER_LEN) {
-                break;
-            }
-            last = Some((root.id, offset));
-            at += frame.len;
-        }
-        last.map(|last| Passed { last, at })
-    }
-
-    /// Goes behind what [`sound_frames`](Self::sound_frames) has just given.
-    pub(crate) fn pass_all(&mut self, passed: &Passed) {
-        self.last = Some(passed.last);
-        self.at = passed.at;
-    }
-
-    /// The frame at this place of the chunk, if it lies within it and, but for
-    /// the checksum, nothing is wrong with it.
-    #[inline]
-    fn sound_frame_at(&self, at: usize) -> Option<Frame<'_>> {
-        let rest = self.chunk.get(at..)?;
-        let (delimiter, rest) = rest.split_first_chunk::<DELIMITER_LEN>()?;
-        let behind = u64::from_be_bytes(*delimiter);
-        if behind > rest.len() as u64 || behind > self.max_frame_len - DELIMITER_LEN as u64 {
-            return None;
-        }
-        let (body, root) = rest[..behind as usize].split_last_chunk::<ROOT_LEN>()?;
-        let root = Root::from_bytes(root);
-        if root.agreed_len()? as usize != body.len()
-            || !padding_is_zero(&root, body)
-            || !root.has_possible_id()
-        {
-            return None;
-        }
-        let payload = body.get(..root.len as usize)?;
-        let len = DELIMITER_LEN + behind as usize;
-        Some(Frame { len, root, payload })
     }
 
     /// The record of the frame at the current place.
@@ -629,18 +545,6 @@ fn pointer_fits(root: &Root, body_len: usize) -> bool {
 fn length_fits(root: &Root, body_len: usize) -> bool {
     let stated = root.len as usize;
     stated <= body_len && padded_len(stated) == body_len
-}
-
-/// Whether the zeros of the root and behind the payload are zero. The payload
-/// length fits the body.
-#[inline]
-fn padding_is_zero(root: &Root, body: &[u8]) -> bool {
-    let used = root.len as usize % ALIGN;
-    let behind = match body.last_chunk() {
-        Some(last) if used != 0 => u64::from_le_bytes(*last) >> (8 * used),
-        _ => 0,
-    };
-    (root.padding[0] | root.padding[1]) == 0 && behind == 0
 }
 
 /// The payload length, among those that this padded payload can have, with

@@ -23,21 +23,10 @@ impl Reader {
         }
         let source = self.source.as_mut()?;
         let found = source.scanner.sound_frame()?;
-        if found.id != self.tail.next_id {
-            return None;
-        }
         let payload = source.scanner.payload(&found);
         let events = self.shared.limits.counter.count(found.metadata, payload);
-        let stretch = Stretch {
-            from: self.tail,
-            to: Position {
-                next_id: found.id + events,
-                offset: source.base + found.offset + found.frame_len,
-            },
-        };
-        if stretch.to.next_id > self.id_limit {
-            return None;
-        }
+        let end = source.base + found.offset + found.frame_len;
+        let stretch = expected(self.tail, self.id_limit, found.id, events, end)?;
         source.scanner.pass(&found);
         self.at = stretch.to.offset;
         self.tail = stretch.to;
@@ -46,7 +35,7 @@ impl Reader {
     }
 
     /// Moves records into the batch as long as they are sound and the ones
-    /// expected. False if the next one, which is, has no room there any more.
+    /// expected. False if the batch has no room for another.
     pub(super) fn push_expected(
         &mut self,
         batch: &mut Batch,
@@ -64,39 +53,46 @@ impl Reader {
         let mut tail = self.tail;
         let mut last_id = self.last_id;
         let mut has_room = true;
-        let passed = source.scanner.sound_frames(|frame, offset, payload_at| {
-            let root = &frame.root;
-            let len = frame.payload.len();
-            if root.id != tail.next_id || batch.len() == records_max {
-                return false;
-            }
-            let events = counter.count(root.metadata, frame.payload);
-            let to = Position {
-                next_id: root.id + events,
-                offset: base + offset + frame.len as u64,
-            };
-            if to.next_id > id_limit {
-                return false;
-            }
-            if len > *room && !batch.is_empty() {
-                has_room = false;
-                return false;
-            }
-            *room = room.saturating_sub(len);
-            let stretch = Stretch { from: tail, to };
-            source.show_chunk(batch);
-            let payload = payload_at..payload_at + len;
-            batch.push(stretch, root.id, root.metadata, events, payload);
-            tail = to;
-            last_id = root.id;
-            true
-        });
+        let left = records_max - batch.len();
+        let passed = source
+            .scanner
+            .sound_frames(left, |frame, offset, payload_at| {
+                let root = &frame.root;
+                let len = frame.payload.len();
+                let events = counter.count(root.metadata, frame.payload);
+                let end = base + offset + frame.len as u64;
+                let Some(stretch) = expected(tail, id_limit, root.id, events, end) else {
+                    return false;
+                };
+                if len > *room && !batch.is_empty() {
+                    has_room = false;
+                    return false;
+                }
+                *room = room.saturating_sub(len);
+                source.show_chunk(batch);
+                let payload = payload_at..payload_at + len;
+                batch.push(stretch, root.id, root.metadata, events, payload);
+                tail = stretch.to;
+                last_id = root.id;
+                true
+            });
         if let Some(passed) = passed {
             source.scanner.pass_all(&passed);
             self.at = tail.offset;
             self.tail = tail;
             self.last_id = last_id;
         }
-        has_room
+        has_room && batch.len() < records_max
     }
+}
+
+/// The stretch of a record behind `tail`, if that is where it belongs.
+#[inline]
+fn expected(tail: Position, id_limit: u64, id: u64, events: u64, end: u64) -> Option<Stretch> {
+    let to = Position {
+        next_id: id + events,
+        offset: end,
+    };
+    let fits = id == tail.next_id && to.next_id <= id_limit;
+    fits.then_some(Stretch { from: tail, to })
 }

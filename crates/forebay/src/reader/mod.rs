@@ -226,9 +226,6 @@ impl Reader {
             if !self.push_expected(&mut batch, records_max, &mut room) {
                 break;
             }
-            if batch.len() == records_max {
-                break;
-            }
             match self.advance_with_care() {
                 Ok(Advance::Record {
                     found,

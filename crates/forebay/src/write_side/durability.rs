@@ -2,7 +2,9 @@
 //!
 //! Invariant: one sync answers everybody who asked before it began.
 
-use super::{Trouble, WriteSide, prepare_after};
+use std::time::Duration;
+
+use super::{Current, Trouble, WriteSide};
 use crate::config::{Io, ReaderSees, SyncPolicy};
 use crate::error::Error;
 use crate::format::file_id;
@@ -11,6 +13,12 @@ use crate::storage::uninterrupted;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, thread};
 use crate::wake::lock;
+
+/// A sync that is due for its time is prepared so long before, so that nobody
+/// waits for long behind it: the system begins to put on stable storage what has
+/// come, if it is so much.
+const PREPARED_BEFORE: Duration = Duration::from_millis(30);
+const PREPARED_MIN: u64 = 64 << 10;
 
 /// Those who wait for a sync, when they are many, come back for the next one. It
 /// begins when all are back, but not later than this part of the time a sync
@@ -53,10 +61,7 @@ impl WriteSide {
         }
         let asked = self.sync_target.is_some_and(|target| written >= target);
         let by_time = shared.limits.sync == SyncPolicy::Interval && shared.limits.io == Io::Thread;
-        let due = by_time && since.elapsed() >= shared.limits.flush_interval;
-        if by_time && !due && since.elapsed() >= prepare_after(shared.limits.flush_interval) {
-            self.prepare_sync();
-        }
+        let due = by_time && self.is_due(since, shared.limits.flush_interval);
         let batch = shared.limits.sync == SyncPolicy::EveryBatch;
         // A reader of synced records must not wait where nothing else syncs.
         let read = shared.limits.sync == SyncPolicy::Never
@@ -71,12 +76,24 @@ impl WriteSide {
         Some(self.sync(shared))
     }
 
-    /// Lets the system begin with what a sync will wait for.
-    fn prepare_sync(&mut self) {
-        if let Some(current) = &mut self.current
-            && current.is_worth_preparing()
+    /// Whether a sync that is due for its time is due; prepares it before that.
+    fn is_due(&mut self, since: Instant, interval: Duration) -> bool {
+        let passed = since.elapsed();
+        if passed >= self.next_look_after(interval)
+            && passed < interval
+            && let Some(current) = &mut self.current
         {
             current.begin_writeback();
+        }
+        passed >= interval
+    }
+
+    /// How long after the first byte to sync there is something to do for it.
+    pub(super) fn next_look_after(&self, interval: Duration) -> Duration {
+        let is_worth_preparing = |current: &Current| current.not_begun() >= PREPARED_MIN;
+        match self.current.as_ref().is_some_and(is_worth_preparing) {
+            true => interval - PREPARED_BEFORE.min(interval / 4),
+            false => interval,
         }
     }
 

@@ -44,11 +44,6 @@ const LINGER: Duration = Duration::from_millis(1);
 /// The system is asked to begin to put so many bytes at a time on stable
 /// storage, so that the sync at the end of a data file finds little to do.
 const WRITEBACK_LEN: u64 = 4 << 20;
-/// A sync that is due for its time is prepared in the same way a little before,
-/// so that nobody waits for long behind it: so long before, and if there is so
-/// much to put on stable storage.
-const PREPARED_BEFORE: Duration = Duration::from_millis(30);
-const PREPARED_MIN: u64 = 64 << 10;
 /// The pause before a full disk is tried again: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
@@ -73,21 +68,11 @@ impl Current {
         self.len - self.writeback_len
     }
 
-    /// Whether a sync would take notably longer for what is not begun.
-    fn is_worth_preparing(&self) -> bool {
-        self.not_begun() >= PREPARED_MIN
-    }
-
     fn begin_writeback(&mut self) {
         self.file
             .begin_writeback(self.writeback_len, self.not_begun());
         self.writeback_len = self.len;
     }
-}
-
-/// When a sync that is due after `interval` is prepared.
-fn prepare_after(interval: Duration) -> Duration {
-    interval - PREPARED_BEFORE.min(interval / 4)
 }
 
 /// Frames on their way to the current file.
@@ -217,18 +202,9 @@ impl WriteSide {
         }
         let interval = shared.limits.flush_interval;
         let data = match shared.limits.sync {
-            SyncPolicy::Interval => self.dirty_since.map(|since| {
-                let prepared = self
-                    .current
-                    .as_ref()
-                    .is_none_or(|c| !c.is_worth_preparing());
-                since
-                    + if prepared {
-                        interval
-                    } else {
-                        prepare_after(interval)
-                    }
-            }),
+            SyncPolicy::Interval => self
+                .dirty_since
+                .map(|since| since + self.next_look_after(interval)),
             SyncPolicy::EveryBatch | SyncPolicy::Never => None,
         };
         let ledger = self.ledger_dirty_since.map(|since| since + interval);

@@ -200,6 +200,24 @@ fn batches_carry_the_same_records() {
 }
 
 #[test]
+fn a_batch_holds_no_more_records_than_asked_for_wherever_a_chunk_ends() {
+    // Each append is written by itself, so a chunk in memory ends behind each.
+    let dir = temp_dir();
+    let (writer, mut reader) = open(&Config::new(dir.path()));
+    assert!(matches!(reader.try_next().unwrap(), TryNext::Empty));
+    for n in 0..10_u8 {
+        writer.append(&[n; 20]).unwrap().wait_written().unwrap();
+    }
+    drop(writer);
+    let mut lens = Vec::new();
+    while let Some(batch) = reader.next_batch(3, usize::MAX).unwrap() {
+        lens.push(batch.len());
+        batch.ack();
+    }
+    assert_eq!(lens, [3, 3, 3, 1]);
+}
+
+#[test]
 fn an_empty_batch_changes_nothing() {
     let dir = temp_dir();
     let (writer, mut reader) = open(&Config::new(dir.path()));

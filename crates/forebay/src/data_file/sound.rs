@@ -1,0 +1,112 @@
+//! The hot paths of the scanner: frames within the chunk with which nothing at
+//! all is wrong.
+//!
+//! Invariant: nothing here changes the place of the scanner but
+//! [`Scanner::pass_all`]; whatever is not sound is left to the careful path.
+
+use super::{ALIGN, Check, DELIMITER_LEN, Found, ROOT_LEN, Root, Scanner};
+use crate::format::record::Heads;
+
+/// A frame with which nothing is wrong.
+pub(crate) struct Frame<'c> {
+    /// The length of the frame in bytes.
+    pub len: usize,
+    pub root: Root,
+    pub payload: &'c [u8],
+}
+
+/// The frames that [`Scanner::sound_frames`] gave.
+pub(crate) struct Passed {
+    /// Id and offset of the last one.
+    last: (u64, u64),
+    /// Where it ends within the chunk.
+    at: usize,
+}
+
+impl Scanner {
+    /// The frame at the current place when it lies within the chunk and nothing
+    /// at all is wrong with it. The scanner stays.
+    #[inline]
+    pub(crate) fn sound_frame(&self) -> Option<Found> {
+        let frame = self.sound_frame_at(self.at)?;
+        if self.check == Check::Checksums && !frame.root.matches(frame.payload) {
+            return None;
+        }
+        Some(self.found(&frame.root, frame.len as u64, frame.payload.len(), None))
+    }
+
+    /// Gives up to `max` frames from the current place on to `take`, with where each
+    /// begins in the file and its payload in the chunk, as long as they lie
+    /// within the chunk, nothing at all is wrong with them, and `take` takes
+    /// them. The scanner stays; the result is what was taken, if anything.
+    #[inline]
+    pub(crate) fn sound_frames(
+        &self,
+        max: usize,
+        mut take: impl FnMut(&Frame<'_>, u64, usize) -> bool,
+    ) -> Option<Passed> {
+        let mut at = self.at;
+        let mut last = None;
+        let mut heads = None;
+        for _ in 0..max {
+            let Some(frame) = self.sound_frame_at(at) else {
+                break;
+            };
+            let root = &frame.root;
+            if self.check == Check::Checksums {
+                let heads = heads.get_or_insert_with(|| Heads::new(root.id, root.metadata));
+                if !root.matches_next(heads, frame.payload) {
+                    break;
+                }
+            }
+            let offset = self.base + at as u64;
+            if !take(&frame, offset, at + DELIMITER_LEN) {
+                break;
+            }
+            last = Some((root.id, offset));
+            at += frame.len;
+        }
+        last.map(|last| Passed { last, at })
+    }
+
+    /// Goes behind what [`sound_frames`](Self::sound_frames) has just given.
+    pub(crate) fn pass_all(&mut self, passed: &Passed) {
+        self.last = Some(passed.last);
+        self.at = passed.at;
+    }
+
+    /// The frame at this place of the chunk, if it lies within it and, but for
+    /// the checksum, nothing is wrong with it.
+    #[inline]
+    fn sound_frame_at(&self, at: usize) -> Option<Frame<'_>> {
+        let rest = self.chunk.get(at..)?;
+        let (delimiter, rest) = rest.split_first_chunk::<DELIMITER_LEN>()?;
+        let behind = u64::from_be_bytes(*delimiter);
+        if behind > rest.len() as u64 || behind > self.max_frame_len - DELIMITER_LEN as u64 {
+            return None;
+        }
+        let (body, root) = rest[..behind as usize].split_last_chunk::<ROOT_LEN>()?;
+        let root = Root::from_bytes(root);
+        if root.agreed_len()? as usize != body.len()
+            || !padding_is_zero(&root, body)
+            || !root.has_possible_id()
+        {
+            return None;
+        }
+        let payload = body.get(..root.len as usize)?;
+        let len = DELIMITER_LEN + behind as usize;
+        Some(Frame { len, root, payload })
+    }
+}
+
+/// Whether the zeros of the root and behind the payload are zero. The payload
+/// length fits the body.
+#[inline]
+pub(super) fn padding_is_zero(root: &Root, body: &[u8]) -> bool {
+    let used = root.len as usize % ALIGN;
+    let behind = match body.last_chunk() {
+        Some(last) if used != 0 => u64::from_le_bytes(*last) >> (8 * used),
+        _ => 0,
+    };
+    (root.padding[0] | root.padding[1]) == 0 && behind == 0
+}
