@@ -201,12 +201,14 @@ fn batches_carry_the_same_records() {
 
 #[test]
 fn a_batch_holds_no_more_records_than_asked_for_wherever_a_chunk_ends() {
-    // Each append is written by itself, so a chunk in memory ends behind each.
+    // Each call's records are written by themselves: a chunk in memory ends
+    // where a batch is full, and within the next ones.
     let dir = temp_dir();
     let (writer, mut reader) = open(&Config::new(dir.path()));
     assert!(matches!(reader.try_next().unwrap(), TryNext::Empty));
-    for n in 0..10_u8 {
-        writer.append(&[n; 20]).unwrap().wait_written().unwrap();
+    for records in [3, 4, 3] {
+        let receipt = writer.append_batch(&vec![[0; 20]; records]).unwrap();
+        receipt.wait_written().unwrap();
     }
     drop(writer);
     let mut lens = Vec::new();
