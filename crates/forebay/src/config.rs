@@ -25,6 +25,9 @@ pub(crate) const MAX_DATA_FILE_SIZE: u64 = 4 << 30;
 /// How many data files a buffer may have by its limits. There are 65,535 file
 /// ids; the rest is room for files given up early.
 pub(crate) const MAX_DATA_FILES: u64 = 60_000;
+/// So many data files, the newest ones, may hold bytes that are not synced; a
+/// process that is killed leaves no more.
+pub(crate) const UNSYNCED_FILES_MAX: usize = 10;
 /// What the ledger counts in size computations, in bytes.
 pub(crate) const LEDGER_ALLOWANCE: u64 = 32;
 
@@ -32,15 +35,16 @@ pub(crate) const LEDGER_ALLOWANCE: u64 = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SyncPolicy {
     /// Once per [`flush_interval`](Config::flush_interval) while there is
-    /// anything to sync, when a data file is complete, and on request. The
-    /// default.
+    /// anything to sync, when several complete data files wait for it, and on
+    /// request. The default.
     #[default]
     Interval,
     /// An append returns when its record is synced; all appends that wait at
     /// the moment a sync starts share that sync (group commit).
     EveryBatch,
-    /// Only when a data file is complete, on request
-    /// ([`Writer::flush`](crate::Writer::flush), a receipt's wait) and at close.
+    /// Only when several complete data files wait for it (eight at most do), on
+    /// request ([`Writer::flush`](crate::Writer::flush), a receipt's wait) and at
+    /// close.
     Never,
 }
 

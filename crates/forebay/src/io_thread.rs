@@ -7,6 +7,8 @@
 //!   company, data or acknowledgements for their sync, a full disk for another
 //!   try.
 
+use std::sync::Arc;
+
 use crate::intake::Sleep;
 use crate::shared::{Shared, Step};
 use crate::sync::atomic::Ordering;
@@ -14,7 +16,8 @@ use crate::wake::lock;
 use crate::write_side::WriteSide;
 
 /// Drives the write side until the buffer closes.
-pub(crate) fn run(mut side: WriteSide, shared: &Shared) {
+pub(crate) fn run(mut side: WriteSide, shared: &Arc<Shared>) {
+    side.sync_aside(Arc::clone(shared));
     let mut closing = false;
     loop {
         let until = match side.step(shared) {

@@ -3,8 +3,8 @@
 //!
 //! Invariants:
 //! - `synced <= written`; both only grow.
-//! - The spans are contiguous: each begins where the one before it ends. The
-//!   last one is the write side's current file.
+//! - The spans are contiguous: each begins where the one before it ends. What is
+//!   written goes to the last one.
 //! - Only the write side changes any of it (under the log's lock); the reader
 //!   looks things up and copies them out.
 
@@ -131,11 +131,13 @@ impl Log {
         debug_assert_eq!(self.spans.back().map(Span::end), Some(end.offset));
     }
 
-    /// The last span's file is given up: it keeps only `len` bytes. What it
-    /// held beyond moves to the next span, under the same offsets.
-    pub(crate) fn cut_last(&mut self, len: u64) {
-        if let Some(span) = self.spans.back_mut() {
-            span.len = len;
+    /// A file is given up: it keeps only `len` bytes. What it held beyond is in
+    /// another, under the same offsets.
+    pub(crate) fn replace_rest(&mut self, file_id: u16, len: u64, rest: Span) {
+        if let Some(at) = self.spans.iter().position(|s| s.file_id == file_id) {
+            debug_assert_eq!(self.spans[at].base + len, rest.base);
+            self.spans[at].len = len;
+            self.spans.insert(at + 1, rest);
         }
     }
 
@@ -151,10 +153,10 @@ impl Log {
         Some(Place::File { span, visible_len })
     }
 
-    /// The frames from `offset` on that are still in memory, oldest first;
-    /// the first element is where they begin.
-    pub(crate) fn in_memory_from(&self, offset: u64) -> (u64, Vec<Bytes>) {
-        self.recent.all_from(offset)
+    /// The frames between two offsets, which lie in one data file, that are still
+    /// in memory, oldest first; the first element is where they begin.
+    pub(crate) fn in_memory(&self, from: u64, to: u64) -> (u64, Vec<Bytes>) {
+        self.recent.all_between(from, to)
     }
 
     /// How long the byte at `offset` has been there.
@@ -220,14 +222,15 @@ impl Recent {
         Some(kept.frames.slice(skip as usize..))
     }
 
-    fn all_from(&self, offset: u64) -> (u64, Vec<Bytes>) {
+    /// No batch that is kept lies in two data files.
+    fn all_between(&self, from: u64, to: u64) -> (u64, Vec<Bytes>) {
         let mut begin = None;
         let mut all = Vec::new();
         for kept in &self.batches {
-            if kept.end() <= offset {
+            if kept.end() <= from || kept.base >= to {
                 continue;
             }
-            let skip = offset.saturating_sub(kept.base);
+            let skip = from.saturating_sub(kept.base);
             begin.get_or_insert(kept.base + skip);
             all.push(kept.frames.slice(skip as usize..));
         }
@@ -288,7 +291,7 @@ mod tests {
         assert_eq!(recent.batches.len(), 4);
         assert!(recent.from(4500).is_none());
         assert_eq!(recent.from(4650).map(|b| b.len()), Some(50));
-        let (begin, all) = recent.all_from(0);
+        let (begin, all) = recent.all_between(0, u64::MAX);
         assert_eq!((begin, all.len()), (4600, 4));
         // One that alone keeps more than that is not kept.
         recent.push(5000, frames.clone(), 5000);
@@ -336,6 +339,6 @@ mod tests {
         log.reader_at = Some(5400);
         write(&mut log, 900, 1000);
         assert!(!is_kept(&log, 6399) && is_kept(&log, 6400));
-        assert_eq!(log.in_memory_from(0).0, 6400);
+        assert_eq!(log.in_memory(0, u64::MAX).0, 6400);
     }
 }

@@ -6,8 +6,8 @@
 //! - A crash at any point of applying, and another recovery, lead to the same
 //!   place: every step leaves a directory that is read as the one before it.
 //! - What is cut is cut durably before anything can be appended behind it.
-//! - Afterwards whatever the last data file holds is synced, so that what an
-//!   earlier process wrote and did not sync counts as synced from now on.
+//! - Afterwards whatever the data files hold is synced, so that what an earlier
+//!   process wrote and did not sync counts as synced from now on.
 //! - A buffer that was closed is opened without a write.
 
 use std::io;
@@ -15,11 +15,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::config::UNSYNCED_FILES_MAX;
 use crate::findings::{Finding, FindingKind, Recovery, Severity};
 use crate::format::file_id::{LEDGER_FILE_NAME, file_name};
 use crate::format::ledger::{LEDGER_LEN, LedgerState};
 use crate::quarantine::{OnCorruption, Quarantine, write_all};
-use crate::storage::{Access, Storage, uninterrupted};
+use crate::storage::{Access, File, Storage, uninterrupted};
 use crate::survey::{Listing, Survey, not_a_buffer};
 use crate::{Error, ErrorKind, EventCounter, Result};
 
@@ -182,6 +183,18 @@ fn apply(
             end_well(storage, &path, &name, plan.cut, is_certain, &quarantine)?;
         }
     }
+    for file in recovered
+        .files
+        .iter()
+        .rev()
+        .skip(1)
+        .take(UNSYNCED_FILES_MAX - 1)
+    {
+        let path = dir.join(file_name(file.file_id));
+        uninterrupted(|| storage.open(&path, Access::Write))
+            .map_err(|e| Error::io("open", &path, e))
+            .and_then(|file| sync(&*file, &path))?;
+    }
     put_aside(&quarantine, &plan.stale, &mut recovered);
     recovered.next_file_id = free_id(recovered.next_file_id, &recovered.files, &plan.blocked);
     let ledger_path = dir.join(LEDGER_FILE_NAME);
@@ -222,6 +235,10 @@ fn end_well(
         uninterrupted(|| file.truncate(cut.offset))
             .map_err(|e| Error::io("cut the tail of", path, e))?;
     }
+    sync(&*file, path)
+}
+
+fn sync(file: &dyn File, path: &Path) -> Result<()> {
     uninterrupted(|| file.sync()).map_err(|e| Error::io("sync", path, e))
 }
 

@@ -263,17 +263,17 @@ impl Shared {
         self.written.ring_up_to(end.offset);
     }
 
-    /// Everything written is synced.
-    pub(crate) fn publish_synced(&self) {
-        let offset = {
+    /// Everything before `end` is synced, or acknowledged for good.
+    pub(crate) fn publish_synced(&self, end: Position) {
+        {
             let mut log = lock(&self.log);
-            log.synced = log.written;
-            log.synced.offset
-        };
+            debug_assert!(log.synced <= end && end <= log.written);
+            log.synced = end;
+        }
         if self.limits.reader_sees == ReaderSees::Synced {
             self.data.ring();
         }
-        self.synced.ring_up_to(offset);
+        self.synced.ring_up_to(end.offset);
     }
 
     pub(crate) fn publish_ledger_synced(&self, ticket: u64) {

@@ -102,6 +102,21 @@ impl Reader {
         self.last_id = done.next_id - 1;
     }
 
+    /// Whether the source's data file was given up and cut meanwhile, or is gone:
+    /// what it held is elsewhere, and what looks like damage may be none.
+    pub(super) fn source_was_cut(&self) -> bool {
+        let Some(source) = &self.source else {
+            return false;
+        };
+        let Some((span, _)) = &source.file else {
+            return false;
+        };
+        let log = lock(&self.shared.log);
+        let mut spans = log.spans.iter();
+        let now = spans.find(|now| now.file_id == span.file_id && now.base == span.base);
+        now.is_none_or(|now| now.len < source.to)
+    }
+
     pub(super) fn open_file(&mut self, span: Span, visible_len: u64) -> Result<()> {
         let mut handle = None;
         if let Some(source) = &mut self.source

@@ -58,17 +58,13 @@ impl WriteSide {
         if done.offset < shared.head_end.load(Ordering::Acquire) {
             return self.replace_drained(shared, done);
         }
-        let current_id = self
-            .current
-            .as_ref()
-            .or(self.given_up.as_ref())
-            .map(|c| c.file_id);
+        let kept_id = self.kept_file_id();
         let (gone, reader_file_id, head) = {
             let log = lock(&shared.log);
             let count = log
                 .spans
                 .iter()
-                .take_while(|s| s.end() <= done.offset && Some(s.file_id) != current_id)
+                .take_while(|s| s.end() <= done.offset && Some(s.file_id) != kept_id)
                 .count();
             let gone: Vec<Span> = log.spans.iter().take(count).copied().collect();
             let first = log.spans.get(count);
@@ -79,7 +75,7 @@ impl WriteSide {
             )
         };
         if gone.is_empty() {
-            shared.set_head_end(&lock(&shared.log), current_id);
+            self.note_head_end(shared);
             return self.replace_drained(shared, done);
         }
         Some(self.delete(shared, &gone, reader_file_id, head))
@@ -98,7 +94,9 @@ impl WriteSide {
             .set_file_ids(writer_file_id, reader_file_id.unwrap_or(self.next_file_id));
         self.ledger_dirty_since = None;
         self.sync_ledger(shared)?;
+        let mut forgotten = None;
         for span in gone {
+            forgotten = self.rolled.forget(span.file_id).or(forgotten);
             let path = shared.dir.join(file_id::file_name(span.file_id));
             match self.delete_file(shared, &path, span.len) {
                 Ok(()) => {}
@@ -111,15 +109,10 @@ impl WriteSide {
                 }
             }
         }
-        {
-            let current_id = self
-                .current
-                .as_ref()
-                .or(self.given_up.as_ref())
-                .map(|c| c.file_id);
-            let mut log = lock(&shared.log);
-            log.spans.drain(..gone.len());
-            shared.set_head_end(&log, current_id);
+        lock(&shared.log).spans.drain(..gone.len());
+        self.note_head_end(shared);
+        if let Some(end) = forgotten {
+            shared.publish_synced(end);
         }
         lock(&shared.intake).set_disk(head, self.extra_bytes);
         self.retry = self.retry.map(|(_, pause)| (Instant::now(), pause));

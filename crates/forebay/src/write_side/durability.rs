@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use super::{Current, Trouble, WriteSide};
+use super::files::{NotSynced, OpenFile, Outcome};
+use super::{Trouble, WriteSide, entry_trouble};
 use crate::config::{Io, ReaderSees, SyncPolicy};
 use crate::error::Error;
 use crate::format::file_id;
 use crate::shared::Shared;
-use crate::storage::uninterrupted;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, thread};
 use crate::wake::lock;
@@ -19,6 +19,8 @@ use crate::wake::lock;
 /// come, if it is so much.
 const PREPARED_BEFORE: Duration = Duration::from_millis(30);
 const PREPARED_MIN: u64 = 64 << 10;
+/// With nothing else to do the system is asked to begin with so many bytes.
+const WRITEBACK_LEN: u64 = 4 << 20;
 
 /// Those who wait for a sync, when they are many, come back for the next one. It
 /// begins when all are back, but not later than this part of the time a sync
@@ -54,14 +56,20 @@ impl WriteSide {
             let intake = lock(&shared.intake);
             (intake.want_synced, intake.closing)
         };
-        let since = self.dirty_since?;
+        if !self.is_dirty() || self.has_given_up() {
+            return None;
+        }
         let synced = lock(&shared.log).synced.offset;
         if want > synced {
             self.sync_target.get_or_insert(want);
         }
         let asked = self.sync_target.is_some_and(|target| written >= target);
         let by_time = shared.limits.sync == SyncPolicy::Interval && shared.limits.io == Io::Thread;
-        let due = by_time && self.is_due(since, shared.limits.flush_interval);
+        let interval = shared.limits.flush_interval;
+        let due = by_time
+            && self
+                .dirty_since
+                .is_some_and(|since| self.is_due(since, interval));
         let batch = shared.limits.sync == SyncPolicy::EveryBatch;
         // A reader of synced records must not wait where nothing else syncs.
         let read = shared.limits.sync == SyncPolicy::Never
@@ -90,26 +98,51 @@ impl WriteSide {
 
     /// How long after the first byte to sync there is something to do for it.
     pub(super) fn next_look_after(&self, interval: Duration) -> Duration {
-        let is_worth_preparing = |current: &Current| current.not_begun() >= PREPARED_MIN;
+        let is_worth_preparing = |current: &OpenFile| current.not_begun() >= PREPARED_MIN;
         match self.current.as_ref().is_some_and(is_worth_preparing) {
             true => interval - PREPARED_BEFORE.min(interval / 4),
             false => interval,
         }
     }
 
-    /// Syncs the current file and reports what that makes durable.
+    /// Whether there are bytes in the files that no sync vouches for.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty_since.is_some() || !self.rolled.is_empty()
+    }
+
+    /// With nothing else to do: the system is asked to begin to put on stable
+    /// storage what has come, so that a sync finds little to do. A file that has
+    /// not been written to for long may be full, or read and deleted, before it is
+    /// worth it.
+    pub(super) fn begin_writeback_if_worth(&mut self, shared: &Shared) {
+        let age_min = shared.limits.flush_interval / 4;
+        if let Some(current) = &mut self.current
+            && current.not_begun() >= WRITEBACK_LEN
+            && shared.limits.io == Io::Thread
+            && self
+                .dirty_since
+                .is_some_and(|since| since.elapsed() >= age_min)
+        {
+            current.begin_writeback();
+        }
+    }
+
+    /// Syncs the rolled files and the current one, and reports what that makes
+    /// durable.
     pub(super) fn sync(&mut self, shared: &Shared) -> Result<(), Trouble> {
+        while !self.rolled.is_empty() {
+            self.sync_oldest(shared)?;
+        }
         let Some(current) = &mut self.current else {
             return Ok(());
         };
-        let start = Instant::now();
-        let result = uninterrupted(|| current.file.sync());
-        let took = start.elapsed();
+        let Outcome { result, took } = current.to_sync().run(shared);
         shared.meters.note_sync(took);
-        if let Err(e) = result {
-            return self.give_up(shared, "sync", e);
+        match result {
+            Ok(()) => current.note_synced(),
+            Err(NotSynced::File(e)) => return self.give_up(shared, "sync", e),
+            Err(NotSynced::Entry(e)) => return Err(entry_trouble(shared, e)),
         }
-        current.synced_len = current.len;
         self.dirty_since = None;
         self.sync_target = None;
         self.company = Company {
@@ -117,7 +150,8 @@ impl WriteSide {
             until: Instant::now() + took / COMPANY_SHARE,
             looks: COMPANY_LOOKS,
         };
-        shared.publish_synced();
+        let end = lock(&shared.log).written;
+        shared.publish_synced(end);
         Ok(())
     }
 

@@ -1,11 +1,15 @@
-//! A data file that failed, and the way of its unsynced records to the next.
+//! Data files that failed, and the way of their unsynced records to new ones.
+//!
+//! With a file that failed go those behind it, in order: nothing in them may come
+//! before what it held.
 //!
 //! Invariants:
-//! - The new file is written and synced before the log and the ledger know it,
+//! - A new file is written and synced before the log and the ledger know it,
 //!   and before the old one is cut. A crash in between leaves both; recovery
 //!   delivers each id once.
 //! - Stream offsets stay: what lay behind the old file's synced length lies at
 //!   the start of the new one.
+//! - One file is moved at a time, so no more than one stands twice.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +17,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Current, Trouble, WriteSide, trouble};
+use super::files::{NotSynced, OpenFile};
+use super::{Trouble, WriteSide, entry_trouble, trouble};
 use crate::data_file::{Check, ScanOptions, Scanned, Scanner};
 use crate::error::{Error, ErrorKind};
 use crate::shared::Shared;
@@ -22,6 +27,10 @@ use crate::sync::atomic::Ordering;
 use crate::wake::lock;
 
 impl WriteSide {
+    pub(super) fn has_given_up(&self) -> bool {
+        !self.given_up.is_empty()
+    }
+
     /// The current file cannot be trusted beyond its synced length.
     pub(super) fn give_up(
         &mut self,
@@ -35,52 +44,86 @@ impl WriteSide {
                 // The disk takes nothing any more: a third file would not help.
                 return Err(Trouble::Failed(error));
             }
-            tracing::error!(%error, synced_len = current.synced_len,
-                "giving the data file up at its synced length; going on in the next");
-            self.given_up = Some(current);
-            lock(&shared.log).zeros_ahead = 0;
-            if let Some(unwritten) = &mut self.unwritten {
-                unwritten.partly = 0;
-            }
-            shared.meters.files_given_up.fetch_add(1, Ordering::Relaxed);
+            self.note_given_up(shared, &error, current.synced_len);
+            self.given_up.push_back(current);
         }
         Ok(())
     }
 
-    /// Writes what the given-up file holds beyond its synced length to a new
-    /// file, under the same stream offsets, and syncs it there.
+    /// The oldest of the rolled files cannot be trusted beyond its synced length.
+    pub(super) fn give_up_rolled(&mut self, shared: &Shared, e: io::Error) {
+        let behind = std::mem::take(&mut self.given_up);
+        self.given_up.extend(self.rolled.take_all());
+        if let Some(oldest) = self.given_up.front() {
+            let (error, synced_len) = (Error::io("sync", &oldest.path, e), oldest.synced_len);
+            self.note_given_up(shared, &error, synced_len);
+        }
+        self.given_up
+            .extend(behind.into_iter().chain(self.current.take()));
+    }
+
+    fn note_given_up(&mut self, shared: &Shared, error: &Error, synced_len: u64) {
+        tracing::error!(%error, synced_len,
+            "giving the data file up at its synced length; going on in the next");
+        lock(&shared.log).zeros_ahead = 0;
+        if let Some(unwritten) = &mut self.unwritten {
+            unwritten.partly = 0;
+        }
+        shared.meters.files_given_up.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes what the first given-up file holds beyond its synced length to a
+    /// new file, under the same stream offsets, and syncs it there. The new file
+    /// of the last one is the current file.
     pub(super) fn write_given_up_again(&mut self, shared: &Shared) -> Result<(), Trouble> {
-        let Some(old) = &self.given_up else {
+        if !self.rolled.is_empty() {
+            // What lies before it must be synced before it.
+            return self.sync_oldest(shared);
+        }
+        let Some(old) = self.given_up.front() else {
             return Ok(());
         };
-        let from = old.base + old.synced_len;
-        let (begin, in_memory) = lock(&shared.log).in_memory_from(from);
-        let reread_end = begin.min(old.base + old.len);
+        let (from, to) = (old.base + old.synced_len, old.base + old.len);
+        let (begin, in_memory) = lock(&shared.log).in_memory(from, to);
+        let reread_end = begin.min(to);
         let old_file = (Arc::clone(&old.file), old.path.clone(), old.synced_len);
-        let created = self.create(shared, from)?;
-        let len = match copy_unsynced(shared, &old_file, reread_end - from, &in_memory, &created) {
-            Ok(len) => len,
-            Err(trouble) => {
-                let _ = shared.storage.delete(&created.path);
-                return Err(trouble);
+        let mut created = self.create(shared, from)?;
+        let copied = copy_unsynced(shared, &old_file, reread_end - from, &in_memory, &created);
+        let synced = copied.and_then(|()| {
+            created.holds(to - from);
+            match created.to_sync().run(shared).result {
+                Ok(()) => {
+                    created.note_synced();
+                    Ok(())
+                }
+                Err(NotSynced::File(e)) => Err(trouble("sync", &created.path, e)),
+                Err(NotSynced::Entry(e)) => Err(entry_trouble(shared, e)),
             }
-        };
-        let Some(old) = self.given_up.take() else {
+        });
+        if let Err(trouble) = synced {
+            let _ = shared.storage.delete(&created.path);
+            return Err(trouble);
+        }
+        let Some(old) = self.given_up.pop_front() else {
             return Ok(());
         };
-        lock(&shared.log).cut_last(old.synced_len);
-        self.adopt(shared, created, len);
-        self.dirty_since = None;
-        self.is_second_file = true;
+        self.put_in_place(shared, &created, &old);
+        if self.given_up.is_empty() {
+            self.current = Some(created);
+            self.dirty_since = None;
+            self.is_second_file = true;
+            let end = lock(&shared.log).written;
+            shared.publish_synced(end);
+        }
+        self.note_head_end(shared);
         self.cut_given_up(shared, &old);
         self.space_came_back(shared);
-        shared.publish_synced();
         Ok(())
     }
 
     /// The unsynced rest of a given-up file is in the next one now. A crash
     /// before this leaves both; recovery delivers each id once.
-    fn cut_given_up(&mut self, shared: &Shared, old: &Current) {
+    fn cut_given_up(&mut self, shared: &Shared, old: &OpenFile) {
         if let Err(e) = uninterrupted(|| old.file.truncate(old.synced_len)) {
             let error = Error::io("cut", &old.path, e);
             tracing::warn!(%error, "a given-up data file keeps bytes that the next one repeats");
@@ -94,15 +137,15 @@ impl WriteSide {
 }
 
 /// Copies `reread_len` bytes behind a file's synced length, then the frames
-/// still in memory, into a new file, and syncs it. What is read back counts
+/// still in memory, into a new file. What is read back counts
 /// only if every checksum holds.
 fn copy_unsynced(
     shared: &Shared,
     old: &(Arc<dyn File>, PathBuf, u64),
     reread_len: u64,
     in_memory: &[Bytes],
-    created: &Current,
-) -> Result<u64, Trouble> {
+    created: &OpenFile,
+) -> Result<(), Trouble> {
     let (old_file, old_path, from) = old;
     let options = ScanOptions {
         max_frame_len: u64::MAX,
@@ -150,11 +193,10 @@ fn copy_unsynced(
         write_all(created, frames, len)?;
         len += frames.len() as u64;
     }
-    uninterrupted(|| created.file.sync()).map_err(|e| trouble("sync", &created.path, e))?;
-    Ok(len)
+    Ok(())
 }
 
-fn write_all(to: &Current, mut bytes: &[u8], mut offset: u64) -> Result<(), Trouble> {
+fn write_all(to: &OpenFile, mut bytes: &[u8], mut offset: u64) -> Result<(), Trouble> {
     while !bytes.is_empty() {
         match uninterrupted(|| to.file.write_at(bytes, offset)) {
             Ok(0) => {

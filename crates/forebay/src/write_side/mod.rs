@@ -1,23 +1,26 @@
-//! The write side: the one owner of everything that changes data files. Write
-//! and roll here; sync, delete and what follows a failure beside it.
+//! The write side: the one owner of everything that changes data files. What to
+//! do next and writing are here; rolling, syncing, deleting and what follows a
+//! failure beside it.
 //!
 //! Invariants:
-//! - A data file is rolled before it would exceed its size; rolling syncs the
-//!   old file, creates the next exclusively, syncs the directory, and only then
-//!   lets the ledger name it.
+//! - A data file is rolled before it would exceed its size; a few rolled ones may
+//!   wait for their sync while the next is written.
 //! - The ledger's next id is stored before records below it become visible.
 //! - A data file is deleted only when a synced ledger says that everything in
 //!   it is acknowledged.
-//! - After a failed write or sync the current file is given up at its synced
-//!   length: what follows is written to the next file and synced there before
-//!   anything is reported synced again. If that fails, the buffer is poisoned.
+//! - After a failed write or sync a file is given up at its synced length: what
+//!   follows is written to new files and synced there before anything is reported
+//!   synced again. If that fails, the buffer is poisoned.
 //! - No lock is held during I/O.
 
 mod deletion;
 mod durability;
+mod files;
 mod given_up;
+mod rolled;
 mod zeros;
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,53 +30,23 @@ use bytes::Bytes;
 
 use self::deletion::Freeing;
 use self::durability::Company;
+use self::files::OpenFile;
+use self::rolled::Rolled;
 
 use crate::config::{Io, ReaderSees, SyncPolicy};
 use crate::error::Error;
-use crate::format::file_id;
 use crate::intake::{next_id_behind, split};
 use crate::log::{Position, Span};
 use crate::shared::{Drive, Shared, Step};
-use crate::storage::{Access, File, uninterrupted};
+use crate::storage::{File, uninterrupted};
 use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
 use crate::wake::lock;
 
 /// How long the open batch may wait for company when nobody waits for it.
 const LINGER: Duration = Duration::from_millis(1);
-/// The system is asked to begin to put so many bytes at a time on stable
-/// storage, so that the sync at the end of a data file finds little to do.
-const WRITEBACK_LEN: u64 = 4 << 20;
 /// The pause before a full disk is tried again: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-
-/// The data file being appended to.
-#[derive(Debug)]
-struct Current {
-    file: Arc<dyn File>,
-    path: PathBuf,
-    file_id: u16,
-    base: u64,
-    len: u64,
-    synced_len: u64,
-    /// How much of it the system was told to begin to write back.
-    writeback_len: u64,
-    /// Up to where zeros were written ahead; what is below `len` is none.
-    zeros_to: u64,
-}
-
-impl Current {
-    /// How many bytes of records the system was not yet told to write back.
-    fn not_begun(&self) -> u64 {
-        self.len - self.writeback_len
-    }
-
-    fn begin_writeback(&mut self) {
-        self.file
-            .begin_writeback(self.writeback_len, self.not_begun());
-        self.writeback_len = self.len;
-    }
-}
 
 /// Frames on their way to the current file.
 #[derive(Debug)]
@@ -97,9 +70,13 @@ enum Trouble {
 /// See the head of this file. Driven by one thread at a time.
 #[derive(Debug)]
 pub(crate) struct WriteSide {
-    current: Option<Current>,
-    /// A file that failed, whose unsynced bytes must go to the next one.
-    given_up: Option<Current>,
+    /// The file being appended to.
+    current: Option<OpenFile>,
+    /// Those before it that are not synced.
+    rolled: Rolled,
+    /// A file that failed and those behind it, whose unsynced bytes must go to
+    /// new ones. While there are any, there is no current file.
+    given_up: VecDeque<OpenFile>,
     /// The current file follows one that was given up, and nothing was written
     /// to it since: if that fails too, the buffer is poisoned.
     is_second_file: bool,
@@ -125,19 +102,11 @@ impl WriteSide {
     /// `current` is the file to append to, its path and length; its base
     /// follows from the log's last span.
     pub(crate) fn new(current: Option<(Arc<dyn File>, PathBuf, Span)>, next_file_id: u16) -> Self {
-        let current = current.map(|(file, path, span)| Current {
-            file,
-            path,
-            file_id: span.file_id,
-            base: span.base,
-            len: span.len,
-            synced_len: span.len,
-            writeback_len: span.len,
-            zeros_to: 0,
-        });
+        let current = current.map(|(file, path, span)| OpenFile::new(file, path, span));
         Self {
             current,
-            given_up: None,
+            rolled: Rolled::default(),
+            given_up: VecDeque::new(),
             is_second_file: false,
             next_file_id,
             unwritten: None,
@@ -155,12 +124,19 @@ impl WriteSide {
         }
     }
 
+    /// Lets threads of their own sync rolled files. They report to `shared`.
+    pub(crate) fn sync_aside(&mut self, shared: Arc<Shared>) {
+        self.rolled.sync_aside(shared);
+    }
+
     /// Does the most urgent thing.
     pub(crate) fn step(&mut self, shared: &Shared) -> Step {
         if self.poisoned {
             return Step::Idle(None);
         }
-        let done = self.delete_acknowledged(shared).or_else(|| {
+        let done = self.delete_acknowledged(shared);
+        let done = done.or_else(|| self.tend_rolled(shared));
+        let done = done.or_else(|| {
             if self.waits_for_space(shared) {
                 None
             } else if self.waits_for_company(shared) {
@@ -182,7 +158,10 @@ impl WriteSide {
                 self.poison(shared, &error);
                 Step::Progress
             }
-            None => Step::Idle(self.wake_at(shared)),
+            None => {
+                self.begin_writeback_if_worth(shared);
+                Step::Idle(self.wake_at(shared))
+            }
         }
     }
 
@@ -190,8 +169,8 @@ impl WriteSide {
     pub(crate) fn is_clean(&self, shared: &Shared) -> bool {
         self.poisoned
             || (self.unwritten.is_none()
-                && self.given_up.is_none()
-                && self.dirty_since.is_none()
+                && !self.has_given_up()
+                && !self.is_dirty()
                 && !shared.ledger.is_dirty())
     }
 
@@ -209,7 +188,8 @@ impl WriteSide {
         };
         let ledger = self.ledger_dirty_since.map(|since| since + interval);
         let retry = self.retry.map(|(at, _)| at);
-        [data, ledger, retry, self.linger_until]
+        let rolled = self.rolled.wake_at(shared);
+        [data, rolled, ledger, retry, self.linger_until]
             .into_iter()
             .flatten()
             .min()
@@ -222,11 +202,11 @@ impl WriteSide {
             let intake = lock(&shared.intake);
             intake.writers == 0 && intake.open_len() == 0 && !intake.has_ready()
         };
-        if !over || self.unwritten.is_some() || self.given_up.is_some() {
+        if !over || !self.is_idle() {
             return None;
         }
         let sees_all = shared.limits.reader_sees == ReaderSees::Written;
-        if !sees_all && self.dirty_since.is_some() {
+        if !sees_all && self.is_dirty() {
             return Some(self.sync(shared));
         }
         shared.publish_end().then_some(Ok(()))
@@ -234,7 +214,7 @@ impl WriteSide {
 
     /// Whether nothing that was taken from the intake is on its way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.unwritten.is_none() && self.given_up.is_none()
+        self.unwritten.is_none() && !self.has_given_up()
     }
 
     /// Until when the open batch waits for company; begins the wait. `None` if
@@ -256,7 +236,7 @@ impl WriteSide {
     }
 
     fn write_something(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
-        if self.given_up.is_some() {
+        if self.has_given_up() {
             return Some(self.write_given_up_again(shared));
         }
         if self.unwritten.is_none() {
@@ -326,7 +306,7 @@ impl WriteSide {
                 return self.write_part(shared, fits.end);
             }
             self.roll(shared)?;
-            if self.given_up.is_some() {
+            if self.has_given_up() {
                 return Ok(());
             }
         }
@@ -370,9 +350,6 @@ impl WriteSide {
         unwritten.partly -= len;
         current.len += len as u64;
         self.is_second_file = false;
-        if current.not_begun() >= WRITEBACK_LEN {
-            current.begin_writeback();
-        }
         if unwritten.frames.is_empty() {
             self.unwritten = None;
         }
@@ -385,83 +362,6 @@ impl WriteSide {
         shared.meters.writes.fetch_add(1, Ordering::Relaxed);
         shared.publish_written(part, memory, end);
         Ok(())
-    }
-
-    // ---- files ----
-
-    /// Syncs the current file and goes on in a new one. Leaves `given_up` set
-    /// if the current file turned out bad.
-    fn roll(&mut self, shared: &Shared) -> Result<(), Trouble> {
-        self.cut_zeros(shared);
-        if self.dirty_since.is_some() {
-            self.sync(shared)?;
-            if self.given_up.is_some() {
-                return Ok(());
-            }
-        }
-        let base = lock(&shared.log).written.offset;
-        let created = self.create(shared, base)?;
-        self.adopt(shared, created, 0);
-        Ok(())
-    }
-
-    /// Creates the next data file and makes its directory entry durable.
-    fn create(&mut self, shared: &Shared, base: u64) -> Result<Current, Trouble> {
-        for _ in 0..=u32::from(file_id::MAX_FILE_ID) {
-            let id = self.next_file_id;
-            let path = shared.dir.join(file_id::file_name(id));
-            match uninterrupted(|| shared.storage.open(&path, Access::CreateNew)) {
-                Ok(file) => {
-                    if let Err(e) = uninterrupted(|| shared.storage.sync_dir(&shared.dir)) {
-                        // Nothing is in the file; the next attempt may use the id.
-                        drop(file);
-                        let _ = shared.storage.delete(&path);
-                        return Err(trouble("sync the directory", &shared.dir, e));
-                    }
-                    self.next_file_id = file_id::next(id);
-                    let file = Arc::from(file);
-                    return Ok(Current {
-                        file,
-                        path,
-                        file_id: id,
-                        base,
-                        len: 0,
-                        synced_len: 0,
-                        writeback_len: 0,
-                        zeros_to: 0,
-                    });
-                }
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    self.next_file_id = file_id::next(id);
-                }
-                Err(e) => return Err(trouble("create", &path, e)),
-            }
-        }
-        Err(Trouble::NoSpace(io::Error::other(
-            "every data file id is in use",
-        )))
-    }
-
-    /// Makes a created file, which holds `len` bytes, the current one.
-    fn adopt(&mut self, shared: &Shared, mut created: Current, len: u64) {
-        created.len = len;
-        created.synced_len = len;
-        created.writeback_len = len;
-        let reader_file_id = {
-            let mut log = lock(&shared.log);
-            let span = Span {
-                file_id: created.file_id,
-                base: created.base,
-                len,
-                modified: None,
-            };
-            log.spans.push_back(span);
-            shared.set_head_end(&log, Some(created.file_id));
-            log.spans.front().map_or(created.file_id, |s| s.file_id)
-        };
-        shared.ledger.set_file_ids(created.file_id, reader_file_id);
-        self.ledger_dirty_since.get_or_insert_with(Instant::now);
-        self.current = Some(created);
     }
 
     // ---- trouble ----
@@ -527,6 +427,10 @@ fn floor_reached(shared: &Shared) -> Trouble {
         "the file system would have less than the floor of {} bytes free",
         shared.limits.min_free_bytes
     )))
+}
+
+fn entry_trouble(shared: &Shared, e: io::Error) -> Trouble {
+    trouble("sync the directory", &shared.dir, e)
 }
 
 fn trouble(what: &str, path: &std::path::Path, e: io::Error) -> Trouble {

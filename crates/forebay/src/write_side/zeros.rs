@@ -11,7 +11,8 @@
 
 use std::io;
 
-use super::{Current, WriteSide};
+use super::WriteSide;
+use super::files::OpenFile;
 use crate::config::LEDGER_ALLOWANCE;
 use crate::error::Error;
 use crate::shared::Shared;
@@ -61,13 +62,13 @@ impl WriteSide {
     }
 
     /// Cuts the zeros behind the records of the current file; a sync makes that
-    /// durable.
-    pub(super) fn cut_zeros(&mut self, shared: &Shared) {
+    /// durable. Whether there were any.
+    pub(super) fn cut_zeros(&mut self, shared: &Shared) -> bool {
         let Some(current) = &mut self.current else {
-            return;
+            return false;
         };
         if current.zeros_to <= current.len {
-            return;
+            return false;
         }
         if let Err(e) = current.file.truncate(current.len) {
             let error = Error::io("cut", &current.path, e);
@@ -77,6 +78,7 @@ impl WriteSide {
         current.zeros_to = 0;
         lock(&shared.log).zeros_ahead = 0;
         self.dirty_since.get_or_insert_with(Instant::now);
+        true
     }
 
     /// At the end, nothing but records stays.
@@ -88,7 +90,7 @@ impl WriteSide {
     }
 }
 
-impl Current {
+impl OpenFile {
     fn write_zeros(&mut self, from: u64, to: u64) -> io::Result<()> {
         let mut at = from;
         while at < to {

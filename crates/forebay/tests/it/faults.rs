@@ -17,30 +17,30 @@ use forebay::{Config, ErrorKind, Io, Reader, Result, WhenFull, Writer};
 use crate::support::{drain_ids, payload, record, small};
 use crate::usage::check_law;
 
-const DIR: &str = "/buffer";
+pub(crate) const DIR: &str = "/buffer";
 
 fn config() -> Config {
     small(Path::new(DIR)).io(Io::Caller)
 }
 
-fn open(storage: &Fault, config: Config) -> Result<(Writer, Reader)> {
+pub(crate) fn open(storage: &Fault, config: Config) -> Result<(Writer, Reader)> {
     forebay::open_with(config, Arc::new(storage.clone()))
 }
 
-fn faulty() -> (Sim, Fault) {
+pub(crate) fn faulty() -> (Sim, Fault) {
     let sim = Sim::new();
     let fault = Fault::of_sim(&sim, 0);
     (sim, fault)
 }
 
 /// The number of the next call of a kind.
-fn next(fault: &Fault, op: Op) -> u64 {
+pub(crate) fn next(fault: &Fault, op: Op) -> u64 {
     fault.counts()[&op] + 1
 }
 
 /// Everything that a reopened buffer delivers, after a power cut of which
 /// nothing pending survives.
-fn after_power_cut(sim: &Sim) -> Vec<u64> {
+pub(crate) fn after_power_cut(sim: &Sim) -> Vec<u64> {
     let (_writer, mut reader) = forebay::open_with(config(), Arc::new(sim.crash(0))).unwrap();
     drain_ids(&mut reader)
 }

@@ -16,6 +16,7 @@ mod golden;
 mod limits;
 mod metrics;
 mod recovery;
+mod rolled;
 mod storage;
 mod stress;
 mod support;

@@ -1,0 +1,227 @@
+//! The data files that this process writes: made, adopted, left for the next.
+//!
+//! Invariants:
+//! - A new file is created exclusively.
+//! - Nothing in a file is synced before its directory entry is.
+//! - A file that is left with bytes no sync vouches for is among the rolled ones
+//!   before the next one is appended to.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Trouble, WriteSide, trouble};
+use crate::config::{Io, ReaderSees};
+use crate::format::file_id;
+use crate::log::Span;
+use crate::shared::Shared;
+use crate::storage::{Access, File, uninterrupted};
+use crate::sync::Instant;
+use crate::wake::lock;
+
+/// A data file that is appended to, or was.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: Arc<dyn File>,
+    pub(super) path: PathBuf,
+    pub(super) file_id: u16,
+    pub(super) base: u64,
+    pub(super) len: u64,
+    pub(super) synced_len: u64,
+    /// How much of it the system was told to begin to write back.
+    writeback_len: u64,
+    /// Up to where zeros were written ahead; what is below `len` is none.
+    pub(super) zeros_to: u64,
+    /// Whether its directory entry is synced.
+    entry_is_synced: bool,
+}
+
+/// Makes a data file durable; not bound to the thread that writes it.
+#[derive(Debug, Clone)]
+pub(super) struct FileSync {
+    file: Arc<dyn File>,
+    with_entry: bool,
+}
+
+/// How a sync ended, and how long it took.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) result: Result<(), NotSynced>,
+    pub(super) took: Duration,
+}
+
+/// What could not be synced.
+#[derive(Debug)]
+pub(super) enum NotSynced {
+    File(io::Error),
+    Entry(io::Error),
+}
+
+impl FileSync {
+    pub(super) fn run(&self, shared: &Shared) -> Outcome {
+        let start = Instant::now();
+        let mut result = uninterrupted(|| self.file.sync()).map_err(NotSynced::File);
+        if self.with_entry && result.is_ok() {
+            let entry = uninterrupted(|| shared.storage.sync_dir(&shared.dir));
+            result = entry.map_err(NotSynced::Entry);
+        }
+        Outcome {
+            result,
+            took: start.elapsed(),
+        }
+    }
+
+    pub(super) fn is_of(&self, file: &OpenFile) -> bool {
+        Arc::ptr_eq(&self.file, &file.file)
+    }
+}
+
+impl OpenFile {
+    /// A file as far as a span of the log tells, all of it synced.
+    pub(super) fn new(file: Arc<dyn File>, path: PathBuf, span: Span) -> Self {
+        Self {
+            file,
+            path,
+            file_id: span.file_id,
+            base: span.base,
+            len: span.len,
+            synced_len: span.len,
+            writeback_len: span.len,
+            zeros_to: 0,
+            entry_is_synced: true,
+        }
+    }
+
+    /// What is to be done to make it durable.
+    pub(super) fn to_sync(&self) -> FileSync {
+        FileSync {
+            file: Arc::clone(&self.file),
+            with_entry: !self.entry_is_synced,
+        }
+    }
+
+    /// Everything in it is synced.
+    pub(super) fn note_synced(&mut self) {
+        self.synced_len = self.len;
+        self.entry_is_synced = true;
+    }
+
+    /// How many bytes of records no sync vouches for.
+    pub(super) fn unsynced(&self) -> u64 {
+        self.len - self.synced_len
+    }
+
+    /// How many bytes of records the system was not yet told to write back.
+    pub(super) fn not_begun(&self) -> u64 {
+        self.len - self.writeback_len
+    }
+
+    pub(super) fn begin_writeback(&mut self) {
+        self.file
+            .begin_writeback(self.writeback_len, self.not_begun());
+        self.writeback_len = self.len;
+    }
+
+    /// `len` bytes were written to it.
+    pub(super) fn holds(&mut self, len: u64) {
+        self.len = len;
+        self.writeback_len = len;
+    }
+
+    fn span(&self) -> Span {
+        Span {
+            file_id: self.file_id,
+            base: self.base,
+            len: self.len,
+            modified: None,
+        }
+    }
+}
+
+impl WriteSide {
+    /// Goes on in a new file. Leaves `given_up` filled if an older one turned
+    /// out bad.
+    pub(super) fn roll(&mut self, shared: &Shared) -> Result<(), Trouble> {
+        // A power cut must not leave zeros in the middle of the stream. And where
+        // no thread syncs, a reader of synced records would wait in vain.
+        let nobody_else = shared.limits.io == Io::Caller;
+        let must_sync = nobody_else && shared.limits.reader_sees == ReaderSees::Synced;
+        if self.cut_zeros(shared) || (must_sync && self.is_dirty()) {
+            self.sync(shared)?;
+        }
+        self.wait_for_rolled(shared)?;
+        if self.has_given_up() {
+            return Ok(());
+        }
+        let base = lock(&shared.log).written.offset;
+        let created = self.create(shared, base)?;
+        self.leave_current(shared);
+        self.adopt(shared, created);
+        Ok(())
+    }
+
+    /// Creates the next data file.
+    pub(super) fn create(&mut self, shared: &Shared, base: u64) -> Result<OpenFile, Trouble> {
+        for _ in 0..=u32::from(file_id::MAX_FILE_ID) {
+            let id = self.next_file_id;
+            let path = shared.dir.join(file_id::file_name(id));
+            match uninterrupted(|| shared.storage.open(&path, Access::CreateNew)) {
+                Ok(file) => {
+                    self.next_file_id = file_id::next(id);
+                    let span = Span {
+                        file_id: id,
+                        base,
+                        len: 0,
+                        modified: None,
+                    };
+                    let mut created = OpenFile::new(Arc::from(file), path, span);
+                    created.entry_is_synced = false;
+                    return Ok(created);
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    self.next_file_id = file_id::next(id);
+                }
+                Err(e) => return Err(trouble("create", &path, e)),
+            }
+        }
+        Err(Trouble::NoSpace(io::Error::other(
+            "every data file id is in use",
+        )))
+    }
+
+    /// Makes a created file, which begins where the stream ends, the current one.
+    fn adopt(&mut self, shared: &Shared, created: OpenFile) {
+        lock(&shared.log).spans.push_back(created.span());
+        self.name_in_ledger(shared, created.file_id);
+        self.current = Some(created);
+        self.note_head_end(shared);
+    }
+
+    /// Puts a created and synced file in the place of what an older one held
+    /// beyond its synced length.
+    pub(super) fn put_in_place(&mut self, shared: &Shared, created: &OpenFile, old: &OpenFile) {
+        lock(&shared.log).replace_rest(old.file_id, old.synced_len, created.span());
+        self.name_in_ledger(shared, created.file_id);
+    }
+
+    fn name_in_ledger(&mut self, shared: &Shared, file_id: u16) {
+        let log = lock(&shared.log);
+        let reader_file_id = log.spans.front().map_or(file_id, |span| span.file_id);
+        drop(log);
+        shared.ledger.set_file_ids(file_id, reader_file_id);
+        self.ledger_dirty_since.get_or_insert_with(Instant::now);
+    }
+
+    /// The file that must not be deleted, nor any behind it: the current one, or
+    /// the first whose rest has to move.
+    pub(super) fn kept_file_id(&self) -> Option<u16> {
+        let kept = self.given_up.front().or(self.current.as_ref());
+        kept.map(|file| file.file_id)
+    }
+
+    /// Whenever the oldest file or the one to keep changed.
+    pub(super) fn note_head_end(&self, shared: &Shared) {
+        shared.set_head_end(&lock(&shared.log), self.kept_file_id());
+    }
+}

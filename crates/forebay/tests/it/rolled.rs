@@ -1,0 +1,278 @@
+//! Data files that were left and not synced yet, while the next is written.
+//!
+//! Over a simulated file system on the calling thread, which syncs only where it
+//! is asked to or has to; and on a real one, where threads of their own sync.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay::storage::fault::{Errno, Fault, Op};
+use forebay::storage::sim::Sim;
+use forebay::{Config, ErrorKind, Io, Reader, SyncPolicy, WhenFull, Writer};
+
+use crate::faults::{DIR, after_power_cut, faulty, next, open};
+use crate::support::{drain_ids, payload, record, small, temp_dir};
+use crate::usage::check_law;
+
+/// The records that fit into a data file.
+const IN_FILE: u64 = 7;
+/// So many files may be left at a time.
+const LEFT_MAX: u64 = 8;
+
+fn config() -> Config {
+    small(Path::new(DIR)).io(Io::Caller)
+}
+
+/// Appends and writes records with these ids.
+fn write(writer: &Writer, ids: impl IntoIterator<Item = u64>) {
+    for id in ids {
+        let receipt = writer.append(&payload(id, 100)).unwrap();
+        assert_eq!(receipt.id(), id);
+        receipt.wait_written().unwrap();
+    }
+}
+
+/// A buffer of which the first record is synced, and three files and a half are
+/// not.
+fn left(fault: &Fault) -> (Writer, Reader, Vec<u64>) {
+    let (writer, reader) = open(fault, config()).unwrap();
+    write(&writer, [1]);
+    writer.flush().unwrap();
+    let last = 3 * IN_FILE + 3;
+    write(&writer, 2..=last);
+    (writer, reader, (1..=last).collect())
+}
+
+fn syncs(fault: &Fault) -> u64 {
+    fault.counts().get(&Op::Sync).copied().unwrap_or(0)
+}
+
+fn disk_bytes(sim: &Sim) -> u64 {
+    let files = sim.files(DIR).into_iter();
+    files
+        .filter(|(name, _)| name.starts_with("buffer-data"))
+        .map(|(_, len)| len)
+        .sum()
+}
+
+#[test]
+fn a_flush_syncs_them_with_their_names() {
+    let (sim, fault) = faulty();
+    let (writer, _reader, ids) = left(&fault);
+    assert_eq!(after_power_cut(&sim), [1]);
+    let before = syncs(&fault);
+    writer.flush().unwrap();
+    assert_eq!(syncs(&fault) - before, 4);
+    assert_eq!(after_power_cut(&sim), ids);
+    assert_eq!(writer.usage().last_synced_id, ids.len() as u64);
+}
+
+#[test]
+fn a_wait_for_a_record_in_one_of_them_returns_when_it_is_synced() {
+    let (sim, fault) = faulty();
+    let (writer, _reader) = open(&fault, config()).unwrap();
+    let receipt = writer.append(&payload(1, 100)).unwrap();
+    write(&writer, 2..=2 * IN_FILE);
+    receipt.wait_synced().unwrap();
+    assert!(after_power_cut(&sim).starts_with(&[1, 2, 3, 4, 5, 6, 7]));
+}
+
+#[test]
+fn only_so_many_are_left_at_a_time() {
+    let (_sim, fault) = faulty();
+    let (writer, _reader) = open(&fault, config()).unwrap();
+    let before = syncs(&fault);
+    write(&writer, 1..=(LEFT_MAX + 1) * IN_FILE);
+    assert_eq!(syncs(&fault), before);
+    let last = (LEFT_MAX + 3) * IN_FILE;
+    write(&writer, (LEFT_MAX + 1) * IN_FILE + 1..=last);
+    assert_eq!(syncs(&fault) - before, 2);
+    assert_eq!(writer.usage().last_synced_id, 2 * IN_FILE);
+}
+
+/// A killed process leaves more files unsynced than the last: what a flush of the
+/// next process reported durable was not.
+#[test]
+fn what_a_killed_process_left_is_durable_after_a_flush_of_the_next() {
+    let (sim, fault) = faulty();
+    let (writer, _reader) = open(&fault, config()).unwrap();
+    let last = (LEFT_MAX + 1) * IN_FILE;
+    write(&writer, 1..=last);
+    let killed = sim.kill();
+    let (writer, _reader) = forebay::open_with(config(), Arc::new(killed.clone())).unwrap();
+    write(&writer, [last + 1]);
+    writer.flush().unwrap();
+    assert_eq!(after_power_cut(&killed), (1..=last + 1).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_acknowledged_meanwhile_goes_without_a_sync() {
+    let (sim, fault) = faulty();
+    let (writer, mut reader, ids) = left(&fault);
+    let before = syncs(&fault);
+    for _ in 1..=2 * IN_FILE {
+        record(reader.next().unwrap()).ack();
+    }
+    reader.sync_acks().unwrap();
+    assert_eq!(syncs(&fault), before);
+    assert_eq!(
+        sim.files(DIR).len(),
+        2 + 2,
+        "two data files, ledger and lock"
+    );
+    // What was acknowledged needs no sync any more.
+    assert_eq!(writer.usage().last_synced_id, 2 * IN_FILE);
+    writer.flush().unwrap();
+    assert_eq!(syncs(&fault) - before, 2);
+    assert_eq!(after_power_cut(&sim), ids[2 * IN_FILE as usize..]);
+    check_law(&writer.usage());
+}
+
+#[test]
+fn a_failed_sync_moves_what_is_in_it_and_behind_it() {
+    for nth in 1..=4 {
+        let (sim, fault) = faulty();
+        let (writer, mut reader, ids) = left(&fault);
+        let bytes = disk_bytes(&sim);
+        fault.fail(Op::Sync, next(&fault, Op::Sync) + nth - 1, Errno::Eio);
+        writer.flush().unwrap();
+        assert_eq!(writer.usage().files_given_up, 1);
+        assert_eq!(after_power_cut(&sim), ids, "sync {nth} failed");
+        assert_eq!(disk_bytes(&sim), bytes);
+        check_law(&writer.usage());
+        assert_eq!(drain_ids(&mut reader), ids);
+        write(&writer, [ids.len() as u64 + 1]);
+        drop(reader);
+        writer.close().unwrap();
+        assert_eq!(after_power_cut(&sim).len(), ids.len() + 1);
+    }
+}
+
+#[test]
+fn a_failed_write_leaves_those_before_it_where_they_are() {
+    let (sim, fault) = faulty();
+    let (writer, _reader, mut ids) = left(&fault);
+    let files = sim.files(DIR).len();
+    fault.fail(Op::Write, next(&fault, Op::Write), Errno::Eio);
+    ids.push(ids.len() as u64 + 1);
+    writer.append(&payload(*ids.last().unwrap(), 100)).unwrap();
+    writer.flush().unwrap();
+    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(sim.files(DIR).len(), files + 1);
+    assert_eq!(after_power_cut(&sim), ids);
+}
+
+#[test]
+fn while_they_are_moved_no_more_than_one_stands_twice() {
+    let (sim, fault) = faulty();
+    let (writer, _reader, ids) = left(&fault);
+    sim.set_capacity(Some(sim.used_bytes() + IN_FILE * 144));
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    writer.flush().unwrap();
+    assert_eq!(after_power_cut(&sim), ids);
+}
+
+#[test]
+fn a_full_disk_in_the_middle_of_moving_them_is_waited_for() {
+    let (sim, fault) = faulty();
+    let (writer, mut reader) = open(&fault, config().when_full(WhenFull::Reject)).unwrap();
+    let ids: Vec<u64> = (1..=3 * IN_FILE + 3).collect();
+    write(&writer, ids.iter().copied());
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    // The first file is moved, the second is not.
+    fault.fail_from(Op::Create, next(&fault, Op::Create) + 1, Errno::Enospc);
+    assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::TimedOut);
+    assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Full);
+    let names: Vec<String> = sim.files(DIR).into_iter().map(|(name, _)| name).collect();
+    let there = [1, 2, 3, 4].map(|id| format!("buffer-data-{id}.dat"));
+    assert_eq!(names[..4], there, "the last one instead of the first");
+    // What is moved and what is not can be read and acknowledged.
+    for id in &ids[..IN_FILE as usize + 1] {
+        let delivery = record(reader.next().unwrap());
+        assert_eq!(delivery.id(), *id);
+        delivery.ack();
+    }
+    fault.clear();
+    writer.flush().unwrap();
+    let rest = &ids[IN_FILE as usize + 1..];
+    assert_eq!(after_power_cut(&sim), rest);
+    assert_eq!(drain_ids(&mut reader), rest);
+    check_law(&writer.usage());
+}
+
+#[test]
+fn a_failure_in_the_middle_of_moving_them_poisons_and_loses_nothing_written() {
+    for (op, nth) in [(Op::Create, 2), (Op::Write, 2), (Op::DirSync, 3)] {
+        let (sim, fault) = faulty();
+        let (writer, mut reader, ids) = left(&fault);
+        fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+        fault.fail_from(op, next(&fault, op) + nth - 1, Errno::Eio);
+        let error = writer.flush().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Poisoned, "{op:?}");
+        fault.clear();
+        for id in &ids {
+            assert_eq!(record(reader.next().unwrap()).id(), *id, "{op:?}");
+        }
+        assert_eq!(reader.next().unwrap_err().kind(), ErrorKind::Poisoned);
+        drop((writer, reader));
+        let killed = Arc::new(sim.kill());
+        let (_writer, mut reader) = forebay::open_with(config(), killed).unwrap();
+        assert_eq!(drain_ids(&mut reader), ids, "{op:?}");
+        assert!(after_power_cut(&sim).starts_with(&[1]), "{op:?}");
+    }
+}
+
+/// A reader was in the middle of a file that was cut behind its back, because
+/// what it held had moved: it took the end of the file for damage.
+#[test]
+fn a_reader_in_the_middle_of_one_goes_on_where_it_has_moved() {
+    let (_sim, fault) = faulty();
+    let config = Config::new(DIR)
+        .max_size(16 << 20)
+        .data_file_size(4 << 20)
+        .batch_size(4096)
+        .io(Io::Caller);
+    let (writer, mut reader) = open(&fault, config).unwrap();
+    let ids: Vec<u64> = (1..=2000).collect();
+    for id in &ids {
+        writer.append(&payload(*id, 3000)).unwrap();
+    }
+    writer.append(b"last").unwrap().wait_written().unwrap();
+    let mut seen: Vec<u64> = (0..10)
+        .map(|_| record(reader.next().unwrap()).id())
+        .collect();
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    writer.flush().unwrap();
+    assert_eq!(writer.usage().files_given_up, 1);
+    seen.extend(drain_ids(&mut reader));
+    assert_eq!(seen.len(), 2001);
+    assert_eq!(writer.usage().lost.events, 0);
+    check_law(&writer.usage());
+}
+
+#[test]
+fn threads_of_their_own_sync_them_when_they_are_due() {
+    let dir = temp_dir();
+    let config = small(dir.path()).flush_interval(Duration::from_millis(10));
+    let (writer, _reader) = crate::support::open(&config);
+    write(&writer, 1..=5 * IN_FILE + 1);
+    while writer.usage().last_synced_id < 5 * IN_FILE + 1 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn threads_of_their_own_sync_them_when_they_are_many() {
+    let dir = temp_dir();
+    let config = small(dir.path()).sync(SyncPolicy::Never);
+    let (writer, mut reader) = crate::support::open(&config);
+    let last = 3 * LEFT_MAX * IN_FILE;
+    write(&writer, 1..=last);
+    while writer.usage().last_synced_id < last - (LEFT_MAX + 1) * IN_FILE {
+        std::thread::yield_now();
+    }
+    assert_eq!(drain_ids(&mut reader).len() as u64, last);
+    writer.flush().unwrap();
+    assert_eq!(writer.usage().last_synced_id, last);
+}
