@@ -29,6 +29,7 @@ mod closing;
 mod failing;
 mod filling;
 mod handing_over;
+mod rolled;
 mod support;
 mod syncing;
 

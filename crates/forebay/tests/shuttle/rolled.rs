@@ -1,0 +1,102 @@
+//! Data files that threads of their own sync while the next one is written.
+
+use std::sync::Arc;
+
+use forebay::storage::fault::{Errno, Fault, Op};
+use forebay::storage::sim::Sim;
+use forebay::{ReaderSees, SyncPolicy, Writer};
+use shuttle::thread;
+
+use crate::busy::Busy;
+use crate::check::check;
+use crate::support::{check_law, config, holds, left, open, payload, record};
+
+/// Two records fill a data file. Six complete files begin to be synced.
+const RECORDS: u8 = 14;
+
+/// Appends so many that files begin to be synced aside.
+fn fill(writer: &Writer) {
+    for n in 0..RECORDS {
+        writer.append(&payload(0, n)).unwrap();
+    }
+}
+
+#[test]
+fn a_sync_aside_wakes_a_reader_of_synced_records() {
+    check("a_sync_aside_wakes_a_reader_of_synced_records", || {
+        let sim = Sim::new();
+        let config = config()
+            .sync(SyncPolicy::Interval)
+            .reader_sees(ReaderSees::Synced);
+        let (writer, mut reader) = open(&sim, config);
+        let appending = thread::spawn(move || {
+            fill(&writer);
+            writer
+        });
+        // Nobody asks for a sync, and with the clock that stands still none is due.
+        for id in 1..=2 {
+            let delivery = record(reader.next().unwrap());
+            assert_eq!(delivery.id(), id);
+            assert!(holds(&sim.crash(0), delivery.payload()));
+        }
+        drop((reader, appending.join().unwrap()));
+    });
+}
+
+#[test]
+fn what_is_reported_synced_is_while_syncs_go_on_aside() {
+    check("what_is_reported_synced_is_while_syncs_go_on_aside", || {
+        let sim = Sim::new();
+        let (writer, mut reader) = open(&sim, config().sync(SyncPolicy::Never));
+        let other = writer.clone();
+        let appending = thread::spawn(move || fill(&other));
+        let reading = thread::spawn(move || {
+            // Some files go while they are synced.
+            for id in 1..=5 {
+                let delivery = record(reader.next().unwrap());
+                assert_eq!(delivery.id(), id);
+                delivery.ack();
+            }
+            reader
+        });
+        let usage = writer.usage();
+        check_law(&usage);
+        let there = |n: u64| holds(&sim.crash(0), &payload(0, n as u8 - 1));
+        let synced = usage.last_synced_id;
+        assert!((1..=synced).all(|id| there(id) || id <= 5), "{synced}");
+        appending.join().unwrap();
+        let receipt = writer.append(&payload(0, RECORDS)).unwrap();
+        receipt.wait_synced().unwrap();
+        assert!((6..=u64::from(RECORDS) + 1).all(there));
+        drop((writer, reading.join().unwrap()));
+        assert_eq!(left(&sim), (6..=u64::from(RECORDS) + 1).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_sync_aside_that_fails_moves_what_is_behind_it() {
+    check("a_sync_aside_that_fails_moves_what_is_behind_it", || {
+        let sim = Sim::new();
+        let fault = Fault::of_sim(&sim, 0);
+        let storage = Arc::new(Busy(fault.clone()));
+        let config = config().sync(SyncPolicy::Never);
+        let (writer, mut reader) = forebay::open_with(config, storage).unwrap();
+        fault.fail(Op::Sync, fault.counts()[&Op::Sync] + 1, Errno::Eio);
+        let other = writer.clone();
+        let appending = thread::spawn(move || fill(&other));
+        for id in 1..=4 {
+            assert_eq!(record(reader.next().unwrap()).id(), id);
+        }
+        appending.join().unwrap();
+        writer.flush().unwrap();
+        assert_eq!(writer.usage().files_given_up, 1);
+        let crashed = sim.crash(0);
+        assert!((0..RECORDS).all(|n| holds(&crashed, &payload(0, n))));
+        for id in 5..=u64::from(RECORDS) {
+            assert_eq!(record(reader.next().unwrap()).id(), id);
+        }
+        assert_eq!(writer.usage().lost.events, 0);
+        drop((writer, reader));
+        assert_eq!(left(&sim), (1..=u64::from(RECORDS)).collect::<Vec<_>>());
+    });
+}
