@@ -1,6 +1,9 @@
 //! Syncing: data files and the ledger, when it is due or asked for.
 //!
-//! Invariant: one sync answers everybody who asked before it began.
+//! Invariants:
+//! - One sync answers everybody who asked before it began.
+//! - Writing comes first, because more may share the next sync, but not for long
+//!   once somebody waits or the time has come.
 
 use std::time::Duration;
 
@@ -14,13 +17,53 @@ use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, thread};
 use crate::wake::lock;
 
-/// A sync that is due for its time is prepared so long before, so that nobody
-/// waits for long behind it: the system begins to put on stable storage what has
-/// come, if it is so much.
-const PREPARED_BEFORE: Duration = Duration::from_millis(30);
+/// A sync that is due for its time is prepared, so that nobody waits for long
+/// behind it: the system begins to put on stable storage what has come, if it is
+/// so much, so long before at least.
 const PREPARED_MIN: u64 = 64 << 10;
-/// With nothing else to do the system is asked to begin with so many bytes.
-const WRITEBACK_LEN: u64 = 4 << 20;
+const PREPARED_BEFORE: Duration = Duration::from_millis(30);
+/// Whoever waits for a sync waits so long behind writes, at most.
+const BEHIND_WRITES_MAX: Duration = Duration::from_millis(5);
+
+/// How fast the device is, as the last sync has shown.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    bytes_per_s: Option<f64>,
+}
+
+impl Pace {
+    /// Less than this says nothing.
+    const TELLING_LEN: u64 = 1 << 20;
+    /// Until something is known: a slow disk.
+    const AT_FIRST: f64 = 200e6;
+
+    /// Takes note of a sync. Without a thread nothing depends on time.
+    pub(super) fn note(&mut self, shared: &Shared, bytes: u64, took: Duration) {
+        if bytes >= Self::TELLING_LEN && shared.limits.io == Io::Thread {
+            self.bytes_per_s = Some(bytes as f64 / took.as_secs_f64());
+        }
+    }
+
+    /// Whether it is known that so many bytes take longer.
+    pub(super) fn is_too_slow_for(&self, bytes: u64, time: Duration) -> bool {
+        self.bytes_per_s
+            .is_some_and(|pace| bytes as f64 > pace * time.as_secs_f64())
+    }
+
+    /// How long so many bytes take, but no longer than `longest`.
+    fn time_for(&self, bytes: u64, longest: Duration) -> Duration {
+        let pace = self.bytes_per_s.unwrap_or(Self::AT_FIRST);
+        let seconds = (bytes as f64 / pace).min(longest.as_secs_f64());
+        Duration::try_from_secs_f64(seconds).unwrap_or(longest)
+    }
+}
+
+/// What somebody waits for to be synced.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    end: u64,
+    since: Instant,
+}
 
 /// Those who wait for a sync, when they are many, come back for the next one. It
 /// begins when all are back, but not later than this part of the time a sync
@@ -50,26 +93,43 @@ impl Company {
 }
 
 impl WriteSide {
-    pub(super) fn sync_if_due(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
-        let written = lock(&shared.log).written.offset;
-        let (want, closing) = {
-            let intake = lock(&shared.intake);
-            (intake.want_synced, intake.closing)
+    /// Takes note of what somebody waits for; whether all of that is written.
+    fn is_wanted(&mut self, shared: &Shared) -> bool {
+        let want = lock(&shared.intake).want_synced;
+        let (written, synced) = {
+            let log = lock(&shared.log);
+            (log.written.offset, log.synced.offset)
         };
+        if want > synced && self.wanted.is_none() {
+            let since = Instant::now();
+            self.wanted = Some(Wanted { end: want, since });
+        }
+        self.wanted.is_some_and(|wanted| written >= wanted.end)
+    }
+
+    /// Whether a sync has waited behind writes for long enough.
+    pub(super) fn must_sync_now(&mut self, shared: &Shared) -> bool {
+        let waits_for_long = |wanted: Wanted| wanted.since.elapsed() >= BEHIND_WRITES_MAX;
+        let is_wanted = self.is_wanted(shared) && self.wanted.is_some_and(waits_for_long);
+        self.is_dirty() && !self.has_given_up() && (is_wanted || self.is_due(shared))
+    }
+
+    fn is_due(&self, shared: &Shared) -> bool {
+        let interval = shared.limits.flush_interval;
+        shared.limits.sync == SyncPolicy::Interval
+            && shared.limits.io == Io::Thread
+            && self
+                .dirty_since
+                .is_some_and(|since| since.elapsed() >= interval)
+    }
+
+    pub(super) fn sync_if_due(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
         if !self.is_dirty() || self.has_given_up() {
             return None;
         }
-        let synced = lock(&shared.log).synced.offset;
-        if want > synced {
-            self.sync_target.get_or_insert(want);
-        }
-        let asked = self.sync_target.is_some_and(|target| written >= target);
-        let by_time = shared.limits.sync == SyncPolicy::Interval && shared.limits.io == Io::Thread;
-        let interval = shared.limits.flush_interval;
-        let due = by_time
-            && self
-                .dirty_since
-                .is_some_and(|since| self.is_due(since, interval));
+        let closing = lock(&shared.intake).closing;
+        let asked = self.is_wanted(shared);
+        let due = self.is_due(shared);
         let batch = shared.limits.sync == SyncPolicy::EveryBatch;
         // A reader of synced records must not wait where nothing else syncs.
         let read = shared.limits.sync == SyncPolicy::Never
@@ -84,47 +144,39 @@ impl WriteSide {
         Some(self.sync(shared))
     }
 
-    /// Whether a sync that is due for its time is due; prepares it before that.
-    fn is_due(&mut self, since: Instant, interval: Duration) -> bool {
-        let passed = since.elapsed();
-        if passed >= self.next_look_after(interval)
-            && passed < interval
-            && let Some(current) = &mut self.current
+    /// With nothing else to do: the system is asked to begin to put on stable
+    /// storage what has come, as late as the device allows; what is rolled or
+    /// deleted before need not be begun.
+    pub(super) fn prepare_sync(&mut self, shared: &Shared) {
+        let interval = shared.limits.flush_interval;
+        let look_after = self.next_look_after(interval);
+        if let Some(current) = &mut self.current
+            && shared.limits.sync == SyncPolicy::Interval
+            && shared.limits.io == Io::Thread
+            && look_after < interval
+            && self
+                .dirty_since
+                .is_some_and(|since| since.elapsed() >= look_after)
         {
             current.begin_writeback();
         }
-        passed >= interval
     }
 
     /// How long after the first byte to sync there is something to do for it.
     pub(super) fn next_look_after(&self, interval: Duration) -> Duration {
-        let is_worth_preparing = |current: &OpenFile| current.not_begun() >= PREPARED_MIN;
-        match self.current.as_ref().is_some_and(is_worth_preparing) {
-            true => interval - PREPARED_BEFORE.min(interval / 4),
-            false => interval,
+        let not_begun = self.current.as_ref().map_or(0, OpenFile::not_begun);
+        if not_begun < PREPARED_MIN {
+            return interval;
         }
+        // What comes meanwhile takes its time too.
+        let ahead = 2 * self.pace.time_for(not_begun, interval);
+        let ahead = ahead.max(PREPARED_BEFORE);
+        interval - ahead.min(interval * 3 / 4)
     }
 
     /// Whether there are bytes in the files that no sync vouches for.
     pub(super) fn is_dirty(&self) -> bool {
         self.dirty_since.is_some() || !self.rolled.is_empty()
-    }
-
-    /// With nothing else to do: the system is asked to begin to put on stable
-    /// storage what has come, so that a sync finds little to do. A file that has
-    /// not been written to for long may be full, or read and deleted, before it is
-    /// worth it.
-    pub(super) fn begin_writeback_if_worth(&mut self, shared: &Shared) {
-        let age_min = shared.limits.flush_interval / 4;
-        if let Some(current) = &mut self.current
-            && current.not_begun() >= WRITEBACK_LEN
-            && shared.limits.io == Io::Thread
-            && self
-                .dirty_since
-                .is_some_and(|since| since.elapsed() >= age_min)
-        {
-            current.begin_writeback();
-        }
     }
 
     /// Syncs the rolled files and the current one, and reports what that makes
@@ -139,12 +191,15 @@ impl WriteSide {
         let Outcome { result, took } = current.to_sync().run(shared);
         shared.meters.note_sync(took);
         match result {
-            Ok(()) => current.note_synced(),
+            Ok(()) => {
+                self.pace.note(shared, current.unsynced(), took);
+                current.note_synced();
+            }
             Err(NotSynced::File(e)) => return self.give_up(shared, "sync", e),
             Err(NotSynced::Entry(e)) => return Err(entry_trouble(shared, e)),
         }
         self.dirty_since = None;
-        self.sync_target = None;
+        self.wanted = None;
         self.company = Company {
             expected: shared.synced.waiting(),
             until: Instant::now() + took / COMPANY_SHARE,

@@ -66,6 +66,7 @@ impl WriteSide {
         tracing::error!(%error, synced_len,
             "giving the data file up at its synced length; going on in the next");
         lock(&shared.log).zeros_ahead = 0;
+        self.dirty_since = None;
         if let Some(unwritten) = &mut self.unwritten {
             unwritten.partly = 0;
         }
@@ -110,7 +111,6 @@ impl WriteSide {
         self.put_in_place(shared, &created, &old);
         if self.given_up.is_empty() {
             self.current = Some(created);
-            self.dirty_since = None;
             self.is_second_file = true;
             let end = lock(&shared.log).written;
             shared.publish_synced(end);

@@ -29,7 +29,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::deletion::Freeing;
-use self::durability::Company;
+use self::durability::{Company, Pace, Wanted};
 use self::files::OpenFile;
 use self::rolled::Rolled;
 
@@ -86,8 +86,9 @@ pub(crate) struct WriteSide {
     linger_until: Option<Instant>,
     dirty_since: Option<Instant>,
     ledger_dirty_since: Option<Instant>,
-    /// What somebody waits for to be synced, when that was noticed.
-    sync_target: Option<u64>,
+    /// What somebody waits for, when that was noticed.
+    wanted: Option<Wanted>,
+    pace: Pace,
     /// Small syncs, one after the other, that somebody waited for.
     small_syncs: u32,
     company: Company,
@@ -114,7 +115,8 @@ impl WriteSide {
             linger_until: None,
             dirty_since: None,
             ledger_dirty_since: None,
-            sync_target: None,
+            wanted: None,
+            pace: Pace::default(),
             small_syncs: 0,
             company: Company::none(),
             ledger_ticket: 0,
@@ -137,7 +139,7 @@ impl WriteSide {
         let done = self.delete_acknowledged(shared);
         let done = done.or_else(|| self.tend_rolled(shared));
         let done = done.or_else(|| {
-            if self.waits_for_space(shared) {
+            if self.waits_for_space(shared) || self.must_sync_now(shared) {
                 None
             } else if self.waits_for_company(shared) {
                 Some(Ok(()))
@@ -159,7 +161,7 @@ impl WriteSide {
                 Step::Progress
             }
             None => {
-                self.begin_writeback_if_worth(shared);
+                self.prepare_sync(shared);
                 Step::Idle(self.wake_at(shared))
             }
         }

@@ -4,7 +4,7 @@
 //! Invariants:
 //! - They are synced oldest first, each whole, and what is reported synced grows
 //!   file by file: it never has a hole.
-//! - None is empty, and only the oldest may be synced in part.
+//! - Only the oldest may be synced in part.
 //! - They are few, and hold no more than what the device has shown to take within
 //!   one flush interval. At the bound, a roll waits for the oldest.
 //! - A file of which everything is acknowledged goes without a sync.
@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::durability::Pace;
 use super::files::{FileSync, NotSynced, OpenFile, Outcome};
 use super::{Trouble, WriteSide, entry_trouble};
 use crate::config::{SyncPolicy, UNSYNCED_FILES_MAX};
@@ -27,8 +28,6 @@ use crate::wake::lock;
 const ROLLED_MAX: usize = UNSYNCED_FILES_MAX - 2;
 /// When so many wait, the oldest is synced whether it is due or not.
 const BEGIN_AT: usize = 6;
-/// Less than this says nothing about how fast the device is.
-const TELLING_LEN: u64 = 1 << 20;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
@@ -36,9 +35,6 @@ pub(super) struct Rolled {
     files: VecDeque<RolledFile>,
     /// The sync that another thread does.
     aside: Option<Aside>,
-    /// How many bytes the device takes within a flush interval, once that is
-    /// known; only where syncs go on aside.
-    bytes_max: Option<u64>,
     /// What the threads aside report to; without it there are none.
     shared: Option<Arc<Shared>>,
 }
@@ -117,22 +113,23 @@ impl Rolled {
     }
 
     /// Whether a file with `unsynced` bytes is one too many.
-    fn is_full_for(&self, unsynced: u64) -> bool {
+    fn is_full_for(&self, unsynced: u64, pace: &Pace, interval: Duration) -> bool {
         let bytes: u64 = self.files.iter().map(|f| f.file.unsynced()).sum();
         let too_many = self.files.len() >= ROLLED_MAX;
-        let too_much = self.bytes_max.is_some_and(|max| bytes + unsynced > max);
+        let too_much = pace.is_too_slow_for(bytes + unsynced, interval);
         unsynced > 0 && !self.files.is_empty() && (too_many || too_much)
     }
 
     /// Begins the sync of the oldest file if it is time for it.
-    fn begin(&mut self, shared: &Shared) {
+    fn begin(&mut self, shared: &Shared, pace: &Pace) {
         let (Some(oldest), None, Some(for_thread)) =
             (self.files.front(), &self.aside, &self.shared)
         else {
             return;
         };
+        let another = oldest.file.unsynced();
         let is_time = self.files.len() >= BEGIN_AT
-            || self.is_full_for(oldest.file.unsynced())
+            || self.is_full_for(another, pace, shared.limits.flush_interval)
             || due_at(oldest, shared).is_some_and(has_come);
         if is_time {
             self.aside = Aside::begin(&oldest.file, for_thread);
@@ -156,13 +153,6 @@ impl Rolled {
         let is_oldest = self.files.front().is_some_and(is_oldest);
         let outcome = aside.wait();
         is_oldest.then_some(outcome)
-    }
-
-    fn note_pace(&mut self, bytes: u64, took: Duration, interval: Duration) {
-        if self.shared.is_some() && bytes >= TELLING_LEN {
-            let ratio = interval.as_secs_f64() / took.as_secs_f64();
-            self.bytes_max = Some((bytes as f64 * ratio) as u64);
-        }
     }
 
     /// The files that are not synced, for those who give them up.
@@ -203,7 +193,7 @@ impl WriteSide {
         };
         if let Some(since) = since {
             let end = lock(&shared.log).written;
-            debug_assert!(file.unsynced() > 0 && end.offset == file.base + file.len);
+            debug_assert_eq!(end.offset, file.base + file.len);
             self.rolled.files.push_back(RolledFile { file, end, since });
         }
     }
@@ -211,7 +201,8 @@ impl WriteSide {
     /// Waits until the current file may be left unsynced.
     pub(super) fn wait_for_rolled(&mut self, shared: &Shared) -> Result<(), Trouble> {
         let unsynced = self.current.as_ref().map_or(0, OpenFile::unsynced);
-        while self.rolled.is_full_for(unsynced) {
+        let interval = shared.limits.flush_interval;
+        while self.rolled.is_full_for(unsynced, &self.pace, interval) {
             self.sync_oldest(shared)?;
         }
         Ok(())
@@ -221,7 +212,7 @@ impl WriteSide {
     pub(super) fn tend_rolled(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
         let outcome = self.rolled.outcome(false);
         let done = outcome.map(|outcome| self.oldest_is_synced(shared, outcome));
-        self.rolled.begin(shared);
+        self.rolled.begin(shared, &self.pace);
         done
     }
 
@@ -248,9 +239,7 @@ impl WriteSide {
             Err(NotSynced::Entry(e)) => return Err(entry_trouble(shared, e)),
         }
         if let Some(RolledFile { file, end, .. }) = self.rolled.files.pop_front() {
-            let interval = shared.limits.flush_interval;
-            let bytes = file.unsynced();
-            self.rolled.note_pace(bytes, outcome.took, interval);
+            self.pace.note(shared, file.unsynced(), outcome.took);
             shared.publish_synced(end);
         }
         Ok(())
