@@ -43,7 +43,8 @@ pub enum OnCorruption {
     #[default]
     Quarantine,
     /// Fail with [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) and change
-    /// nothing.
+    /// nothing. A power cut while much is written may leave what is damage here: a
+    /// data file that is not the last one and was not synced yet.
     Refuse,
 }
 

@@ -97,8 +97,9 @@ fn without_repeats(
         let mut group: Vec<_> = group.iter().map(|(file, _)| file.clone()).collect();
         if group.len() > 1 {
             // The one that reaches furthest, so that no record is put aside
-            // that only one of them has; between copies, where it belongs.
-            // Lengths are no help: recovery changes them.
+            // that only one of them has; between copies, where it belongs, and
+            // then the newer one: the older may have been given up after a failed
+            // sync. Lengths are no help: recovery changes them.
             let mut ranked = Vec::with_capacity(group.len());
             for file in group {
                 let is_neighbour = |(other, _): &(SurveyedFile, FirstId)| {
@@ -110,6 +111,7 @@ fn without_repeats(
                     first_records.extent(&file)?,
                     in_window(ledger, file.file_id),
                     known.iter().any(is_neighbour),
+                    ledger.map(|ledger| distance(ledger.reader_file_id, file.file_id)),
                 );
                 ranked.push((rank, file));
             }

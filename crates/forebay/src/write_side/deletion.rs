@@ -58,13 +58,13 @@ impl WriteSide {
         if done.offset < shared.head_end.load(Ordering::Acquire) {
             return self.replace_drained(shared, done);
         }
-        let kept_id = self.kept_file_id();
+        let current_id = self.current.as_ref().map(|current| current.file_id);
         let (gone, reader_file_id, head) = {
             let log = lock(&shared.log);
             let count = log
                 .spans
                 .iter()
-                .take_while(|s| s.end() <= done.offset && Some(s.file_id) != kept_id)
+                .take_while(|s| s.end() <= done.offset && Some(s.file_id) != current_id)
                 .count();
             let gone: Vec<Span> = log.spans.iter().take(count).copied().collect();
             let first = log.spans.get(count);
@@ -96,16 +96,16 @@ impl WriteSide {
         self.sync_ledger(shared)?;
         let mut forgotten = None;
         for span in gone {
-            forgotten = self.rolled.forget(span.file_id).or(forgotten);
+            forgotten = self.forget(shared, span.file_id).or(forgotten);
             let path = shared.dir.join(file_id::file_name(span.file_id));
             match self.delete_file(shared, &path, span.len) {
-                Ok(()) => {}
+                Ok(()) => drop(self.extra.remove(&span.file_id)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => {
                     // Its space is still taken; opening the buffer again tries again.
                     let error = Error::io("delete", &path, e);
                     tracing::warn!(%error, "an acknowledged data file stays on disk");
-                    self.extra_bytes += span.len;
+                    *self.extra.entry(span.file_id).or_default() += span.len;
                 }
             }
         }
@@ -114,10 +114,24 @@ impl WriteSide {
         if let Some(end) = forgotten {
             shared.publish_synced(end);
         }
-        lock(&shared.intake).set_disk(head, self.extra_bytes);
+        lock(&shared.intake).set_disk(head, self.extra_bytes());
         self.retry = self.retry.map(|(_, pause)| (Instant::now(), pause));
+        if self.is_idle() {
+            // Nothing is left to show that there is space.
+            self.space_came_back(shared);
+        }
         shared.space.ring();
         Ok(())
+    }
+
+    /// Everything in a file is acknowledged, durably: whether it is synced, or has
+    /// to move, matters no more. What counts as synced now, if that is news.
+    fn forget(&mut self, shared: &Shared, file_id: u16) -> Option<Position> {
+        if self.given_up.front().is_none_or(|f| f.file_id != file_id) {
+            return self.rolled.forget(file_id);
+        }
+        self.given_up.pop_front();
+        (!self.has_given_up()).then(|| lock(&shared.log).written)
     }
 
     fn delete_file(&mut self, shared: &Shared, path: &Path, len: u64) -> io::Result<()> {

@@ -111,7 +111,8 @@ impl WriteSide {
     pub(super) fn must_sync_now(&mut self, shared: &Shared) -> bool {
         let waits_for_long = |wanted: Wanted| wanted.since.elapsed() >= BEHIND_WRITES_MAX;
         let is_wanted = self.is_wanted(shared) && self.wanted.is_some_and(waits_for_long);
-        self.is_dirty() && !self.has_given_up() && (is_wanted || self.is_due(shared))
+        let can = self.is_dirty() && !self.has_given_up() && !self.waits_for_entry(shared);
+        can && (is_wanted || self.is_due(shared))
     }
 
     fn is_due(&self, shared: &Shared) -> bool {
@@ -124,7 +125,7 @@ impl WriteSide {
     }
 
     pub(super) fn sync_if_due(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
-        if !self.is_dirty() || self.has_given_up() {
+        if !self.is_dirty() || self.has_given_up() || self.waits_for_entry(shared) {
             return None;
         }
         let closing = lock(&shared.intake).closing;
@@ -194,6 +195,7 @@ impl WriteSide {
             Ok(()) => {
                 self.pace.note(shared, current.unsynced(), took);
                 current.note_synced();
+                self.entry_retry = None;
             }
             Err(NotSynced::File(e)) => return self.give_up(shared, "sync", e),
             Err(NotSynced::Entry(e)) => return Err(entry_trouble(shared, e)),

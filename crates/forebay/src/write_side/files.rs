@@ -213,15 +213,9 @@ impl WriteSide {
         self.ledger_dirty_since.get_or_insert_with(Instant::now);
     }
 
-    /// The file that must not be deleted, nor any behind it: the current one, or
-    /// the first whose rest has to move.
-    pub(super) fn kept_file_id(&self) -> Option<u16> {
-        let kept = self.given_up.front().or(self.current.as_ref());
-        kept.map(|file| file.file_id)
-    }
-
-    /// Whenever the oldest file or the one to keep changed.
+    /// Whenever the oldest file or the current one changed.
     pub(super) fn note_head_end(&self, shared: &Shared) {
-        shared.set_head_end(&lock(&shared.log), self.kept_file_id());
+        let current_id = self.current.as_ref().map(|current| current.file_id);
+        shared.set_head_end(&lock(&shared.log), current_id);
     }
 }

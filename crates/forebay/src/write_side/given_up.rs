@@ -109,6 +109,7 @@ impl WriteSide {
             return Ok(());
         };
         self.put_in_place(shared, &created, &old);
+        self.cut_given_up(shared, &old);
         if self.given_up.is_empty() {
             self.current = Some(created);
             self.is_second_file = true;
@@ -116,23 +117,24 @@ impl WriteSide {
             shared.publish_synced(end);
         }
         self.note_head_end(shared);
-        self.cut_given_up(shared, &old);
         self.space_came_back(shared);
         Ok(())
     }
 
-    /// The unsynced rest of a given-up file is in the next one now. A crash
+    /// The unsynced rest of a given-up file is in another one now. A crash
     /// before this leaves both; recovery delivers each id once.
     fn cut_given_up(&mut self, shared: &Shared, old: &OpenFile) {
-        if let Err(e) = uninterrupted(|| old.file.truncate(old.synced_len)) {
-            let error = Error::io("cut", &old.path, e);
-            tracing::warn!(%error, "a given-up data file keeps bytes that the next one repeats");
-            // A write that failed midway may have left more than was published.
-            let len = old.file.len().unwrap_or(old.len);
-            self.extra_bytes += len.max(old.len) - old.synced_len;
-            let head = lock(&shared.log).head();
-            lock(&shared.intake).set_disk(head, self.extra_bytes);
+        let Err(e) = uninterrupted(|| old.file.truncate(old.synced_len)) else {
+            return;
+        };
+        if old.synced_len == 0 && shared.storage.delete(&old.path).is_ok() {
+            return;
         }
+        let error = Error::io("cut", &old.path, e);
+        tracing::warn!(%error, "a given-up data file keeps bytes that another repeats");
+        // A write that failed midway may have left more than was published.
+        let len = old.file.len().unwrap_or(old.len).max(old.len);
+        self.note_extra(shared, old.file_id, len - old.synced_len);
     }
 }
 

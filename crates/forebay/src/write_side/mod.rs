@@ -20,7 +20,7 @@ mod given_up;
 mod rolled;
 mod zeros;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,6 +63,8 @@ struct Unwritten {
 enum Trouble {
     /// Space, or another thing that comes back, is missing.
     NoSpace(io::Error),
+    /// The directory could not be synced for want of such a thing.
+    NoEntry(io::Error),
     /// The file cannot be trusted any more.
     Failed(Error),
 }
@@ -83,6 +85,8 @@ pub(crate) struct WriteSide {
     next_file_id: u16,
     unwritten: Option<Unwritten>,
     retry: Option<(Instant, Duration)>,
+    /// The same for a sync of the directory; writing goes on meanwhile.
+    entry_retry: Option<(Instant, Duration)>,
     linger_until: Option<Instant>,
     dirty_since: Option<Instant>,
     ledger_dirty_since: Option<Instant>,
@@ -94,7 +98,8 @@ pub(crate) struct WriteSide {
     company: Company,
     /// The last wait for the ledger that was answered.
     ledger_ticket: u64,
-    extra_bytes: u64,
+    /// Bytes on disk that are no part of the stream, by the file they are in.
+    extra: BTreeMap<u16, u64>,
     freeing: Freeing,
     poisoned: bool,
 }
@@ -112,6 +117,7 @@ impl WriteSide {
             next_file_id,
             unwritten: None,
             retry: None,
+            entry_retry: None,
             linger_until: None,
             dirty_since: None,
             ledger_dirty_since: None,
@@ -120,7 +126,7 @@ impl WriteSide {
             small_syncs: 0,
             company: Company::none(),
             ledger_ticket: 0,
-            extra_bytes: 0,
+            extra: BTreeMap::new(),
             freeing: Freeing::default(),
             poisoned: false,
         }
@@ -156,6 +162,7 @@ impl WriteSide {
         match done {
             Some(Ok(())) => Step::Progress,
             Some(Err(Trouble::NoSpace(error))) => self.wait_for_space(shared, &error),
+            Some(Err(Trouble::NoEntry(error))) => self.wait_for_entry(shared, error),
             Some(Err(Trouble::Failed(error))) => {
                 self.poison(shared, &error);
                 Step::Progress
@@ -191,6 +198,8 @@ impl WriteSide {
         let ledger = self.ledger_dirty_since.map(|since| since + interval);
         let retry = self.retry.map(|(at, _)| at);
         let rolled = self.rolled.wake_at(shared);
+        let not_before = |at: Instant| self.entry_retry.map_or(at, |(retry, _)| at.max(retry));
+        let [data, rolled] = [data, rolled].map(|at| at.map(not_before));
         [data, rolled, ledger, retry, self.linger_until]
             .into_iter()
             .flatten()
@@ -377,10 +386,30 @@ impl WriteSide {
         shared.publish_failed(error);
     }
 
+    fn wait_for_entry(&mut self, shared: &Shared, error: io::Error) -> Step {
+        if lock(&shared.intake).closing {
+            // Nobody would wait for it.
+            let error = Error::io("sync the directory", &shared.dir, error);
+            self.poison(shared, &error);
+            return Step::Progress;
+        }
+        if self.entry_retry.is_none() {
+            tracing::warn!(%error, dir = %shared.dir.display(),
+                "a new data file cannot be made durable yet");
+        }
+        let pause = longer(self.entry_retry);
+        self.entry_retry = Some((Instant::now() + pause, pause));
+        Step::Idle(self.wake_at(shared))
+    }
+
+    /// Whether the directory is not to be synced again yet.
+    fn waits_for_entry(&self, shared: &Shared) -> bool {
+        let is_ahead = |(at, _)| Instant::now() < at;
+        shared.limits.io == Io::Thread && self.entry_retry.is_some_and(is_ahead)
+    }
+
     fn wait_for_space(&mut self, shared: &Shared, error: &io::Error) -> Step {
-        let pause = self
-            .retry
-            .map_or(RETRY.0, |(_, pause)| (pause * 2).min(RETRY.1));
+        let pause = longer(self.retry);
         let is_news = self.retry.is_none();
         if is_news {
             tracing::warn!(%error, dir = %shared.dir.display(),
@@ -402,6 +431,21 @@ impl WriteSide {
             lock(&shared.intake).disk_full = false;
             shared.space.ring();
         }
+    }
+}
+
+impl WriteSide {
+    /// So many bytes of a file are on disk and no part of the stream.
+    fn note_extra(&mut self, shared: &Shared, file_id: u16, bytes: u64) {
+        if bytes > 0 {
+            *self.extra.entry(file_id).or_default() += bytes;
+        }
+        let head = lock(&shared.log).head();
+        lock(&shared.intake).set_disk(head, self.extra_bytes());
+    }
+
+    fn extra_bytes(&self) -> u64 {
+        self.extra.values().sum()
     }
 }
 
@@ -431,8 +475,16 @@ fn floor_reached(shared: &Shared) -> Trouble {
     )))
 }
 
+/// The pause before another try, after one of that length.
+fn longer(retry: Option<(Instant, Duration)>) -> Duration {
+    retry.map_or(RETRY.0, |(_, pause)| (pause * 2).min(RETRY.1))
+}
+
 fn entry_trouble(shared: &Shared, e: io::Error) -> Trouble {
-    trouble("sync the directory", &shared.dir, e)
+    match trouble("sync the directory", &shared.dir, e) {
+        Trouble::NoSpace(e) => Trouble::NoEntry(e),
+        trouble => trouble,
+    }
 }
 
 fn trouble(what: &str, path: &std::path::Path, e: io::Error) -> Trouble {

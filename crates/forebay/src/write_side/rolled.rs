@@ -56,7 +56,6 @@ struct Aside {
 }
 
 impl Aside {
-    /// If there is no thread to be had, the sync comes when it is waited for.
     fn begin(file: &OpenFile, shared: &Arc<Shared>) -> Option<Self> {
         let (sync, outcome) = (file.to_sync(), Arc::new(Mutex::new(None)));
         let (for_thread, report) = (sync.clone(), Arc::clone(&outcome));
@@ -120,12 +119,13 @@ impl Rolled {
         unsynced > 0 && !self.files.is_empty() && (too_many || too_much)
     }
 
-    /// Begins the sync of the oldest file if it is time for it.
-    fn begin(&mut self, shared: &Shared, pace: &Pace) {
+    /// Begins the sync of the oldest file if it is time for it. False if there is
+    /// no thread to be had for that.
+    fn begin(&mut self, shared: &Shared, pace: &Pace) -> bool {
         let (Some(oldest), None, Some(for_thread)) =
             (self.files.front(), &self.aside, &self.shared)
         else {
-            return;
+            return true;
         };
         let another = oldest.file.unsynced();
         let is_time = self.files.len() >= BEGIN_AT
@@ -134,6 +134,7 @@ impl Rolled {
         if is_time {
             self.aside = Aside::begin(&oldest.file, for_thread);
         }
+        !is_time || self.aside.is_some()
     }
 
     /// When the sync of the oldest file is due for its time, if another file
@@ -145,14 +146,15 @@ impl Rolled {
         }
     }
 
-    /// What came of a sync aside that is done, or after `wait`ing for it; `None`
-    /// also if its file is not the oldest any more, because it was deleted.
+    /// What came of a sync aside that is done, or after `wait`ing for it. If its
+    /// file is not the oldest any more, because it was deleted, only what became
+    /// of the directory counts.
     fn outcome(&mut self, wait: bool) -> Option<Outcome> {
         let aside = self.aside.take_if(|aside| wait || aside.is_done())?;
         let is_oldest = |oldest: &RolledFile| aside.sync.is_of(&oldest.file);
         let is_oldest = self.files.front().is_some_and(is_oldest);
         let outcome = aside.wait();
-        is_oldest.then_some(outcome)
+        (is_oldest || matches!(outcome.result, Err(NotSynced::Entry(_)))).then_some(outcome)
     }
 
     /// The files that are not synced, for those who give them up.
@@ -211,9 +213,13 @@ impl WriteSide {
     /// Takes note of a sync aside that is done, begins the next.
     pub(super) fn tend_rolled(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
         let outcome = self.rolled.outcome(false);
-        let done = outcome.map(|outcome| self.oldest_is_synced(shared, outcome));
-        self.rolled.begin(shared, &self.pace);
-        done
+        if outcome.is_some() {
+            return outcome.map(|outcome| self.oldest_is_synced(shared, outcome));
+        }
+        if self.waits_for_entry(shared) || self.rolled.begin(shared, &self.pace) {
+            return None;
+        }
+        Some(self.sync_oldest(shared))
     }
 
     /// Syncs the oldest file. If it fails, all leave the rolled.
@@ -240,6 +246,7 @@ impl WriteSide {
         }
         if let Some(RolledFile { file, end, .. }) = self.rolled.files.pop_front() {
             self.pace.note(shared, file.unsynced(), outcome.took);
+            self.entry_retry = None;
             shared.publish_synced(end);
         }
         Ok(())

@@ -36,6 +36,7 @@ impl WriteSide {
     /// Before a sync that somebody waits for: writes zeros ahead if that is
     /// worth it. What goes wrong here goes wrong again where it is told.
     pub(super) fn write_zeros_ahead(&mut self, shared: &Shared) {
+        let extra = self.extra_bytes();
         let Some(current) = &mut self.current else {
             return;
         };
@@ -53,7 +54,7 @@ impl WriteSide {
         let from = current.len.max(current.zeros_to);
         let room = {
             let log = lock(&shared.log);
-            let on_disk = log.written.offset - log.head() + self.extra_bytes;
+            let on_disk = log.written.offset - log.head() + extra;
             (shared.limits.max_size - LEDGER_ALLOWANCE).saturating_sub(on_disk)
         };
         let to = (current.len + ahead.min(room)).min(shared.limits.data_file_size);
@@ -70,13 +71,16 @@ impl WriteSide {
         if current.zeros_to <= current.len {
             return false;
         }
+        let mut left = 0;
         if let Err(e) = current.file.truncate(current.len) {
             let error = Error::io("cut", &current.path, e);
             tracing::warn!(%error, "a data file keeps zeros behind its records");
-            self.extra_bytes += current.zeros_to - current.len;
+            left = current.zeros_to - current.len;
         }
+        let file_id = current.file_id;
         current.zeros_to = 0;
         lock(&shared.log).zeros_ahead = 0;
+        self.note_extra(shared, file_id, left);
         self.dirty_since.get_or_insert_with(Instant::now);
         true
     }

@@ -223,6 +223,77 @@ fn a_failure_in_the_middle_of_moving_them_poisons_and_loses_nothing_written() {
     }
 }
 
+/// A file that could not be cut after what it held had moved was taken for the
+/// buffer's at the next opening, and the synced one put aside.
+#[test]
+fn the_next_opening_takes_the_synced_one_of_two_copies() {
+    let (sim, fault) = faulty();
+    let (writer, _reader, ids) = left(&fault);
+    fault.fail(Op::Sync, next(&fault, Op::Sync) + 1, Errno::Eio);
+    fault.fail_from(Op::Truncate, 1, Errno::Eio);
+    fault.fail_from(Op::Delete, 1, Errno::Eio);
+    writer.flush().unwrap();
+    let killed = sim.kill();
+    let (writer, _reader) = forebay::open_with(config(), Arc::new(killed.clone())).unwrap();
+    writer.flush().unwrap();
+    assert_eq!(after_power_cut(&killed), ids);
+}
+
+/// Files that had to move to a disk without space kept the disk full, also once
+/// everything in them was acknowledged.
+#[test]
+fn what_has_to_move_and_is_acknowledged_goes_instead() {
+    let (sim, fault) = faulty();
+    let (writer, mut reader, ids) = left(&fault);
+    sim.set_capacity(Some(sim.used_bytes()));
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::TimedOut);
+    for _ in &ids {
+        record(reader.next().unwrap()).ack();
+    }
+    writer.flush().unwrap();
+    let last = ids.len() as u64;
+    assert_eq!(writer.usage().last_synced_id, last);
+    write(&writer, [last + 1]);
+    writer.flush().unwrap();
+    assert_eq!(after_power_cut(&sim), [last + 1]);
+    check_law(&writer.usage());
+}
+
+/// An error that passes, in the sync of a directory with nothing left to write,
+/// refused every append for good.
+#[test]
+fn a_directory_that_cannot_be_synced_for_a_while_is_synced_later() {
+    for io in [Io::Caller, Io::Thread] {
+        let (sim, fault) = faulty();
+        let config = config().when_full(WhenFull::Reject).io(io);
+        let (writer, _reader) = open(&fault, config).unwrap();
+        write(&writer, 1..=2 * IN_FILE);
+        fault.fail(Op::DirSync, next(&fault, Op::DirSync), Errno::Emfile);
+        if io == Io::Caller {
+            assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::TimedOut);
+        }
+        write(&writer, [2 * IN_FILE + 1]);
+        writer.flush().unwrap();
+        assert_eq!(fault.failures(), 1);
+        write(&writer, [2 * IN_FILE + 2]);
+        writer.flush().unwrap();
+        assert_eq!(after_power_cut(&sim).len() as u64, 2 * IN_FILE + 2);
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_synced_does_not_hang_a_close() {
+    for io in [Io::Caller, Io::Thread] {
+        let (_sim, fault) = faulty();
+        let (writer, reader) = open(&fault, config().io(io)).unwrap();
+        write(&writer, 1..=2 * IN_FILE);
+        fault.fail_from(Op::DirSync, next(&fault, Op::DirSync), Errno::Emfile);
+        drop(reader);
+        assert_eq!(writer.close().unwrap_err().kind(), ErrorKind::Poisoned);
+    }
+}
+
 /// A reader was in the middle of a file that was cut behind its back, because
 /// what it held had moved: it took the end of the file for damage.
 #[test]
