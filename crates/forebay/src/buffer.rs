@@ -192,6 +192,7 @@ fn wire(
     let pool = Pool::new(limits.batch_len, POOL_BUFFERS_MAX);
     let log = Log::new(spans, end, RECENT_BATCHES * limits.batch_len);
     let mut intake = Intake::new(pool.clone(), limits.batch_len, limits.max_size, end);
+    intake.file_base = current.as_ref().map_or(0, |(_, _, span)| span.base);
     if recovered.next_id > MAX_RECORD_ID - IDS_PER_OPENING {
         intake.failed = Some(ids_used_up(&dir, recovered.next_id));
     }

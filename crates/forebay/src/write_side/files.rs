@@ -194,7 +194,13 @@ impl WriteSide {
     fn adopt(&mut self, shared: &Shared, created: OpenFile) {
         lock(&shared.log).spans.push_back(created.span());
         self.name_in_ledger(shared, created.file_id);
-        self.current = Some(created);
+        self.go_on_in(shared, created);
+    }
+
+    /// Makes a file that the log and the ledger know the current one.
+    pub(super) fn go_on_in(&mut self, shared: &Shared, file: OpenFile) {
+        lock(&shared.intake).file_base = file.base;
+        self.current = Some(file);
         self.note_head_end(shared);
     }
 

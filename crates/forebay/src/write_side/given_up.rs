@@ -111,12 +111,13 @@ impl WriteSide {
         self.put_in_place(shared, &created, &old);
         self.cut_given_up(shared, &old);
         if self.given_up.is_empty() {
-            self.current = Some(created);
+            self.go_on_in(shared, created);
             self.is_second_file = true;
             let end = lock(&shared.log).written;
             shared.publish_synced(end);
+        } else {
+            self.note_head_end(shared);
         }
-        self.note_head_end(shared);
         self.space_came_back(shared);
         Ok(())
     }

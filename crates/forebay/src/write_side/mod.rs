@@ -282,20 +282,12 @@ impl WriteSide {
             shared.space.ring();
             batch?
         };
-        let (frames, memory) = if batch.used < batch.buffer.len() / 16 {
-            // A small batch must not keep a large buffer from its next use.
-            (
-                Bytes::copy_from_slice(&batch.buffer[..batch.used]),
-                batch.used,
-            )
-        } else {
-            let memory = batch.buffer.len();
-            (batch.buffer.freeze(batch.used), memory)
-        };
+        let end = batch.end;
+        let (frames, memory) = batch.into_frames();
         Some(Unwritten {
             frames,
             memory,
-            end: batch.end,
+            end,
             partly: 0,
         })
     }

@@ -27,7 +27,7 @@ use crate::wake::lock;
 /// synced, and one that others are moved to.
 const ROLLED_MAX: usize = UNSYNCED_FILES_MAX - 2;
 /// When so many wait, the oldest is synced whether it is due or not.
-const BEGIN_AT: usize = 6;
+const BEGIN_AT: usize = 7;
 
 /// See the head of this file.
 #[derive(Debug, Default)]

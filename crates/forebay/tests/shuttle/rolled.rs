@@ -11,8 +11,8 @@ use crate::busy::Busy;
 use crate::check::check;
 use crate::support::{check_law, config, holds, left, open, payload, record};
 
-/// Two records fill a data file. Six complete files begin to be synced.
-const RECORDS: u8 = 14;
+/// Two records fill a data file. Seven complete files begin to be synced.
+const RECORDS: u8 = 16;
 
 /// Appends so many that files begin to be synced aside.
 fn fill(writer: &Writer) {
