@@ -131,7 +131,7 @@ enum Sync {
     Interval,
     /// Every batch of records before the next is read
     Batch,
-    /// When a data file is complete, and at the end
+    /// When several data files are complete, and at the end
     Never,
 }
 

@@ -332,3 +332,39 @@ fn a_closed_report_does_not_stop_the_push() {
     finish(push).expect(0);
     assert_eq!(scratch.pull(), lines(1, 3));
 }
+
+/// Under the policy *never* the ledger was due for ever, and the buffer's thread
+/// looked at it without a pause.
+#[cfg(target_os = "linux")]
+#[test]
+fn nothing_wakes_up_where_nothing_is_due() {
+    let scratch = Scratch::new();
+    let mut command = scratch.forebay("push", &["--sync", "never"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"alone\n").unwrap();
+    let tasks = format!("/proc/{}/task", child.id());
+    let sleeps = || -> u64 {
+        let tasks = std::fs::read_dir(&tasks).unwrap();
+        let of = |task: std::io::Result<std::fs::DirEntry>| -> u64 {
+            let status = std::fs::read_to_string(task.unwrap().path().join("status"));
+            let status = status.unwrap_or_default();
+            let line = |line: &str| {
+                line.strip_prefix("voluntary_ctxt_switches:")?
+                    .trim()
+                    .parse()
+                    .ok()
+            };
+            status.lines().find_map(line).unwrap_or(0)
+        };
+        tasks.map(of).sum()
+    };
+    // Longer than the flush interval: what is due is done by then, if anything is.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let before = sleeps();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let more = sleeps() - before;
+    assert!(more < 100, "woken {more} times");
+    drop(input);
+    finish(child).expect(0);
+}

@@ -58,7 +58,7 @@ impl WriteSide {
         if done.offset < shared.head_end.load(Ordering::Acquire) {
             return self.replace_drained(shared, done);
         }
-        let current_id = self.current.as_ref().map(|current| current.file_id);
+        let current_id = self.current_id();
         let (gone, reader_file_id, head) = {
             let log = lock(&shared.log);
             let count = log
@@ -105,7 +105,7 @@ impl WriteSide {
                     // Its space is still taken; opening the buffer again tries again.
                     let error = Error::io("delete", &path, e);
                     tracing::warn!(%error, "an acknowledged data file stays on disk");
-                    *self.extra.entry(span.file_id).or_default() += span.len;
+                    self.note_extra(shared, span.file_id, span.len);
                 }
             }
         }

@@ -110,9 +110,13 @@ impl WriteSide {
     /// Whether a sync has waited behind writes for long enough.
     pub(super) fn must_sync_now(&mut self, shared: &Shared) -> bool {
         let waits_for_long = |wanted: Wanted| wanted.since.elapsed() >= BEHIND_WRITES_MAX;
-        let is_wanted = self.is_wanted(shared) && self.wanted.is_some_and(waits_for_long);
-        let can = self.is_dirty() && !self.has_given_up() && !self.waits_for_entry(shared);
-        can && (is_wanted || self.is_due(shared))
+        self.can_sync(shared)
+            && (self.is_due(shared)
+                || (self.is_wanted(shared) && self.wanted.is_some_and(waits_for_long)))
+    }
+
+    fn can_sync(&self, shared: &Shared) -> bool {
+        self.is_dirty() && !self.has_given_up() && !self.waits_for_entry(shared)
     }
 
     fn is_due(&self, shared: &Shared) -> bool {
@@ -125,7 +129,7 @@ impl WriteSide {
     }
 
     pub(super) fn sync_if_due(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
-        if !self.is_dirty() || self.has_given_up() || self.waits_for_entry(shared) {
+        if !self.can_sync(shared) {
             return None;
         }
         let closing = lock(&shared.intake).closing;

@@ -219,9 +219,12 @@ impl WriteSide {
         self.ledger_dirty_since.get_or_insert_with(Instant::now);
     }
 
+    pub(super) fn current_id(&self) -> Option<u16> {
+        self.current.as_ref().map(|current| current.file_id)
+    }
+
     /// Whenever the oldest file or the current one changed.
     pub(super) fn note_head_end(&self, shared: &Shared) {
-        let current_id = self.current.as_ref().map(|current| current.file_id);
-        shared.set_head_end(&lock(&shared.log), current_id);
+        shared.set_head_end(&lock(&shared.log), self.current_id());
     }
 }

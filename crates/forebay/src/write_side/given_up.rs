@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::files::{NotSynced, OpenFile};
-use super::{Trouble, WriteSide, entry_trouble, trouble};
+use super::{Trouble, WriteSide, trouble};
 use crate::data_file::{Check, ScanOptions, Scanned, Scanner};
 use crate::error::{Error, ErrorKind};
 use crate::shared::Shared;
@@ -98,7 +98,7 @@ impl WriteSide {
                     Ok(())
                 }
                 Err(NotSynced::File(e)) => Err(trouble("sync", &created.path, e)),
-                Err(NotSynced::Entry(e)) => Err(entry_trouble(shared, e)),
+                Err(NotSynced::Entry(e)) => Err(trouble("sync the directory", &shared.dir, e)),
             }
         });
         if let Err(trouble) = synced {
@@ -140,8 +140,8 @@ impl WriteSide {
 }
 
 /// Copies `reread_len` bytes behind a file's synced length, then the frames
-/// still in memory, into a new file. What is read back counts
-/// only if every checksum holds.
+/// still in memory, into a new file. What is read back counts only if every
+/// checksum holds.
 fn copy_unsynced(
     shared: &Shared,
     old: &(Arc<dyn File>, PathBuf, u64),

@@ -189,18 +189,23 @@ impl WriteSide {
             return None;
         }
         let interval = shared.limits.flush_interval;
-        let data = match shared.limits.sync {
-            SyncPolicy::Interval => self
-                .dirty_since
-                .map(|since| since + self.next_look_after(interval)),
-            SyncPolicy::EveryBatch | SyncPolicy::Never => None,
-        };
-        let ledger = self.ledger_dirty_since.map(|since| since + interval);
+        let policy = shared.limits.sync;
+        let data = self
+            .dirty_since
+            .filter(|_| policy == SyncPolicy::Interval)
+            .map(|since| since + self.next_look_after(interval));
+        let ledger = self
+            .ledger_dirty_since
+            .filter(|_| policy != SyncPolicy::Never)
+            .map(|since| since + interval);
         let retry = self.retry.map(|(at, _)| at);
         let rolled = self.rolled.wake_at(shared);
-        let not_before = |at: Instant| self.entry_retry.map_or(at, |(retry, _)| at.max(retry));
+        let entry = self.entry_retry.map(|(at, _)| at);
+        let not_before = |at: Instant| entry.map_or(at, |entry| at.max(entry));
         let [data, rolled] = [data, rolled].map(|at| at.map(not_before));
-        [data, rolled, ledger, retry, self.linger_until]
+        // Where that time has passed, the step has just tried again.
+        let entry = entry.filter(|at| *at > Instant::now());
+        [data, rolled, entry, ledger, retry, self.linger_until]
             .into_iter()
             .flatten()
             .min()
@@ -367,6 +372,19 @@ impl WriteSide {
         Ok(())
     }
 
+    // ---- what is on disk ----
+
+    /// So many bytes of a file are on disk and no part of the stream.
+    fn note_extra(&mut self, shared: &Shared, file_id: u16, bytes: u64) {
+        *self.extra.entry(file_id).or_default() += bytes;
+        let head = lock(&shared.log).head();
+        lock(&shared.intake).set_disk(head, self.extra_bytes());
+    }
+
+    fn extra_bytes(&self) -> u64 {
+        self.extra.values().sum()
+    }
+
     // ---- trouble ----
 
     fn poison(&mut self, shared: &Shared, cause: &Error) {
@@ -423,21 +441,6 @@ impl WriteSide {
             lock(&shared.intake).disk_full = false;
             shared.space.ring();
         }
-    }
-}
-
-impl WriteSide {
-    /// So many bytes of a file are on disk and no part of the stream.
-    fn note_extra(&mut self, shared: &Shared, file_id: u16, bytes: u64) {
-        if bytes > 0 {
-            *self.extra.entry(file_id).or_default() += bytes;
-        }
-        let head = lock(&shared.log).head();
-        lock(&shared.intake).set_disk(head, self.extra_bytes());
-    }
-
-    fn extra_bytes(&self) -> u64 {
-        self.extra.values().sum()
     }
 }
 

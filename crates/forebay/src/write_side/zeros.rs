@@ -71,16 +71,17 @@ impl WriteSide {
         if current.zeros_to <= current.len {
             return false;
         }
-        let mut left = 0;
+        let mut left = None;
         if let Err(e) = current.file.truncate(current.len) {
             let error = Error::io("cut", &current.path, e);
             tracing::warn!(%error, "a data file keeps zeros behind its records");
-            left = current.zeros_to - current.len;
+            left = Some((current.file_id, current.zeros_to - current.len));
         }
-        let file_id = current.file_id;
         current.zeros_to = 0;
         lock(&shared.log).zeros_ahead = 0;
-        self.note_extra(shared, file_id, left);
+        if let Some((file_id, zeros)) = left {
+            self.note_extra(shared, file_id, zeros);
+        }
         self.dirty_since.get_or_insert_with(Instant::now);
         true
     }

@@ -282,6 +282,33 @@ fn a_directory_that_cannot_be_synced_for_a_while_is_synced_later() {
     }
 }
 
+/// Where no time makes a sync due, nothing woke the thread to try again.
+#[test]
+fn a_directory_is_synced_later_whatever_the_policy() {
+    for policy in [SyncPolicy::EveryBatch, SyncPolicy::Never] {
+        for gives_up in [false, true] {
+            let (sim, fault) = faulty();
+            let config = config()
+                .sync(policy)
+                .io(Io::Thread)
+                .flush_interval(Duration::from_secs(3600));
+            let (writer, _reader) = open(&fault, config).unwrap();
+            for id in 1..=IN_FILE {
+                writer.append(&payload(id, 100)).unwrap();
+            }
+            writer.flush().unwrap();
+            if gives_up {
+                fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+            }
+            fault.fail(Op::DirSync, next(&fault, Op::DirSync), Errno::Emfile);
+            let receipt = writer.append(&payload(IN_FILE + 1, 100)).unwrap();
+            receipt.wait_synced().unwrap();
+            assert_eq!(fault.failures(), 1 + u64::from(gives_up));
+            assert_eq!(after_power_cut(&sim).len() as u64, IN_FILE + 1);
+        }
+    }
+}
+
 #[test]
 fn a_directory_that_cannot_be_synced_does_not_hang_a_close() {
     for io in [Io::Caller, Io::Thread] {
