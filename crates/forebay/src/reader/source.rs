@@ -111,10 +111,15 @@ impl Reader {
         let Some((span, _)) = &source.file else {
             return false;
         };
+        self.was_cut(span, source.to)
+    }
+
+    /// Whether a data file no longer holds the bytes up to `len`.
+    fn was_cut(&self, span: &Span, len: u64) -> bool {
         let log = lock(&self.shared.log);
         let mut spans = log.spans.iter();
         let now = spans.find(|now| now.file_id == span.file_id && now.base == span.base);
-        now.is_none_or(|now| now.len < source.to)
+        now.is_none_or(|now| now.len < len)
     }
 
     pub(super) fn open_file(&mut self, span: Span, visible_len: u64) -> Result<()> {
@@ -138,7 +143,7 @@ impl Reader {
                 match uninterrupted(|| self.shared.storage.open(&path, Access::Read)) {
                     Ok(file) => Arc::from(file),
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                        self.step_over_missing(&span);
+                        self.not_found(&span, visible_len);
                         return Ok(());
                     }
                     Err(e) => return Err(Error::io("open", &path, e)),
@@ -163,8 +168,18 @@ impl Reader {
         Ok(())
     }
 
+    /// A data file that the log had a moment ago is not there.
+    fn not_found(&mut self, span: &Span, visible_len: u64) {
+        if lock(&self.shared.acks).done().offset > self.at {
+            self.step_over_deleted();
+        } else if !self.was_cut(span, visible_len) {
+            self.step_over_missing(span);
+        }
+        // Else what it held has moved, and is looked up again.
+    }
+
     /// Somebody deleted a data file under an open buffer.
-    pub(super) fn step_over_missing(&mut self, span: &Span) {
+    fn step_over_missing(&mut self, span: &Span) {
         let file = file_id::file_name(span.file_id);
         tracing::warn!(file, "a data file is missing");
         self.damage.get_or_insert(PendingDamage {

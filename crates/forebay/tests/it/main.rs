@@ -7,6 +7,7 @@
 
 mod acks;
 mod basic;
+mod before_open;
 mod crash;
 mod damage;
 mod docs;

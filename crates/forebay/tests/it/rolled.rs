@@ -4,13 +4,15 @@
 //! is asked to or has to; and on a real one, where threads of their own sync.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use forebay::storage::Access;
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
-use forebay::{Config, ErrorKind, Io, Reader, SyncPolicy, WhenFull, Writer};
+use forebay::{Ack, Config, ErrorKind, Io, Reader, Receipt, SyncPolicy, WhenFull, Writer};
 
+use crate::before_open::BeforeOpen;
 use crate::faults::{DIR, after_power_cut, faulty, next, open};
 use crate::support::{drain_ids, payload, record, small, temp_dir};
 use crate::usage::check_law;
@@ -31,6 +33,15 @@ fn write(writer: &Writer, ids: impl IntoIterator<Item = u64>) {
         assert_eq!(receipt.id(), id);
         receipt.wait_written().unwrap();
     }
+}
+
+/// Appends so many records, then writes them: a reader that comes only then finds
+/// them in the files alone. Their ids.
+fn write_at_once(writer: &Writer, count: u64) -> Vec<u64> {
+    let append = |id| writer.append(&payload(id, 100)).unwrap();
+    let receipts: Vec<Receipt> = (1..=count).map(append).collect();
+    receipts.last().unwrap().wait_written().unwrap();
+    (1..=count).collect()
 }
 
 /// A buffer of which the first record is synced, and three files and a half are
@@ -347,6 +358,56 @@ fn a_reader_in_the_middle_of_one_goes_on_where_it_has_moved() {
     assert_eq!(seen.len(), 2001);
     assert_eq!(writer.usage().lost.events, 0);
     check_law(&writer.usage());
+}
+
+/// Between a reader's look-up and its opening of the file, all of that file moved
+/// and it was deleted: the reader said that its records were lost.
+#[test]
+fn a_reader_that_was_about_to_open_one_goes_on_where_it_has_moved() {
+    let (_sim, fault) = faulty();
+    let writer = Arc::new(Mutex::new(None::<Writer>));
+    let (moved, failing) = (Arc::clone(&writer), fault.clone());
+    let storage = BeforeOpen::new(fault, move |path, access| {
+        let writer = moved.lock().unwrap().take();
+        if let (Access::Read, Some(writer)) = (access, writer) {
+            assert!(path.ends_with("buffer-data-0.dat"));
+            failing.fail(Op::Sync, next(&failing, Op::Sync), Errno::Eio);
+            writer.flush().unwrap();
+            assert_eq!(writer.usage().files_given_up, 1);
+        }
+    });
+    let (appending, mut reader) = forebay::open_with(config(), Arc::new(storage)).unwrap();
+    let ids = write_at_once(&appending, 3 * IN_FILE);
+    *writer.lock().unwrap() = Some(appending.clone());
+    assert_eq!(drain_ids(&mut reader), ids);
+    assert!(writer.lock().unwrap().is_none());
+    assert_eq!(appending.usage().lost.events, 0);
+    check_law(&appending.usage());
+}
+
+/// After a rewind: meanwhile all of the file was acknowledged, and it went.
+#[test]
+fn a_reader_that_was_about_to_open_an_acknowledged_one_goes_on_behind_it() {
+    let (_sim, fault) = faulty();
+    let acks = Arc::new(Mutex::new(None::<(Writer, Vec<Ack>)>));
+    let given = Arc::clone(&acks);
+    let storage = BeforeOpen::new(fault, move |path, access| {
+        let given = given.lock().unwrap().take();
+        if let (Access::Read, Some((writer, acks))) = (access, given) {
+            assert!(path.ends_with("buffer-data-0.dat"));
+            acks.into_iter().for_each(Ack::ack);
+            writer.flush().unwrap();
+        }
+    });
+    let (writer, mut reader) = forebay::open_with(config(), Arc::new(storage)).unwrap();
+    let ids = write_at_once(&writer, 3 * IN_FILE);
+    let read = |_| record(reader.next().unwrap()).split().1;
+    let delivered: Vec<Ack> = (1..=IN_FILE + 1).map(read).collect();
+    *acks.lock().unwrap() = Some((writer.clone(), delivered));
+    reader.rewind();
+    assert_eq!(drain_ids(&mut reader), ids[IN_FILE as usize + 1..]);
+    assert!(acks.lock().unwrap().is_none());
+    assert_eq!(writer.usage().lost.events, 0);
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use forebay::storage::Storage;
 use forebay::storage::sim::Sim;
-use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
 use forebay::{InspectOptions, RecordsOptions, VerifyOptions};
 
+use crate::before_open::BeforeOpen;
 use crate::recovery::made::{FRAME_LEN, Made, frames};
 use crate::support::{open, payload, record, small, temp_dir};
 
@@ -119,58 +120,15 @@ fn look(path: &Path) {
     assert!(inspection.locked);
 }
 
-/// A storage whose owner acknowledges and deletes the oldest data file at the
-/// n-th opening of a file.
-#[derive(Debug)]
-struct Deleting {
-    sim: Sim,
-    opens: AtomicU64,
-    delete_at: u64,
-}
-
-impl Deleting {
-    fn delete(&self) {
-        // As the owner does: first the ledger, then the file.
-        let path = Path::new("/buffer/buffer.db");
-        let mut ledger = self.sim.read_file(path).unwrap();
-        ledger[16..].copy_from_slice(&7u64.to_le_bytes());
-        ledger[10] = 5;
-        self.sim.write_file(path, &ledger).unwrap();
-        self.sim.remove_file("/buffer/buffer-data-4.dat").unwrap();
-    }
-}
-
-impl Storage for Deleting {
-    fn open(&self, path: &Path, access: Access) -> std::io::Result<Box<dyn File>> {
-        if self.opens.fetch_add(1, Ordering::Relaxed) == self.delete_at {
-            self.delete();
-        }
-        self.sim.open(path, access)
-    }
-    fn create_dir(&self, dir: &Path) -> std::io::Result<()> {
-        self.sim.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> std::io::Result<Vec<Entry>> {
-        self.sim.list(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        self.sim.rename(from, to)
-    }
-    fn delete(&self, path: &Path) -> std::io::Result<()> {
-        self.sim.delete(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
-        self.sim.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> std::io::Result<Box<dyn Lock>> {
-        self.sim.lock(path)
-    }
-    fn map(&self, path: &Path) -> std::io::Result<Box<dyn Map>> {
-        self.sim.map(path)
-    }
-    fn free_bytes(&self, dir: &Path) -> std::io::Result<Option<u64>> {
-        self.sim.free_bytes(dir)
-    }
+/// Acknowledges and deletes the oldest data file as its owner does: first the
+/// ledger, then the file.
+fn delete_oldest(sim: &Sim) {
+    let path = Path::new("/buffer/buffer.db");
+    let mut ledger = sim.read_file(path).unwrap();
+    ledger[16..].copy_from_slice(&7u64.to_le_bytes());
+    ledger[10] = 5;
+    sim.write_file(path, &ledger).unwrap();
+    sim.remove_file("/buffer/buffer-data-4.dat").unwrap();
 }
 
 #[test]
@@ -179,13 +137,14 @@ fn a_file_that_is_deleted_at_any_moment_is_not_lost() {
     let opens_with = |delete_at: u64, look: &dyn Fn(Arc<dyn Storage>)| {
         let sim = Sim::new();
         sim.import_dir(made.dir.path(), "/buffer").unwrap();
-        let storage = Arc::new(Deleting {
-            sim,
-            opens: AtomicU64::new(0),
-            delete_at,
-        });
-        look(storage.clone());
-        storage.opens.load(Ordering::Relaxed)
+        let opens = Arc::new(AtomicU64::new(0));
+        let (seen, disk) = (Arc::clone(&opens), sim.clone());
+        look(Arc::new(BeforeOpen::new(sim, move |_, _| {
+            if seen.fetch_add(1, Ordering::Relaxed) == delete_at {
+                delete_oldest(&disk);
+            }
+        })));
+        opens.load(Ordering::Relaxed)
     };
     let verify = |storage: Arc<dyn Storage>| {
         let mut options = VerifyOptions::default();
