@@ -69,9 +69,10 @@ tsan *words="stress:: acks:: wakeups:: tokio_edge:: limits::a_full limits::disk"
 fmt:
     cargo fmt --all
 
-# clippy on all targets and features; a warning is an error
+# clippy on all targets and features, and without any; a warning is an error
 lint:
     cargo clippy --workspace --all-targets --all-features -- -D warnings
+    cargo clippy -p forebay --no-default-features -- -D warnings
 
 # build the documentation; a warning is an error
 doc:

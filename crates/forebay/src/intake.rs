@@ -68,10 +68,10 @@ impl Batch {
 pub(crate) enum Sleep {
     /// Not at all; it will look at the intake before it does.
     Awake,
-    /// Until a time that suits a batch nobody waits for.
-    Timed,
-    /// Until it is notified.
-    Untimed,
+    /// Until the time of the open batch comes, or a full one is there.
+    Lingering,
+    /// Until there is a record, or it is notified.
+    Idle,
 }
 
 /// Why a record cannot be taken now.

@@ -45,9 +45,10 @@ pub(crate) fn run(mut side: WriteSide, shared: &Arc<Shared>) {
             .then(|| side.begin_to_linger())
             .flatten();
         let until = [until, linger].into_iter().flatten().min();
-        intake.asleep = match until {
-            None => Sleep::Untimed,
-            Some(_) => Sleep::Timed,
+        intake.asleep = if side.lingers() {
+            Sleep::Lingering
+        } else {
+            Sleep::Idle
         };
         shared.work.wait(intake, 0, until);
         let mut intake = lock(&shared.intake);

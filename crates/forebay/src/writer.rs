@@ -471,8 +471,8 @@ impl Shared {
     pub(crate) fn notify_write_side(&self, mut intake: MutexGuard<'_, Intake>) {
         let wake = match intake.asleep {
             Sleep::Awake => false,
-            Sleep::Untimed => true,
-            Sleep::Timed => intake.has_ready() || self.reader_waits.load(Ordering::SeqCst),
+            Sleep::Idle => true,
+            Sleep::Lingering => intake.has_ready() || self.reader_waits.load(Ordering::SeqCst),
         };
         if wake {
             intake.asleep = Sleep::Awake;

@@ -27,7 +27,7 @@ use crate::data_file::{Damage, DamageKind, Found, Scanned};
 use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
 use crate::format::file_id;
-use crate::log::{Place, Position, Span};
+use crate::log::{Position, Span};
 use crate::meters::Meters;
 use crate::shared::Shared;
 use crate::sync::Instant;
@@ -333,7 +333,10 @@ impl Reader {
                 let log = lock(&self.shared.log);
                 let visible = self.visible(&log);
                 self.at < visible.offset
-                    && matches!(log.at(self.at, visible.offset), Some(Place::File { .. }))
+                    && matches!(
+                        log.at(self.at, visible.offset),
+                        Some(crate::log::Place::File { .. })
+                    )
             }
         }
     }

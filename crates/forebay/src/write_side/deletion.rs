@@ -168,11 +168,11 @@ impl WriteSide {
 
     /// Takes back what a full disk took of a write that was not published.
     fn cut_unpublished(&mut self) {
-        let (Some(current), Some(unwritten)) = (&self.current, &mut self.unwritten) else {
+        let Some(current) = &mut self.current else {
             return;
         };
-        if unwritten.partly > 0 {
-            unwritten.partly = 0;
+        if current.begun > 0 {
+            current.begun = 0;
             // If it cannot be cut, it goes with the file, or is written over.
             let _ = current.file.truncate(current.len);
         }

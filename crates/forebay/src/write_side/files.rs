@@ -28,10 +28,13 @@ pub(super) struct OpenFile {
     pub(super) file_id: u16,
     pub(super) base: u64,
     pub(super) len: u64,
+    /// So many bytes of the frame behind `len` are in it, not yet published.
+    pub(super) begun: usize,
     pub(super) synced_len: u64,
     /// How much of it the system was told to begin to write back.
     writeback_len: u64,
-    /// Up to where zeros were written ahead; what is below `len` is none.
+    /// Up to where zeros were written ahead; what is below
+    /// [`written_len`](Self::written_len) is none.
     pub(super) zeros_to: u64,
     /// Whether its directory entry is synced.
     entry_is_synced: bool,
@@ -86,6 +89,7 @@ impl OpenFile {
             file_id: span.file_id,
             base: span.base,
             len: span.len,
+            begun: 0,
             synced_len: span.len,
             writeback_len: span.len,
             zeros_to: 0,
@@ -105,6 +109,11 @@ impl OpenFile {
     pub(super) fn note_synced(&mut self) {
         self.synced_len = self.len;
         self.entry_is_synced = true;
+    }
+
+    /// Where the bytes of frames end.
+    pub(super) fn written_len(&self) -> u64 {
+        self.len + self.begun as u64
     }
 
     /// How many bytes of records no sync vouches for.

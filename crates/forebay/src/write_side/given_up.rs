@@ -67,9 +67,6 @@ impl WriteSide {
             "giving the data file up at its synced length; going on in the next");
         lock(&shared.log).zeros_ahead = 0;
         self.dirty_since = None;
-        if let Some(unwritten) = &mut self.unwritten {
-            unwritten.partly = 0;
-        }
         shared.meters.files_given_up.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -55,8 +55,6 @@ struct Unwritten {
     /// The memory that the frames keep, in bytes.
     memory: usize,
     end: Position,
-    /// How much of the first part is in the file, not yet published.
-    partly: usize,
 }
 
 /// Why a write could not be done.
@@ -205,7 +203,9 @@ impl WriteSide {
         let [data, rolled] = [data, rolled].map(|at| at.map(not_before));
         // Where that time has passed, the step has just tried again.
         let entry = entry.filter(|at| *at > Instant::now());
-        [data, rolled, entry, ledger, retry, self.linger_until]
+        // The open batch is taken when nothing else is on its way.
+        let linger = self.linger_until.filter(|_| self.is_idle());
+        [data, rolled, entry, ledger, retry, linger]
             .into_iter()
             .flatten()
             .min()
@@ -241,6 +241,11 @@ impl WriteSide {
         }
         self.linger_until = Some(Instant::now() + LINGER);
         self.linger_until
+    }
+
+    /// Whether there is a time at which the open batch is written.
+    pub(crate) fn lingers(&self) -> bool {
+        self.linger_until.is_some()
     }
 
     // ---- writing ----
@@ -293,7 +298,6 @@ impl WriteSide {
             frames,
             memory,
             end,
-            partly: 0,
         })
     }
 
@@ -326,23 +330,23 @@ impl WriteSide {
         let (Some(current), Some(unwritten)) = (&mut self.current, &mut self.unwritten) else {
             return Ok(());
         };
-        let room = above_floor(shared)?.saturating_add(unwritten.partly as u64);
+        let room = above_floor(shared)?.saturating_add(current.begun as u64);
         let mut len = split(&unwritten.frames[..all], room).end;
         if len as u64 > room {
             return Err(floor_reached(shared));
         }
-        while unwritten.partly < len {
-            let rest = &unwritten.frames[unwritten.partly..len];
-            let at = current.len + unwritten.partly as u64;
+        while current.begun < len {
+            let rest = &unwritten.frames[current.begun..len];
+            let at = current.written_len();
             match uninterrupted(|| current.file.write_at(rest, at)) {
                 Ok(0) => {
                     let error = io::Error::from(io::ErrorKind::WriteZero);
                     return self.give_up(shared, "write to", error);
                 }
-                Ok(n) => unwritten.partly += n,
+                Ok(n) => current.begun += n,
                 Err(e) if is_no_space(&e) => {
-                    len = split(&unwritten.frames, unwritten.partly as u64).end;
-                    if len > unwritten.partly {
+                    len = split(&unwritten.frames, current.begun as u64).end;
+                    if len > current.begun {
                         return Err(Trouble::NoSpace(e));
                     }
                 }
@@ -355,7 +359,7 @@ impl WriteSide {
         };
         let part = unwritten.frames.split_to(len);
         let memory = unwritten.memory;
-        unwritten.partly -= len;
+        current.begun -= len;
         current.len += len as u64;
         self.is_second_file = false;
         if unwritten.frames.is_empty() {

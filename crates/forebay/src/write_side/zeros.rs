@@ -51,7 +51,7 @@ impl WriteSide {
         if self.small_syncs < SMALL_SYNCS || left > to_sync {
             return;
         }
-        let from = current.len.max(current.zeros_to);
+        let from = current.written_len().max(current.zeros_to);
         let room = {
             let log = lock(&shared.log);
             let on_disk = log.written.offset - log.head() + extra;
@@ -68,14 +68,15 @@ impl WriteSide {
         let Some(current) = &mut self.current else {
             return false;
         };
-        if current.zeros_to <= current.len {
+        let written_len = current.written_len();
+        if current.zeros_to <= written_len {
             return false;
         }
         let mut left = None;
-        if let Err(e) = current.file.truncate(current.len) {
+        if let Err(e) = current.file.truncate(written_len) {
             let error = Error::io("cut", &current.path, e);
             tracing::warn!(%error, "a data file keeps zeros behind its records");
-            left = Some((current.file_id, current.zeros_to - current.len));
+            left = Some((current.file_id, current.zeros_to - written_len));
         }
         current.zeros_to = 0;
         lock(&shared.log).zeros_ahead = 0;

@@ -39,7 +39,7 @@ fn write(writer: &Writer, ids: impl IntoIterator<Item = u64>) {
 /// them in the files alone. Their ids.
 fn write_at_once(writer: &Writer, count: u64) -> Vec<u64> {
     let append = |id| writer.append(&payload(id, 100)).unwrap();
-    let receipts: Vec<Receipt> = (1..=count).map(append).collect();
+    let receipts: Vec<Receipt<'_>> = (1..=count).map(append).collect();
     receipts.last().unwrap().wait_written().unwrap();
     (1..=count).collect()
 }

@@ -32,6 +32,25 @@ fn an_event_nobody_waits_for_is_written_all_the_same() {
     }
 }
 
+/// Once something had to be synced later, the thread slept until then, however
+/// many records came meanwhile.
+#[test]
+fn an_event_is_written_soon_while_a_sync_is_due_much_later() {
+    let dir = temp_dir();
+    let config = Config::new(dir.path()).flush_interval(Duration::from_secs(3600));
+    let (writer, _reader) = open(&config);
+    writer.append(b"first").unwrap().wait_written().unwrap();
+    writer.append(b"second").unwrap();
+    let begun = Instant::now();
+    while writer.usage().writes < 2 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "it is not written"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn space_wakes_a_waiting_writer() {
     let dir = temp_dir();

@@ -2,10 +2,14 @@
 //! cheaper and must not be noticed otherwise.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use forebay::format::record::frame_len;
+use forebay::storage::Storage;
+use forebay::storage::fault::{Errno, Op};
 use forebay::{Config, ErrorKind, Severity, SyncPolicy, VerifyOptions, WhenFull};
 
+use crate::faults::{DIR, faulty, next};
 use crate::support::{data_files, drain_ids, open, payload, small, temp_dir};
 
 const LEN: usize = 20;
@@ -108,4 +112,37 @@ fn they_stay_within_the_limits() {
     assert_eq!(error.kind(), ErrorKind::Full);
     assert_eq!(records, (max_size - 32) / frame_len(LEN) as u64);
     drop((writer, reader));
+}
+
+/// A full disk took half of a frame. The zeros written ahead for a sync came to
+/// lie on it, and the rest of the frame followed behind them: a damaged record.
+#[test]
+fn they_spare_what_a_full_disk_took_of_a_frame() {
+    let (_sim, fault) = faulty();
+    let (writer, mut reader) = crate::faults::open(&fault, small(Path::new(DIR))).unwrap();
+    let append = |n: u64| writer.append(&payload(n, LEN)).unwrap();
+    for n in 1..=2 {
+        append(n).wait_synced().unwrap();
+    }
+    let third = append(3);
+    third.wait_written().unwrap();
+    fault.fail(Op::ShortWrite, next(&fault, Op::ShortWrite), Errno::Enospc);
+    fault.fail(Op::Write, next(&fault, Op::Write) + 1, Errno::Enospc);
+    let fourth = append(4);
+    while fault.failures() < 2 {
+        std::thread::yield_now();
+    }
+    // The third small sync: there are zeros from now on.
+    third.wait_synced().unwrap();
+    fourth.wait_synced().unwrap();
+    reader.rewind();
+    drop(writer);
+    assert_eq!(drain_ids(&mut reader), [1, 2, 3, 4]);
+    let verified = forebay::verify_with(
+        &(Arc::new(fault) as Arc<dyn Storage>),
+        DIR,
+        &VerifyOptions::default(),
+        &mut |_, _| {},
+    );
+    assert_eq!(verified.unwrap().events_lost, 0);
 }
