@@ -25,7 +25,10 @@
 //!
 //! What no reader of these bytes can know: a record whose middle was taken out
 //! of the file looks like a torn one that holds frames. Nothing is returned that
-//! was not written as a record, so what stands behind it is given up then.
+//! was not written as a record, so what stands behind it is given up then. And a
+//! torn record whose payload holds frames, torn just where one of them ends, looks
+//! like one with a bad delimiter: if their ids follow closely, too, they are
+//! returned. A bad bit is likelier than that.
 
 use std::io;
 

@@ -35,6 +35,17 @@ fn spans(records: &[Record]) -> Vec<Range<usize>> {
         .collect()
 }
 
+/// Whether a whole frame stands at the end.
+fn ends_with_frame(bytes: &[u8]) -> bool {
+    let root = bytes.last_chunk().map(Root::from_bytes);
+    let Some(len) = root.and_then(|root| root.agreed_len()) else {
+        return false;
+    };
+    let delimiter = u64::from(len) + ROOT_LEN as u64;
+    let start = bytes.len().checked_sub(frame_len(len as usize));
+    start.is_some_and(|start| bytes[start..].starts_with(&delimiter.to_be_bytes()))
+}
+
 impl Harm {
     fn apply(&self, records: &[Record]) -> Harmed {
         let mut bytes = frames(records);
@@ -47,7 +58,13 @@ impl Harm {
                 bit / 8..bit / 8 + 1
             }
             Self::Truncate { len: left } => {
-                let left = left.index(len);
+                let mut left = left.index(len);
+                let is_end = |at: usize| spans(records).iter().any(|span| span.end == at);
+                if !is_end(left) && ends_with_frame(&bytes[..left]) {
+                    // Where ids follow one another, too, none can tell a frame of
+                    // a torn payload from one behind a bad delimiter.
+                    left -= 1;
+                }
                 bytes.truncate(left);
                 left..len
             }
