@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::log::Position;
+use crate::stream::Position;
 
 /// How many separate stretches of acknowledged records may lie beyond the
 /// first unacknowledged one (each takes about 50 bytes).

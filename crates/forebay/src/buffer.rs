@@ -18,7 +18,7 @@ use crate::format::record::MAX_RECORD_ID;
 use crate::intake::Intake;
 use crate::io_thread;
 use crate::ledger::Ledger;
-use crate::log::{Log, Position, Span};
+use crate::log::{Log, Span};
 use crate::meters::Meters;
 use crate::pool::Pool;
 use crate::quarantine::Quarantine;
@@ -27,6 +27,7 @@ use crate::recovery::{self, Recovered, RecoveryOptions};
 use crate::shared::Shared;
 use crate::storage::os::Os;
 use crate::storage::{Access, File, Lock, Storage, uninterrupted};
+use crate::stream::Position;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::thread;
@@ -34,6 +35,9 @@ use crate::wake::{Bell, lock};
 use crate::write_side::WriteSide;
 use crate::writer::Writer;
 
+/// A frame that crosses the end of a full batch may have so much of the batch's
+/// length behind it.
+const CROSSING_SHARE: usize = 8;
 /// Free batch buffers to keep: what producers, the write side and the recent
 /// batches have out at a time.
 const POOL_BUFFERS_MAX: usize = 8;
@@ -189,8 +193,9 @@ fn wire(
         _ => None,
     };
     let current_id = current.as_ref().map(|(_, _, span)| span.file_id);
-    let pool = Pool::new(limits.batch_len, POOL_BUFFERS_MAX);
-    let log = Log::new(spans, end, RECENT_BATCHES * limits.batch_len);
+    let buffer_len = limits.batch_len + limits.batch_len / CROSSING_SHARE;
+    let pool = Pool::new(buffer_len, POOL_BUFFERS_MAX);
+    let log = Log::new(spans, end, RECENT_BATCHES * buffer_len);
     let mut intake = Intake::new(pool.clone(), limits.batch_len, limits.max_size, end);
     intake.file_base = current.as_ref().map_or(0, |(_, _, span)| span.base);
     if recovered.next_id > MAX_RECORD_ID - IDS_PER_OPENING {

@@ -174,8 +174,9 @@ impl Config {
     }
 
     /// The bytes collected in memory before they go to the kernel in one
-    /// write. Default: the data file size, but 64 KiB to 1 MiB; from 4 KiB to
-    /// 64 MiB.
+    /// write. Full batches end at multiples of it in the data file: of whole
+    /// pages, writing is faster. Default: the data file size, but 64 KiB to 1 MiB;
+    /// from 4 KiB to 64 MiB.
     #[must_use]
     pub fn batch_size(mut self, bytes: u64) -> Self {
         self.batch_size = Some(bytes);

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use crate::acks::{Count, Stretch};
 use crate::data_file::Found;
 use crate::format::record;
-use crate::log::Position;
 use crate::lost::Lost;
 use crate::shared::Shared;
+use crate::stream::Position;
 
 /// What a reader meets.
 #[derive(Debug)]

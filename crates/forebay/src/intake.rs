@@ -10,16 +10,13 @@
 //! - Memory: one open batch and at most [`READY_BATCHES_MAX`] full ones.
 
 use std::collections::VecDeque;
-use std::ops::Range;
-
-use bytes::Bytes;
 
 use crate::acks::Count;
 use crate::config::LEDGER_ALLOWANCE;
 use crate::error::Error;
 use crate::format::record::{self, Heads};
-use crate::log::Position;
 use crate::pool::{Buffer, Pool};
+use crate::stream::{Frames, Position};
 
 /// Full batches waiting for the write side; a further one makes appends wait.
 pub(crate) const READY_BATCHES_MAX: usize = 2;
@@ -35,6 +32,8 @@ pub(crate) struct Batch {
     /// Where in the buffer the frames begin and end.
     from: usize,
     to: usize,
+    /// A frame that would begin here or behind goes into the next batch.
+    full_at: usize,
     pub begin: Position,
     pub end: Position,
 }
@@ -48,18 +47,13 @@ impl Batch {
     /// does not depend on where the memory lies.
     #[inline]
     fn fits(&self, frame_len: usize) -> bool {
-        self.len() + frame_len + ALIGN <= self.buffer.len()
+        self.to < self.full_at && self.len() + frame_len + ALIGN <= self.buffer.len()
     }
 
-    /// The frames, and how many bytes of memory they keep.
-    pub(crate) fn into_frames(self) -> (Bytes, usize) {
-        let (len, memory) = (self.len(), self.buffer.len());
-        if len < memory / 16 {
-            // A small batch must not keep a large buffer from its next use.
-            let frames = Bytes::copy_from_slice(&self.buffer[self.from..self.to]);
-            return (frames, len);
-        }
-        (self.buffer.freeze(self.to).slice(self.from..), memory)
+    pub(crate) fn into_frames(self) -> Frames {
+        let buffer_len = self.buffer.len();
+        let bytes = self.buffer.freeze(self.to).slice(self.from..);
+        Frames::new(bytes, buffer_len, self.end)
     }
 }
 
@@ -199,15 +193,17 @@ impl Intake {
             }
             self.ready.extend(self.open.take());
         }
-        let buffer = self.pool.take_len(self.batch_len.max(frame_len + ALIGN));
+        let buffer = self.pool.take_len(frame_len + ALIGN);
         let (begin, end) = (self.accepted, self.accepted);
         let in_file = begin.offset.wrapping_sub(self.file_base) as usize;
         let in_memory = buffer.as_ptr() as usize;
         let from = in_file.wrapping_sub(in_memory) % ALIGN;
+        let until_full = self.batch_len - in_file % self.batch_len;
         self.open = Some(Batch {
             buffer,
             from,
             to: from,
+            full_at: from + until_full,
             begin,
             end,
         });
@@ -264,43 +260,6 @@ impl Intake {
     }
 }
 
-/// Splits frames at the last boundary at or below `len_max`, but takes at least
-/// one frame. The frames were encoded by this process.
-pub(crate) fn split(frames: &[u8], len_max: u64) -> Range<usize> {
-    if frames.len() as u64 <= len_max {
-        return 0..frames.len();
-    }
-    let mut end = 0;
-    while end < frames.len() {
-        let next = end + frame_len_at(&frames[end..]);
-        if end > 0 && next as u64 > len_max {
-            break;
-        }
-        end = next;
-    }
-    0..end
-}
-
-fn frame_len_at(frame: &[u8]) -> usize {
-    let mut delimiter = [0; record::DELIMITER_LEN];
-    delimiter.copy_from_slice(&frame[..record::DELIMITER_LEN]);
-    record::DELIMITER_LEN + u64::from_be_bytes(delimiter) as usize
-}
-
-/// The id of the last frame of some and the offset it begins at. The frames
-/// were encoded by this process.
-pub(crate) fn next_id_behind(frames: &[u8], all_end: Position, len: usize) -> u64 {
-    if len == frames.len() {
-        return all_end.next_id;
-    }
-    // The frame behind the split carries the next id in its root.
-    let frame = &frames[len..];
-    let root = &frame[frame_len_at(frame) - record::ROOT_LEN..];
-    let mut id = [0; 8];
-    id.copy_from_slice(&root[8..16]);
-    u64::from_le_bytes(id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,7 +285,7 @@ mod tests {
                 (batch.buffer.as_ptr() as usize + batch.from) % ALIGN,
                 in_file % ALIGN
             );
-            assert_eq!(batch.into_frames().0.len(), frame_len);
+            assert_eq!(batch.into_frames().len(), frame_len);
         }
     }
 }

@@ -34,14 +34,15 @@ pub(crate) fn run(mut side: WriteSide, shared: &Arc<Shared>) {
             continue;
         }
         let urgent = shared.reader_waits.load(Ordering::SeqCst)
-            || intake.want_written.max(intake.want_synced) > intake.begin()
+            || intake.want_written.max(intake.want_synced) > side.begin(&intake)
             || intake.writers == 0;
-        let idle = side.is_idle();
-        if intake.poked || (idle && (intake.has_ready() || (urgent && intake.open_len() > 0))) {
+        let takes_more = side.takes_more();
+        let holds_something = side.holds_something(&intake);
+        if intake.poked || (takes_more && (intake.has_ready() || (urgent && holds_something))) {
             intake.poked = false;
             continue;
         }
-        let linger = (idle && intake.open_len() > 0)
+        let linger = (takes_more && holds_something)
             .then(|| side.begin_to_linger())
             .flatten();
         let until = [until, linger].into_iter().flatten().min();

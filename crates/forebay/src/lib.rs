@@ -78,6 +78,7 @@ mod records;
 mod recovery;
 mod shared;
 pub mod storage;
+mod stream;
 mod survey;
 #[cfg(not(forebay_shuttle))]
 mod sync;

@@ -14,25 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::error::Error;
-
-/// A place in the stream between two records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Position {
-    /// The id of the next record.
-    pub next_id: u64,
-    /// Bytes of all data files before this place, laid end to end since open.
-    pub offset: u64,
-}
-
-impl Position {
-    /// The same place, if the next id is no larger than `id`.
-    pub(crate) fn min_id(self, id: u64) -> Self {
-        Self {
-            next_id: self.next_id.min(id),
-            ..self
-        }
-    }
-}
+use crate::stream::{Frames, Position};
 
 /// A data file as a stretch of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,9 +87,9 @@ impl Log {
             .map_or(self.written.offset, |span| span.base)
     }
 
-    /// Frames, which keep `memory` bytes, were written behind `written`, into the
-    /// last span.
-    pub(crate) fn append(&mut self, frames: Bytes, memory: usize, end: Position) {
+    /// Frames were written behind `written`, into the last span.
+    pub(crate) fn append(&mut self, frames: Frames) {
+        let end = frames.end;
         let now = SystemTime::now();
         self.zeros_ahead = self.zeros_ahead.saturating_sub(frames.len() as u64);
         if let Some(span) = self.spans.back_mut() {
@@ -122,8 +104,8 @@ impl Log {
         let is_near = self
             .reader_at
             .is_some_and(|at| base.saturating_sub(at) <= near);
-        if is_near || memory == frames.len() {
-            self.recent.push(base, frames, memory);
+        if is_near || frames.memory == frames.len() {
+            self.recent.push(frames);
         } else {
             self.recent.clear();
         }
@@ -173,22 +155,9 @@ impl Log {
 /// keep: a batch that went before it was full keeps all of its buffer.
 #[derive(Debug)]
 struct Recent {
-    batches: VecDeque<Kept>,
+    batches: VecDeque<Frames>,
     memory: usize,
     memory_max: usize,
-}
-
-#[derive(Debug)]
-struct Kept {
-    base: u64,
-    frames: Bytes,
-    memory: usize,
-}
-
-impl Kept {
-    fn end(&self) -> u64 {
-        self.base + self.frames.len() as u64
-    }
 }
 
 /// More batches than this are not kept, however small.
@@ -200,13 +169,9 @@ impl Recent {
         self.memory = 0;
     }
 
-    fn push(&mut self, base: u64, frames: Bytes, memory: usize) {
-        self.memory += memory;
-        self.batches.push_back(Kept {
-            base,
-            frames,
-            memory,
-        });
+    fn push(&mut self, frames: Frames) {
+        self.memory += frames.memory;
+        self.batches.push_back(frames);
         while self.memory > self.memory_max || self.batches.len() > RECENT_BATCHES_MAX {
             let Some(oldest) = self.batches.pop_front() else {
                 break;
@@ -216,10 +181,12 @@ impl Recent {
     }
 
     fn from(&self, offset: u64) -> Option<Bytes> {
-        let index = self.batches.partition_point(|kept| kept.end() <= offset);
-        let kept = self.batches.get(index)?;
-        let skip = offset.checked_sub(kept.base)?;
-        Some(kept.frames.slice(skip as usize..))
+        let ends_before = |kept: &Frames| kept.end.offset <= offset;
+        let kept = self
+            .batches
+            .get(self.batches.partition_point(ends_before))?;
+        let skip = offset.checked_sub(kept.begin())?;
+        Some(kept.bytes.slice(skip as usize..))
     }
 
     /// No batch that is kept lies in two data files.
@@ -227,12 +194,12 @@ impl Recent {
         let mut begin = None;
         let mut all = Vec::new();
         for kept in &self.batches {
-            if kept.end() <= from || kept.base >= to {
+            if kept.end.offset <= from || kept.begin() >= to {
                 continue;
             }
-            let skip = from.saturating_sub(kept.base);
-            begin.get_or_insert(kept.base + skip);
-            all.push(kept.frames.slice(skip as usize..));
+            let skip = from.saturating_sub(kept.begin());
+            begin.get_or_insert(kept.begin() + skip);
+            all.push(kept.bytes.slice(skip as usize..));
         }
         (begin.unwrap_or(u64::MAX), all)
     }
@@ -284,9 +251,15 @@ mod tests {
             memory: 0,
             memory_max: 4000,
         };
-        let frames = Bytes::from(vec![0; 100]);
+        let frames = |begin: u64, buffer_len: usize| {
+            let end = Position {
+                next_id: 1,
+                offset: begin + 100,
+            };
+            Frames::new(Bytes::from(vec![0; 100]), buffer_len, end)
+        };
         for n in 0..50 {
-            recent.push(n * 100, frames.clone(), 1000);
+            recent.push(frames(n * 100, 1000));
         }
         assert_eq!(recent.batches.len(), 4);
         assert!(recent.from(4500).is_none());
@@ -294,7 +267,8 @@ mod tests {
         let (begin, all) = recent.all_between(0, u64::MAX);
         assert_eq!((begin, all.len()), (4600, 4));
         // One that alone keeps more than that is not kept.
-        recent.push(5000, frames.clone(), 5000);
+        recent.memory_max = 1000;
+        recent.push(frames(5000, 1100));
         assert_eq!((recent.batches.len(), recent.memory), (0, 0));
     }
 
@@ -314,7 +288,7 @@ mod tests {
                 next_id: log.written.next_id + 1,
                 offset: log.written.offset + len as u64,
             };
-            log.append(Bytes::from(vec![0; len]), memory, end);
+            log.append(Frames::new(Bytes::from(vec![0; len]), memory, end));
         };
         let is_kept = |log: &Log, at: u64| {
             let place = log.at(at, log.written.offset);

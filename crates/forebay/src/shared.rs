@@ -11,20 +11,19 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::acks::{Acks, Count, Stretch};
 use crate::config::{Io, Limits, ReaderSees};
 use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
 use crate::intake::{Intake, Sleep};
 use crate::ledger::Ledger;
-use crate::log::{Log, Position};
+use crate::log::Log;
 use crate::lost::LostReason;
 use crate::meters::Meters;
 use crate::pool::Pool;
 use crate::quarantine::Quarantine;
 use crate::storage::{Lock, Storage};
+use crate::stream::{Frames, Position};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Instant, Mutex, MutexGuard};
@@ -254,13 +253,18 @@ impl Shared {
 
     // ---- what the write side reports ----
 
-    /// `frames` keep `memory` bytes.
-    pub(crate) fn publish_written(&self, frames: Bytes, memory: usize, end: Position) {
-        lock(&self.log).append(frames, memory, end);
+    pub(crate) fn publish_written(&self, frames: Vec<Frames>) {
+        let written = {
+            let mut log = lock(&self.log);
+            for frames in frames {
+                log.append(frames);
+            }
+            log.written
+        };
         if self.limits.reader_sees == ReaderSees::Written {
             self.data.ring();
         }
-        self.written.ring_up_to(end.offset);
+        self.written.ring_up_to(written.offset);
     }
 
     /// Everything before `end` is synced, or acknowledged for good.

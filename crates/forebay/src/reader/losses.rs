@@ -10,9 +10,9 @@ use crate::acks::Stretch;
 use crate::data_file::Damage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id;
-use crate::log::Position;
 use crate::quarantine::OnCorruption;
 use crate::storage::File;
+use crate::stream::Position;
 
 /// Damage seen since the last record; what it took is known at the next one.
 pub(super) struct PendingDamage {

@@ -11,8 +11,9 @@ use crate::config::ReaderSees;
 use crate::data_file::{Check, ScanOptions, Scanner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id;
-use crate::log::{Place, Position, Span};
+use crate::log::{Place, Span};
 use crate::storage::{Access, File, uninterrupted};
+use crate::stream::Position;
 use crate::wake::lock;
 
 /// Where items come from.

@@ -18,6 +18,7 @@ mod durability;
 mod files;
 mod given_up;
 mod rolled;
+mod unwritten;
 mod zeros;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,17 +27,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use self::deletion::Freeing;
 use self::durability::{Company, Pace, Wanted};
 use self::files::OpenFile;
 use self::rolled::Rolled;
+use self::unwritten::Unwritten;
 
 use crate::config::{Io, ReaderSees, SyncPolicy};
 use crate::error::Error;
-use crate::intake::{next_id_behind, split};
-use crate::log::{Position, Span};
+use crate::intake::{Batch, Intake};
+use crate::log::Span;
 use crate::shared::{Drive, Shared, Step};
 use crate::storage::{File, uninterrupted};
 use crate::sync::Instant;
@@ -47,15 +47,6 @@ use crate::wake::lock;
 const LINGER: Duration = Duration::from_millis(1);
 /// The pause before a full disk is tried again: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-
-/// Frames on their way to the current file.
-#[derive(Debug)]
-struct Unwritten {
-    frames: Bytes,
-    /// The memory that the frames keep, in bytes.
-    memory: usize,
-    end: Position,
-}
 
 /// Why a write could not be done.
 enum Trouble {
@@ -204,7 +195,7 @@ impl WriteSide {
         // Where that time has passed, the step has just tried again.
         let entry = entry.filter(|at| *at > Instant::now());
         // The open batch is taken when nothing else is on its way.
-        let linger = self.linger_until.filter(|_| self.is_idle());
+        let linger = self.linger_until.filter(|_| self.takes_more());
         [data, rolled, entry, ledger, retry, linger]
             .into_iter()
             .flatten()
@@ -229,8 +220,24 @@ impl WriteSide {
     }
 
     /// Whether nothing that was taken from the intake is on its way.
-    pub(crate) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.unwritten.is_none() && !self.has_given_up()
+    }
+
+    /// Whether a batch can be taken from the intake.
+    pub(crate) fn takes_more(&self) -> bool {
+        self.unwritten.as_ref().is_none_or(|rest| rest.waits) && !self.has_given_up()
+    }
+
+    /// The stream offset of the first byte that is not published.
+    pub(crate) fn begin(&self, intake: &Intake) -> u64 {
+        let unwritten = self.unwritten.as_ref();
+        unwritten.map_or_else(|| intake.begin(), Unwritten::begin)
+    }
+
+    /// Whether there is something that waits for company.
+    pub(crate) fn holds_something(&self, intake: &Intake) -> bool {
+        self.unwritten.is_some() || intake.open_len() > 0
     }
 
     /// Until when the open batch waits for company; begins the wait. `None` if
@@ -260,48 +267,56 @@ impl WriteSide {
         if self.has_given_up() {
             return Some(self.write_given_up_again(shared));
         }
-        if self.unwritten.is_none() {
-            self.unwritten = self.take(shared);
+        if self.takes_more() && !self.take(shared) {
+            return None;
         }
         self.unwritten.is_some().then(|| self.write(shared))
     }
 
-    /// Takes the oldest batch, if it is full or somebody needs it.
-    fn take(&mut self, shared: &Shared) -> Option<Unwritten> {
-        let batch = {
+    /// Takes the oldest batch, if it is full or somebody needs it. False if there
+    /// is nothing to write.
+    fn take(&mut self, shared: &Shared) -> bool {
+        let (batch, needed) = {
             let mut intake = lock(&shared.intake);
-            let begin = intake.begin();
-            let wanted = intake.want_written.max(intake.want_synced) > begin
+            let begin = self.begin(&intake);
+            let needed = intake.want_written.max(intake.want_synced) > begin
                 || intake.closing
                 || intake.writers == 0
                 || shared.limits.io == Io::Caller
-                || shared.reader_waits.load(Ordering::Acquire);
-            let lingered = self
-                .linger_until
-                .is_some_and(|until| Instant::now() >= until);
-            let batch = intake.take(wanted || lingered);
-            if batch.is_none() {
-                if intake.open_len() > 0 && self.linger_until.is_none() {
-                    self.linger_until = Some(Instant::now() + LINGER);
-                }
-                return None;
+                || shared.reader_waits.load(Ordering::Acquire)
+                || self
+                    .linger_until
+                    .is_some_and(|until| Instant::now() >= until);
+            let batch = intake.take(needed);
+            if batch.is_some() {
+                shared.space.ring();
             }
-            if intake.open_len() == 0 {
+            if batch.is_some() || needed {
                 self.linger_until = None;
+            } else if self.holds_something(&intake) {
+                self.begin_to_linger();
             }
-            shared.space.ring();
-            batch?
+            (batch.map(Batch::into_frames), needed)
         };
-        let end = batch.end;
-        let (frames, memory) = batch.into_frames();
-        Some(Unwritten {
-            frames,
-            memory,
-            end,
-        })
+        match (&mut self.unwritten, batch) {
+            (Some(rest), Some(batch)) => {
+                rest.push(batch);
+                rest.waits = false;
+                true
+            }
+            (Some(rest), None) => {
+                rest.waits = !needed;
+                needed
+            }
+            (None, Some(batch)) => {
+                self.unwritten = Some(Unwritten::new(batch));
+                true
+            }
+            (None, None) => false,
+        }
     }
 
-    /// Writes as much of the batch as fits into one data file.
+    /// Writes as much of what was taken as fits into one data file.
     fn write(&mut self, shared: &Shared) -> Result<(), Trouble> {
         let file_size = shared.limits.data_file_size;
         loop {
@@ -312,10 +327,10 @@ impl WriteSide {
                 .current
                 .as_ref()
                 .map_or(0, |c| file_size.saturating_sub(c.len));
-            let fits = split(&unwritten.frames, room);
+            let fits = unwritten.boundary(room);
             let is_empty = self.current.as_ref().is_some_and(|c| c.len == 0);
-            if self.current.is_some() && (fits.len() as u64 <= room || is_empty) {
-                return self.write_part(shared, fits.end);
+            if self.current.is_some() && (fits as u64 <= room || is_empty) {
+                return self.write_part(shared, fits);
             }
             self.roll(shared)?;
             if self.has_given_up() {
@@ -324,55 +339,77 @@ impl WriteSide {
         }
     }
 
+    /// Where to stop writing before the end: at a multiple of the batch size in the
+    /// file that the last frame crosses.
+    fn good_end(&self, shared: &Shared, all: usize) -> Option<usize> {
+        let (Some(current), Some(unwritten)) = (&self.current, &self.unwritten) else {
+            return None;
+        };
+        let end = current.len + all as u64;
+        let good = (end - end % shared.limits.batch_len as u64).checked_sub(current.len)? as usize;
+        let last = unwritten.last_frame();
+        (all == unwritten.len() && 0 < last && last < good && good < all).then_some(good)
+    }
+
     /// Writes and publishes the first `all` bytes, whole frames; on a full disk,
     /// those of them that it takes: who reads them may make space for the rest.
     fn write_part(&mut self, shared: &Shared, all: usize) -> Result<(), Trouble> {
+        let good_end = self.good_end(shared, all);
         let (Some(current), Some(unwritten)) = (&mut self.current, &mut self.unwritten) else {
             return Ok(());
         };
+        let wanted = good_end.unwrap_or(all);
+        let mut to = wanted;
         let room = above_floor(shared)?.saturating_add(current.begun as u64);
-        let mut len = split(&unwritten.frames[..all], room).end;
-        if len as u64 > room {
-            return Err(floor_reached(shared));
+        if to as u64 > room {
+            to = unwritten.boundary(room);
+            if to as u64 > room {
+                return Err(floor_reached(shared));
+            }
         }
-        while current.begun < len {
-            let rest = &unwritten.frames[current.begun..len];
+        while current.begun < to {
+            let bytes = unwritten.slices(current.begun, to);
             let at = current.written_len();
-            match uninterrupted(|| current.file.write_at(rest, at)) {
+            match uninterrupted(|| current.file.write_vectored_at(&bytes, at)) {
                 Ok(0) => {
                     let error = io::Error::from(io::ErrorKind::WriteZero);
                     return self.give_up(shared, "write to", error);
                 }
                 Ok(n) => current.begun += n,
                 Err(e) if is_no_space(&e) => {
-                    len = split(&unwritten.frames, current.begun as u64).end;
-                    if len > current.begun {
+                    to = unwritten.boundary(current.begun as u64);
+                    if to > current.begun {
                         return Err(Trouble::NoSpace(e));
                     }
                 }
                 Err(e) => return self.give_up(shared, "write to", e),
             }
         }
-        let end = Position {
-            next_id: next_id_behind(&unwritten.frames, unwritten.end, len),
-            offset: unwritten.end.offset - (unwritten.frames.len() - len) as u64,
+        let has_good_end = Some(to) == good_end;
+        let whole = if has_good_end {
+            unwritten.last_frame()
+        } else {
+            to
         };
-        let part = unwritten.frames.split_to(len);
-        let memory = unwritten.memory;
-        current.begun -= len;
-        current.len += len as u64;
+        let written = unwritten.take(whole);
+        unwritten.waits = has_good_end;
+        current.begun -= whole;
+        current.len += whole as u64;
         self.is_second_file = false;
-        if unwritten.frames.is_empty() {
+        if unwritten.is_empty() {
             self.unwritten = None;
         }
         self.dirty_since.get_or_insert_with(Instant::now);
-        if len == all {
+        if to == wanted {
             self.space_came_back(shared);
         }
-        shared.ledger.set_next_record_id(end.next_id);
+        let next_id = written.last().map(|frames| frames.end.next_id);
+        if let Some(next_id) = next_id {
+            shared.ledger.set_next_record_id(next_id);
+        }
         self.ledger_dirty_since.get_or_insert_with(Instant::now);
         shared.meters.writes.fetch_add(1, Ordering::Relaxed);
-        shared.publish_written(part, memory, end);
+        shared.publish_written(written);
         Ok(())
     }
 

@@ -18,8 +18,8 @@ use super::durability::Pace;
 use super::files::{FileSync, NotSynced, OpenFile, Outcome};
 use super::{Trouble, WriteSide, entry_trouble};
 use crate::config::{SyncPolicy, UNSYNCED_FILES_MAX};
-use crate::log::Position;
 use crate::shared::Shared;
+use crate::stream::Position;
 use crate::sync::{Instant, Mutex, thread};
 use crate::wake::lock;
 

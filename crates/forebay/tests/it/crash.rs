@@ -120,8 +120,10 @@ fn run(lean: Lean, stops: &[Stop], everyday_seeds: u64) {
             deleted,
             wrapped,
             reopened,
+            batch_ends,
         } = explored.events;
         let rarest = refused.min(deleted).min(wrapped).min(reopened);
+        assert!(batch_ends > count || lean != Lean::Bulk, "{explored:?}");
         assert!(rarest > 0, "{explored:?}");
         assert!(redelivered.min(out_of_order) > 0 || lean == Lean::Durable);
         // With a kill alone there is one state for each operation.
@@ -157,6 +159,11 @@ fn synced_acknowledgements_hold_after_a_power_cut() {
 #[test]
 fn unacknowledged_events_come_again_in_order() {
     run(Lean::Reopening, ALL, 100);
+}
+
+#[test]
+fn a_record_written_in_two_parts_is_whole_or_torn() {
+    run(Lean::Bulk, ALL, 100);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Nothing here is timed: what opening costs is counted in reads.
 
-mod watched;
+pub(crate) mod watched;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -8,6 +8,7 @@
 mod acks;
 mod basic;
 mod before_open;
+mod bulk;
 mod crash;
 mod damage;
 mod docs;

@@ -59,6 +59,8 @@ pub(crate) struct Events {
     pub(crate) wrapped: u64,
     /// The buffer was closed and opened again.
     pub(crate) reopened: u64,
+    /// A data file ended where a full batch does, in the middle of a record.
+    pub(crate) batch_ends: u64,
 }
 
 impl std::ops::AddAssign for Events {
@@ -69,6 +71,7 @@ impl std::ops::AddAssign for Events {
         self.deleted += other.deleted;
         self.wrapped += other.wrapped;
         self.reopened += other.reopened;
+        self.batch_ends += other.batch_ends;
     }
 }
 
@@ -211,6 +214,7 @@ impl Run {
             Lean::Reading => [8, 4, 1, 0, 8, 4, 8, 2, 3, 2, 0],
             Lean::SeesSynced => [8, 3, 3, 2, 8, 3, 6, 1, 1, 1, 1],
             Lean::Reopening => [8, 3, 1, 1, 4, 2, 4, 1, 1, 1, 3],
+            Lean::Bulk => [8, 8, 1, 1, 4, 4, 6, 1, 1, 1, 1],
         };
         let mut draw = self.rng.below(weights.iter().sum());
         let step = weights.iter().position(|weight| {
@@ -315,9 +319,13 @@ impl Run {
         self.sim.files(DIR).iter().map(|(_, len)| len).sum()
     }
 
-    /// Counts the data files that are gone.
+    /// Counts the data files that are gone, and those that end with a full batch.
     fn watch_files(&mut self) {
         let files = self.sim.files(DIR).into_iter();
+        let files = files.inspect(|(_, len)| {
+            let ends_with_batch = *len > 0 && len % limits::BATCH_SIZE == 0;
+            self.events.batch_ends += u64::from(ends_with_batch);
+        });
         let names = files.map(|(name, _)| name);
         let files: BTreeSet<String> = names.filter(|name| name.ends_with(".dat")).collect();
         self.events.deleted += self.files.difference(&files).count() as u64;

@@ -6,7 +6,7 @@ use forebay::{Config, Item, ReaderSees, SyncPolicy};
 use shuttle::thread;
 
 use crate::check::check;
-use crate::support::{check_law, config, left, open, origin, payload};
+use crate::support::{check_law, config, left, open, origin, payload, record};
 
 /// Two producers of three records each, and a reader that takes them all.
 fn producers_and_reader(config: Config) {
@@ -46,6 +46,27 @@ fn producers_and_reader(config: Config) {
 fn records_arrive_once_and_in_order() {
     check("records_arrive_once_and_in_order", || {
         producers_and_reader(config());
+    });
+}
+
+#[test]
+fn a_record_that_crosses_the_end_of_a_batch_arrives() {
+    check("a_record_that_crosses_the_end_of_a_batch_arrives", || {
+        let sim = Sim::new();
+        // The tenth record does, and the nineteenth.
+        let (writer, mut reader) = open(&sim, config().data_file_size(16 << 10));
+        let batch = [[7; 400]; 10];
+        writer.append_batch(&batch).unwrap().wait_written().unwrap();
+        let appending = thread::spawn(move || {
+            // Whoever reads is all who waits for these.
+            writer.append_batch(&batch[..9]).unwrap();
+            writer
+        });
+        for id in 1..=19 {
+            assert_eq!(record(reader.next().unwrap()).id(), id);
+        }
+        drop((appending.join().unwrap(), reader));
+        assert_eq!(left(&sim), (1..=19).collect::<Vec<_>>());
     });
 }
 

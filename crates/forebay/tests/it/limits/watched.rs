@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +25,8 @@ pub(crate) struct Seen {
     pub(crate) bytes_max: u64,
     /// Reads of each file: how many, and of how many bytes.
     pub(crate) reads: BTreeMap<OsString, (u64, u64)>,
+    /// Writes, whichever file to: where each began, and of how many bytes.
+    pub(crate) writes: Vec<(u64, u64)>,
 }
 
 impl Watched {
@@ -111,7 +113,18 @@ impl File for WatchedFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.watched.look(self.inner.write_at(buf, offset))
+        self.write_vectored_at(&[IoSlice::new(buf)], offset)
+    }
+
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let mut written = 0;
+        for buf in bufs {
+            written += self.inner.write_at(buf, offset + written as u64)?;
+        }
+        let mut seen = self.watched.seen.lock().unwrap();
+        seen.writes.push((offset, written as u64));
+        drop(seen);
+        Ok(self.watched.look(written))
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -5,6 +5,9 @@ use forebay::{Config, EventCounter, Io, ReaderSees, SyncPolicy, WhenFull};
 use super::DIR;
 use crate::support::Rng;
 
+/// The smallest there is.
+pub(super) const BATCH_SIZE: u64 = 4 << 10;
+
 /// What a workload leans to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lean {
@@ -18,6 +21,8 @@ pub(crate) enum Lean {
     SeesSynced,
     /// Closing and opening again with other limits.
     Reopening,
+    /// So much at a time that batches are full.
+    Bulk,
 }
 
 /// The limits a buffer is opened with, from a seed.
@@ -33,8 +38,14 @@ pub(crate) struct Limits {
 impl Limits {
     pub(super) fn draw(rng: &mut Rng, lean: Lean, counts_events: bool) -> Self {
         Self {
-            max_size: [4 << 10, 6 << 10, 16 << 10][rng.below(3) as usize],
-            data_file_size: [256, 400, 1 << 10][rng.below(3) as usize],
+            max_size: match lean {
+                Lean::Bulk => [32 << 10, 48 << 10][rng.below(2) as usize],
+                _ => [4 << 10, 6 << 10, 16 << 10][rng.below(3) as usize],
+            },
+            data_file_size: match lean {
+                Lean::Bulk => [6 << 10, 9 << 10, 14 << 10][rng.below(3) as usize],
+                _ => [256, 400, 1 << 10][rng.below(3) as usize],
+            },
             sync: match rng.below(4) {
                 0 => SyncPolicy::EveryBatch,
                 1 => SyncPolicy::Never,
@@ -68,7 +79,7 @@ impl Limits {
         Config::new(DIR)
             .max_size(self.max_size)
             .data_file_size(self.data_file_size)
-            .batch_size(4 << 10)
+            .batch_size(BATCH_SIZE)
             .sync(self.sync)
             .reader_sees(self.sees)
             .when_full(WhenFull::Reject)

@@ -1,0 +1,106 @@
+//! The stream of records: places in it, and stretches of it in memory, between the
+//! batch they were encoded in and whoever is the last to need them.
+//!
+//! Invariants:
+//! - Frames are whole, and were encoded by this process: what they say of their
+//!   lengths is right.
+//! - They never lie in two data files once they are written.
+
+use bytes::Bytes;
+
+use crate::format::record::{self, Root};
+
+/// A place in the stream between two records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Position {
+    /// The id of the next record.
+    pub next_id: u64,
+    /// Bytes of all data files before this place, laid end to end since open.
+    pub offset: u64,
+}
+
+impl Position {
+    /// The same place, if the next id is no larger than `id`.
+    pub(crate) fn min_id(self, id: u64) -> Self {
+        Self {
+            next_id: self.next_id.min(id),
+            ..self
+        }
+    }
+}
+
+/// Consecutive frames in memory.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    pub bytes: Bytes,
+    /// The memory that they keep, in bytes.
+    pub memory: usize,
+    pub end: Position,
+}
+
+impl Frames {
+    /// Frames up to `end`, in a buffer of so many bytes.
+    pub(crate) fn new(bytes: Bytes, buffer_len: usize, end: Position) -> Self {
+        if bytes.len() < buffer_len / 16 {
+            // Few must not keep a large buffer from its next use.
+            let (bytes, memory) = (Bytes::copy_from_slice(&bytes), bytes.len());
+            return Self { bytes, memory, end };
+        }
+        Self {
+            bytes,
+            memory: buffer_len,
+            end,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The stream offset of the first byte.
+    pub(crate) fn begin(&self) -> u64 {
+        self.end.offset - self.len() as u64
+    }
+
+    /// The last boundary between frames at or below `len_max`, but behind one
+    /// frame at least.
+    pub(crate) fn boundary(&self, len_max: u64) -> usize {
+        if self.len() as u64 <= len_max {
+            return self.len();
+        }
+        let mut end = 0;
+        while end < self.len() {
+            let next = end + frame_len_at(&self.bytes[end..]);
+            if end > 0 && next as u64 > len_max {
+                break;
+            }
+            end = next;
+        }
+        end
+    }
+
+    /// The length of the last frame.
+    pub(crate) fn last_len(&self) -> usize {
+        let root = self.bytes.last_chunk().map(Root::from_bytes);
+        root.map_or(0, |root| record::frame_len(root.len as usize))
+    }
+
+    /// Keeps the first `at` bytes, up to a boundary; gives the others.
+    pub(crate) fn split_off(&mut self, at: usize) -> Self {
+        let offset = self.begin() + at as u64;
+        let rest = self.bytes.split_off(at);
+        let root = rest[..frame_len_at(&rest)].last_chunk();
+        let middle = Position {
+            next_id: root.map_or(0, |root| Root::from_bytes(root).id),
+            offset,
+        };
+        let end = std::mem::replace(&mut self.end, middle);
+        Self::new(rest, self.memory, end)
+    }
+}
+
+fn frame_len_at(frame: &[u8]) -> usize {
+    let mut delimiter = [0; record::DELIMITER_LEN];
+    delimiter.copy_from_slice(&frame[..record::DELIMITER_LEN]);
+    record::DELIMITER_LEN + u64::from_be_bytes(delimiter) as usize
+}
