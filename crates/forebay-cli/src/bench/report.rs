@@ -305,10 +305,16 @@ fn cpu_table(report: &Report) -> Table {
         );
     }
     let sum = |len: usize| Some(cpu(Work::Append, 1, len)? + cpu(Work::ReadAck, 0, len)?);
+    let least =
+        |len: usize| Some(cpu(Work::AppendBatch, 1, len)? + cpu(Work::ReadAckRecent, 1, len)?);
     let floor = |len: usize| report.row(Work::Append, len, 1)?.floor_ns_per_record;
     table.row(
         "append, then read + acknowledge",
         lens.iter().map(|len| sum(*len).map(nanos)),
+    );
+    table.row(
+        "batches appended, read keeping up",
+        lens.iter().map(|len| least(*len).map(nanos)),
     );
     table.row(
         "encode, CRC-32 and two copies",
