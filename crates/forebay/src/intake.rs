@@ -62,7 +62,8 @@ impl Batch {
 pub(crate) enum Sleep {
     /// Not at all; it will look at the intake before it does.
     Awake,
-    /// Until the time of the open batch comes, or a full one is there.
+    /// Until the time of the open batch comes, or a full one is there: no record
+    /// needs to wake it.
     Lingering,
     /// Until there is a record, or it is notified.
     Idle,

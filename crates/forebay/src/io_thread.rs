@@ -5,7 +5,7 @@
 //!   nothing to do, so no wake-up is missed.
 //! - It wakes by itself only while something waits for a time: a batch for
 //!   company, data or acknowledgements for their sync, a full disk for another
-//!   try.
+//!   try. After work it does so once more, so that the next record need not wake it.
 
 use std::sync::Arc;
 
@@ -19,9 +19,13 @@ use crate::write_side::WriteSide;
 pub(crate) fn run(mut side: WriteSide, shared: &Arc<Shared>) {
     side.sync_aside(Arc::clone(shared));
     let mut closing = false;
+    let mut has_worked = false;
     loop {
         let until = match side.step(shared) {
-            Step::Progress => continue,
+            Step::Progress => {
+                has_worked = true;
+                continue;
+            }
             Step::Idle(until) => until,
         };
         let mut intake = lock(&shared.intake);
@@ -42,7 +46,7 @@ pub(crate) fn run(mut side: WriteSide, shared: &Arc<Shared>) {
             intake.poked = false;
             continue;
         }
-        let linger = (takes_more && holds_something)
+        let linger = (takes_more && (holds_something || has_worked))
             .then(|| side.begin_to_linger())
             .flatten();
         let until = [until, linger].into_iter().flatten().min();
@@ -51,6 +55,7 @@ pub(crate) fn run(mut side: WriteSide, shared: &Arc<Shared>) {
         } else {
             Sleep::Idle
         };
+        has_worked = false;
         shared.work.wait(intake, 0, until);
         let mut intake = lock(&shared.intake);
         intake.asleep = Sleep::Awake;

@@ -43,8 +43,9 @@ use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
 use crate::wake::lock;
 
-/// How long the open batch may wait for company when nobody waits for it.
-const LINGER: Duration = Duration::from_millis(1);
+/// How long the open batch may wait for company when nobody waits for it: what a
+/// killed process loses of it, but also how often it writes at most.
+const LINGER: Duration = Duration::from_millis(20);
 /// The pause before a full disk is tried again: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
