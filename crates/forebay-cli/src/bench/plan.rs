@@ -8,7 +8,7 @@ use super::latency::latency;
 use super::measure::{Measured, median};
 use super::raw::{Raw, floor};
 use super::scratch::Scratch;
-use super::standing::{Idle, idle, many, memory};
+use super::standing::{Idle, MANY, idle, in_turns, memory};
 use super::work::{concurrent, concurrent_tokio, cycle, recent};
 use crate::failure::Result;
 use clap::ValueEnum;
@@ -49,6 +49,8 @@ pub(crate) enum Work {
     Open,
     /// One thread appends to 64 buffers in turns; and 64 idle buffers
     ManyBuffers,
+    /// The same to one buffer, for comparison
+    OneBuffer,
     /// The peak of memory, with a backlog
     Memory,
 }
@@ -111,7 +113,13 @@ impl Plan {
             if wants(Work::AppendSynced) {
                 steps.extend(PRODUCERS.map(|n| case(Work::AppendSynced, payload_len, n)));
             }
-            for work in [Work::Latency, Work::ManyBuffers, Work::Memory] {
+            let works = [
+                Work::Latency,
+                Work::ManyBuffers,
+                Work::OneBuffer,
+                Work::Memory,
+            ];
+            for work in works {
                 if wants(work) {
                     steps.push(case(work, payload_len, 1));
                 }
@@ -194,7 +202,8 @@ impl Samples {
                     Work::Concurrent => Some(concurrent(scratch, len)?),
                     Work::ConcurrentTokio => Some(concurrent_tokio(scratch, len)?),
                     Work::Latency => Some(latency(scratch, len)?),
-                    Work::ManyBuffers => Some(many(scratch, len)?),
+                    Work::ManyBuffers => Some(in_turns(scratch, len, MANY)?),
+                    Work::OneBuffer => Some(in_turns(scratch, len, 1)?),
                     Work::Memory => memory(scratch, len)?,
                     // Parts of a cycle.
                     Work::Append

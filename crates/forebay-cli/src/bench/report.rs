@@ -363,10 +363,16 @@ fn standing_table(report: &Report) -> Table {
         let memory = row.memory_bytes.map(crate::output::bytes);
         table.row(&format!("memory, {backlog} unread"), [memory]);
     }
-    for row in report.rows(Work::ManyBuffers) {
-        let total = row.records_per_s.map(|rate| format!("{}/s", metric(rate)));
-        let name = format!("append to 64 buffers ({})", length(row.payload_bytes));
-        table.row(&name, [total]);
+    let in_turns = [
+        (Work::ManyBuffers, "append to 64 buffers in turns"),
+        (Work::OneBuffer, "append to one the same way"),
+    ];
+    for (work, name) in in_turns {
+        for row in report.rows(work) {
+            let total = row.records_per_s.map(|rate| format!("{}/s", metric(rate)));
+            let name = format!("{name} ({})", length(row.payload_bytes));
+            table.row(&name, [total]);
+        }
     }
     if let Some(idle) = &report.idle {
         let name = format!("{} idle buffers, processor time", idle.buffers);

@@ -10,8 +10,11 @@ use super::payload::{Checker, stamp, template};
 use super::scratch::Scratch;
 use super::work::{append_all, config, read_batches, records};
 use crate::failure::{Failure, Result};
+use forebay::format::record;
+use forebay::{Reader, Writer};
 use serde::Serialize;
 use std::io::Read as _;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -20,38 +23,32 @@ use std::time::Duration;
 pub(crate) const MANY: usize = 64;
 /// Records appended to one of many buffers before it is the next one's turn.
 const TURN: u64 = 256;
+/// So much is appended to each buffer and synced first: the memory of its batches is
+/// new, and slow at first touch.
+const WARM_BYTES: u64 = 4 << 20;
 /// Until idle buffers have synced what there was and gone to sleep.
 const SETTLE: Duration = Duration::from_millis(700);
 /// How often a child process is looked at.
 const CHILD_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The total of one thread that appends to many buffers in turns.
-///
-/// # Errors
-///
-/// A buffer fails, something did not come back, or the stop is set.
-pub(crate) fn many(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
-    scratch.warm()?;
-    let dir = scratch.fresh("many")?;
-    std::fs::create_dir_all(&dir)
-        .map_err(|error| Failure::io(&format!("make {}", dir.display()), &error))?;
-    let per_buffer = records(scratch, payload_len) / MANY as u64;
-    let mut buffers = Vec::new();
-    for n in 0..MANY {
-        let config = config(&dir.join(n.to_string()), scratch.size / MANY as u64);
-        buffers.push(forebay::open(config)?);
-    }
+/// Appends records with these numbers to each of the buffers, some at a time, until
+/// all are written.
+fn append_in_turns(
+    scratch: &Scratch,
+    buffers: &[(Writer, Reader)],
+    payload_len: usize,
+    numbers: Range<u64>,
+) -> Result<()> {
     let mut payload = template(payload_len);
-    let clock = Clock::start();
     let mut last = Vec::new();
-    for first in (0..per_buffer).step_by(TURN as usize) {
+    for first in numbers.clone().step_by(TURN as usize) {
         scratch.check()?;
         last.clear();
-        for (writer, _) in &buffers {
-            for number in first..per_buffer.min(first + TURN) {
+        for (writer, _) in buffers {
+            for number in first..numbers.end.min(first + TURN) {
                 stamp(&mut payload, number);
                 let receipt = writer.append(&payload)?;
-                if number + 1 == per_buffer {
+                if number + 1 == numbers.end {
                     last.push(receipt);
                 }
             }
@@ -60,13 +57,38 @@ pub(crate) fn many(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
     for receipt in &last {
         receipt.wait_written()?;
     }
-    let measured = clock.measured(per_buffer * MANY as u64);
-    drop(last);
+    Ok(())
+}
+
+/// The total of one thread that appends to so many buffers in turns.
+///
+/// # Errors
+///
+/// A buffer fails, something did not come back, or the stop is set.
+pub(crate) fn in_turns(scratch: &Scratch, payload_len: usize, count: usize) -> Result<Measured> {
+    let dir = scratch.fresh("in-turns")?;
+    std::fs::create_dir_all(&dir)
+        .map_err(|error| Failure::io(&format!("make {}", dir.display()), &error))?;
+    let per_buffer = records(scratch, payload_len) / count as u64;
+    let warmed = WARM_BYTES / record::frame_len(payload_len) as u64;
+    let mut buffers = Vec::new();
+    for n in 0..count {
+        let config = config(&dir.join(n.to_string()), scratch.size);
+        buffers.push(forebay::open(config)?);
+    }
+    append_in_turns(scratch, &buffers, payload_len, 0..warmed)?;
+    for (writer, _) in &buffers {
+        writer.flush()?;
+    }
+    scratch.warm()?;
+    let clock = Clock::start();
+    append_in_turns(scratch, &buffers, payload_len, warmed..warmed + per_buffer)?;
+    let measured = clock.measured(per_buffer * count as u64);
     for (writer, mut reader) in buffers {
         writer.close()?;
         let mut checker = Checker::new(payload_len);
         read_batches(scratch, &mut reader, &mut checker)?;
-        checker.finish(per_buffer)?;
+        checker.finish(warmed + per_buffer)?;
         reader.close()?;
     }
     scratch.remove(&dir)?;
