@@ -34,13 +34,23 @@ pub(super) struct Pace {
 impl Pace {
     /// Less than this says nothing.
     const TELLING_LEN: u64 = 1 << 20;
+    /// A shorter sync is mostly the time that any takes: the device may be faster.
+    const TELLING_TIME: Duration = Duration::from_millis(20);
     /// Until something is known: a slow disk.
     const AT_FIRST: f64 = 200e6;
 
     /// Takes note of a sync. Without a thread nothing depends on time.
     pub(super) fn note(&mut self, shared: &Shared, bytes: u64, took: Duration) {
-        if bytes >= Self::TELLING_LEN && shared.limits.io == Io::Thread {
-            self.bytes_per_s = Some(bytes as f64 / took.as_secs_f64());
+        if shared.limits.io == Io::Thread {
+            self.learn(bytes, took);
+        }
+    }
+
+    fn learn(&mut self, bytes: u64, took: Duration) {
+        let pace = bytes as f64 / took.as_secs_f64();
+        let is_faster = self.bytes_per_s.is_some_and(|known| pace > known);
+        if bytes >= Self::TELLING_LEN && (took >= Self::TELLING_TIME || is_faster) {
+            self.bytes_per_s = Some(pace);
         }
     }
 
@@ -270,5 +280,35 @@ impl WriteSide {
                 e,
             ))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_sync_does_not_make_a_device_slow() {
+        const MIB: u64 = 1 << 20;
+        let second = Duration::from_secs(1);
+        let millis = Duration::from_millis;
+        let mut pace = Pace::default();
+        assert!(!pace.is_too_slow_for(1 << 40, second));
+        // Once it did: a flush of little, and every roll waited for a sync.
+        pace.learn(4 * MIB, millis(15));
+        assert!(!pace.is_too_slow_for(1 << 40, second));
+        pace.learn(128 * MIB, millis(128));
+        assert!(
+            !pace.is_too_slow_for(900 * MIB, second) && pace.is_too_slow_for(1100 * MIB, second)
+        );
+        pace.learn(4 * MIB, millis(15));
+        assert!(!pace.is_too_slow_for(900 * MIB, second));
+        pace.learn(32 * MIB, millis(16));
+        assert!(!pace.is_too_slow_for(1900 * MIB, second));
+        // Little takes long on a slow device, and that tells.
+        pace.learn(4 * MIB, millis(40));
+        assert!(pace.is_too_slow_for(110 * MIB, second));
+        pace.learn(MIB / 2, millis(1));
+        assert!(pace.is_too_slow_for(110 * MIB, second));
     }
 }
