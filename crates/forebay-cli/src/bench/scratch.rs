@@ -100,11 +100,20 @@ impl Scratch {
     ///
     /// The file system refuses, or the stop is set.
     pub(crate) fn warm(&self) -> Result<()> {
+        self.warm_more(0)
+    }
+
+    /// The same for a measurement that writes so many bytes more.
+    ///
+    /// # Errors
+    ///
+    /// As [`warm`](Self::warm).
+    pub(crate) fn warm_more(&self, bytes: u64) -> Result<()> {
         let path = self.fresh("warm")?;
         let block = vec![0x5a_u8; WARM_BLOCK];
         let write = || -> io::Result<()> {
             let mut file = fs::File::create_new(&path)?;
-            for _ in 0..self.size.div_ceil(WARM_BLOCK as u64) {
+            for _ in 0..(self.size + bytes).div_ceil(WARM_BLOCK as u64) {
                 file.write_all(&block)?;
             }
             Ok(())
