@@ -353,6 +353,10 @@ fn a_signal_does_not_cut_a_line_in_the_middle() {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(line.repeat(3).as_bytes()).unwrap();
     wait_until("the first byte arrives", || read(&scratch, "a").len() == 1);
+    // The last line may still be on its way in: the signal would end it there.
+    let data = scratch.buffer.join("buffer-data-0.dat");
+    let len = || fs::metadata(&data).map_or(0, |data| data.len());
+    wait_until("all lines are in the buffer", || len() >= 600_000);
     kill(child.id(), "TERM");
     // The signal has to be seen before the program reads on.
     std::thread::sleep(std::time::Duration::from_millis(300));
