@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use crate::intake::Sleep;
 use crate::shared::{Shared, Step};
-use crate::sync::atomic::Ordering;
 use crate::wake::lock;
 use crate::write_side::WriteSide;
 
@@ -37,23 +36,19 @@ pub(crate) fn run(mut side: WriteSide, shared: &Arc<Shared>) {
             closing = true;
             continue;
         }
-        let urgent = shared.reader_waits.load(Ordering::SeqCst)
-            || intake.want_written.max(intake.want_synced) > side.begin(&intake)
-            || intake.writers == 0;
+        let urgent = side.is_needed(shared, &intake);
         let takes_more = side.takes_more();
         let holds_something = side.holds_something(&intake);
         if intake.poked || (takes_more && (intake.has_ready() || (urgent && holds_something))) {
             intake.poked = false;
             continue;
         }
-        let linger = (takes_more && (holds_something || has_worked))
-            .then(|| side.begin_to_linger())
-            .flatten();
+        let lingers = takes_more && (holds_something || has_worked);
+        let linger = lingers.then(|| side.linger());
         let until = [until, linger].into_iter().flatten().min();
-        intake.asleep = if side.lingers() {
-            Sleep::Lingering
-        } else {
-            Sleep::Idle
+        intake.asleep = match linger {
+            Some(_) => Sleep::Lingering,
+            None => Sleep::Idle,
         };
         has_worked = false;
         shared.work.wait(intake, 0, until);

@@ -230,10 +230,13 @@ impl WriteSide {
         self.unwritten.as_ref().is_none_or(|rest| rest.waits) && !self.has_given_up()
     }
 
-    /// The stream offset of the first byte that is not published.
-    pub(crate) fn begin(&self, intake: &Intake) -> u64 {
+    /// Whether somebody needs the first byte that is not published.
+    pub(crate) fn is_needed(&self, shared: &Shared, intake: &Intake) -> bool {
         let unwritten = self.unwritten.as_ref();
-        unwritten.map_or_else(|| intake.begin(), Unwritten::begin)
+        let begin = unwritten.map_or_else(|| intake.begin(), Unwritten::begin);
+        intake.want_written.max(intake.want_synced) > begin
+            || intake.writers == 0
+            || shared.reader_waits.load(Ordering::SeqCst)
     }
 
     /// Whether there is something that waits for company.
@@ -241,19 +244,10 @@ impl WriteSide {
         self.unwritten.is_some() || intake.open_len() > 0
     }
 
-    /// Until when the open batch waits for company; begins the wait. `None` if
-    /// it has begun before.
-    pub(crate) fn begin_to_linger(&mut self) -> Option<Instant> {
-        if self.linger_until.is_some() {
-            return None;
-        }
-        self.linger_until = Some(Instant::now() + LINGER);
-        self.linger_until
-    }
-
-    /// Whether there is a time at which the open batch is written.
-    pub(crate) fn lingers(&self) -> bool {
-        self.linger_until.is_some()
+    /// Until when what waits for company does; the wait begins if it has not.
+    pub(crate) fn linger(&mut self) -> Instant {
+        let until = &mut self.linger_until;
+        *until.get_or_insert_with(|| Instant::now() + LINGER)
     }
 
     // ---- writing ----
@@ -279,12 +273,9 @@ impl WriteSide {
     fn take(&mut self, shared: &Shared) -> bool {
         let (batch, needed) = {
             let mut intake = lock(&shared.intake);
-            let begin = self.begin(&intake);
-            let needed = intake.want_written.max(intake.want_synced) > begin
+            let needed = self.is_needed(shared, &intake)
                 || intake.closing
-                || intake.writers == 0
                 || shared.limits.io == Io::Caller
-                || shared.reader_waits.load(Ordering::Acquire)
                 || self
                     .linger_until
                     .is_some_and(|until| Instant::now() >= until);
@@ -295,7 +286,7 @@ impl WriteSide {
             if batch.is_some() || needed {
                 self.linger_until = None;
             } else if self.holds_something(&intake) {
-                self.begin_to_linger();
+                self.linger();
             }
             (batch.map(Batch::into_frames), needed)
         };
@@ -359,8 +350,8 @@ impl WriteSide {
         let (Some(current), Some(unwritten)) = (&mut self.current, &mut self.unwritten) else {
             return Ok(());
         };
-        let wanted = good_end.unwrap_or(all);
-        let mut to = wanted;
+        let aim = good_end.unwrap_or(all);
+        let mut to = aim;
         let room = above_floor(shared)?.saturating_add(current.begun as u64);
         if to as u64 > room {
             to = unwritten.boundary(room);
@@ -401,12 +392,11 @@ impl WriteSide {
             self.unwritten = None;
         }
         self.dirty_since.get_or_insert_with(Instant::now);
-        if to == wanted {
+        if to == aim {
             self.space_came_back(shared);
         }
-        let next_id = written.last().map(|frames| frames.end.next_id);
-        if let Some(next_id) = next_id {
-            shared.ledger.set_next_record_id(next_id);
+        if let Some(last) = written.last() {
+            shared.ledger.set_next_record_id(last.end.next_id);
         }
         self.ledger_dirty_since.get_or_insert_with(Instant::now);
         shared.meters.writes.fetch_add(1, Ordering::Relaxed);
