@@ -7,12 +7,24 @@
 //!
 //! The list leaves out the locks of processes in other containers, so from
 //! inside one it proves that a lock is held, never that none is.
+//!
+//! A read of `/proc/locks` gives a page of the list as it is at that moment, and the
+//! next read goes on by number: if an earlier lock goes in between, one that is held
+//! all the time is passed over. So the list is read a page at a time, and one that
+//! has several pages several times before a lock is said not to be there.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::storage::uninterrupted;
+
+/// More than the kernel gives at a time, a page.
+const READ_LEN: usize = 64 << 10;
+/// How often a list of several pages is looked at.
+const LOOKS: usize = 4;
 
 /// A file as `/proc/locks` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,14 +52,21 @@ impl Locks {
             inode: stat.ino(),
         }];
         keys.extend(kernel_key(path));
-        let table = fs::read_to_string("/proc/locks")?;
-        Ok(Self {
-            holders: table
+        let mut holders = Vec::new();
+        for _ in 0..LOOKS {
+            let (table, is_of_one_moment) = read_table(Path::new("/proc/locks"))?;
+            holders = table
                 .lines()
                 .filter_map(parse_lock)
                 .filter(|(key, _)| keys.contains(key))
                 .map(|(_, holder)| holder)
-                .collect(),
+                .collect();
+            if is_of_one_moment || !holders.is_empty() {
+                break;
+            }
+        }
+        Ok(Self {
+            holders,
             complete: sees_all_processes(),
         })
     }
@@ -66,6 +85,22 @@ impl Locks {
     pub(super) fn holder(&self) -> Option<u32> {
         self.holders.iter().find_map(|&holder| holder)
     }
+}
+
+/// The list of locks, and whether one read gave all of it.
+fn read_table(path: &Path) -> io::Result<(String, bool)> {
+    let mut file = fs::File::open(path)?;
+    let mut table = Vec::new();
+    let mut block = vec![0; READ_LEN];
+    let mut reads = 0;
+    loop {
+        match uninterrupted(|| file.read(&mut block))? {
+            0 => break,
+            len => table.extend_from_slice(&block[..len]),
+        }
+        reads += 1;
+    }
+    Ok((String::from_utf8_lossy(&table).into_owned(), reads <= 1))
 }
 
 /// Whether this process is in the machine's first process namespace, which sees

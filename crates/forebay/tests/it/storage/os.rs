@@ -2,10 +2,10 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use forebay::storage::os::{Os, is_locked, lock_holder};
-use forebay::storage::{Access, Entry, Storage, read_full};
+use forebay::storage::{Access, Entry, Lock, Storage, read_full};
 
 fn write(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
@@ -226,6 +226,32 @@ fn a_lock_is_exclusive_until_dropped() {
     assert!(!is_locked(&path).unwrap());
     assert_eq!(lock_holder(&path), None);
     drop(Os.lock(&path).unwrap());
+}
+
+/// Newer locks stand before it in the system's list. That was read in parts, and what
+/// went from its beginning in between made it pass over the one looked for.
+#[test]
+fn a_lock_is_seen_while_others_come_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = |name: &str| -> Box<dyn Lock> { Os.lock(&dir.path().join(name)).unwrap() };
+    let path = dir.path().join("held");
+    let held = lock("held");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for n in 0..2 {
+            let (done, lock) = (&done, &lock);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    drop(lock(&format!("passing-{n}")));
+                }
+            });
+        }
+        let missed = (0..2000).filter(|_| !is_locked(&path).unwrap()).count();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(missed, 0);
+    });
+    drop(held);
+    assert!(!is_locked(&path).unwrap());
 }
 
 #[test]
