@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::acks::Acks;
+use crate::batch_ends::{Among, BatchEnds};
 use crate::config::{Config, Io, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id;
@@ -196,7 +197,12 @@ fn wire(
     let buffer_len = limits.batch_len + limits.batch_len / CROSSING_SHARE;
     let pool = Pool::new(buffer_len, POOL_BUFFERS_MAX);
     let log = Log::new(spans, end, RECENT_BATCHES * buffer_len);
-    let mut intake = Intake::new(pool.clone(), limits.batch_len, limits.max_size, end);
+    // In a model nothing from outside decides where batches end: it would not replay.
+    let has_thread = limits.io == Io::Thread && !cfg!(forebay_shuttle);
+    let among = has_thread.then(Among::count);
+    let nth = among.as_ref().map_or(0, Among::others);
+    let batch_ends = BatchEnds::new(limits.batch_len, nth);
+    let mut intake = Intake::new(pool.clone(), batch_ends, limits.max_size, end);
     intake.file_base = current.as_ref().map_or(0, |(_, _, span)| span.base);
     if recovered.next_id > MAX_RECORD_ID - IDS_PER_OPENING {
         intake.failed = Some(ids_used_up(&dir, recovered.next_id));
@@ -211,6 +217,8 @@ fn wire(
         dir,
         storage,
         pool,
+        batch_ends,
+        among,
         intake: Mutex::new(intake),
         work: Bell::default(),
         space: Bell::default(),

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use crate::acks::Count;
+use crate::batch_ends::BatchEnds;
 use crate::config::LEDGER_ALLOWANCE;
 use crate::error::Error;
 use crate::format::record::{self, Heads};
@@ -83,7 +84,7 @@ pub(crate) enum NoRoom {
 #[derive(Debug)]
 pub(crate) struct Intake {
     pool: Pool,
-    batch_len: usize,
+    batch_ends: BatchEnds,
     stream_bytes_max: u64,
     open: Option<Batch>,
     ready: VecDeque<Batch>,
@@ -118,10 +119,10 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    pub(crate) fn new(pool: Pool, batch_len: usize, max_size: u64, end: Position) -> Self {
+    pub(crate) fn new(pool: Pool, batch_ends: BatchEnds, max_size: u64, end: Position) -> Self {
         Self {
             pool,
-            batch_len,
+            batch_ends,
             stream_bytes_max: max_size - LEDGER_ALLOWANCE,
             open: None,
             ready: VecDeque::new(),
@@ -196,15 +197,14 @@ impl Intake {
         }
         let buffer = self.pool.take_len(frame_len + ALIGN);
         let (begin, end) = (self.accepted, self.accepted);
-        let in_file = begin.offset.wrapping_sub(self.file_base) as usize;
+        let in_file = begin.offset.wrapping_sub(self.file_base);
         let in_memory = buffer.as_ptr() as usize;
-        let from = in_file.wrapping_sub(in_memory) % ALIGN;
-        let until_full = self.batch_len - in_file % self.batch_len;
+        let from = (in_file as usize).wrapping_sub(in_memory) % ALIGN;
         self.open = Some(Batch {
             buffer,
             from,
             to: from,
-            full_at: from + until_full,
+            full_at: from + self.batch_ends.room(in_file),
             begin,
             end,
         });
@@ -272,7 +272,7 @@ mod tests {
             next_id: 1,
             offset: 8 * 1001,
         };
-        let mut intake = Intake::new(pool, 1024, 1 << 20, end);
+        let mut intake = Intake::new(pool, BatchEnds::new(1024, 0), 1 << 20, end);
         intake.file_base = 8 * 3;
         for len in [100, 8, 900, 1024, 2000, 1] {
             let at = intake.accepted();

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::acks::{Acks, Count, Stretch};
+use crate::batch_ends::{Among, BatchEnds};
 use crate::config::{Io, Limits, ReaderSees};
 use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
@@ -50,6 +51,10 @@ pub(crate) struct Shared {
     pub dir: PathBuf,
     pub storage: Arc<dyn Storage>,
     pub pool: Pool,
+    pub batch_ends: BatchEnds,
+    /// With [`Io::Thread`], counts the buffer.
+    #[expect(dead_code, reason = "dropping it ends the count")]
+    pub among: Option<Among>,
     pub intake: Mutex<Intake>,
     /// Rung for the write side's thread; goes with `intake`.
     pub work: Bell,

@@ -5,8 +5,8 @@
 
 use super::durable::append_synced;
 use super::latency::latency;
-use super::measure::{Measured, median};
-use super::raw::{Raw, floor};
+use super::measure::Measured;
+use super::raw::{Floor, Raw};
 use super::scratch::Scratch;
 use super::standing::{Idle, MANY, idle, in_turns, memory};
 use super::work::{concurrent, concurrent_tokio, cycle, recent};
@@ -172,7 +172,7 @@ pub(crate) struct Samples {
     pub(crate) raw: Vec<Raw>,
     pub(crate) cases: BTreeMap<Case, Vec<Measured>>,
     /// Seconds of processor time per record, by payload length.
-    floors: BTreeMap<usize, Vec<f64>>,
+    floors: BTreeMap<usize, Vec<Floor>>,
     pub(crate) idle: Vec<Idle>,
 }
 
@@ -186,7 +186,7 @@ impl Samples {
         match step {
             Step::Raw => self.raw.push(Raw::measure(scratch)?),
             Step::Floor(len) => {
-                let floor = floor(len, scratch.time);
+                let floor = Floor::measure(len, scratch.time);
                 self.floors.entry(len).or_default().push(floor);
             }
             Step::Idle => self.idle.push(idle(scratch)?),
@@ -238,10 +238,9 @@ impl Samples {
         Ok(())
     }
 
-    /// The median of the processor time per record, in seconds, that encoding,
-    /// the checksum and two copies take.
-    pub(crate) fn floor(&self, payload_len: usize) -> Option<f64> {
-        median(self.floors.get(&payload_len)?.iter().copied())
+    /// The medians of what encoding, the checksum and two copies take.
+    pub(crate) fn floor(&self, payload_len: usize) -> Option<Floor> {
+        Floor::medians(self.floors.get(&payload_len)?)
     }
 
     /// Forgets what was not asked for, and was measured on the way.

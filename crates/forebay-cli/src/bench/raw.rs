@@ -25,6 +25,8 @@ const SYNCED_LEN: usize = 4 << 10;
 const DATA_FILE_LEN: u64 = 128 << 20;
 /// Copied at a time, more than a cache holds.
 const COPY_LEN: usize = 64 << 20;
+/// Of copies that go through memory.
+const COPIES_LEN: usize = 128 << 20;
 
 /// What one round measured, or the medians of several.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -217,27 +219,57 @@ fn copies(time: Duration) -> f64 {
     rate(count, COPY_LEN, begun)
 }
 
-/// The processor time, in seconds per record, below which no buffer of this
-/// format gets: a frame encoded and summed, and copied twice, as a write and a
-/// read do.
-pub(crate) fn floor(payload_len: usize, time: Duration) -> f64 {
+/// What a frame encoded and summed, and copied twice, as a write and a read do,
+/// takes at least, in seconds of one processor per record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Floor {
+    /// Where the copies stay in the processor's cache.
+    pub(crate) in_cache: f64,
+    /// Where they go through memory, as what a page cache holds does.
+    pub(crate) through_memory: f64,
+}
+
+impl Floor {
+    pub(crate) fn measure(payload_len: usize, time: Duration) -> Self {
+        Self {
+            in_cache: encoded_and_copied(payload_len, 1, time),
+            through_memory: encoded_and_copied(payload_len, COPIES_LEN / LARGE, time),
+        }
+    }
+
+    /// The median of each.
+    pub(crate) fn medians(rounds: &[Self]) -> Option<Self> {
+        Some(Self {
+            in_cache: median(rounds.iter().map(|floor| floor.in_cache))?,
+            through_memory: median(rounds.iter().map(|floor| floor.through_memory))?,
+        })
+    }
+}
+
+/// Each batch is copied to the next of so many places, and from there when half of
+/// the others have had their turn.
+fn encoded_and_copied(payload_len: usize, places: usize, time: Duration) -> f64 {
     let frame_len = record::frame_len(payload_len);
     let per_batch = (LARGE / frame_len).max(1);
     let mut payload = template(payload_len);
     let mut batch = vec![1; per_batch * frame_len];
-    let mut written = vec![1; batch.len()];
+    let mut written = vec![1; places * batch.len()];
     let mut read = vec![1; batch.len()];
     let mut id = 0;
     let begun = Instant::now();
-    while id == 0 || begun.elapsed() < short(time) {
+    for n in 0.. {
         for frame in batch.chunks_exact_mut(frame_len) {
             stamp(&mut payload, id);
             record::encode(frame, id, 0, black_box(&payload));
             id += 1;
         }
-        written.copy_from_slice(black_box(&batch));
-        read.copy_from_slice(black_box(&written));
+        let place = |n: usize| (n % places) * batch.len()..(n % places + 1) * batch.len();
+        written[place(n)].copy_from_slice(black_box(&batch));
+        read.copy_from_slice(black_box(&written[place(n + places / 2)]));
         black_box(&mut read);
+        if begun.elapsed() >= short(time) {
+            break;
+        }
     }
     begun.elapsed().as_secs_f64() / id as f64
 }

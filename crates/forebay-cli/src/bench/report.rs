@@ -6,7 +6,7 @@
 use super::machine::Machine;
 use super::measure::{Measured, median};
 use super::plan::{Case, Samples, Work};
-use super::raw::Raw;
+use super::raw::{Floor, Raw};
 use super::standing::Idle;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -43,9 +43,12 @@ pub(crate) struct Row {
     /// Processor time of all threads, user and system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_ns_per_record: Option<f64>,
-    /// What encoding, the checksum and two copies take.
+    /// What encoding, the checksum and two copies take in the processor's cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) floor_ns_per_record: Option<f64>,
+    /// The same with copies that go through memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_floor_ns_per_record: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory_bytes: Option<u64>,
 }
@@ -91,10 +94,12 @@ impl Report {
 }
 
 impl Row {
-    fn new(case: Case, samples: &[Measured], floor: Option<f64>) -> Self {
+    fn new(case: Case, samples: &[Measured], floor: Option<Floor>) -> Self {
         let of =
             |value: &dyn Fn(&Measured) -> Option<f64>| median(samples.iter().filter_map(value));
         let rated = !matches!(case.work, Work::Open | Work::Memory);
+        let has_floor = matches!(case.work, Work::Append | Work::ReadAck | Work::Concurrent);
+        let floor = floor.filter(|_| has_floor);
         let rate = of(&|m| rated.then(|| m.records as f64 / m.seconds));
         Self {
             work: case.work,
@@ -107,9 +112,8 @@ impl Row {
             p999_us: of(&|m| Some(m.quantiles?.p999)),
             synced_records_per_s: of(&|m| Some(m.records as f64 / m.synced_seconds?)),
             cpu_ns_per_record: of(&|m| Some(m.cpu_seconds? * 1e9 / m.records as f64)),
-            floor_ns_per_record: floor
-                .filter(|_| matches!(case.work, Work::Append | Work::ReadAck | Work::Concurrent))
-                .map(|seconds| seconds * 1e9),
+            floor_ns_per_record: floor.map(|floor| floor.in_cache * 1e9),
+            memory_floor_ns_per_record: floor.map(|floor| floor.through_memory * 1e9),
             memory_bytes: of(&|m| m.memory_bytes.map(|bytes| bytes as f64)).map(|b| b as u64),
         }
     }
@@ -307,7 +311,6 @@ fn cpu_table(report: &Report) -> Table {
     let sum = |len: usize| Some(cpu(Work::Append, 1, len)? + cpu(Work::ReadAck, 0, len)?);
     let least =
         |len: usize| Some(cpu(Work::AppendBatch, 1, len)? + cpu(Work::ReadAckRecent, 1, len)?);
-    let floor = |len: usize| report.row(Work::Append, len, 1)?.floor_ns_per_record;
     table.row(
         "append, then read + acknowledge",
         lens.iter().map(|len| sum(*len).map(nanos)),
@@ -316,10 +319,14 @@ fn cpu_table(report: &Report) -> Table {
         "batches appended, read keeping up",
         lens.iter().map(|len| least(*len).map(nanos)),
     );
+    let append = |len: usize| report.row(Work::Append, len, 1);
+    let in_cache = |len: &usize| append(*len)?.floor_ns_per_record.map(nanos);
+    let through_memory = |len: &usize| append(*len)?.memory_floor_ns_per_record.map(nanos);
     table.row(
-        "encode, CRC-32 and two copies",
-        lens.iter().map(|len| floor(*len).map(nanos)),
+        "encode, CRC-32, two copies in cache",
+        lens.iter().map(in_cache),
     );
+    table.row("  and through memory", lens.iter().map(through_memory));
     table
 }
 

@@ -26,6 +26,8 @@ const TURN: u64 = 256;
 /// So much is appended to each buffer first: the memory of its batches is new, and
 /// slow at first touch.
 const WARM_BYTES: u64 = 4 << 20;
+/// The memory of a buffer's batches, which the page cache cannot have.
+const BATCHES_BYTES: u64 = 8 << 20;
 /// Until idle buffers have synced what there was and gone to sleep.
 const SETTLE: Duration = Duration::from_millis(700);
 /// How often a child process is looked at.
@@ -78,7 +80,7 @@ pub(crate) fn in_turns(scratch: &Scratch, payload_len: usize, count: usize) -> R
         let config = config(&dir.join(n.to_string()), scratch.size).sync(SyncPolicy::Never);
         buffers.push(forebay::open(config)?);
     }
-    scratch.warm_more(WARM_BYTES * count as u64)?;
+    scratch.warm_more((WARM_BYTES + BATCHES_BYTES) * MANY as u64)?;
     append_in_turns(scratch, &buffers, payload_len, 0..warmed)?;
     let clock = Clock::start();
     append_in_turns(scratch, &buffers, payload_len, warmed..warmed + per_buffer)?;

@@ -331,14 +331,14 @@ impl WriteSide {
         }
     }
 
-    /// Where to stop writing before the end: at a multiple of the batch size in the
-    /// file that the last frame crosses.
+    /// Where to stop writing before the end: where a full batch ends in the file,
+    /// if the last frame crosses that.
     fn good_end(&self, shared: &Shared, all: usize) -> Option<usize> {
         let (Some(current), Some(unwritten)) = (&self.current, &self.unwritten) else {
             return None;
         };
         let end = current.len + all as u64;
-        let good = (end - end % shared.limits.batch_len as u64).checked_sub(current.len)? as usize;
+        let good = all.checked_sub(shared.batch_ends.behind(end))?;
         let last = unwritten.last_frame();
         (all == unwritten.len() && 0 < last && last < good && good < all).then_some(good)
     }
