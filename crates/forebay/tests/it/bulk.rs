@@ -140,3 +140,39 @@ fn whichever_write_fails_the_records_are_whole() {
         assert!(nth > 10, "{op:?} failed {nth} times");
     }
 }
+
+/// Their full batches end at different places, so that their threads do not all have
+/// to write at the same moment; what they hold is the same.
+#[test]
+fn buffers_that_are_open_together_come_full_at_different_places() {
+    let last = 200;
+    let mut buffers = Vec::new();
+    for _ in 0..17 {
+        let sim = Sim::new();
+        let watched = Watched::new(&sim, Arc::new(sim.clone()));
+        let storage: Arc<dyn Storage> = Arc::new(watched.clone());
+        let (writer, reader) =
+            forebay::open_with(config(Path::new(DIR)), Arc::clone(&storage)).unwrap();
+        let made = watched.seen().writes.len();
+        buffers.push((writer, reader, watched, storage, made));
+    }
+    for id in 1..=last {
+        for (writer, ..) in &buffers {
+            append(writer, id..=id);
+        }
+    }
+    let mut ends = std::collections::BTreeSet::new();
+    for (writer, mut reader, watched, storage, made) in buffers {
+        writer.flush().unwrap();
+        let (at, len) = watched.seen().writes[made];
+        ends.insert(at + len);
+        check_law(&writer.usage());
+        writer.close().unwrap();
+        assert_eq!(drain_ids(&mut reader), (1..=last).collect::<Vec<_>>());
+        reader.close().unwrap();
+        let options = VerifyOptions::default();
+        let verified = forebay::verify_with(&storage, DIR, &options, &mut |_, _| {}).unwrap();
+        assert!(verified.findings.is_empty(), "{:?}", verified.findings);
+    }
+    assert!(ends.len() > 4, "{ends:?}");
+}
