@@ -51,20 +51,12 @@ impl BatchEnds {
 
 /// Counts an open buffer for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Among {
-    others: usize,
-}
+pub(crate) struct Among(());
 
 impl Among {
-    pub(crate) fn count() -> Self {
-        Self {
-            others: OPEN.fetch_add(1, Ordering::Relaxed),
-        }
-    }
-
-    /// How many there were before it.
-    pub(crate) fn others(&self) -> usize {
-        self.others
+    /// Counts one more; and how many there were before.
+    pub(crate) fn count() -> (Self, usize) {
+        (Self(()), OPEN.fetch_add(1, Ordering::Relaxed))
     }
 }
 

@@ -199,9 +199,8 @@ fn wire(
     let log = Log::new(spans, end, RECENT_BATCHES * buffer_len);
     // In a model nothing from outside decides where batches end: it would not replay.
     let has_thread = limits.io == Io::Thread && !cfg!(forebay_shuttle);
-    let among = has_thread.then(Among::count);
-    let nth = among.as_ref().map_or(0, Among::others);
-    let batch_ends = BatchEnds::new(limits.batch_len, nth);
+    let (among, others) = has_thread.then(Among::count).unzip();
+    let batch_ends = BatchEnds::new(limits.batch_len, others.unwrap_or(0));
     let mut intake = Intake::new(pool.clone(), batch_ends, limits.max_size, end);
     intake.file_base = current.as_ref().map_or(0, |(_, _, span)| span.base);
     if recovered.next_id > MAX_RECORD_ID - IDS_PER_OPENING {

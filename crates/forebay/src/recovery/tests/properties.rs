@@ -36,6 +36,17 @@ fn harm() -> impl Strategy<Value = Harm> {
     ]
 }
 
+/// The first file's id, how many records each file has, the last one acknowledged,
+/// and what happens to all that.
+fn case() -> impl Strategy<Value = (u16, Vec<u64>, u64, Vec<Harm>)> {
+    (
+        prop_oneof![Just(0u16), Just(65533), 0..9u16],
+        prop::collection::vec(0..6u64, 1..5),
+        0..20u64,
+        prop::collection::vec(harm(), 0..3),
+    )
+}
+
 /// A buffer of files from `first_file` on with so many records each, harmed.
 fn harmed(first_file: u16, counts: &[u64], last_id: u64, harms: &[Harm]) -> Setting {
     let mut setting = Setting::new();
@@ -192,10 +203,7 @@ proptest! {
 
     #[test]
     fn a_crash_anywhere_in_recovery_and_another_recovery_lead_to_the_same_place(
-        first_file in prop_oneof![Just(0u16), Just(65533), 0..9u16],
-        counts in prop::collection::vec(0..6u64, 1..5),
-        last_id in 0..20u64,
-        harms in prop::collection::vec(harm(), 0..3),
+        (first_file, counts, last_id, harms) in case(),
         seed in any::<u64>(),
     ) {
         let setting = harmed(first_file, &counts, last_id, &harms);
@@ -220,10 +228,7 @@ proptest! {
 
     #[test]
     fn nothing_unread_is_before_the_acknowledged_place_and_no_id_is_given_out_twice(
-        first_file in prop_oneof![Just(0u16), Just(65533), 0..9u16],
-        counts in prop::collection::vec(0..6u64, 1..5),
-        last_id in 0..20u64,
-        harms in prop::collection::vec(harm(), 0..3),
+        (first_file, counts, last_id, harms) in case(),
     ) {
         let setting = harmed(first_file, &counts, last_id, &harms);
         let recovered = setting.recover();

@@ -54,7 +54,7 @@ impl Locks {
         keys.extend(kernel_key(path));
         let mut holders = Vec::new();
         for _ in 0..LOOKS {
-            let (table, is_of_one_moment) = read_table(Path::new("/proc/locks"))?;
+            let (table, is_of_one_moment) = read_table()?;
             holders = table
                 .lines()
                 .filter_map(parse_lock)
@@ -76,7 +76,7 @@ impl Locks {
         !self.holders.is_empty()
     }
 
-    /// Whether no lock can be missing from the list.
+    /// Whether the system leaves no lock out of the list.
     pub(super) fn complete(&self) -> bool {
         self.complete
     }
@@ -88,8 +88,8 @@ impl Locks {
 }
 
 /// The list of locks, and whether one read gave all of it.
-fn read_table(path: &Path) -> io::Result<(String, bool)> {
-    let mut file = fs::File::open(path)?;
+fn read_table() -> io::Result<(String, bool)> {
+    let mut file = fs::File::open("/proc/locks")?;
     let mut table = Vec::new();
     let mut block = vec![0; READ_LEN];
     let mut reads = 0;
