@@ -93,12 +93,6 @@ pub trait File: Debug + Send + Sync {
     fn len(&self) -> io::Result<u64>;
     /// Makes the contents and the length durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
-    /// Says that `len` bytes from `offset` on are complete, so that the system
-    /// may begin to put them on stable storage. A hint: it promises nothing,
-    /// does not wait, and hides no error from a later [`sync`](Self::sync).
-    fn begin_writeback(&self, offset: u64, len: u64) {
-        let _ = (offset, len);
-    }
     /// Cuts the file to `len` bytes. Never makes it longer: that is an
     /// `InvalidInput` error.
     fn truncate(&self, len: u64) -> io::Result<()>;

@@ -238,19 +238,6 @@ impl File for OsFile {
         self.0.sync_data()
     }
 
-    /// Linux begins to write the dirty pages of a range that it is told is not
-    /// needed, and drops those that are clean already. Dirty ones stay cached.
-    #[cfg(target_os = "linux")]
-    fn begin_writeback(&self, offset: u64, len: u64) {
-        use rustix::fs::{Advice, fadvise};
-        let _ = fadvise(
-            &self.0,
-            offset,
-            std::num::NonZeroU64::new(len),
-            Advice::DontNeed,
-        );
-    }
-
     fn truncate(&self, len: u64) -> io::Result<()> {
         let old_len = self.len()?;
         if len > old_len {

@@ -1,13 +1,15 @@
 //! Syncing: data files and the ledger, when it is due or asked for.
 //!
 //! Invariants:
+//! - Files are synced oldest first, and what is reported synced never has a hole.
 //! - One sync answers everybody who asked before it began.
-//! - Writing comes first, because more may share the next sync, but not for long
-//!   once somebody waits or the time has come.
+//! - A sync that is due for its time happens aside: nobody waits for it. One that
+//!   somebody waits for comes after what can be written at once, because more may
+//!   share it, but not for long.
 
 use std::time::Duration;
 
-use super::files::{NotSynced, OpenFile, Outcome};
+use super::files::{FileSync, NotSynced, Outcome};
 use super::{Trouble, WriteSide, entry_trouble};
 use crate::config::{Io, ReaderSees, SyncPolicy};
 use crate::error::Error;
@@ -17,11 +19,6 @@ use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, thread};
 use crate::wake::lock;
 
-/// A sync that is due for its time is prepared, so that nobody waits for long
-/// behind it: the system begins to put on stable storage what has come, if it is
-/// so much, so long before at least.
-const PREPARED_MIN: u64 = 64 << 10;
-const PREPARED_BEFORE: Duration = Duration::from_millis(30);
 /// Whoever waits for a sync waits so long behind writes, at most.
 const BEHIND_WRITES_MAX: Duration = Duration::from_millis(5);
 
@@ -36,8 +33,6 @@ impl Pace {
     const TELLING_LEN: u64 = 1 << 20;
     /// A shorter sync is mostly the time that any takes: the device may be faster.
     const TELLING_TIME: Duration = Duration::from_millis(20);
-    /// Until something is known: a slow disk.
-    const AT_FIRST: f64 = 200e6;
 
     /// Takes note of a sync. Without a thread nothing depends on time.
     pub(super) fn note(&mut self, shared: &Shared, bytes: u64, took: Duration) {
@@ -58,13 +53,6 @@ impl Pace {
     pub(super) fn is_too_slow_for(&self, bytes: u64, time: Duration) -> bool {
         self.bytes_per_s
             .is_some_and(|pace| bytes as f64 > pace * time.as_secs_f64())
-    }
-
-    /// How long so many bytes take, but no longer than `longest`.
-    fn time_for(&self, bytes: u64, longest: Duration) -> Duration {
-        let pace = self.bytes_per_s.unwrap_or(Self::AT_FIRST);
-        let seconds = (bytes as f64 / pace).min(longest.as_secs_f64());
-        Duration::try_from_secs_f64(seconds).unwrap_or(longest)
     }
 }
 
@@ -100,6 +88,15 @@ impl Company {
             looks: 0,
         }
     }
+
+    /// Of those who wait when a sync has ended that took so long.
+    fn of(waiting: usize, took: Duration) -> Self {
+        Self {
+            expected: waiting,
+            until: Instant::now() + took / COMPANY_SHARE,
+            looks: COMPANY_LOOKS,
+        }
+    }
 }
 
 impl WriteSide {
@@ -120,22 +117,49 @@ impl WriteSide {
     /// Whether a sync has waited behind writes for long enough.
     pub(super) fn must_sync_now(&mut self, shared: &Shared) -> bool {
         let waits_for_long = |wanted: Wanted| wanted.since.elapsed() >= BEHIND_WRITES_MAX;
-        self.can_sync(shared)
-            && (self.is_due(shared)
-                || (self.is_wanted(shared) && self.wanted.is_some_and(waits_for_long)))
+        self.can_sync(shared) && self.is_wanted(shared) && self.wanted.is_some_and(waits_for_long)
     }
 
     fn can_sync(&self, shared: &Shared) -> bool {
         self.is_dirty() && !self.has_given_up() && !self.waits_for_entry(shared)
     }
 
-    fn is_due(&self, shared: &Shared) -> bool {
-        let interval = shared.limits.flush_interval;
-        shared.limits.sync == SyncPolicy::Interval
-            && shared.limits.io == Io::Thread
-            && self
-                .dirty_since
-                .is_some_and(|since| since.elapsed() >= interval)
+    /// When the sync of the current file is due for its time.
+    fn current_is_due_at(&self, shared: &Shared) -> Option<Instant> {
+        let by_time = shared.limits.sync == SyncPolicy::Interval;
+        let since = self.dirty_since.filter(|_| by_time)?;
+        Some(since + shared.limits.flush_interval)
+    }
+
+    /// When a sync aside has to begin for its time.
+    pub(super) fn sync_aside_at(&self, shared: &Shared) -> Option<Instant> {
+        if self.aside.is_running() {
+            return None;
+        }
+        match self.rolled.is_empty() {
+            true => self.current_is_due_at(shared),
+            false => self.rolled.is_due_at(shared),
+        }
+    }
+
+    /// Takes note of a sync aside that is done, begins the next that is due.
+    pub(super) fn tend_aside(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
+        if let Some((sync, outcome)) = self.aside.outcome(false) {
+            return Some(self.note_outcome(shared, &sync, outcome));
+        }
+        if !self.aside.is_ready() || self.waits_for_entry(shared) {
+            return None;
+        }
+        let has_come = |at: Instant| Instant::now() >= at;
+        if !self.rolled.must_go_on(shared, &self.pace)
+            && !self.sync_aside_at(shared).is_some_and(has_come)
+        {
+            return None;
+        }
+        let sync = self.next_sync(shared)?;
+        let sync = self.aside.begin(sync).err()?;
+        let outcome = sync.run(shared);
+        Some(self.note_outcome(shared, &sync, outcome))
     }
 
     pub(super) fn sync_if_due(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
@@ -144,13 +168,12 @@ impl WriteSide {
         }
         let closing = lock(&shared.intake).closing;
         let asked = self.is_wanted(shared);
-        let due = self.is_due(shared);
         let batch = shared.limits.sync == SyncPolicy::EveryBatch;
         // A reader of synced records must not wait where nothing else syncs.
         let read = shared.limits.sync == SyncPolicy::Never
             && shared.limits.reader_sees == ReaderSees::Synced
             && shared.reader_waits.load(Ordering::Acquire);
-        if !(asked || due || batch || closing || read) {
+        if !(asked || batch || closing || read) {
             return None;
         }
         if (asked || batch) && !closing {
@@ -159,71 +182,91 @@ impl WriteSide {
         Some(self.sync(shared))
     }
 
-    /// With nothing else to do: the system is asked to begin to put on stable
-    /// storage what has come, as late as the device allows; what is rolled or
-    /// deleted before need not be begun.
-    pub(super) fn prepare_sync(&mut self, shared: &Shared) {
-        let interval = shared.limits.flush_interval;
-        let look_after = self.next_look_after(interval);
-        if let Some(current) = &mut self.current
-            && shared.limits.sync == SyncPolicy::Interval
-            && shared.limits.io == Io::Thread
-            && look_after < interval
-            && self
-                .dirty_since
-                .is_some_and(|since| since.elapsed() >= look_after)
-        {
-            current.begin_writeback();
-        }
-    }
-
-    /// How long after the first byte to sync there is something to do for it.
-    pub(super) fn next_look_after(&self, interval: Duration) -> Duration {
-        let not_begun = self.current.as_ref().map_or(0, OpenFile::not_begun);
-        if not_begun < PREPARED_MIN {
-            return interval;
-        }
-        // What comes meanwhile takes its time too.
-        let ahead = 2 * self.pace.time_for(not_begun, interval);
-        let ahead = ahead.max(PREPARED_BEFORE);
-        interval - ahead.min(interval * 3 / 4)
-    }
-
-    /// Whether there are bytes in the files that no sync vouches for.
+    /// Whether anything in the files was changed that no sync vouches for yet.
     pub(super) fn is_dirty(&self) -> bool {
-        self.dirty_since.is_some() || !self.rolled.is_empty()
+        self.dirty_since.is_some() || !self.rolled.is_empty() || self.aside.is_running()
     }
 
-    /// Syncs the rolled files and the current one, and reports what that makes
-    /// durable.
+    /// Syncs everything, and reports what that makes durable.
     pub(super) fn sync(&mut self, shared: &Shared) -> Result<(), Trouble> {
-        while !self.rolled.is_empty() {
+        while self.is_dirty() {
             self.sync_oldest(shared)?;
         }
-        let Some(current) = &mut self.current else {
-            return Ok(());
+        Ok(())
+    }
+
+    /// Syncs the oldest file that is not synced; waits for a sync aside if there
+    /// is one. If it fails, that file and those behind it are given up.
+    pub(super) fn sync_oldest(&mut self, shared: &Shared) -> Result<(), Trouble> {
+        let (sync, outcome) = match self.aside.outcome(true) {
+            Some(done) => done,
+            None => match self.next_sync(shared) {
+                Some(sync) => {
+                    let outcome = sync.run(shared);
+                    (sync, outcome)
+                }
+                None => return Ok(()),
+            },
         };
-        let Outcome { result, took } = current.to_sync().run(shared);
+        self.note_outcome(shared, &sync, outcome)
+    }
+
+    /// The sync of the oldest file that is not synced, which is to follow: from now
+    /// on only what is changed later makes the current one dirty.
+    fn next_sync(&mut self, shared: &Shared) -> Option<FileSync> {
+        self.rolled.to_sync().or_else(|| {
+            let current = self.current.as_ref()?;
+            let since = self.dirty_since.take()?;
+            Some(current.to_sync(lock(&shared.log).written, since))
+        })
+    }
+
+    fn note_outcome(
+        &mut self,
+        shared: &Shared,
+        sync: &FileSync,
+        outcome: Outcome,
+    ) -> Result<(), Trouble> {
+        let Outcome { result, took } = outcome;
         shared.meters.note_sync(took);
         match result {
             Ok(()) => {
-                self.pace.note(shared, current.unsynced(), took);
-                current.note_synced();
-                self.entry_retry = None;
+                let of_rolled = self.rolled.note_synced(sync);
+                let synced = of_rolled.or_else(|| self.note_current_synced(sync));
+                if of_rolled.is_none() && synced.is_some() {
+                    self.company = Company::of(shared.synced.waiting(), took);
+                }
+                // If it was neither, it was deleted or given up meanwhile.
+                if let Some(bytes) = synced {
+                    self.pace.note(shared, bytes, took);
+                    self.entry_retry = None;
+                    self.wanted = self.wanted.filter(|wanted| wanted.end > sync.end.offset);
+                    shared.publish_synced(sync.end);
+                }
+                Ok(())
             }
-            Err(NotSynced::File(e)) => return self.give_up(shared, "sync", e),
-            Err(NotSynced::Entry(e)) => return Err(entry_trouble(shared, e)),
+            Err(NotSynced::Entry(e)) => {
+                if self.current_is_of(sync) {
+                    self.dirty_since = Some(sync.since);
+                }
+                Err(entry_trouble(shared, e))
+            }
+            Err(NotSynced::File(e)) if self.rolled.oldest_is_of(sync) => {
+                self.give_up_rolled(shared, e);
+                Ok(())
+            }
+            Err(NotSynced::File(e)) if self.current_is_of(sync) => self.give_up(shared, "sync", e),
+            Err(NotSynced::File(_)) => Ok(()),
         }
-        self.dirty_since = None;
-        self.wanted = None;
-        self.company = Company {
-            expected: shared.synced.waiting(),
-            until: Instant::now() + took / COMPANY_SHARE,
-            looks: COMPANY_LOOKS,
-        };
-        let end = lock(&shared.log).written;
-        shared.publish_synced(end);
-        Ok(())
+    }
+
+    fn current_is_of(&self, sync: &FileSync) -> bool {
+        self.current.as_ref().is_some_and(|file| sync.is_of(file))
+    }
+
+    fn note_current_synced(&mut self, sync: &FileSync) -> Option<u64> {
+        let current = self.current.as_mut().filter(|file| sync.is_of(file))?;
+        Some(current.note_synced(sync.len))
     }
 
     /// Whether a sync waits for others who waited for the last one, and who are

@@ -17,6 +17,7 @@ use crate::format::file_id;
 use crate::log::Span;
 use crate::shared::Shared;
 use crate::storage::{Access, File, uninterrupted};
+use crate::stream::Position;
 use crate::sync::Instant;
 use crate::wake::lock;
 
@@ -31,8 +32,6 @@ pub(super) struct OpenFile {
     /// So many bytes of the frame behind `len` are in it, not yet published.
     pub(super) begun: usize,
     pub(super) synced_len: u64,
-    /// How much of it the system was told to begin to write back.
-    writeback_len: u64,
     /// Up to where zeros were written ahead; what is below
     /// [`written_len`](Self::written_len) is none.
     pub(super) zeros_to: u64,
@@ -40,11 +39,17 @@ pub(super) struct OpenFile {
     entry_is_synced: bool,
 }
 
-/// Makes a data file durable; not bound to the thread that writes it.
+/// Makes what a data file holds durable; not bound to the thread that writes it.
 #[derive(Debug, Clone)]
 pub(super) struct FileSync {
     file: Arc<dyn File>,
     with_entry: bool,
+    /// So many bytes of records are in the file before it begins: what it
+    /// vouches for, and where in the stream that ends.
+    pub(super) len: u64,
+    pub(super) end: Position,
+    /// When the first change was made that it is to make durable.
+    pub(super) since: Instant,
 }
 
 /// How a sync ended, and how long it took.
@@ -64,11 +69,7 @@ pub(super) enum NotSynced {
 impl FileSync {
     pub(super) fn run(&self, shared: &Shared) -> Outcome {
         let start = Instant::now();
-        let mut result = uninterrupted(|| self.file.sync()).map_err(NotSynced::File);
-        if self.with_entry && result.is_ok() {
-            let entry = uninterrupted(|| shared.storage.sync_dir(&shared.dir));
-            result = entry.map_err(NotSynced::Entry);
-        }
+        let result = make_durable(&*self.file, self.with_entry, shared);
         Outcome {
             result,
             took: start.elapsed(),
@@ -78,6 +79,14 @@ impl FileSync {
     pub(super) fn is_of(&self, file: &OpenFile) -> bool {
         Arc::ptr_eq(&self.file, &file.file)
     }
+}
+
+fn make_durable(file: &dyn File, with_entry: bool, shared: &Shared) -> Result<(), NotSynced> {
+    uninterrupted(|| file.sync()).map_err(NotSynced::File)?;
+    if with_entry {
+        uninterrupted(|| shared.storage.sync_dir(&shared.dir)).map_err(NotSynced::Entry)?;
+    }
+    Ok(())
 }
 
 impl OpenFile {
@@ -91,24 +100,36 @@ impl OpenFile {
             len: span.len,
             begun: 0,
             synced_len: span.len,
-            writeback_len: span.len,
             zeros_to: 0,
             entry_is_synced: true,
         }
     }
 
-    /// What is to be done to make it durable.
-    pub(super) fn to_sync(&self) -> FileSync {
+    /// Makes durable what it holds.
+    pub(super) fn sync(&mut self, shared: &Shared) -> Result<(), NotSynced> {
+        make_durable(&*self.file, !self.entry_is_synced, shared)?;
+        self.note_synced(self.len);
+        Ok(())
+    }
+
+    /// What is to be done to make durable what it holds now, to the `end` of it,
+    /// and what was changed `since` then.
+    pub(super) fn to_sync(&self, end: Position, since: Instant) -> FileSync {
+        debug_assert_eq!(end.offset, self.base + self.len);
         FileSync {
             file: Arc::clone(&self.file),
             with_entry: !self.entry_is_synced,
+            len: self.len,
+            end,
+            since,
         }
     }
 
-    /// Everything in it is synced.
-    pub(super) fn note_synced(&mut self) {
-        self.synced_len = self.len;
+    /// It is synced up to `len`, and so is its entry. How many bytes that adds.
+    pub(super) fn note_synced(&mut self, len: u64) -> u64 {
         self.entry_is_synced = true;
+        let before = std::mem::replace(&mut self.synced_len, len);
+        len - before
     }
 
     /// Where the bytes of frames end.
@@ -119,23 +140,6 @@ impl OpenFile {
     /// How many bytes of records no sync vouches for.
     pub(super) fn unsynced(&self) -> u64 {
         self.len - self.synced_len
-    }
-
-    /// How many bytes of records the system was not yet told to write back.
-    pub(super) fn not_begun(&self) -> u64 {
-        self.len - self.writeback_len
-    }
-
-    pub(super) fn begin_writeback(&mut self) {
-        self.file
-            .begin_writeback(self.writeback_len, self.not_begun());
-        self.writeback_len = self.len;
-    }
-
-    /// `len` bytes were written to it.
-    pub(super) fn holds(&mut self, len: u64) {
-        self.len = len;
-        self.writeback_len = len;
     }
 
     fn span(&self) -> Span {

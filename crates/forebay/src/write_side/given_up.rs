@@ -88,15 +88,11 @@ impl WriteSide {
         let mut created = self.create(shared, from)?;
         let copied = copy_unsynced(shared, &old_file, reread_end - from, &in_memory, &created);
         let synced = copied.and_then(|()| {
-            created.holds(to - from);
-            match created.to_sync().run(shared).result {
-                Ok(()) => {
-                    created.note_synced();
-                    Ok(())
-                }
-                Err(NotSynced::File(e)) => Err(trouble("sync", &created.path, e)),
-                Err(NotSynced::Entry(e)) => Err(trouble("sync the directory", &shared.dir, e)),
-            }
+            created.len = to - from;
+            created.sync(shared).map_err(|e| match e {
+                NotSynced::File(e) => trouble("sync", &created.path, e),
+                NotSynced::Entry(e) => trouble("sync the directory", &shared.dir, e),
+            })
         });
         if let Err(trouble) = synced {
             let _ = shared.storage.delete(&created.path);

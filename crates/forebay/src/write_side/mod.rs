@@ -13,6 +13,7 @@
 //!   synced again. If that fails, the buffer is poisoned.
 //! - No lock is held during I/O.
 
+mod aside;
 mod deletion;
 mod durability;
 mod files;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::aside::Aside;
 use self::deletion::Freeing;
 use self::durability::{Company, Pace, Wanted};
 use self::files::OpenFile;
@@ -66,6 +68,8 @@ pub(crate) struct WriteSide {
     current: Option<OpenFile>,
     /// Those before it that are not synced.
     rolled: Rolled,
+    /// The sync of the oldest of these that another thread does.
+    aside: Aside,
     /// A file that failed and those behind it, whose unsynced bytes must go to
     /// new ones. While there are any, there is no current file.
     given_up: VecDeque<OpenFile>,
@@ -78,6 +82,7 @@ pub(crate) struct WriteSide {
     /// The same for a sync of the directory; writing goes on meanwhile.
     entry_retry: Option<(Instant, Duration)>,
     linger_until: Option<Instant>,
+    /// When the current file was changed first since the last sync of it began.
     dirty_since: Option<Instant>,
     ledger_dirty_since: Option<Instant>,
     /// What somebody waits for, when that was noticed.
@@ -102,6 +107,7 @@ impl WriteSide {
         Self {
             current,
             rolled: Rolled::default(),
+            aside: Aside::default(),
             given_up: VecDeque::new(),
             is_second_file: false,
             next_file_id,
@@ -122,9 +128,9 @@ impl WriteSide {
         }
     }
 
-    /// Lets threads of their own sync rolled files. They report to `shared`.
+    /// Lets threads of their own sync what is due. They report to `shared`.
     pub(crate) fn sync_aside(&mut self, shared: Arc<Shared>) {
-        self.rolled.sync_aside(shared);
+        self.aside.report_to(shared);
     }
 
     /// Does the most urgent thing.
@@ -133,7 +139,7 @@ impl WriteSide {
             return Step::Idle(None);
         }
         let done = self.delete_acknowledged(shared);
-        let done = done.or_else(|| self.tend_rolled(shared));
+        let done = done.or_else(|| self.tend_aside(shared));
         let done = done.or_else(|| {
             if self.waits_for_space(shared) || self.must_sync_now(shared) {
                 None
@@ -157,10 +163,7 @@ impl WriteSide {
                 self.poison(shared, &error);
                 Step::Progress
             }
-            None => {
-                self.prepare_sync(shared);
-                Step::Idle(self.wake_at(shared))
-            }
+            None => Step::Idle(self.wake_at(shared)),
         }
     }
 
@@ -178,26 +181,20 @@ impl WriteSide {
         if shared.limits.io == Io::Caller {
             return None;
         }
-        let interval = shared.limits.flush_interval;
-        let policy = shared.limits.sync;
-        let data = self
-            .dirty_since
-            .filter(|_| policy == SyncPolicy::Interval)
-            .map(|since| since + self.next_look_after(interval));
+        let data = self.sync_aside_at(shared);
         let ledger = self
             .ledger_dirty_since
-            .filter(|_| policy != SyncPolicy::Never)
-            .map(|since| since + interval);
+            .filter(|_| shared.limits.sync != SyncPolicy::Never)
+            .map(|since| since + shared.limits.flush_interval);
         let retry = self.retry.map(|(at, _)| at);
-        let rolled = self.rolled.wake_at(shared);
         let entry = self.entry_retry.map(|(at, _)| at);
         let not_before = |at: Instant| entry.map_or(at, |entry| at.max(entry));
-        let [data, rolled] = [data, rolled].map(|at| at.map(not_before));
+        let data = data.map(not_before);
         // Where that time has passed, the step has just tried again.
         let entry = entry.filter(|at| *at > Instant::now());
         // The open batch is taken when nothing else is on its way.
         let linger = self.linger_until.filter(|_| self.takes_more());
-        [data, rolled, entry, ledger, retry, linger]
+        [data, entry, ledger, retry, linger]
             .into_iter()
             .flatten()
             .min()

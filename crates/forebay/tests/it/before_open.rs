@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
+use forebay::storage::{Access, File, Storage};
 
 /// Any storage, and what happens.
 pub(crate) struct BeforeOpen<F> {
@@ -33,35 +33,5 @@ impl<F: Fn(&Path, Access) + Send + Sync> Storage for BeforeOpen<F> {
         self.inner.open(path, access)
     }
 
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.create_dir(dir)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.inner.list(dir)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn delete(&self, path: &Path) -> io::Result<()> {
-        self.inner.delete(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        self.inner.lock(path)
-    }
-
-    fn map(&self, path: &Path) -> io::Result<Box<dyn Map>> {
-        self.inner.map(path)
-    }
-
-    fn free_bytes(&self, dir: &Path) -> io::Result<Option<u64>> {
-        self.inner.free_bytes(dir)
-    }
+    forward!(inner: create_dir list rename delete sync_dir lock map free_bytes);
 }

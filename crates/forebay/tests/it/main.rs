@@ -5,7 +5,11 @@
     reason = "a test that cannot go on fails"
 )]
 
+#[macro_use]
+mod forward;
+
 mod acks;
+mod aside;
 mod basic;
 mod before_open;
 mod bulk;
@@ -14,6 +18,7 @@ mod damage;
 mod docs;
 mod faults;
 mod fuzz;
+mod gate;
 mod golden;
 mod limits;
 mod metrics;

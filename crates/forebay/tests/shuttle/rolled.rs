@@ -100,3 +100,37 @@ fn a_sync_aside_that_fails_moves_what_is_behind_it() {
         assert_eq!(left(&sim), (1..=u64::from(RECORDS)).collect::<Vec<_>>());
     });
 }
+
+#[test]
+fn a_due_sync_that_fails_moves_what_was_written_meanwhile() {
+    check(
+        "a_due_sync_that_fails_moves_what_was_written_meanwhile",
+        || {
+            let sim = Sim::new();
+            let fault = Fault::of_sim(&sim, 0);
+            let storage = Arc::new(Busy(fault.clone()));
+            let config = config().sync(SyncPolicy::Interval);
+            let (writer, mut reader) = forebay::open_with(config, storage).unwrap();
+            fault.fail(Op::Sync, fault.counts()[&Op::Sync] + 1, Errno::Eio);
+            let other = writer.clone();
+            let appending = thread::spawn(move || {
+                for n in 0..3 {
+                    let receipt = other.append(&payload(0, n)).unwrap();
+                    receipt.wait_written().unwrap();
+                }
+            });
+            for id in 1..=3 {
+                assert_eq!(record(reader.next().unwrap()).id(), id);
+            }
+            appending.join().unwrap();
+            let receipt = writer.append(&payload(0, 3)).unwrap();
+            receipt.wait_synced().unwrap();
+            assert_eq!(writer.usage().files_given_up, 1);
+            let crashed = sim.crash(0);
+            assert!((0..4).all(|n| holds(&crashed, &payload(0, n))));
+            check_law(&writer.usage());
+            drop((writer, reader));
+            assert_eq!(left(&sim), [1, 2, 3, 4]);
+        },
+    );
+}

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use forebay::format::record::frame_len;
 use forebay::storage::sim::Sim;
-use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
+use forebay::storage::{Access, File, Storage};
 
 use super::judge::{Left, tell};
 use super::shapes::{Shape, path};
@@ -37,39 +37,19 @@ struct CountingFile {
 }
 
 impl Storage for Counting {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.sim.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.sim.list(dir)
-    }
+    forward!(sim: create_dir list rename delete sync_dir lock map free_bytes);
+
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
         Ok(Box::new(CountingFile {
             file: self.sim.open(path, access)?,
             read: Arc::clone(&self.read),
         }))
     }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.sim.rename(from, to)
-    }
-    fn delete(&self, path: &Path) -> io::Result<()> {
-        self.sim.delete(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.sim.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        self.sim.lock(path)
-    }
-    fn map(&self, path: &Path) -> io::Result<Box<dyn Map>> {
-        self.sim.map(path)
-    }
-    fn free_bytes(&self, dir: &Path) -> io::Result<Option<u64>> {
-        self.sim.free_bytes(dir)
-    }
 }
 
 impl File for CountingFile {
+    forward!(file: write_at len sync truncate);
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let asked = buf.len() as u64;
         let read = self.file.read_at(buf, offset)?;
@@ -77,18 +57,6 @@ impl File for CountingFile {
         self.read.bytes.fetch_add(read as u64, Ordering::Relaxed);
         self.read.most.fetch_max(asked, Ordering::Relaxed);
         Ok(read)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.file.write_at(buf, offset)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        self.file.truncate(len)
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use forebay::storage::sim::Sim;
-use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
+use forebay::storage::{Access, File, Storage};
 
 /// Clones watch the same.
 #[derive(Debug, Clone)]
@@ -54,13 +54,7 @@ impl Watched {
 }
 
 impl Storage for Watched {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.create_dir(dir)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.inner.list(dir)
-    }
+    forward!(inner: create_dir list sync_dir lock map free_bytes);
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
         Ok(Box::new(WatchedFile {
@@ -77,22 +71,6 @@ impl Storage for Watched {
     fn delete(&self, path: &Path) -> io::Result<()> {
         self.look(self.inner.delete(path))
     }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        self.inner.lock(path)
-    }
-
-    fn map(&self, path: &Path) -> io::Result<Box<dyn Map>> {
-        self.inner.map(path)
-    }
-
-    fn free_bytes(&self, dir: &Path) -> io::Result<Option<u64>> {
-        self.inner.free_bytes(dir)
-    }
 }
 
 #[derive(Debug)]
@@ -103,6 +81,8 @@ struct WatchedFile {
 }
 
 impl File for WatchedFile {
+    forward!(inner: len sync);
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let read = self.inner.read_at(buf, offset)?;
         let mut seen = self.watched.seen.lock().unwrap();
@@ -125,14 +105,6 @@ impl File for WatchedFile {
         seen.writes.push((offset, written as u64));
         drop(seen);
         Ok(self.watched.look(written))
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.inner.sync()
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

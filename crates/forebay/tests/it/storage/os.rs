@@ -70,24 +70,6 @@ fn reads_and_writes_go_where_they_are_told() {
 }
 
 #[test]
-fn beginning_to_write_back_changes_nothing_that_can_be_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = Os
-        .open(&dir.path().join("file"), Access::CreateNew)
-        .unwrap();
-    let bytes: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
-    assert_eq!(file.write_at(&bytes, 0).unwrap(), bytes.len());
-    file.begin_writeback(0, 50_000);
-    file.begin_writeback(50_000, 50_000);
-    file.begin_writeback(1 << 40, 0);
-    let mut read = vec![0; bytes.len()];
-    assert_eq!(read_full(&*file, &mut read, 0).unwrap(), bytes.len());
-    assert!(read == bytes);
-    assert_eq!(file.len().unwrap(), 100_000);
-    file.sync().unwrap();
-}
-
-#[test]
 fn truncating_never_extends() {
     let dir = tempfile::tempdir().unwrap();
     let file = Os

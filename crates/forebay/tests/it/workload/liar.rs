@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use forebay::storage::sim::Sim;
-use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
+use forebay::storage::{Access, File, Map, Storage};
 
 /// Which call lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +36,7 @@ impl Liar {
 }
 
 impl Storage for Liar {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.sim.create_dir(dir)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.sim.list(dir)
-    }
+    forward!(sim: create_dir list rename delete lock free_bytes);
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
         let file = self.sim.open(path, access)?;
@@ -52,23 +46,11 @@ impl Storage for Liar {
         })
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.sim.rename(from, to)
-    }
-
-    fn delete(&self, path: &Path) -> io::Result<()> {
-        self.sim.delete(path)
-    }
-
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         match self.lie {
             Lie::Dir => Ok(()),
             Lie::File | Lie::Map => self.sim.sync_dir(dir),
         }
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        self.sim.lock(path)
     }
 
     fn map(&self, path: &Path) -> io::Result<Box<dyn Map>> {
@@ -78,34 +60,16 @@ impl Storage for Liar {
             Lie::File | Lie::Dir => map,
         })
     }
-
-    fn free_bytes(&self, dir: &Path) -> io::Result<Option<u64>> {
-        self.sim.free_bytes(dir)
-    }
 }
 
 #[derive(Debug)]
 struct LiarFile(Box<dyn File>);
 
 impl File for LiarFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
-    }
-
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.0.write_at(buf, offset)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
+    forward!(0: read_at write_at len truncate);
 
     fn sync(&self) -> io::Result<()> {
         Ok(())
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.truncate(len)
     }
 }
 
