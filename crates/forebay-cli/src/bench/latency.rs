@@ -5,12 +5,13 @@
 //! so that the offered rate holds; a record's time begins right before its
 //! append.
 
-use super::measure::{Clock, Measured, Times};
+use super::measure::{Clock, Measured, Quantiles, Times};
 use super::payload::{Checker, stamp, template};
 use super::scratch::Scratch;
 use super::work::{config, panicked};
 use crate::failure::{Failure, Result};
 use forebay::{Item, Writer};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Records offered per second.
@@ -71,6 +72,18 @@ fn produce(
     base: Instant,
 ) -> Result<()> {
     let mut payload = template(payload_len);
+    at_rate(scratch, count, |number| {
+        stamp(&mut payload, number);
+        let now = u64::try_from(base.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        payload[TIME].copy_from_slice(&now.to_le_bytes());
+        writer.append(&payload)?;
+        Ok(())
+    })?;
+    Ok(writer.close()?)
+}
+
+/// Calls `offer` with the numbers up to `count`, [`RATE`] a second.
+fn at_rate(scratch: &Scratch, count: u64, mut offer: impl FnMut(u64) -> Result<()>) -> Result<()> {
     let begun = Instant::now();
     for number in 0..count {
         let due = begun + Duration::from_nanos(number * (1_000_000_000 / RATE));
@@ -81,10 +94,35 @@ fn produce(
         if number.is_multiple_of(1_024) {
             scratch.check()?;
         }
-        stamp(&mut payload, number);
-        let now = u64::try_from(base.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        payload[TIME].copy_from_slice(&now.to_le_bytes());
-        writer.append(&payload)?;
+        offer(number)?;
     }
-    Ok(writer.close()?)
+    Ok(())
+}
+
+/// What the machine takes for the way of a record without the record: at [`RATE`] a
+/// second one thread wakes another, and that one a third.
+///
+/// # Errors
+///
+/// The stop is set.
+pub(crate) fn hand_over(scratch: &Scratch) -> Result<Quantiles> {
+    let count = (RATE as f64 * scratch.time.as_secs_f64()) as u64;
+    let (first, first_end) = mpsc::channel::<Instant>();
+    let (second, second_end) = mpsc::channel();
+    let mut times = Times::new();
+    std::thread::scope(|scope| {
+        // Whoever finds no one at the other end has no more to do.
+        scope.spawn(move || first_end.iter().all(|begun| second.send(begun).is_ok()));
+        let producer = scope.spawn(move || {
+            at_rate(scratch, count, |_| {
+                let _ = first.send(Instant::now());
+                Ok(())
+            })
+        });
+        for begun in second_end {
+            times.note(begun.elapsed());
+        }
+        producer.join().unwrap_or_else(|_| Err(panicked()))
+    })?;
+    Ok(times.quantiles())
 }

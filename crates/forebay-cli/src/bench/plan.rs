@@ -9,7 +9,7 @@ use super::measure::Measured;
 use super::raw::{Floor, Raw};
 use super::scratch::Scratch;
 use super::standing::{Idle, MANY, idle, in_turns, memory};
-use super::work::{concurrent, concurrent_tokio, cycle, recent};
+use super::work::{Life, concurrent, concurrent_tokio, cycle, recent};
 use crate::failure::Result;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -39,6 +39,10 @@ pub(crate) enum Work {
     ReadAckSingle,
     /// Read and acknowledge what was written a moment ago
     ReadAckRecent,
+    /// Append up to 1,000 at a time without an I/O thread
+    AppendAlone,
+    /// Read and acknowledge that in batches, without an I/O thread
+    ReadAckAlone,
     /// One thread appends, another reads and acknowledges
     Concurrent,
     /// The same with tokio tasks, record by record
@@ -68,7 +72,7 @@ pub(crate) struct Case {
 pub(crate) enum Step {
     Raw,
     Floor(usize),
-    Cycle { batched: bool, payload_len: usize },
+    Cycle { life: Life, payload_len: usize },
     Case(Case),
     Idle,
 }
@@ -90,15 +94,10 @@ impl Plan {
         let mut steps = vec![Step::Raw];
         for &payload_len in &all {
             let opens = wants(Work::Open) && one.contains(&payload_len);
-            let cycles = [
-                (false, opens || wants(Work::Append) || wants(Work::ReadAck)),
-                (true, wants(Work::AppendBatch) || wants(Work::ReadAckSingle)),
-            ];
-            for (batched, _) in cycles.into_iter().filter(|(_, wanted)| *wanted) {
-                steps.push(Step::Cycle {
-                    batched,
-                    payload_len,
-                });
+            for life in [Life::Single, Life::Batched, Life::Alone] {
+                if life.works().map(wants).contains(&true) || (opens && life == Life::Single) {
+                    steps.push(Step::Cycle { life, payload_len });
+                }
             }
             if wants(Work::Append) && wants(Work::ReadAck) {
                 steps.push(Step::Floor(payload_len));
@@ -140,6 +139,17 @@ fn case(work: Work, payload_len: usize, producers: u32) -> Step {
     })
 }
 
+impl Life {
+    /// How it is appended to and how it is read.
+    fn works(self) -> [Work; 2] {
+        match self {
+            Self::Single => [Work::Append, Work::ReadAck],
+            Self::Batched => [Work::AppendBatch, Work::ReadAckSingle],
+            Self::Alone => [Work::AppendAlone, Work::ReadAckAlone],
+        }
+    }
+}
+
 impl Step {
     /// What it is, for whoever watches.
     pub(crate) fn name(&self) -> String {
@@ -150,15 +160,9 @@ impl Step {
         match self {
             Self::Raw => "raw limits".to_owned(),
             Self::Floor(len) => format!("encoding, {len} B"),
-            Self::Cycle {
-                batched,
-                payload_len,
-            } => {
-                let work = match batched {
-                    true => Work::AppendBatch,
-                    false => Work::Append,
-                };
-                format!("{} and read back, {payload_len} B", name(work))
+            Self::Cycle { life, payload_len } => {
+                let [append, _] = life.works();
+                format!("{} and read back, {payload_len} B", name(append))
             }
             Self::Case(case) => format!("{}, {} B", name(case.work), case.payload_len),
             Self::Idle => "idle buffers".to_owned(),
@@ -190,10 +194,7 @@ impl Samples {
                 self.floors.entry(len).or_default().push(floor);
             }
             Step::Idle => self.idle.push(idle(scratch)?),
-            Step::Cycle {
-                batched,
-                payload_len,
-            } => self.take_cycle(scratch, batched, payload_len)?,
+            Step::Cycle { life, payload_len } => self.take_cycle(scratch, life, payload_len)?,
             Step::Case(case) => {
                 let len = case.payload_len;
                 let measured = match case.work {
@@ -210,6 +211,8 @@ impl Samples {
                     | Work::AppendBatch
                     | Work::ReadAck
                     | Work::ReadAckSingle
+                    | Work::AppendAlone
+                    | Work::ReadAckAlone
                     | Work::Open => None,
                 };
                 self.cases.entry(case).or_default().extend(measured);
@@ -218,12 +221,9 @@ impl Samples {
         Ok(())
     }
 
-    fn take_cycle(&mut self, scratch: &Scratch, batched: bool, payload_len: usize) -> Result<()> {
-        let taken = cycle(scratch, payload_len, batched)?;
-        let (append, read) = match batched {
-            true => (Work::AppendBatch, Work::ReadAckSingle),
-            false => (Work::Append, Work::ReadAck),
-        };
+    fn take_cycle(&mut self, scratch: &Scratch, life: Life, payload_len: usize) -> Result<()> {
+        let taken = cycle(scratch, payload_len, life)?;
+        let [append, read] = life.works();
         let mut add = |work, producers, measured: Vec<Measured>| {
             let case = Case {
                 work,
@@ -265,7 +265,7 @@ mod tests {
             payloads: Some(vec![64]),
         };
         let cycle = Step::Cycle {
-            batched: false,
+            life: Life::Single,
             payload_len: 64,
         };
         assert_eq!(plan.steps(), [Step::Raw, cycle]);

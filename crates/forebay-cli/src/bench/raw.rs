@@ -4,6 +4,7 @@
 //! Invariant: the same bytes, block sizes and totals as the buffer's own
 //! measurements, through the same system calls, one after another.
 
+use super::latency::hand_over;
 use super::measure::median;
 use super::payload::{stamp, template};
 use super::scratch::Scratch;
@@ -48,6 +49,9 @@ pub(crate) struct Raw {
     pub(crate) memcpy_bytes_per_s: f64,
     /// Appends of 4 KiB, an `fdatasync` after each.
     pub(crate) fdatasync_per_s: f64,
+    /// From a thread over another to a third, at the rate of the buffer's latency.
+    pub(crate) hand_over_p50_us: f64,
+    pub(crate) hand_over_p99_us: f64,
 }
 
 impl Raw {
@@ -75,6 +79,7 @@ impl Raw {
         let files = write_files(scratch, &block).map_err(file_failure)?;
         scratch.check()?;
         let syncs = synced_appends(scratch).map_err(file_failure)?;
+        let hand_over = hand_over(scratch)?;
         Ok(Self {
             write_1m_bytes_per_s: large.written,
             write_256k_bytes_per_s: small.written,
@@ -84,6 +89,8 @@ impl Raw {
             crc32_bytes_per_s: checksums(&block, scratch.time),
             memcpy_bytes_per_s: copies(scratch.time),
             fdatasync_per_s: syncs,
+            hand_over_p50_us: hand_over.p50,
+            hand_over_p99_us: hand_over.p99,
         })
     }
 
@@ -99,6 +106,8 @@ impl Raw {
             crc32_bytes_per_s: of(|raw| raw.crc32_bytes_per_s),
             memcpy_bytes_per_s: of(|raw| raw.memcpy_bytes_per_s),
             fdatasync_per_s: of(|raw| raw.fdatasync_per_s),
+            hand_over_p50_us: of(|raw| raw.hand_over_p50_us),
+            hand_over_p99_us: of(|raw| raw.hand_over_p99_us),
         }
     }
 }

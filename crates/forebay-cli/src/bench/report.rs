@@ -256,10 +256,15 @@ fn raw_table(raw: &Raw) -> Table {
     }
     let syncs = format!("{}/s", metric(raw.fdatasync_per_s));
     table.row("append of 4 KiB, each with fdatasync", [Some(syncs)]);
+    table.row(
+        "thread to thread to thread, p50",
+        [Some(time(raw.hand_over_p50_us))],
+    );
+    table.row("  p99", [Some(time(raw.hand_over_p99_us))]);
     table
 }
 
-const THROUGHPUT: [(Work, u32, &str); 7] = [
+const THROUGHPUT: [(Work, u32, &str); 9] = [
     (Work::Append, 1, "append"),
     (Work::AppendBatch, 1, "append, batches"),
     (Work::ReadAck, 0, "read + acknowledge, batches"),
@@ -267,6 +272,8 @@ const THROUGHPUT: [(Work, u32, &str); 7] = [
     (Work::ReadAckRecent, 1, "read + acknowledge, keeping up"),
     (Work::Concurrent, 1, "both at once, two threads"),
     (Work::ConcurrentTokio, 1, "both at once, tokio, single"),
+    (Work::AppendAlone, 1, "no I/O thread: append, batches"),
+    (Work::ReadAckAlone, 0, "  read + acknowledge, batches"),
 ];
 
 fn throughput_table(report: &Report, head: &str, cell: impl Fn(&Row) -> Option<String>) -> Table {
@@ -309,16 +316,22 @@ fn cpu_table(report: &Report) -> Table {
         );
     }
     let sum = |len: usize| Some(cpu(Work::Append, 1, len)? + cpu(Work::ReadAck, 0, len)?);
+    let batches = |len: usize| Some(cpu(Work::AppendBatch, 1, len)? + cpu(Work::ReadAck, 0, len)?);
+    let alone =
+        |len: usize| Some(cpu(Work::AppendAlone, 1, len)? + cpu(Work::ReadAckAlone, 0, len)?);
     let least =
         |len: usize| Some(cpu(Work::AppendBatch, 1, len)? + cpu(Work::ReadAckRecent, 1, len)?);
-    table.row(
-        "append, then read + acknowledge",
-        lens.iter().map(|len| sum(*len).map(nanos)),
-    );
-    table.row(
-        "batches appended, read keeping up",
-        lens.iter().map(|len| least(*len).map(nanos)),
-    );
+    for (name, sum) in [
+        (
+            "append, then read + acknowledge",
+            &sum as &dyn Fn(usize) -> _,
+        ),
+        ("  appended in batches", &batches),
+        ("  and without an I/O thread", &alone),
+        ("batches appended, read keeping up", &least),
+    ] {
+        table.row(name, lens.iter().map(|len| sum(*len).map(nanos)));
+    }
     let append = |len: usize| report.row(Work::Append, len, 1);
     let in_cache = |len: &usize| append(*len)?.floor_ns_per_record.map(nanos);
     let through_memory = |len: &usize| append(*len)?.memory_floor_ns_per_record.map(nanos);

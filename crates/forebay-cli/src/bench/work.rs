@@ -9,7 +9,7 @@ use super::scratch::Scratch;
 use crate::failure::{Failure, Result};
 use forebay::format::record;
 use forebay::tokio::{AsyncReader, AsyncWriter};
-use forebay::{Config, Item, Reader, Writer};
+use forebay::{Config, Io, Item, Reader, Writer};
 use std::path::Path;
 use std::time::Instant;
 
@@ -53,21 +53,35 @@ pub(crate) struct Cycle {
     pub(crate) read_ack: Measured,
 }
 
-/// Fills a buffer, opens it a few times, reads and acknowledges everything: in
-/// batches, or record by record.
+/// How a buffer is used in a [`cycle`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Appended one by one, read in batches.
+    Single,
+    /// Appended in batches, read one by one.
+    Batched,
+    /// Both in batches, and the calling thread does the I/O.
+    Alone,
+}
+
+/// Fills a buffer, opens it a few times, reads and acknowledges everything.
 ///
 /// # Errors
 ///
 /// The buffer fails, something did not come back, or the stop is set.
-pub(crate) fn cycle(scratch: &Scratch, payload_len: usize, batched: bool) -> Result<Cycle> {
+pub(crate) fn cycle(scratch: &Scratch, payload_len: usize, life: Life) -> Result<Cycle> {
     scratch.warm()?;
     let dir = scratch.fresh("buffer")?;
-    let config = config(&dir, scratch.size);
+    let io = match life {
+        Life::Single | Life::Batched => Io::Thread,
+        Life::Alone => Io::Caller,
+    };
+    let config = config(&dir, scratch.size).io(io);
     let count = records(scratch, payload_len);
     let (writer, reader) = forebay::open(config.clone())?;
-    let append = match batched {
-        true => append_batches(scratch, &writer, payload_len, count)?,
-        false => append_all(scratch, &writer, payload_len, count)?,
+    let append = match life {
+        Life::Single => append_all(scratch, &writer, payload_len, count)?,
+        Life::Batched | Life::Alone => append_batches(scratch, &writer, payload_len, count)?,
     };
     writer.close()?;
     reader.close()?;
@@ -87,9 +101,9 @@ pub(crate) fn cycle(scratch: &Scratch, payload_len: usize, batched: bool) -> Res
     writer.close()?;
     let mut checker = Checker::new(payload_len);
     let clock = Clock::start();
-    match batched {
-        true => read_single(scratch, &mut reader, &mut checker)?,
-        false => read_batches(scratch, &mut reader, &mut checker)?,
+    match life {
+        Life::Batched => read_single(scratch, &mut reader, &mut checker)?,
+        Life::Single | Life::Alone => read_batches(scratch, &mut reader, &mut checker)?,
     }
     let read_ack = clock.measured(count);
     checker.finish(count)?;

@@ -36,13 +36,23 @@ fn every_work_is_measured_and_nothing_is_left_behind() {
         "read_bytes_per_s",
         "crc32_bytes_per_s",
         "fdatasync_per_s",
+        "hand_over_p50_us",
+        "hand_over_p99_us",
     ] {
         assert!(report["raw"][key].as_f64().unwrap() > 0.0, "{key}");
     }
     assert!(report["machine"]["cores"].as_u64().unwrap() > 0);
     let rows = report["results"].as_array().unwrap();
     let of = |work: &'static str| rows.iter().filter(move |row| row["work"] == work);
-    for work in ["append", "append_batch", "read_ack", "concurrent"] {
+    let works = [
+        "append",
+        "append_batch",
+        "read_ack",
+        "append_alone",
+        "read_ack_alone",
+        "concurrent",
+    ];
+    for work in works {
         let lens: Vec<_> = of(work).map(|row| &row["payload_bytes"]).collect();
         assert_eq!(lens, [64, 256, 1024, 4096, 65536], "{work}");
         assert!(of(work).all(|row| row["records_per_s"].as_f64() > Some(0.0)));

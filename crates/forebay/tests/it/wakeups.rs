@@ -1,7 +1,13 @@
 //! Promise 10: no silent stall.
 
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use forebay::storage::sim::Sim;
+use forebay::storage::{Access, File, Storage};
 use forebay::{Config, ReaderSees, SyncPolicy, TryNext, WhenFull};
 
 use crate::support::{open, payload, record, small, temp_dir};
@@ -187,5 +193,57 @@ fn a_reader_of_synced_records_is_not_left_waiting_when_nothing_syncs() {
         std::thread::sleep(Duration::from_millis(20));
         writer.append(b"two").unwrap();
         assert_eq!(waiting.join().unwrap(), 2);
+    });
+}
+
+/// A disk so slow that more comes than it takes.
+#[derive(Debug)]
+struct SlowDisk(Sim);
+
+#[derive(Debug)]
+struct SlowFile(Box<dyn File>);
+
+impl Storage for SlowDisk {
+    forward!(0: create_dir list rename delete sync_dir lock map free_bytes);
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(SlowFile(self.0.open(path, access)?)))
+    }
+}
+
+impl File for SlowFile {
+    forward!(0: read_at len sync truncate);
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        std::thread::sleep(Duration::from_millis(1));
+        self.0.write_at(buf, offset)
+    }
+}
+
+/// There is always something to write first.
+#[test]
+fn a_sync_that_somebody_waits_for_comes_while_writing_never_pauses() {
+    let config = Config::new("/buffer")
+        .sync(SyncPolicy::Never)
+        .max_size(1 << 30)
+        .batch_size(4096);
+    let (writer, _reader) = forebay::open_with(config, Arc::new(SlowDisk(Sim::new()))).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                writer.append(&[0; 1000]).unwrap();
+            }
+        });
+        let syncs = || {
+            for _ in 0..5 {
+                let receipt = writer.append(b"to be synced").unwrap();
+                receipt.wait_synced_timeout(Duration::from_secs(10))?;
+            }
+            Ok::<(), forebay::Error>(())
+        };
+        let synced = syncs();
+        stop.store(true, Ordering::Relaxed);
+        synced.unwrap();
     });
 }
