@@ -151,7 +151,7 @@ impl WriteSide {
             return None;
         }
         let has_come = |at: Instant| Instant::now() >= at;
-        if !self.rolled.must_go_on(shared, &self.pace)
+        if !self.rolled.is_pressing(shared, &self.pace)
             && !self.sync_aside_at(shared).is_some_and(has_come)
         {
             return None;

@@ -55,9 +55,9 @@ impl Rolled {
         unsynced > 0 && !self.files.is_empty() && (too_many || too_much)
     }
 
-    /// Whether the oldest file is to be synced now, due or not, so that no roll has
-    /// to wait for it.
-    pub(super) fn must_go_on(&self, shared: &Shared, pace: &Pace) -> bool {
+    /// Whether the oldest file is to be synced now, due or not: else a roll would
+    /// soon have to wait for it.
+    pub(super) fn is_pressing(&self, shared: &Shared, pace: &Pace) -> bool {
         let interval = shared.limits.flush_interval;
         self.files.front().is_some_and(|oldest| {
             let another = oldest.file.unsynced();
