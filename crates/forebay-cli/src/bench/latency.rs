@@ -1,4 +1,5 @@
-//! From append to delivery, at a rate the buffer is not busy with.
+//! From append to delivery, at a rate the buffer is not busy with; and what the same
+//! way over threads takes without a buffer.
 //!
 //! Invariants: the reader waits in `next` and does nothing but note the time;
 //! the producer sleeps between appends, and catches up when it slept too long,

@@ -1,5 +1,5 @@
-//! The limits of the machine: what files, memory and checksums reach without a
-//! buffer.
+//! The limits of the machine: what files, memory, checksums and threads reach
+//! without a buffer.
 //!
 //! Invariant: the same bytes, block sizes and totals as the buffer's own
 //! measurements, through the same system calls, one after another.

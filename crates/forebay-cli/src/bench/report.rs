@@ -276,6 +276,31 @@ const THROUGHPUT: [(Work, u32, &str); 9] = [
     (Work::ReadAckAlone, 0, "  read + acknowledge, batches"),
 ];
 
+/// What a record costs on its way in and out: two works, the second with the
+/// producers that its row has.
+const BOTH_WAYS: [(&str, Work, (Work, u32)); 4] = [
+    (
+        "append, then read + acknowledge",
+        Work::Append,
+        (Work::ReadAck, 0),
+    ),
+    (
+        "  appended in batches",
+        Work::AppendBatch,
+        (Work::ReadAck, 0),
+    ),
+    (
+        "  and without an I/O thread",
+        Work::AppendAlone,
+        (Work::ReadAckAlone, 0),
+    ),
+    (
+        "batches appended, read keeping up",
+        Work::AppendBatch,
+        (Work::ReadAckRecent, 1),
+    ),
+];
+
 fn throughput_table(report: &Report, head: &str, cell: impl Fn(&Row) -> Option<String>) -> Table {
     let lens = report.payloads();
     let heads = lens.iter().map(|len| length(*len));
@@ -315,22 +340,9 @@ fn cpu_table(report: &Report) -> Table {
             lens.iter().map(|len| cpu(work, producers, *len).map(nanos)),
         );
     }
-    let sum = |len: usize| Some(cpu(Work::Append, 1, len)? + cpu(Work::ReadAck, 0, len)?);
-    let batches = |len: usize| Some(cpu(Work::AppendBatch, 1, len)? + cpu(Work::ReadAck, 0, len)?);
-    let alone =
-        |len: usize| Some(cpu(Work::AppendAlone, 1, len)? + cpu(Work::ReadAckAlone, 0, len)?);
-    let least =
-        |len: usize| Some(cpu(Work::AppendBatch, 1, len)? + cpu(Work::ReadAckRecent, 1, len)?);
-    for (name, sum) in [
-        (
-            "append, then read + acknowledge",
-            &sum as &dyn Fn(usize) -> _,
-        ),
-        ("  appended in batches", &batches),
-        ("  and without an I/O thread", &alone),
-        ("batches appended, read keeping up", &least),
-    ] {
-        table.row(name, lens.iter().map(|len| sum(*len).map(nanos)));
+    for (name, append, (read, producers)) in BOTH_WAYS {
+        let sum = |len: &usize| Some(cpu(append, 1, *len)? + cpu(read, producers, *len)?);
+        table.row(name, lens.iter().map(|len| sum(len).map(nanos)));
     }
     let append = |len: usize| report.row(Work::Append, len, 1);
     let in_cache = |len: &usize| append(*len)?.floor_ns_per_record.map(nanos);

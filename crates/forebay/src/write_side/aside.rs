@@ -11,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::files::{FileSync, NotSynced, Outcome};
+use super::files::{Covered, FileSync, NotSynced, Outcome};
 use crate::shared::Shared;
 use crate::sync::{Mutex, thread};
 use crate::wake::lock;
@@ -27,7 +27,7 @@ pub(super) struct Aside {
 /// One sync on a thread that ends with it.
 #[derive(Debug)]
 struct Running {
-    sync: FileSync,
+    covered: Covered,
     thread: thread::JoinHandle<()>,
     outcome: Arc<Mutex<Option<Outcome>>>,
 }
@@ -47,23 +47,24 @@ impl Aside {
         self.shared.is_some() && !self.is_running()
     }
 
-    /// Begins one; none is running. Gives it back if there is no thread to be had.
-    pub(super) fn begin(&mut self, sync: FileSync) -> Result<(), FileSync> {
+    /// Begins one, if there is a thread to be had. None is running.
+    pub(super) fn begin(&mut self, sync: FileSync) -> bool {
         self.running = self
             .shared
             .as_ref()
-            .and_then(|shared| Running::begin(&sync, Arc::clone(shared)));
-        self.running.is_some().then_some(()).ok_or(sync)
+            .and_then(|shared| Running::begin(sync, Arc::clone(shared)));
+        self.is_running()
     }
 
-    /// The one that is running, or whose outcome nobody has asked for yet.
-    pub(super) fn sync(&self) -> Option<&FileSync> {
-        self.running.as_ref().map(|running| &running.sync)
+    /// What the one covers that is running, or whose outcome nobody has asked for
+    /// yet.
+    pub(super) fn covered(&self) -> Option<Covered> {
+        self.running.as_ref().map(|running| running.covered)
     }
 
     /// What came of the one that is done, or after `wait`ing for it, if there is
     /// one.
-    pub(super) fn outcome(&mut self, wait: bool) -> Option<(FileSync, Outcome)> {
+    pub(super) fn outcome(&mut self, wait: bool) -> Option<Outcome> {
         let running = self.running.take_if(|running| wait || running.is_done())?;
         Some(running.wait())
     }
@@ -79,20 +80,18 @@ impl Drop for Aside {
 }
 
 impl Running {
-    fn begin(sync: &FileSync, shared: Arc<Shared>) -> Option<Self> {
-        let outcome = Arc::new(Mutex::new(None));
-        let (for_thread, report) = (sync.clone(), Arc::clone(&outcome));
+    fn begin(sync: FileSync, shared: Arc<Shared>) -> Option<Self> {
+        let (covered, outcome) = (sync.covered(), Arc::new(Mutex::new(None)));
+        let report = Arc::clone(&outcome);
         let thread = thread::Builder::new()
             .name("forebay-sync".to_owned())
             .spawn(move || {
-                let done = for_thread.run(&shared);
-                // The last handle of a deleted file frees its space.
-                drop(for_thread);
+                let done = sync.run(&shared);
                 *lock(&report) = Some(done);
                 shared.poke();
             });
         Some(Self {
-            sync: sync.clone(),
+            covered,
             thread: thread.ok()?,
             outcome,
         })
@@ -102,15 +101,15 @@ impl Running {
         lock(&self.outcome).is_some()
     }
 
-    fn wait(self) -> (FileSync, Outcome) {
+    fn wait(self) -> Outcome {
         let _ = self.thread.join();
         let outcome = lock(&self.outcome).take();
-        let outcome = outcome.unwrap_or_else(|| Outcome {
+        outcome.unwrap_or_else(|| Outcome {
+            covered: self.covered,
             result: Err(NotSynced::File(io::Error::other(
                 "the thread that synced it ended early",
             ))),
             took: Duration::ZERO,
-        });
-        (self.sync, outcome)
+        })
     }
 }

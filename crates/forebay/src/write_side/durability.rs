@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use super::files::{FileSync, NotSynced, Outcome};
+use super::files::{Covered, FileSync, NotSynced, Outcome};
 use super::{Trouble, WriteSide, entry_trouble};
 use crate::config::{Io, ReaderSees, SyncPolicy};
 use crate::error::Error;
@@ -144,8 +144,8 @@ impl WriteSide {
 
     /// Takes note of a sync aside that is done, begins the next that is due.
     pub(super) fn tend_aside(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
-        if let Some((sync, outcome)) = self.aside.outcome(false) {
-            return Some(self.note_outcome(shared, &sync, outcome));
+        if let Some(outcome) = self.aside.outcome(false) {
+            return Some(self.note_outcome(shared, outcome));
         }
         if !self.aside.is_ready() || self.waits_for_entry(shared) {
             return None;
@@ -157,9 +157,11 @@ impl WriteSide {
             return None;
         }
         let sync = self.next_sync(shared)?;
-        let sync = self.aside.begin(sync).err()?;
-        let outcome = sync.run(shared);
-        Some(self.note_outcome(shared, &sync, outcome))
+        if self.aside.begin(sync.clone()) {
+            return None;
+        }
+        // There is no thread to be had.
+        Some(self.note_outcome(shared, sync.run(shared)))
     }
 
     pub(super) fn sync_if_due(&mut self, shared: &Shared) -> Option<Result<(), Trouble>> {
@@ -198,17 +200,9 @@ impl WriteSide {
     /// Syncs the oldest file that is not synced; waits for a sync aside if there
     /// is one. If it fails, that file and those behind it are given up.
     pub(super) fn sync_oldest(&mut self, shared: &Shared) -> Result<(), Trouble> {
-        let (sync, outcome) = match self.aside.outcome(true) {
-            Some(done) => done,
-            None => match self.next_sync(shared) {
-                Some(sync) => {
-                    let outcome = sync.run(shared);
-                    (sync, outcome)
-                }
-                None => return Ok(()),
-            },
-        };
-        self.note_outcome(shared, &sync, outcome)
+        let done = self.aside.outcome(true);
+        let outcome = done.or_else(|| Some(self.next_sync(shared)?.run(shared)));
+        outcome.map_or(Ok(()), |outcome| self.note_outcome(shared, outcome))
     }
 
     /// The sync of the oldest file that is not synced, which is to follow: from now
@@ -221,52 +215,49 @@ impl WriteSide {
         })
     }
 
-    fn note_outcome(
-        &mut self,
-        shared: &Shared,
-        sync: &FileSync,
-        outcome: Outcome,
-    ) -> Result<(), Trouble> {
-        let Outcome { result, took } = outcome;
+    fn note_outcome(&mut self, shared: &Shared, outcome: Outcome) -> Result<(), Trouble> {
+        let Outcome {
+            covered,
+            result,
+            took,
+        } = outcome;
         shared.meters.note_sync(took);
+        let is_current = self.current_id() == Some(covered.file_id);
         match result {
             Ok(()) => {
-                let of_rolled = self.rolled.note_synced(sync);
-                let synced = of_rolled.or_else(|| self.note_current_synced(sync));
-                if of_rolled.is_none() && synced.is_some() {
-                    self.company = Company::of(shared.synced.waiting(), took);
-                }
+                let of_rolled = self.rolled.note_synced(&covered);
+                let synced = of_rolled.or_else(|| self.note_current_synced(&covered));
                 // If it was neither, it was deleted or given up meanwhile.
                 if let Some(bytes) = synced {
+                    if is_current {
+                        self.company = Company::of(shared.synced.waiting(), took);
+                    }
                     self.pace.note(shared, bytes, took);
                     self.entry_retry = None;
-                    self.wanted = self.wanted.filter(|wanted| wanted.end > sync.end.offset);
-                    shared.publish_synced(sync.end);
+                    self.wanted = self.wanted.filter(|wanted| wanted.end > covered.end.offset);
+                    shared.publish_synced(covered.end);
                 }
                 Ok(())
             }
             Err(NotSynced::Entry(e)) => {
-                if self.current_is_of(sync) {
-                    self.dirty_since = Some(sync.since);
+                if is_current {
+                    self.dirty_since = Some(covered.since);
                 }
                 Err(entry_trouble(shared, e))
             }
-            Err(NotSynced::File(e)) if self.rolled.oldest_is_of(sync) => {
+            Err(NotSynced::File(e)) if self.rolled.oldest_is(covered.file_id) => {
                 self.give_up_rolled(shared, e);
                 Ok(())
             }
-            Err(NotSynced::File(e)) if self.current_is_of(sync) => self.give_up(shared, "sync", e),
+            Err(NotSynced::File(e)) if is_current => self.give_up(shared, "sync", e),
             Err(NotSynced::File(_)) => Ok(()),
         }
     }
 
-    fn current_is_of(&self, sync: &FileSync) -> bool {
-        self.current.as_ref().is_some_and(|file| sync.is_of(file))
-    }
-
-    fn note_current_synced(&mut self, sync: &FileSync) -> Option<u64> {
-        let current = self.current.as_mut().filter(|file| sync.is_of(file))?;
-        Some(current.note_synced(sync.len))
+    fn note_current_synced(&mut self, covered: &Covered) -> Option<u64> {
+        let current = self.current.as_mut();
+        let current = current.filter(|file| file.file_id == covered.file_id)?;
+        Some(current.note_synced(covered.len))
     }
 
     /// Whether a sync waits for others who waited for the last one, and who are

@@ -44,17 +44,24 @@ pub(super) struct OpenFile {
 pub(super) struct FileSync {
     file: Arc<dyn File>,
     with_entry: bool,
-    /// So many bytes of records are in the file before it begins: what it
-    /// vouches for, and where in the stream that ends.
+    covered: Covered,
+}
+
+/// What a sync vouches for: what was in the file before it began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Covered {
+    pub(super) file_id: u16,
+    /// So many bytes of records, and where in the stream they end.
     pub(super) len: u64,
     pub(super) end: Position,
-    /// When the first change was made that it is to make durable.
+    /// When the first change was made that the sync is to make durable.
     pub(super) since: Instant,
 }
 
 /// How a sync ended, and how long it took.
 #[derive(Debug)]
 pub(super) struct Outcome {
+    pub(super) covered: Covered,
     pub(super) result: Result<(), NotSynced>,
     pub(super) took: Duration,
 }
@@ -67,17 +74,20 @@ pub(super) enum NotSynced {
 }
 
 impl FileSync {
-    pub(super) fn run(&self, shared: &Shared) -> Outcome {
+    pub(super) fn covered(&self) -> Covered {
+        self.covered
+    }
+
+    /// Does it. The file is closed here if it was deleted meanwhile and nobody else
+    /// has it open: that frees its space, which takes a while.
+    pub(super) fn run(self, shared: &Shared) -> Outcome {
         let start = Instant::now();
         let result = make_durable(&*self.file, self.with_entry, shared);
         Outcome {
+            covered: self.covered,
             result,
             took: start.elapsed(),
         }
-    }
-
-    pub(super) fn is_of(&self, file: &OpenFile) -> bool {
-        Arc::ptr_eq(&self.file, &file.file)
     }
 }
 
@@ -119,9 +129,12 @@ impl OpenFile {
         FileSync {
             file: Arc::clone(&self.file),
             with_entry: !self.entry_is_synced,
-            len: self.len,
-            end,
-            since,
+            covered: Covered {
+                file_id: self.file_id,
+                len: self.len,
+                end,
+                since,
+            },
         }
     }
 

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::durability::Pace;
-use super::files::{FileSync, OpenFile};
+use super::files::{Covered, FileSync, OpenFile};
 use super::{Trouble, WriteSide};
 use crate::config::{SyncPolicy, UNSYNCED_FILES_MAX};
 use crate::shared::Shared;
@@ -79,20 +79,21 @@ impl Rolled {
         Some(oldest.file.to_sync(oldest.end, oldest.since))
     }
 
-    /// Whether `sync` is one of the oldest file.
-    pub(super) fn oldest_is_of(&self, sync: &FileSync) -> bool {
+    /// Whether the oldest is the file with this id.
+    pub(super) fn oldest_is(&self, file_id: u16) -> bool {
         let oldest = self.files.front();
-        oldest.is_some_and(|oldest| sync.is_of(&oldest.file))
+        oldest.is_some_and(|oldest| oldest.file.file_id == file_id)
     }
 
-    /// A `sync` went well. If it is one of the oldest file, that is done with, unless
-    /// it was written to after the sync began. How many bytes are synced now, if it is.
-    pub(super) fn note_synced(&mut self, sync: &FileSync) -> Option<u64> {
-        let oldest = self.files.front_mut()?;
-        if !sync.is_of(&oldest.file) {
+    /// A sync went well. If it was one of the oldest file, that is done with, unless
+    /// it was written to after the sync began. How many bytes are synced now, if it
+    /// was.
+    pub(super) fn note_synced(&mut self, covered: &Covered) -> Option<u64> {
+        if !self.oldest_is(covered.file_id) {
             return None;
         }
-        let bytes = oldest.file.note_synced(sync.len);
+        let oldest = self.files.front_mut()?;
+        let bytes = oldest.file.note_synced(covered.len);
         if oldest.file.unsynced() == 0 {
             self.files.pop_front();
         }
@@ -109,10 +110,7 @@ impl Rolled {
     /// Everything in a file is acknowledged, durably: its sync matters no more.
     /// Where the file ends, if it was not synced.
     pub(super) fn forget(&mut self, file_id: u16) -> Option<Position> {
-        let is_oldest = |oldest: &RolledFile| oldest.file.file_id == file_id;
-        self.files
-            .front()
-            .is_some_and(is_oldest)
+        self.oldest_is(file_id)
             .then(|| self.files.pop_front())
             .flatten()
             .map(|forgotten| forgotten.end)
@@ -126,8 +124,9 @@ impl WriteSide {
         let Some(file) = self.current.take() else {
             return;
         };
-        let aside = self.aside.sync().filter(|sync| sync.is_of(&file));
-        if let Some(since) = since.or(aside.map(|sync| sync.since)) {
+        let aside = self.aside.covered();
+        let aside = aside.filter(|covered| covered.file_id == file.file_id);
+        if let Some(since) = since.or(aside.map(|covered| covered.since)) {
             let end = lock(&shared.log).written;
             debug_assert_eq!(end.offset, file.base + file.len);
             self.rolled.files.push_back(RolledFile { file, end, since });

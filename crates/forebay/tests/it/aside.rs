@@ -11,11 +11,10 @@ use forebay::{Config, Reader, ReaderSees, TryNext, Writer};
 
 use crate::faults::{DIR, after_power_cut, faulty, next};
 use crate::gate::Gate;
+use crate::rolled::{IN_FILE, write};
 use crate::support::{drain_ids, payload, record, small};
 use crate::usage::check_law;
 
-/// The records that fit into a data file.
-const IN_FILE: u64 = 7;
 /// What nobody waits for happens long before.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -58,15 +57,6 @@ impl Syncing {
             writer,
             reader,
         }
-    }
-}
-
-/// Appends and writes records with these ids.
-fn write(writer: &Writer, ids: impl IntoIterator<Item = u64>) {
-    for id in ids {
-        let receipt = writer.append(&payload(id, 100)).unwrap();
-        assert_eq!(receipt.id(), id);
-        receipt.wait_written().unwrap();
     }
 }
 

@@ -6,78 +6,39 @@
 /// forward!(inner: create_dir list rename);
 /// ```
 macro_rules! forward {
-    ($inner:tt: $($call:ident)+) => { $(forward!(@$call $inner);)+ };
+    ($to:tt: $($call:ident)+) => { $(forward!(@$call $to);)+ };
 
-    (@create_dir $inner:tt) => {
-        fn create_dir(&self, dir: &std::path::Path) -> std::io::Result<()> {
-            self.$inner.create_dir(dir)
-        }
+    (@create_dir $to:tt) => { forward!(@fn $to create_dir(dir: &std::path::Path)); };
+    (@list $to:tt) => {
+        forward!(@fn $to list(dir: &std::path::Path) -> Vec<forebay::storage::Entry>);
     };
-    (@list $inner:tt) => {
-        fn list(&self, dir: &std::path::Path) -> std::io::Result<Vec<forebay::storage::Entry>> {
-            self.$inner.list(dir)
-        }
+    (@rename $to:tt) => {
+        forward!(@fn $to rename(from: &std::path::Path, to: &std::path::Path));
     };
-    (@rename $inner:tt) => {
-        fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
-            self.$inner.rename(from, to)
-        }
+    (@delete $to:tt) => { forward!(@fn $to delete(path: &std::path::Path)); };
+    (@sync_dir $to:tt) => { forward!(@fn $to sync_dir(dir: &std::path::Path)); };
+    (@lock $to:tt) => {
+        forward!(@fn $to lock(path: &std::path::Path) -> Box<dyn forebay::storage::Lock>);
     };
-    (@delete $inner:tt) => {
-        fn delete(&self, path: &std::path::Path) -> std::io::Result<()> {
-            self.$inner.delete(path)
-        }
+    (@map $to:tt) => {
+        forward!(@fn $to map(path: &std::path::Path) -> Box<dyn forebay::storage::Map>);
     };
-    (@sync_dir $inner:tt) => {
-        fn sync_dir(&self, dir: &std::path::Path) -> std::io::Result<()> {
-            self.$inner.sync_dir(dir)
-        }
-    };
-    (@lock $inner:tt) => {
-        fn lock(
-            &self,
-            path: &std::path::Path,
-        ) -> std::io::Result<Box<dyn forebay::storage::Lock>> {
-            self.$inner.lock(path)
-        }
-    };
-    (@map $inner:tt) => {
-        fn map(
-            &self,
-            path: &std::path::Path,
-        ) -> std::io::Result<Box<dyn forebay::storage::Map>> {
-            self.$inner.map(path)
-        }
-    };
-    (@free_bytes $inner:tt) => {
-        fn free_bytes(&self, dir: &std::path::Path) -> std::io::Result<Option<u64>> {
-            self.$inner.free_bytes(dir)
-        }
+    (@free_bytes $to:tt) => {
+        forward!(@fn $to free_bytes(dir: &std::path::Path) -> Option<u64>);
     };
 
-    (@read_at $inner:tt) => {
-        fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
-            self.$inner.read_at(buf, offset)
-        }
+    (@read_at $to:tt) => { forward!(@fn $to read_at(buf: &mut [u8], offset: u64) -> usize); };
+    (@write_at $to:tt) => { forward!(@fn $to write_at(buf: &[u8], offset: u64) -> usize); };
+    (@len $to:tt) => { forward!(@fn $to len() -> u64); };
+    (@sync $to:tt) => { forward!(@fn $to sync()); };
+    (@truncate $to:tt) => { forward!(@fn $to truncate(len: u64)); };
+
+    (@fn $to:tt $call:ident($($arg:ident: $type:ty),*)) => {
+        forward!(@fn $to $call($($arg: $type),*) -> ());
     };
-    (@write_at $inner:tt) => {
-        fn write_at(&self, buf: &[u8], offset: u64) -> std::io::Result<usize> {
-            self.$inner.write_at(buf, offset)
-        }
-    };
-    (@len $inner:tt) => {
-        fn len(&self) -> std::io::Result<u64> {
-            self.$inner.len()
-        }
-    };
-    (@sync $inner:tt) => {
-        fn sync(&self) -> std::io::Result<()> {
-            self.$inner.sync()
-        }
-    };
-    (@truncate $inner:tt) => {
-        fn truncate(&self, len: u64) -> std::io::Result<()> {
-            self.$inner.truncate(len)
+    (@fn $to:tt $call:ident($($arg:ident: $type:ty),*) -> $result:ty) => {
+        fn $call(&self, $($arg: $type),*) -> std::io::Result<$result> {
+            self.$to.$call($($arg),*)
         }
     };
 }

@@ -18,7 +18,7 @@ use crate::support::{drain_ids, payload, record, small, temp_dir};
 use crate::usage::check_law;
 
 /// The records that fit into a data file.
-const IN_FILE: u64 = 7;
+pub(crate) const IN_FILE: u64 = 7;
 /// So many files may be left at a time.
 const LEFT_MAX: u64 = 8;
 
@@ -27,7 +27,7 @@ fn config() -> Config {
 }
 
 /// Appends and writes records with these ids.
-fn write(writer: &Writer, ids: impl IntoIterator<Item = u64>) {
+pub(crate) fn write(writer: &Writer, ids: impl IntoIterator<Item = u64>) {
     for id in ids {
         let receipt = writer.append(&payload(id, 100)).unwrap();
         assert_eq!(receipt.id(), id);

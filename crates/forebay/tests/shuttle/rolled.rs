@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
-use forebay::{ReaderSees, SyncPolicy, Writer};
+use forebay::{Reader, ReaderSees, SyncPolicy, Writer};
 use shuttle::thread;
 
 use crate::busy::Busy;
@@ -19,6 +19,16 @@ fn fill(writer: &Writer) {
     for n in 0..RECORDS {
         writer.append(&payload(0, n)).unwrap();
     }
+}
+
+/// The next sync of a data file fails.
+fn open_to_fail(policy: SyncPolicy) -> (Sim, Writer, Reader) {
+    let sim = Sim::new();
+    let fault = Fault::of_sim(&sim, 0);
+    let storage = Arc::new(Busy(fault.clone()));
+    let (writer, reader) = forebay::open_with(config().sync(policy), storage).unwrap();
+    fault.fail(Op::Sync, fault.counts()[&Op::Sync] + 1, Errno::Eio);
+    (sim, writer, reader)
 }
 
 #[test]
@@ -76,12 +86,7 @@ fn what_is_reported_synced_is_while_syncs_go_on_aside() {
 #[test]
 fn a_sync_aside_that_fails_moves_what_is_behind_it() {
     check("a_sync_aside_that_fails_moves_what_is_behind_it", || {
-        let sim = Sim::new();
-        let fault = Fault::of_sim(&sim, 0);
-        let storage = Arc::new(Busy(fault.clone()));
-        let config = config().sync(SyncPolicy::Never);
-        let (writer, mut reader) = forebay::open_with(config, storage).unwrap();
-        fault.fail(Op::Sync, fault.counts()[&Op::Sync] + 1, Errno::Eio);
+        let (sim, writer, mut reader) = open_to_fail(SyncPolicy::Never);
         let other = writer.clone();
         let appending = thread::spawn(move || fill(&other));
         for id in 1..=4 {
@@ -106,12 +111,7 @@ fn a_due_sync_that_fails_moves_what_was_written_meanwhile() {
     check(
         "a_due_sync_that_fails_moves_what_was_written_meanwhile",
         || {
-            let sim = Sim::new();
-            let fault = Fault::of_sim(&sim, 0);
-            let storage = Arc::new(Busy(fault.clone()));
-            let config = config().sync(SyncPolicy::Interval);
-            let (writer, mut reader) = forebay::open_with(config, storage).unwrap();
-            fault.fail(Op::Sync, fault.counts()[&Op::Sync] + 1, Errno::Eio);
+            let (sim, writer, mut reader) = open_to_fail(SyncPolicy::Interval);
             let other = writer.clone();
             let appending = thread::spawn(move || {
                 for n in 0..3 {
