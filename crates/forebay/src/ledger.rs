@@ -14,8 +14,8 @@ use std::sync::atomic::AtomicU64;
 
 use crate::error::{Error, Result};
 use crate::format::ledger::{LEDGER_LEN, LedgerState};
-use crate::quarantine::write_all;
-use crate::storage::{Access, Map, Storage, read_full, uninterrupted};
+
+use crate::storage::{Access, Map, Storage, read_full, uninterrupted, write_all};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug)]

@@ -6,9 +6,9 @@
 //! - Its outcome counts only if its file is still open: everything in it may have been
 //!   acknowledged meanwhile, and the file deleted.
 
-use std::{io, panic};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, panic};
 
 use super::open_file::{Covered, FileSync, NotSynced, Outcome};
 use crate::shared::Shared;

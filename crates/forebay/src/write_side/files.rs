@@ -109,9 +109,11 @@ impl Files {
     pub(super) fn note_synced(&mut self, covered: &Covered) -> Option<u64> {
         let file = self.file_mut(covered.file_id)?;
         let bytes = file.note_synced(covered);
-        while self.complete().next().is_some_and(|oldest| {
-            oldest.dirty_since().is_none() && oldest.unsynced() == 0
-        }) {
+        while self
+            .complete()
+            .next()
+            .is_some_and(|oldest| oldest.dirty_since().is_none() && oldest.unsynced() == 0)
+        {
             self.open.pop_front();
         }
         Some(bytes)

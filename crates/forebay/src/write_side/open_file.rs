@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::shared::Shared;
-use crate::storage::{File, uninterrupted};
+use crate::storage::{File, uninterrupted, write_all};
 use crate::stream::{Frames, Position};
 use crate::sync::Instant;
 
@@ -129,12 +129,7 @@ impl OpenFile {
     }
 
     /// The same for a file that was just created, empty, at the stream's `end`.
-    pub(super) fn created(
-        file: Arc<dyn File>,
-        path: PathBuf,
-        file_id: u16,
-        end: Position,
-    ) -> Self {
+    pub(super) fn created(file: Arc<dyn File>, path: PathBuf, file_id: u16, end: Position) -> Self {
         let mut created = Self::new(file, path, file_id, end.offset, end);
         created.entry_is_synced = false;
         created
@@ -211,19 +206,10 @@ impl OpenFile {
     ///
     /// # Errors
     /// The storage's.
-    pub(super) fn write_again(&mut self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+    pub(super) fn write_again(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
         debug_assert!(at + bytes.len() as u64 <= self.len());
         self.note_change();
-        while !bytes.is_empty() {
-            match uninterrupted(|| self.file.write_at(bytes, at))? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                n => {
-                    bytes = &bytes[n..];
-                    at += n as u64;
-                }
-            }
-        }
-        Ok(())
+        write_all(&*self.file, bytes, at)
     }
 
     /// Takes back what was written and not published.

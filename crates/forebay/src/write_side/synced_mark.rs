@@ -7,64 +7,58 @@
 //! Invariants:
 //! - The mark is there before the first byte is written that no sync covers, and goes
 //!   when the buffer is closed with everything synced.
-//! - Everything before the place that it names is synced. It is one word of a mapped
-//!   file, so a killed process leaves a true one.
+//! - Everything before the place that it names is synced. It is one word, written as
+//!   one, so a killed process leaves a true one.
 //! - After a power cut it may say anything, or be missing: what can be read then is
 //!   what is on the disk, so that writing it again changes nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
-use super::failure::{Trouble, trouble};
 use super::files::Files;
 use crate::config::UNSYNCED_FILES_MAX;
 use crate::error::{Error, Result};
 use crate::format::file_id;
 use crate::shared::Shared;
-use crate::storage::{Access, File, Map, Storage, read_full, uninterrupted};
+use crate::storage::{Access, File, Storage, read_full, uninterrupted, write_all};
 
 /// The name of the mark's file; no other implementation of the format reads it.
 pub(crate) const FILE_NAME: &str = "buffer.synced";
-/// As long as the ledger, because that is what a storage maps.
-const FILE_LEN: usize = 24;
-/// The file id stands above this bit of the first word, the length below it.
+/// With the ledger it has the 32 bytes that size computations count for that.
+const FILE_LEN: usize = 8;
+/// The file id stands above this bit, the synced length below it.
 const FILE_ID_SHIFT: u32 = 48;
 
 /// See the head of this file. Changed by the thread that drives the write side.
 #[derive(Debug, Default)]
 pub(super) struct SyncedMark {
-    map: Option<Box<dyn Map>>,
+    file: Option<Box<dyn File>>,
 }
 
-fn word_of(file_id: u16, synced_len: u64) -> u64 {
+fn bytes_of(file_id: u16, synced_len: u64) -> [u8; FILE_LEN] {
     debug_assert!(synced_len >> FILE_ID_SHIFT == 0);
-    u64::from(file_id) << FILE_ID_SHIFT | synced_len
+    (u64::from(file_id) << FILE_ID_SHIFT | synced_len).to_le_bytes()
 }
 
 impl SyncedMark {
     /// Makes the mark, unless it is there: everything up to `synced_len` of this file
-    /// is synced.
-    pub(super) fn place(
-        &mut self,
-        shared: &Shared,
-        file_id: u16,
-        synced_len: u64,
-    ) -> Result<(), Trouble> {
-        if self.map.is_some() {
-            return Ok(());
+    /// is synced. It is tried again before the next write if that fails.
+    pub(super) fn place(&mut self, shared: &Shared, file_id: u16, synced_len: u64) {
+        if self.file.is_none() {
+            let bytes = bytes_of(file_id, synced_len);
+            let created = create(&*shared.storage, &path(&shared.dir), bytes);
+            if let Err(error) = &created {
+                tracing::debug!(%error, "the mark of what is synced cannot be made");
+            }
+            self.file = created.ok();
         }
-        let path = path(&shared.dir);
-        let map = create(&*shared.storage, &path, word_of(file_id, synced_len));
-        self.map = Some(map.map_err(|e| trouble("create", &path, e))?);
-        Ok(())
     }
 
-    /// Everything up to this length of this file is synced.
+    /// Everything up to this length of this file is synced. If that cannot be noted,
+    /// the mark stays true.
     pub(super) fn advance(&self, file_id: u16, synced_len: u64) {
-        if let Some(map) = &self.map {
-            let word = word_of(file_id, synced_len).to_le();
-            map.words()[0].store(word, Ordering::Release);
+        if let Some(file) = &self.file {
+            let _ = write_all(&**file, &bytes_of(file_id, synced_len), 0);
         }
     }
 
@@ -77,7 +71,7 @@ impl SyncedMark {
 
     /// Everything is synced, and nothing more will be written.
     pub(super) fn remove(&mut self, shared: &Shared) {
-        if self.map.take().is_some() {
+        if self.file.take().is_some() {
             // If it stays, the next opening writes a little again, and removes it.
             let _ = uninterrupted(|| shared.storage.delete(&path(&shared.dir)));
         }
@@ -88,18 +82,15 @@ fn path(dir: &Path) -> PathBuf {
     dir.join(FILE_NAME)
 }
 
-fn create(storage: &dyn Storage, path: &Path, word: u64) -> io::Result<Box<dyn Map>> {
+fn create(storage: &dyn Storage, path: &Path, bytes: [u8; FILE_LEN]) -> io::Result<Box<dyn File>> {
     let file = match uninterrupted(|| storage.open(path, Access::CreateNew)) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             uninterrupted(|| storage.open(path, Access::Write))
         }
         file => file,
     }?;
-    let mut bytes = [0; FILE_LEN];
-    bytes[..8].copy_from_slice(&word.to_le_bytes());
-    write_at(&*file, &bytes, 0)?;
-    uninterrupted(|| file.truncate(FILE_LEN as u64))?;
-    uninterrupted(|| storage.map(path))
+    write_all(&*file, &bytes, 0)?;
+    Ok(file)
 }
 
 /// Before a buffer is recovered: writes again what the process before may have left
@@ -114,8 +105,9 @@ pub(crate) fn write_again(storage: &dyn Storage, dir: &Path) -> Result<()> {
     for _ in 0..UNSYNCED_FILES_MAX {
         let path = dir.join(file_id::file_name(file_id));
         match uninterrupted(|| storage.open(&path, Access::Write)) {
-            Ok(file) => write_file_again(&*file, from)
-                .map_err(|e| Error::io("write again to", &path, e))?,
+            Ok(file) => {
+                write_file_again(&*file, from).map_err(|e| Error::io("write again to", &path, e))?
+            }
             // It was deleted; those behind it may be there.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io("open", &path, e)),
@@ -131,9 +123,7 @@ pub(crate) fn write_again(storage: &dyn Storage, dir: &Path) -> Result<()> {
 /// Those of the storage.
 pub(crate) fn forget(storage: &dyn Storage, dir: &Path) -> Result<()> {
     match uninterrupted(|| storage.delete(&path(dir))) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("delete", &path(dir), e))
-        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("delete", &path(dir), e)),
         _ => Ok(()),
     }
 }
@@ -147,9 +137,7 @@ fn read(storage: &dyn Storage, dir: &Path) -> Result<Option<(u16, u64)>> {
     };
     let mut bytes = [0; FILE_LEN];
     let read = read_full(&*file, &mut bytes, 0).map_err(|e| Error::io("read", &path, e))?;
-    let word = u64::from_le_bytes([
-        bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
-    ]);
+    let word = u64::from_le_bytes(bytes);
     let file_id = (word >> FILE_ID_SHIFT) as u16;
     let synced_len = word & ((1 << FILE_ID_SHIFT) - 1);
     let can_be = read == FILE_LEN && file_id <= file_id::MAX_FILE_ID;
@@ -169,26 +157,13 @@ fn write_file_again(file: &dyn File, from: u64) -> io::Result<()> {
         match read_full(file, &mut chunk[..wanted], at) {
             Ok(0) => break,
             Ok(read) => {
-                write_at(file, &chunk[..read], at)?;
+                write_all(file, &chunk[..read], at)?;
                 at += read as u64;
                 step = chunk.len();
             }
             // Page by page; what cannot be read stays as it is.
             Err(_) if step > PAGE_LEN => step = PAGE_LEN,
             Err(_) => at += wanted as u64,
-        }
-    }
-    Ok(())
-}
-
-fn write_at(file: &dyn File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match uninterrupted(|| file.write_at(bytes, at))? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            n => {
-                bytes = &bytes[n..];
-                at += n as u64;
-            }
         }
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! Syncing data files, and what becomes of them when it fails.
 
+use super::WriteSide;
 use super::failure::{Trouble, trouble};
 use super::open_file::{NotSynced, Outcome};
 use super::sync_queue::Due;
 use super::write_again::write_again;
-use super::WriteSide;
 use crate::shared::Shared;
 
 impl WriteSide {

@@ -1,7 +1,7 @@
 //! Writing what was taken from the intake, and what becomes of it when it fails.
 
-use super::failure::{Trouble, above_floor, floor_reached, is_no_descriptor, is_no_space};
 use super::WriteSide;
+use super::failure::{Trouble, above_floor, floor_reached, is_no_descriptor, is_no_space};
 use super::open_file::OpenFile;
 use crate::config::{Io, ReaderSees};
 use crate::error::Error;
@@ -65,7 +65,7 @@ impl WriteSide {
             }
         }
         self.synced_mark
-            .place(shared, current.file_id(), current.synced_len())?;
+            .place(shared, current.file_id(), current.synced_len());
         while let Err(e) = current.write(frames, to) {
             if !is_no_space(&e) {
                 return self.fail_current(shared, "write to", e);
@@ -99,8 +99,8 @@ impl WriteSide {
     pub(super) fn roll(&mut self, shared: &Shared) -> Result<(), Trouble> {
         // A power cut must not leave zeros in the middle of the stream. And where
         // no thread syncs, a reader of synced records would wait in vain.
-        let is_alone = shared.limits.io == Io::Caller
-            && shared.limits.reader_sees == ReaderSees::Synced;
+        let is_alone =
+            shared.limits.io == Io::Caller && shared.limits.reader_sees == ReaderSees::Synced;
         if self.files.cut_zeros(shared) || (is_alone && self.sync_queue.is_dirty(&self.files)) {
             self.sync_all(shared)?;
         }
@@ -151,8 +151,12 @@ impl WriteSide {
             return Ok(());
         };
         let error = Error::io(what, file.path(), e);
+        let is_known = file.failure().is_some();
         if !file.fail(error.clone()) {
             return Err(Trouble::Failed(error));
+        }
+        if is_known {
+            return Ok(());
         }
         let synced_len = file.synced_len();
         shared.meters.files_given_up.fetch_add(1, Ordering::Relaxed);
