@@ -22,8 +22,6 @@ use crate::format::file_id;
 use crate::shared::Shared;
 use crate::storage::{Access, File, Storage, read_full, uninterrupted, write_all};
 
-/// The name of the mark's file; no other implementation of the format reads it.
-pub(crate) const FILE_NAME: &str = "buffer.synced";
 /// With the ledger it has the 32 bytes that size computations count for that.
 const FILE_LEN: usize = 8;
 /// The file id stands above this bit, the synced length below it.
@@ -79,7 +77,7 @@ impl SyncedMark {
 }
 
 fn path(dir: &Path) -> PathBuf {
-    dir.join(FILE_NAME)
+    dir.join(file_id::SYNCED_MARK_FILE_NAME)
 }
 
 fn create(storage: &dyn Storage, path: &Path, bytes: [u8; FILE_LEN]) -> io::Result<Box<dyn File>> {
