@@ -43,8 +43,10 @@ use crate::workload::{Check, DIR};
 
 mod check;
 mod claims;
+mod damage;
 mod life;
 mod limits;
+mod panics;
 mod picture;
 mod steps;
 mod stops;
@@ -65,6 +67,10 @@ enum Lean {
     Space,
     /// Calls of every kind.
     All,
+    /// As `Writes`, and the event counter panics.
+    Panics,
+    /// As `Writes`, and between two lives a sector or a page is damaged.
+    Damage,
 }
 
 /// What was explored, by all threads.
@@ -94,10 +100,12 @@ impl Explored {
 /// Lives a few lives in a row.
 fn run_seed(seed: u64, explored: &Explored, trace: &Trace) -> Check {
     let mut rng = Rng(seed);
-    let lean = match rng.below(8) {
+    let lean = match rng.below(16) {
         0 => Lean::Calm,
-        1..5 => Lean::Writes,
-        5 => Lean::Space,
+        1..8 => Lean::Writes,
+        8..10 => Lean::Space,
+        10 => Lean::Panics,
+        11..14 => Lean::Damage,
         _ => Lean::All,
     };
     let counts_events = rng.below(4) == 0;
@@ -108,9 +116,22 @@ fn run_seed(seed: u64, explored: &Explored, trace: &Trace) -> Check {
         let steps = 8 + rng.below(40);
         let left = life.live(steps)?;
         explored.lives.fetch_add(1, Ordering::Relaxed);
-        (sim, claims) = explore(&left, claims, explored, &mut rng, trace)?;
+        let mut stopped = explore(&left, claims, explored, &mut rng, trace)?;
+        if lean == Lean::Damage {
+            stopped.claims = damage_some(&stopped, &left, explored, &mut rng, trace)?;
+        }
+        (sim, claims) = (stopped.sim, stopped.claims);
     }
     Ok(())
+}
+
+/// A machine that stopped in the middle of a life.
+struct Stopped {
+    sim: Sim,
+    /// What the next life begins with.
+    claims: Claims,
+    /// How far the life had got.
+    operations: u64,
 }
 
 /// Stops a life before each of its operations, in several ways, and checks what is
@@ -121,7 +142,7 @@ fn explore(
     explored: &Explored,
     rng: &mut Rng,
     trace: &Trace,
-) -> Check<(Sim, Claims)> {
+) -> Check<Stopped> {
     let end = left.sim.operations();
     // Often the end, which is a close.
     let chosen = match rng.below(4) {
@@ -136,6 +157,8 @@ fn explore(
         let stops = [Stop::Killed, Stop::draw(rng), Stop::draw(rng)];
         for (index, stop) in stops.into_iter().enumerate() {
             let after = stop.apply(&state);
+            // Whether another seed met this machine before must not matter.
+            let mut rng = Rng(rng.next());
             let is_chosen = operations == chosen && index == 1;
             let fingerprint =
                 after.fingerprint(DIR) ^ claims.fingerprint() ^ u64::from(stop.is_power_cut());
@@ -143,7 +166,7 @@ fn explore(
                 continue;
             }
             let there =
-                check::check_stop(&after, &claims, stop, &left.limits, rng).map_err(|e| {
+                check::check_stop(&after, &claims, stop, &left.limits, &mut rng).map_err(|e| {
                     let picture = picture::picture(&after);
                     format!("{e}\n  {stop:?} at operation {operations} of {end}\n{picture}")
                 })?;
@@ -155,11 +178,61 @@ fn explore(
                         there.next_id
                     )
                 });
-                next = Some((after, claims.next_life(&there, stop)));
+                let claims = claims.next_life(&there, stop);
+                next = Some(Stopped {
+                    sim: after,
+                    claims,
+                    operations,
+                });
             }
         }
     }
     next.ok_or_else(|| "no stop was chosen".to_owned())
+}
+
+/// Damages a stopped machine in several ways, one at a time, and checks each; keeps
+/// the last one.
+fn damage_some(
+    stopped: &Stopped,
+    left: &Left,
+    explored: &Explored,
+    rng: &mut Rng,
+    trace: &Trace,
+) -> Check<Claims> {
+    let Stopped {
+        sim,
+        claims,
+        operations,
+    } = stopped;
+    let mut result = claims.clone();
+    let trials = 1 + rng.below(24);
+    for trial in 0..=trials {
+        let is_last = trial == trials;
+        let machine = if is_last { sim.clone() } else { sim.kill() };
+        let before = left
+            .sim
+            .at(rng.below(operations + 1))
+            .ok_or("a state was not kept")?;
+        let Some(damage) = damage::damage(&machine, &before, claims, rng) else {
+            continue;
+        };
+        let mut rng = Rng(rng.next());
+        let mut weaker = claims.clone();
+        damage.weaken(&mut weaker);
+        if is_last {
+            trace.note(|| format!("  {}", damage.words));
+        } else if !explored.is_new(machine.fingerprint(DIR) ^ weaker.fingerprint()) {
+            continue;
+        }
+        let picture = picture::picture(&machine);
+        let stop = Stop::Killed;
+        let there = check::check_stop(&machine, &weaker, stop, &left.limits, &mut rng)
+            .map_err(|e| format!("DAMAGE {e}\n  {}\n{picture}", damage.words))?;
+        if is_last {
+            result = weaker.next_life(&there, stop);
+        }
+    }
+    Ok(result)
 }
 
 /// Runs seeds in as many threads as there are processors.

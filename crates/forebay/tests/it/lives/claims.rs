@@ -81,14 +81,17 @@ pub(super) struct Claims {
     pub(super) acks_synced: u64,
     /// No id from this one on was ever given out.
     pub(super) given: u64,
+    /// The same over all lives: ids that a power cut took back are given again.
+    pub(super) given_ever: u64,
     /// Where the life began to read.
     pub(super) first: u64,
     /// A sync of a data file may have failed since the power came on.
     pub(super) syncs_failed: bool,
     pub(super) ledger_failed: bool,
     pub(super) evicted: bool,
-    /// The ledger was damaged by the test.
+    /// A data file or the ledger was damaged by the test.
     pub(super) damaged: bool,
+    pub(super) ledger_damaged: bool,
 }
 
 impl Claims {
@@ -162,6 +165,14 @@ impl Claims {
         }
     }
 
+    /// Takes back what was claimed of a record.
+    pub(super) fn forget(&mut self, id: u64) {
+        if let Some(known) = self.records.get_mut(&id) {
+            known.state = State::Accepted;
+            known.doubt = Doubt::Inherited;
+        }
+    }
+
     /// The id after the acknowledged prefix. Losses at its end are left out: they
     /// may be reported again.
     pub(super) fn prefix(&self) -> u64 {
@@ -190,10 +201,12 @@ impl Claims {
         let is_settled = stop.is_power_cut();
         let mut next = Self {
             acked: there.acknowledged + 1,
-            acks_synced: self.acks_synced,
+            acks_synced: self.acks_synced.min(there.acknowledged + 1),
             given: there.next_id,
+            given_ever: self.given_ever.max(self.given),
             first: there.acknowledged + 1,
             damaged: self.damaged,
+            ledger_damaged: self.ledger_damaged,
             ..Self::default()
         };
         if is_settled {

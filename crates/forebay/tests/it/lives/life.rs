@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use forebay::storage::fault::Fault;
 use forebay::storage::sim::Sim;
-use forebay::{Delivery, Error, ErrorKind, Reader, Writer};
+use forebay::{Delivery, ErrorKind, Reader, Writer};
 
 use super::Lean;
 use super::claims::{Claims, Fact, History, State};
 use super::limits::Limits;
+use super::panics::{Failed, caught};
 use crate::support::Rng;
 use crate::workload::{Check, DIR, check_usage};
 
@@ -129,6 +130,7 @@ impl Life {
         }
         // Handles that go close the buffer as well; nothing is noted of that.
         self.held.clear();
+        self.limits.fuse.set(0);
         self.handles = None;
         Ok(Left {
             sim: self.sim,
@@ -144,14 +146,19 @@ impl Life {
     }
 
     /// Takes note of the outcome of a call; what it returned if it is done.
-    pub(super) fn outcome<T>(&mut self, call: &str, result: Result<T, Error>) -> Check<Option<T>> {
+    pub(super) fn outcome<T>(&mut self, call: &str, result: Result<T, Failed>) -> Check<Option<T>> {
         let operations = self.sim.operations();
         let error = match result {
             Ok(done) => {
                 self.trace.note(|| format!("  {operations}: {call}: ok"));
                 return Ok(Some(done));
             }
-            Err(error) => error,
+            Err(Failed::Error(error)) => error,
+            Err(Failed::Panicked) => {
+                self.trace
+                    .note(|| format!("  {operations}: {call}: the counter panicked"));
+                return Ok(None);
+            }
         };
         self.trace
             .note(|| format!("  {operations}: {call}: {error:?}"));
@@ -165,7 +172,8 @@ impl Life {
 
     fn open(&mut self) -> Check<bool> {
         for attempt in 0..3 {
-            let opened = forebay::open_with(self.limits.config(), Arc::new(self.fault.clone()));
+            let (config, storage) = (self.limits.config(), Arc::new(self.fault.clone()));
+            let opened = caught(|| forebay::open_with(config, storage));
             if let Some((writer, reader)) = self.outcome("open", opened)? {
                 self.handles = Some(Handles { writer, reader });
                 return self.check_opened().map(|()| true);
@@ -198,12 +206,12 @@ impl Life {
         let was_poisoned = self.is_poisoned;
         let (first, last) = match self.rng.below(2) {
             0 => {
-                let first = writer.close();
-                (first, reader.close())
+                let first = caught(|| writer.close());
+                (first, caught(|| reader.close()))
             }
             _ => {
-                let first = reader.close();
-                (first, writer.close())
+                let first = caught(|| reader.close());
+                (first, caught(|| writer.close()))
             }
         };
         let first = self.outcome("close", first)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use forebay::storage::Storage;
 use forebay::{Config, EventCounter, Io, Reader, ReaderSees, SyncPolicy, WhenFull, Writer};
 
+use super::panics::Fuse;
 use crate::support::Rng;
 use crate::workload::{Check, DIR, must};
 
@@ -19,6 +20,8 @@ pub(super) struct Limits {
     pub(super) when_full: WhenFull,
     /// The same in every life.
     counts_events: bool,
+    /// When the event counter panics.
+    pub(super) fuse: Fuse,
 }
 
 impl Limits {
@@ -50,6 +53,7 @@ impl Limits {
                 _ => WhenFull::Reject,
             },
             counts_events,
+            fuse: Fuse::default(),
         }
     }
 
@@ -72,13 +76,21 @@ impl Limits {
     }
 
     pub(super) fn counter(&self) -> EventCounter {
-        match self.counts_events {
-            true => EventCounter::new(|metadata, _| u64::from(metadata % 4) + 1),
-            false => EventCounter::one(),
-        }
+        let (fuse, counts_events) = (self.fuse.clone(), self.counts_events);
+        EventCounter::new(move |metadata, _| {
+            fuse.burn();
+            events(metadata, counts_events)
+        })
     }
 
-    pub(super) fn events(&self, metadata: u32, payload: &[u8]) -> u64 {
-        self.counter().count(metadata, payload)
+    pub(super) fn events(&self, metadata: u32) -> u64 {
+        events(metadata, self.counts_events)
+    }
+}
+
+fn events(metadata: u32, counts_events: bool) -> u64 {
+    match counts_events {
+        true => u64::from(metadata % 4) + 1,
+        false => 1,
     }
 }

@@ -4,6 +4,7 @@ use forebay::{Delivery, Item, Lost, ReaderSees, SyncPolicy, TryBatch, TryNext, W
 
 use super::claims::{Doubt, Fact, State};
 use super::life::Life;
+use super::panics::caught;
 use crate::workload::{Check, Record};
 
 impl Life {
@@ -56,7 +57,7 @@ impl Life {
         payload.truncate(len);
         Record {
             id,
-            events: self.limits.events(metadata, &payload),
+            events: self.limits.events(metadata),
             metadata,
             payload,
         }
@@ -97,8 +98,10 @@ impl Life {
         let record = self.draw_record(self.next_id);
         self.promise(Fact::Offered(record.clone()));
         let writer = self.handles().writer.clone();
-        let result = writer.append_with(record.metadata, &record.payload);
-        let result = result.map(|receipt| receipt.accepted().then(|| receipt.id()));
+        let result = caught(|| {
+            let receipt = writer.append_with(record.metadata, &record.payload)?;
+            Ok(receipt.accepted().then(|| receipt.id()))
+        });
         let call = format!("append {} ({} bytes)", record.id, record.payload.len());
         let given = self.outcome(&call, result)?.flatten();
         if given.is_some_and(|id| id != record.id) {
@@ -125,8 +128,7 @@ impl Life {
         }
         let batch: Vec<_> = records.iter().map(|r| (r.metadata, &r.payload)).collect();
         let writer = self.handles().writer.clone();
-        let result = writer.append_batch_with(&batch);
-        let result = result.map(|receipt| receipt.accepted());
+        let result = caught(|| writer.append_batch_with(&batch).map(drop));
         let call = format!("append_batch {}..{id}", self.next_id);
         let is_ok = self.outcome(&call, result)?.is_some();
         self.settle(&call, id, is_ok)
@@ -142,7 +144,7 @@ impl Life {
             true => format!("append {} and wait_synced", record.id),
             false => format!("append {} and wait_written", record.id),
         };
-        let receipt = match writer.append_with(record.metadata, &record.payload) {
+        let receipt = match caught(|| writer.append_with(record.metadata, &record.payload)) {
             Ok(receipt) if receipt.accepted() => receipt,
             result => {
                 self.outcome(&call, result.map(drop))?;
@@ -150,10 +152,10 @@ impl Life {
             }
         };
         self.settle(&call, record.end(), true)?;
-        let waited = match for_sync {
+        let waited = caught(|| match for_sync {
             true => receipt.wait_synced(),
             false => receipt.wait_written(),
-        };
+        });
         if self.outcome(&call, waited)?.is_some() {
             match for_sync {
                 true if was_poisoned => return Err("POISON: a poisoned buffer syncs".to_owned()),
@@ -166,7 +168,7 @@ impl Life {
 
     fn flush(&mut self) -> Check {
         let was_poisoned = self.is_poisoned;
-        let result = self.handles().writer.flush();
+        let result = caught(|| self.handles().writer.flush());
         if self.outcome("flush", result)?.is_some() {
             if was_poisoned {
                 return Err("POISON: a poisoned buffer flushes".to_owned());
@@ -178,7 +180,7 @@ impl Life {
     }
 
     fn sync_acks(&mut self) -> Check {
-        let result = self.handles().reader.sync_acks();
+        let result = caught(|| self.handles().reader.sync_acks());
         if self.outcome("sync_acks", result)?.is_some() {
             self.promise(Fact::AcksSynced);
         }
@@ -231,7 +233,7 @@ impl Life {
 
     fn read(&mut self) -> Check {
         for _ in 0..1 + self.rng.below(8) {
-            let found = self.handles().reader.try_next();
+            let found = caught(|| self.handles().reader.try_next());
             match self.outcome("try_next", found)? {
                 Some(TryNext::Item(Item::Record(delivery))) => self.delivered(delivery)?,
                 Some(TryNext::Item(Item::Lost(lost))) => self.lost(&lost)?,
@@ -246,7 +248,7 @@ impl Life {
     fn read_batch(&mut self) -> Check {
         let (records, bytes) = (1 + self.rng.below(12), 1 + self.rng.below(20_000));
         let reader = &mut self.handles().reader;
-        let found = reader.try_next_batch(records as usize, bytes as usize);
+        let found = caught(|| reader.try_next_batch(records as usize, bytes as usize));
         match self.outcome("try_next_batch", found)? {
             Some(TryBatch::Batch(batch)) => {
                 let mut lost: Vec<Lost> = batch.lost().to_vec();

@@ -30,6 +30,9 @@ const WRITING: [Op; 14] = [
 impl Life {
     /// One in four lives has faults while it opens.
     pub(super) fn before_opening(&mut self) {
+        if self.lean == Lean::Panics {
+            self.limits.fuse.set(self.rng.below(12));
+        }
         if self.lean != Lean::Calm && self.rng.below(4) == 0 {
             for _ in 0..1 + self.rng.below(2) {
                 let op = Op::ALL[self.rng.below(Op::ALL.len() as u64) as usize];
@@ -42,6 +45,12 @@ impl Life {
     pub(super) fn trouble(&mut self) -> Check {
         match (self.lean, self.rng.below(16)) {
             (Lean::Calm, _) => {}
+            (Lean::Panics, 0..=7) => {
+                let nth = 1 + self.rng.below(12);
+                self.trace
+                    .note(|| format!("  plan: the {nth}. call of the counter panics"));
+                self.limits.fuse.set(nth);
+            }
             (Lean::Space, 0..=7) | (_, 15) => self.resize_disk(),
             (_, 0..=5) => self.plan_sync_and_aftermath(),
             (Lean::All, 6..=7) => {
@@ -100,6 +109,7 @@ impl Life {
     pub(super) fn clear_faults(&mut self) {
         self.trace.note(|| "  the faults are over".to_owned());
         self.fault.clear();
+        self.limits.fuse.set(0);
         self.sim.set_capacity(None);
     }
 
