@@ -154,28 +154,34 @@ fn explore(
     for operations in 0..=end {
         done = left.history.replay(&mut claims, done, operations);
         let state = left.sim.at(operations).ok_or("a state was not kept")?;
-        let stops = [Stop::Killed, Stop::draw(rng), Stop::draw(rng)];
-        for (index, stop) in stops.into_iter().enumerate() {
+        let mut machines = vec![
+            (state.clone(), Stop::Killed),
+            (state.clone(), Stop::draw(rng)),
+            (state, Stop::draw(rng)),
+        ];
+        // A write that is stopped in the middle.
+        let partly = left.sim.during(operations, rng.next());
+        machines.extend(partly.map(|partly| (partly, Stop::draw(rng))));
+        for (index, (state, stop)) in machines.into_iter().enumerate() {
             let after = stop.apply(&state);
             // Whether another seed met this machine before must not matter.
             let mut rng = Rng(rng.next());
             let is_chosen = operations == chosen && index == 1;
-            let fingerprint =
-                after.fingerprint(DIR) ^ claims.fingerprint() ^ u64::from(stop.is_power_cut());
+            let ending = u64::from(stop.is_power_cut());
+            let fingerprint = after.fingerprint(DIR) ^ claims.fingerprint() ^ ending;
             if !explored.is_new(fingerprint) && !is_chosen {
                 continue;
             }
-            let there =
-                check::check_stop(&after, &claims, stop, &left.limits, &mut rng).map_err(|e| {
-                    let picture = picture::picture(&after);
-                    format!("{e}\n  {stop:?} at operation {operations} of {end}\n{picture}")
-                })?;
+            let there = check::check_stop(&after, &claims, stop, &left.limits, &mut rng);
+            let there = there.map_err(|e| {
+                let picture = picture::picture(&after);
+                format!("{e}\n  {stop:?} at operation {operations} of {end}\n{picture}")
+            })?;
             if is_chosen {
                 trace.note(|| {
+                    let (items, next_id) = (check::brief(&there.items), there.next_id);
                     format!(
-                        "  {stop:?} at operation {operations} of {end}: {} and next {}",
-                        check::brief(&there.items),
-                        there.next_id
+                        "  {stop:?} at operation {operations} of {end}: {items} and next {next_id}"
                     )
                 });
                 let claims = claims.next_life(&there, stop);

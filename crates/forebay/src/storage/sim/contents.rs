@@ -139,6 +139,8 @@ pub(super) struct Inode {
     pub(super) mapped: bool,
     /// The simulated time of the last change.
     pub(super) modified: u64,
+    /// Pages could not be written in the background; the next sync says so, once.
+    pub(super) write_back_failed: bool,
 }
 
 impl Inode {
@@ -151,6 +153,7 @@ impl Inode {
             pending: Vec::new(),
             mapped: false,
             modified,
+            write_back_failed: false,
         }
     }
 
@@ -223,6 +226,7 @@ impl Inode {
             self.disk = self.survivor(Kernel::Careless, random);
         }
         self.pending.clear();
+        self.write_back_failed = false;
     }
 
     /// The cache forgets the pages that count as clean: readers see the disk.
@@ -245,7 +249,8 @@ impl Inode {
     /// Whether a crash can only have one outcome, which is also what readers
     /// see.
     fn is_settled(&self) -> bool {
-        self.pending.is_empty() && self.cached.len == self.disk.len && {
+        let is_quiet = self.pending.is_empty() && !self.write_back_failed;
+        is_quiet && self.cached.len == self.disk.len && {
             let mut pairs = self.cached.pages.iter().zip(&self.disk.pages);
             pairs.all(|(cached, disk)| match (cached, disk) {
                 (Some(cached), Some(disk)) => Arc::ptr_eq(cached, disk),
@@ -273,6 +278,7 @@ impl Inode {
             pending: Vec::new(),
             mapped: false,
             modified: this.modified,
+            write_back_failed: false,
         })
     }
 

@@ -92,7 +92,11 @@ fn replacement(
     match rng.below(kinds) {
         0 => Some(("zeros".to_owned(), vec![0; range.len()])),
         1 => {
-            let noise = range.clone().map(|_| rng.next() as u8).collect();
+            let mut noise: Vec<u8> = range.clone().map(|_| rng.next() as u8).collect();
+            if kinds == 2 {
+                // A ledger of possible values is believed, and nothing says otherwise.
+                noise[..8].fill(0xff);
+            }
             Some(("noise".to_owned(), noise))
         }
         2 => {

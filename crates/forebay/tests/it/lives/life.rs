@@ -106,7 +106,8 @@ impl Life {
             synced: 0,
             is_poisoned: false,
             was_small: false,
-            size_max: limits.max_size.max(size(&sim)),
+            // Opening may make a ledger.
+            size_max: limits.max_size.max(size(&sim) + 24),
             file_max: limits.data_file_size,
             number,
             limits,

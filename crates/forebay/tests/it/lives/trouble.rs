@@ -61,7 +61,8 @@ impl Life {
                 let op = WRITING[self.rng.below(WRITING.len() as u64) as usize];
                 self.plan(op);
             }
-            (_, 9..=11) => self.clear_faults(),
+            (_, 9..=10) => self.clear_faults(),
+            (_, 11) => self.fail_write_back(),
             (_, 12..) => self.evict(),
         }
         Ok(())
@@ -111,6 +112,35 @@ impl Life {
         self.fault.clear();
         self.limits.fuse.set(0);
         self.sim.set_capacity(None);
+    }
+
+    /// The device fails while the kernel writes a data file back by itself.
+    fn fail_write_back(&mut self) {
+        let mut files = self.sim.files(DIR);
+        files.retain(|(name, _)| name.ends_with(".dat"));
+        if files.is_empty() {
+            return;
+        }
+        // The last by name is mostly the one that is written.
+        let index = match self.rng.below(2) {
+            0 => files.len() - 1,
+            _ => self.rng.below(files.len() as u64) as usize,
+        };
+        let name = &files[index].0;
+        self.trace.note(|| format!("  write-back of {name} fails"));
+        let seed = self.rng.below(4);
+        let seed = if seed == 0 {
+            0
+        } else {
+            1 + self.rng.below(1 << 40)
+        };
+        if self
+            .sim
+            .fail_write_back(format!("{DIR}/{name}"), seed)
+            .is_ok()
+        {
+            self.promise(Fact::SyncsMayFail);
+        }
     }
 
     /// The kernel is short of memory and forgets clean pages of one file.
