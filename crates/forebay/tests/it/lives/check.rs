@@ -69,7 +69,8 @@ fn drain(reader: &mut Reader, acks: usize) -> Check<Vec<Seen>> {
 /// Opens the buffer on this machine, which changes it, and reads everything.
 /// Acknowledges the first `acks` items, closes.
 pub(super) fn take_inventory(sim: &Sim, limits: &Limits, acks: usize) -> Check<Inventory> {
-    let (writer, mut reader) = limits.open(Arc::new(sim.clone()))?;
+    let storage: Arc<dyn Storage> = Arc::new(sim.clone());
+    let (writer, mut reader) = limits.open(&storage)?;
     let at_open = reader.usage();
     check_usage(&at_open)?;
     let items = drain(&mut reader, acks)?;

@@ -69,14 +69,14 @@ impl Limits {
             .io(Io::Caller)
     }
 
-    pub(super) fn open(&self, storage: Arc<dyn Storage>) -> Check<(Writer, Reader)> {
+    pub(super) fn open(&self, storage: &Arc<dyn Storage>) -> Check<(Writer, Reader)> {
         // A look wants everything that is there, synced or not. A write-back that
         // failed in an earlier process may be told at the opening, once for a file.
         let config = self.config().reader_sees(ReaderSees::Written);
-        let mut opened = forebay::open_with(config.clone(), Arc::clone(&storage));
+        let mut opened = forebay::open_with(config.clone(), Arc::clone(storage));
         for _ in 0..16 {
             if opened.is_err() {
-                opened = forebay::open_with(config.clone(), Arc::clone(&storage));
+                opened = forebay::open_with(config.clone(), Arc::clone(storage));
             }
         }
         must("open", opened)
