@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::acks::Acks;
-use crate::batch_ends::{Among, BatchEnds};
 use crate::config::{Config, Io, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id;
@@ -33,12 +32,9 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::thread;
 use crate::wake::{Bell, lock};
-use crate::write_side::WriteSide;
+use crate::write_side::{WriteSide, synced_mark};
 use crate::writer::Writer;
 
-/// A frame that crosses the end of a full batch may have so much of the batch's
-/// length behind it.
-const CROSSING_SHARE: usize = 8;
 /// Free batch buffers to keep: what producers, the write side and the recent
 /// batches have out at a time.
 const POOL_BUFFERS_MAX: usize = 8;
@@ -88,7 +84,9 @@ pub fn open_with(config: Config, storage: Arc<dyn Storage>) -> Result<(Writer, R
         on_corruption: limits.on_corruption,
         quarantine_bytes: limits.quarantine_max_size,
     };
+    synced_mark::write_again(&*storage, &dir)?;
     let recovered = recovery::recover(&storage, &dir, &options)?;
+    synced_mark::forget(&*storage, &dir)?;
     let (shared, side, done) = wire(limits, dir, storage, guard, recovered)?;
     let shared = Arc::new(shared);
     match shared.limits.io {
@@ -194,14 +192,9 @@ fn wire(
         _ => None,
     };
     let current_id = current.as_ref().map(|(_, _, span)| span.file_id);
-    let buffer_len = limits.batch_len + limits.batch_len / CROSSING_SHARE;
-    let pool = Pool::new(buffer_len, POOL_BUFFERS_MAX);
-    let log = Log::new(spans, end, RECENT_BATCHES * buffer_len);
-    // In a model nothing from outside decides where batches end: it would not replay.
-    let has_thread = limits.io == Io::Thread && !cfg!(forebay_shuttle);
-    let (among, others) = has_thread.then(Among::count).unzip();
-    let batch_ends = BatchEnds::new(limits.batch_len, others.unwrap_or(0));
-    let mut intake = Intake::new(pool.clone(), batch_ends, limits.max_size, end);
+    let pool = Pool::new(limits.batch_len, POOL_BUFFERS_MAX);
+    let log = Log::new(spans, end, RECENT_BATCHES * limits.batch_len);
+    let mut intake = Intake::new(pool.clone(), limits.max_size, end);
     intake.file_base = current.as_ref().map_or(0, |(_, _, span)| span.base);
     if recovered.next_id > MAX_RECORD_ID - IDS_PER_OPENING {
         intake.failed = Some(ids_used_up(&dir, recovered.next_id));
@@ -216,8 +209,6 @@ fn wire(
         dir,
         storage,
         pool,
-        batch_ends,
-        among,
         intake: Mutex::new(intake),
         work: Bell::default(),
         space: Bell::default(),
@@ -241,6 +232,6 @@ fn wire(
         limits,
     };
     shared.set_head_end(&lock(&shared.log), current_id);
-    let side = WriteSide::new(current, recovered.next_file_id);
+    let side = WriteSide::new(current, end, recovered.next_file_id);
     Ok((shared, side, done))
 }

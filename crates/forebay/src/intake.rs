@@ -12,7 +12,6 @@
 use std::collections::VecDeque;
 
 use crate::acks::Count;
-use crate::batch_ends::BatchEnds;
 use crate::config::LEDGER_ALLOWANCE;
 use crate::error::Error;
 use crate::format::record::{self, Heads};
@@ -33,8 +32,6 @@ pub(crate) struct Batch {
     /// Where in the buffer the frames begin and end.
     from: usize,
     to: usize,
-    /// A frame that would begin here or behind goes into the next batch.
-    full_at: usize,
     pub begin: Position,
     pub end: Position,
 }
@@ -48,7 +45,7 @@ impl Batch {
     /// does not depend on where the memory lies.
     #[inline]
     fn fits(&self, frame_len: usize) -> bool {
-        self.to < self.full_at && self.len() + frame_len + ALIGN <= self.buffer.len()
+        self.len() + frame_len + ALIGN <= self.buffer.len()
     }
 
     pub(crate) fn into_frames(self) -> Frames {
@@ -84,7 +81,6 @@ pub(crate) enum NoRoom {
 #[derive(Debug)]
 pub(crate) struct Intake {
     pool: Pool,
-    batch_ends: BatchEnds,
     stream_bytes_max: u64,
     open: Option<Batch>,
     ready: VecDeque<Batch>,
@@ -97,7 +93,10 @@ pub(crate) struct Intake {
     pub file_base: u64,
     /// Bytes on disk that are no part of the stream.
     extra: u64,
+    /// Whether nothing can be written for want of space or another thing that comes
+    /// back; and what the system said.
     pub disk_full: bool,
+    pub no_space: Option<String>,
     /// Live `Writer`s.
     pub writers: usize,
     /// Whether the `Reader` lives.
@@ -119,10 +118,9 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    pub(crate) fn new(pool: Pool, batch_ends: BatchEnds, max_size: u64, end: Position) -> Self {
+    pub(crate) fn new(pool: Pool, max_size: u64, end: Position) -> Self {
         Self {
             pool,
-            batch_ends,
             stream_bytes_max: max_size - LEDGER_ALLOWANCE,
             open: None,
             ready: VecDeque::new(),
@@ -132,6 +130,7 @@ impl Intake {
             file_base: 0,
             extra: 0,
             disk_full: false,
+            no_space: None,
             writers: 1,
             reader: true,
             closing: false,
@@ -153,6 +152,13 @@ impl Intake {
     pub(crate) fn set_disk(&mut self, head: u64, extra: u64) {
         self.head = head;
         self.extra = extra;
+    }
+
+    /// For the write side: why nothing can be written for the time being, if it
+    /// cannot.
+    pub(crate) fn set_no_space(&mut self, why: Option<String>) {
+        self.disk_full = why.is_some();
+        self.no_space = why;
     }
 
     pub(crate) fn extra(&self) -> u64 {
@@ -204,7 +210,6 @@ impl Intake {
             buffer,
             from,
             to: from,
-            full_at: from + self.batch_ends.room(in_file),
             begin,
             end,
         });
@@ -230,11 +235,9 @@ impl Intake {
         id
     }
 
-    /// The oldest batch: a full one, or if `open_too` the open one.
-    pub(crate) fn take(&mut self, open_too: bool) -> Option<Batch> {
-        self.ready
-            .pop_front()
-            .or_else(|| if open_too { self.take_open() } else { None })
+    /// The oldest batch: a full one, or else the open one.
+    pub(crate) fn take(&mut self) -> Option<Batch> {
+        self.ready.pop_front().or_else(|| self.take_open())
     }
 
     fn take_open(&mut self) -> Option<Batch> {
@@ -272,14 +275,14 @@ mod tests {
             next_id: 1,
             offset: 8 * 1001,
         };
-        let mut intake = Intake::new(pool, BatchEnds::new(1024, 0), 1 << 20, end);
+        let mut intake = Intake::new(pool, 1 << 20, end);
         intake.file_base = 8 * 3;
         for len in [100, 8, 900, 1024, 2000, 1] {
             let at = intake.accepted();
             let frame_len = record::frame_len(len);
             intake.make_room(frame_len).unwrap();
             intake.put(0, &vec![7; len], 1);
-            let batch = intake.take(true).unwrap();
+            let batch = intake.take().unwrap();
             assert_eq!((batch.begin, batch.len()), (at, frame_len));
             let in_file = (at.offset - intake.file_base) as usize;
             assert_eq!(

@@ -13,8 +13,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use crate::error::{Error, Result};
-use crate::format::ledger::LedgerState;
-use crate::storage::{Map, Storage, uninterrupted};
+use crate::format::ledger::{LEDGER_LEN, LedgerState};
+
+use crate::storage::{Access, Map, Storage, read_full, uninterrupted, write_all};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<Self> {
+        write_again(storage, path).map_err(|e| Error::io("write again to", path, e))?;
         let map = uninterrupted(|| storage.map(path)).map_err(|e| Error::io("map", path, e))?;
         Ok(Self {
             map,
@@ -110,4 +112,16 @@ impl Ledger {
             self.acks_dirty.store(true, Ordering::Release);
         })
     }
+}
+
+/// Writes the ledger's bytes where they are. The process before may have died with a
+/// failed sync behind it, after which the kernel holds a page for clean that never
+/// reached the disk: a sync that succeeds would prove nothing.
+fn write_again(storage: &dyn Storage, path: &Path) -> io::Result<()> {
+    let file = uninterrupted(|| storage.open(path, Access::Write))?;
+    let mut bytes = [0; LEDGER_LEN];
+    if read_full(&*file, &mut bytes, 0)? == LEDGER_LEN {
+        write_all(&*file, &bytes, 0)?;
+    }
+    Ok(())
 }

@@ -53,7 +53,6 @@
 #![cfg_attr(not(feature = "tokio"), allow(rustdoc::broken_intra_doc_links))]
 
 mod acks;
-mod batch_ends;
 mod buffer;
 mod codec;
 mod config;

@@ -46,7 +46,7 @@ pub(crate) struct Log {
     pub spans: VecDeque<Span>,
     pub written: Position,
     pub synced: Position,
-    /// Zeros behind the last span, written ahead.
+    /// Preallocated zeros behind the last span.
     pub zeros_ahead: u64,
     /// Nothing will be written any more.
     pub ended: bool,
@@ -111,16 +111,6 @@ impl Log {
         }
         self.written = end;
         debug_assert_eq!(self.spans.back().map(Span::end), Some(end.offset));
-    }
-
-    /// A file is given up: it keeps only `len` bytes. What it held beyond is in
-    /// another, under the same offsets.
-    pub(crate) fn replace_rest(&mut self, file_id: u16, len: u64, rest: Span) {
-        if let Some(at) = self.spans.iter().position(|s| s.file_id == file_id) {
-            debug_assert_eq!(self.spans[at].base + len, rest.base);
-            self.spans[at].len = len;
-            self.spans.insert(at + 1, rest);
-        }
     }
 
     /// The place of the frame at `offset`, which must be below `visible`.

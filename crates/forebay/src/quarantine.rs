@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use crate::storage::{Access, File, Storage, read_full, uninterrupted};
+use crate::storage::{Access, File, Storage, read_full, write_all};
 use crate::sync::Mutex;
 
 /// The name of the directory in the buffer's directory.
@@ -403,18 +403,6 @@ fn json_string(text: &str) -> String {
     }
     json.push('"');
     json
-}
-
-/// Writes all of `buf`.
-pub(crate) fn write_all(file: &dyn File, buf: &[u8], offset: u64) -> io::Result<()> {
-    let mut done = 0;
-    while done < buf.len() {
-        match uninterrupted(|| file.write_at(&buf[done..], offset + done as u64))? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            n => done += n,
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

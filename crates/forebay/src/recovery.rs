@@ -19,8 +19,8 @@ use crate::config::UNSYNCED_FILES_MAX;
 use crate::findings::{Finding, FindingKind, Recovery, Severity};
 use crate::format::file_id::{LEDGER_FILE_NAME, file_name};
 use crate::format::ledger::{LEDGER_LEN, LedgerState};
-use crate::quarantine::{OnCorruption, Quarantine, write_all};
-use crate::storage::{Access, File, Storage, uninterrupted};
+use crate::quarantine::{OnCorruption, Quarantine};
+use crate::storage::{Access, File, Storage, uninterrupted, write_all};
 use crate::survey::{Listing, Survey, not_a_buffer};
 use crate::{Error, ErrorKind, EventCounter, Result};
 

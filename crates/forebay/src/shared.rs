@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::acks::{Acks, Count, Stretch};
-use crate::batch_ends::{Among, BatchEnds};
 use crate::config::{Io, Limits, ReaderSees};
 use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
@@ -43,6 +42,8 @@ pub(crate) enum Step {
 pub(crate) trait Drive: Send {
     /// Does the most urgent thing.
     fn step(&mut self, shared: &Shared) -> Step;
+    /// After the last step of a buffer that closes.
+    fn end(&mut self, shared: &Shared);
 }
 
 /// What writer, reader and write side of one open buffer share.
@@ -51,10 +52,6 @@ pub(crate) struct Shared {
     pub dir: PathBuf,
     pub storage: Arc<dyn Storage>,
     pub pool: Pool,
-    pub batch_ends: BatchEnds,
-    /// With [`Io::Thread`], counts the buffer.
-    #[expect(dead_code, reason = "dropping it ends the count")]
-    pub among: Option<Among>,
     pub intake: Mutex<Intake>,
     /// Rung for the write side's thread; goes with `intake`.
     pub work: Bell,
@@ -258,12 +255,10 @@ impl Shared {
 
     // ---- what the write side reports ----
 
-    pub(crate) fn publish_written(&self, frames: Vec<Frames>) {
+    pub(crate) fn publish_written(&self, frames: Frames) {
         let written = {
             let mut log = lock(&self.log);
-            for frames in frames {
-                log.append(frames);
-            }
+            log.append(frames);
             log.written
         };
         if self.limits.reader_sees == ReaderSees::Written {
@@ -405,6 +400,7 @@ impl Shared {
             Io::Caller => {
                 if let Some(mut side) = lock(&self.side).take() {
                     while side.step(self) == Step::Progress {}
+                    side.end(self);
                 }
             }
         }

@@ -79,12 +79,6 @@ impl Frames {
         end
     }
 
-    /// The length of the last frame.
-    pub(crate) fn last_len(&self) -> usize {
-        let root = self.bytes.last_chunk().map(Root::from_bytes);
-        root.map_or(0, |root| record::frame_len(root.len as usize))
-    }
-
     /// Keeps the first `at` bytes, up to a boundary; gives the others.
     pub(crate) fn split_off(&mut self, at: usize) -> Self {
         let offset = self.begin() + at as u64;

@@ -399,7 +399,7 @@ impl Reader {
                         return Ok(advance);
                     }
                 }
-                Some(Scanned::Damage(_)) if self.source_was_cut() => self.source = None,
+                Some(Scanned::Damage(damage)) if self.is_unsettled(&damage)? => {}
                 Some(Scanned::Damage(damage)) => self.note_damage(&damage)?,
                 None => {
                     if let Some(advance) = self.open_source()? {

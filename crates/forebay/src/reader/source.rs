@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::losses::PendingDamage;
 use super::{Advance, Batch, LostReason, Reader};
 use crate::config::ReaderSees;
-use crate::data_file::{Check, ScanOptions, Scanner};
+use crate::data_file::{Check, Damage, ScanOptions, Scanner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id;
 use crate::log::{Place, Span};
@@ -103,24 +103,30 @@ impl Reader {
         self.last_id = done.next_id - 1;
     }
 
-    /// Whether the source's data file was given up and cut meanwhile, or is gone:
-    /// what it held is elsewhere, and what looks like damage may be none.
-    pub(super) fn source_was_cut(&self) -> bool {
-        let Some(source) = &self.source else {
-            return false;
+    /// Whether damage may be none: what is still in memory is read from there, and
+    /// what no sync covers may be written again. Reading goes on at the same place
+    /// then, once the file is synced.
+    pub(super) fn is_unsettled(&mut self, damage: &Damage) -> Result<bool> {
+        let Some(source) = self.source.as_ref().filter(|source| source.file.is_some()) else {
+            return Ok(false);
         };
-        let Some((span, _)) = &source.file else {
-            return false;
+        let begin = source.base + damage.offset;
+        let end = source.base + source.to.min(damage.offset + damage.len);
+        let (is_in_memory, is_synced) = {
+            let log = lock(&self.shared.log);
+            let place = log.at(begin, end);
+            let is_in_memory = matches!(place, Some(Place::Memory(_)));
+            (is_in_memory, log.synced.offset >= end)
         };
-        self.was_cut(span, source.to)
-    }
-
-    /// Whether a data file no longer holds the bytes up to `len`.
-    fn was_cut(&self, span: &Span, len: u64) -> bool {
-        let log = lock(&self.shared.log);
-        let mut spans = log.spans.iter();
-        let now = spans.find(|now| now.file_id == span.file_id && now.base == span.base);
-        now.is_none_or(|now| now.len < len)
+        if !is_in_memory && is_synced {
+            return Ok(false);
+        }
+        if !is_in_memory {
+            self.shared.wait_synced(end, None)?;
+        }
+        self.source = None;
+        self.at = begin;
+        Ok(true)
     }
 
     pub(super) fn open_file(&mut self, span: Span, visible_len: u64) -> Result<()> {
@@ -144,7 +150,7 @@ impl Reader {
                 match uninterrupted(|| self.shared.storage.open(&path, Access::Read)) {
                     Ok(file) => Arc::from(file),
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                        self.not_found(&span, visible_len);
+                        self.not_found(&span);
                         return Ok(());
                     }
                     Err(e) => return Err(Error::io("open", &path, e)),
@@ -170,13 +176,12 @@ impl Reader {
     }
 
     /// A data file that the log had a moment ago is not there.
-    fn not_found(&mut self, span: &Span, visible_len: u64) {
+    fn not_found(&mut self, span: &Span) {
         if lock(&self.shared.acks).done().offset > self.at {
             self.step_over_deleted();
-        } else if !self.was_cut(span, visible_len) {
+        } else {
             self.step_over_missing(span);
         }
-        // Else what it held has moved, and is looked up again.
     }
 
     /// Somebody deleted a data file under an open buffer.

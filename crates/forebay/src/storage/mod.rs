@@ -144,3 +144,19 @@ pub fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usi
     }
     Ok(done)
 }
+
+/// Writes all of `buf`.
+///
+/// # Errors
+/// The first error of [`File::write_at`] other than an interruption;
+/// [`WriteZero`](io::ErrorKind::WriteZero) when it writes nothing.
+pub fn write_all(file: &dyn File, buf: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < buf.len() {
+        match uninterrupted(|| file.write_at(&buf[done..], offset + done as u64))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => done += n,
+        }
+    }
+    Ok(())
+}

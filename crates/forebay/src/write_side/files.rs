@@ -1,18 +1,22 @@
-//! The data files that this process writes: made, adopted, left for the next.
+//! The data files that this process has open for writing: made, left for the next,
+//! let go.
 //!
 //! Invariants:
-//! - A new file is created exclusively.
-//! - Nothing in a file is synced before its directory entry is.
-//! - A file that is left with bytes no sync vouches for is among the rolled ones
-//!   before the next one is appended to.
+//! - They are in the order of the stream. The last is the current one, which is
+//!   appended to, unless there is none; those before it are complete.
+//! - A complete file stays here until a sync covers all of it, or everything in it
+//!   is acknowledged durably.
+//! - A file is created exclusively, and a file id is not used again while its file
+//!   exists.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{Trouble, WriteSide, trouble};
-use crate::config::{Io, ReaderSees};
+use super::failure::{Trouble, trouble};
+use super::open_file::{Covered, FileSync, OpenFile};
+use crate::error::Error;
 use crate::format::file_id;
 use crate::log::Span;
 use crate::shared::Shared;
@@ -21,189 +25,156 @@ use crate::stream::Position;
 use crate::sync::Instant;
 use crate::wake::lock;
 
-/// A data file that is appended to, or was.
+/// See the head of this file. Changed by the thread that drives the write side.
 #[derive(Debug)]
-pub(super) struct OpenFile {
-    pub(super) file: Arc<dyn File>,
-    pub(super) path: PathBuf,
-    pub(super) file_id: u16,
-    pub(super) base: u64,
-    pub(super) len: u64,
-    /// So many bytes of the frame behind `len` are in it, not yet published.
-    pub(super) begun: usize,
-    pub(super) synced_len: u64,
-    /// Up to where zeros were written ahead; what is below
-    /// [`written_len`](Self::written_len) is none.
-    pub(super) zeros_to: u64,
-    /// Whether its directory entry is synced.
-    entry_is_synced: bool,
+pub(super) struct Files {
+    open: VecDeque<OpenFile>,
+    /// Whether the last open file is the current one.
+    has_current: bool,
+    next_file_id: u16,
+    /// Bytes on disk that are no part of the stream, by the file they are in.
+    outside: BTreeMap<u16, u64>,
 }
 
-/// Makes what a data file holds durable; not bound to the thread that writes it.
-#[derive(Debug, Clone)]
-pub(super) struct FileSync {
-    file: Arc<dyn File>,
-    with_entry: bool,
-    covered: Covered,
-}
-
-/// What a sync vouches for: what was in the file before it began.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Covered {
-    pub(super) file_id: u16,
-    /// So many bytes of records, and where in the stream they end.
-    pub(super) len: u64,
-    pub(super) end: Position,
-    /// When the first change was made that the sync is to make durable.
-    pub(super) since: Instant,
-}
-
-/// How a sync ended, and how long it took.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) covered: Covered,
-    pub(super) result: Result<(), NotSynced>,
-    pub(super) took: Duration,
-}
-
-/// What could not be synced.
-#[derive(Debug)]
-pub(super) enum NotSynced {
-    File(io::Error),
-    Entry(io::Error),
-}
-
-impl FileSync {
-    pub(super) fn covered(&self) -> Covered {
-        self.covered
-    }
-
-    /// Does it. The file is closed here if it was deleted meanwhile and nobody else
-    /// has it open: that frees its space, which takes a while.
-    pub(super) fn run(self, shared: &Shared) -> Outcome {
-        let start = Instant::now();
-        let result = make_durable(&*self.file, self.with_entry, shared);
-        Outcome {
-            covered: self.covered,
-            result,
-            took: start.elapsed(),
-        }
-    }
-}
-
-fn make_durable(file: &dyn File, with_entry: bool, shared: &Shared) -> Result<(), NotSynced> {
-    uninterrupted(|| file.sync()).map_err(NotSynced::File)?;
-    if with_entry {
-        uninterrupted(|| shared.storage.sync_dir(&shared.dir)).map_err(NotSynced::Entry)?;
-    }
-    Ok(())
-}
-
-impl OpenFile {
-    /// A file as far as a span of the log tells, all of it synced.
-    pub(super) fn new(file: Arc<dyn File>, path: PathBuf, span: Span) -> Self {
+impl Files {
+    /// `current` is the file to append to, with its path and its span of the log,
+    /// which ends at `end`.
+    pub(super) fn new(
+        current: Option<(Arc<dyn File>, PathBuf, Span)>,
+        end: Position,
+        next_file_id: u16,
+    ) -> Self {
+        let open: VecDeque<_> = current
+            .map(|(file, path, span)| OpenFile::new(file, path, span.file_id, span.base, end))
+            .into_iter()
+            .collect();
         Self {
-            file,
-            path,
-            file_id: span.file_id,
-            base: span.base,
-            len: span.len,
-            begun: 0,
-            synced_len: span.len,
-            zeros_to: 0,
-            entry_is_synced: true,
+            has_current: !open.is_empty(),
+            open,
+            next_file_id,
+            outside: BTreeMap::new(),
         }
     }
 
-    /// Makes durable what it holds.
-    pub(super) fn sync(&mut self, shared: &Shared) -> Result<(), NotSynced> {
-        make_durable(&*self.file, !self.entry_is_synced, shared)?;
-        self.note_synced(self.len);
-        Ok(())
+    pub(super) fn current(&self) -> Option<&OpenFile> {
+        self.open.back().filter(|_| self.has_current)
     }
 
-    /// What is to be done to make durable what it holds now, to the `end` of it,
-    /// and what was changed `since` then.
-    pub(super) fn to_sync(&self, end: Position, since: Instant) -> FileSync {
-        debug_assert_eq!(end.offset, self.base + self.len);
-        FileSync {
-            file: Arc::clone(&self.file),
-            with_entry: !self.entry_is_synced,
-            covered: Covered {
-                file_id: self.file_id,
-                len: self.len,
-                end,
-                since,
-            },
+    pub(super) fn current_mut(&mut self) -> Option<&mut OpenFile> {
+        self.open.back_mut().filter(|_| self.has_current)
+    }
+
+    pub(super) fn current_id(&self) -> Option<u16> {
+        self.current().map(OpenFile::file_id)
+    }
+
+    pub(super) fn oldest(&self) -> Option<&OpenFile> {
+        self.open.front()
+    }
+
+    pub(super) fn next_file_id(&self) -> u16 {
+        self.next_file_id
+    }
+
+    /// The complete files that no sync covers yet, oldest first.
+    pub(super) fn complete(&self) -> impl DoubleEndedIterator<Item = &OpenFile> {
+        let count = self.open.len() - usize::from(self.has_current);
+        self.open.iter().take(count)
+    }
+
+    // ---- what is to be synced ----
+
+    /// When the oldest change was made that no sync covers, running ones included.
+    pub(super) fn dirty_since(&self) -> Option<Instant> {
+        self.open.iter().find_map(OpenFile::dirty_since)
+    }
+
+    /// The oldest file with a change that no sync covers.
+    pub(super) fn oldest_dirty(&mut self) -> Option<&mut OpenFile> {
+        self.open
+            .iter_mut()
+            .find(|file| file.dirty_since().is_some())
+    }
+
+    /// A sync of the oldest file with a change that none covers; `None` without
+    /// one, and as long as that file has to be written again first.
+    pub(super) fn begin_sync(&mut self) -> Option<FileSync> {
+        self.oldest_dirty()
+            .filter(|file| file.failure().is_none())
+            .and_then(OpenFile::begin_sync)
+    }
+
+    /// A sync went well. How many bytes are synced by it; `None` if its file is no
+    /// longer here.
+    pub(super) fn note_synced(&mut self, covered: &Covered) -> Option<u64> {
+        let file = self.file_mut(covered.file_id)?;
+        let bytes = file.note_synced(covered);
+        while self
+            .complete()
+            .next()
+            .is_some_and(|oldest| oldest.dirty_since().is_none() && oldest.unsynced() == 0)
+        {
+            self.open.pop_front();
         }
+        Some(bytes)
     }
 
-    /// It is synced up to `len`, and so is its entry. How many bytes that adds.
-    pub(super) fn note_synced(&mut self, len: u64) -> u64 {
-        self.entry_is_synced = true;
-        let before = std::mem::replace(&mut self.synced_len, len);
-        len - before
+    pub(super) fn file_mut(&mut self, file_id: u16) -> Option<&mut OpenFile> {
+        self.open.iter_mut().find(|file| file.file_id() == file_id)
     }
 
-    /// Where the bytes of frames end.
-    pub(super) fn written_len(&self) -> u64 {
-        self.len + self.begun as u64
+    pub(super) fn has_failed(&self) -> bool {
+        self.open.iter().any(|file| file.failure().is_some())
     }
 
-    /// How many bytes of records no sync vouches for.
-    pub(super) fn unsynced(&self) -> u64 {
-        self.len - self.synced_len
-    }
-
-    fn span(&self) -> Span {
-        Span {
-            file_id: self.file_id,
-            base: self.base,
-            len: self.len,
-            modified: None,
+    /// Everything in a file is acknowledged durably: no sync of it matters any more.
+    /// Where it ends, if none covered all of it.
+    pub(super) fn forget(&mut self, file_id: u16) -> Option<Position> {
+        let oldest = self.complete().next()?;
+        if oldest.file_id() != file_id {
+            return None;
         }
+        self.open.pop_front().map(|file| file.end())
     }
-}
 
-impl WriteSide {
-    /// Goes on in a new file. Leaves `given_up` filled if an older one turned
-    /// out bad.
+    // ---- rolling ----
+
+    /// Goes on in a new file. A file without a change that no sync covers is closed.
     pub(super) fn roll(&mut self, shared: &Shared) -> Result<(), Trouble> {
-        // A power cut must not leave zeros in the middle of the stream. And where
-        // no thread syncs, a reader of synced records would wait in vain.
-        let nobody_else = shared.limits.io == Io::Caller;
-        let must_sync = nobody_else && shared.limits.reader_sees == ReaderSees::Synced;
-        if self.cut_zeros(shared) || (must_sync && self.is_dirty()) {
-            self.sync(shared)?;
+        let end = lock(&shared.log).written;
+        let created = self.create(shared, end)?;
+        let is_synced = |file: &OpenFile| file.dirty_since().is_none() && file.unsynced() == 0;
+        if self.current().is_some_and(is_synced) {
+            self.open.pop_back();
         }
-        self.wait_for_rolled(shared)?;
-        if self.has_given_up() {
-            return Ok(());
-        }
-        let base = lock(&shared.log).written.offset;
-        let created = self.create(shared, base)?;
-        self.leave_current(shared);
-        self.adopt(shared, created);
+        let (file_id, base) = (created.file_id(), created.base());
+        self.open.push_back(created);
+        self.has_current = true;
+        let reader_file_id = {
+            let mut log = lock(&shared.log);
+            log.spans.push_back(Span {
+                file_id,
+                base,
+                len: 0,
+                modified: None,
+            });
+            log.spans.front().map_or(file_id, |span| span.file_id)
+        };
+        shared.ledger.set_file_ids(file_id, reader_file_id);
+        lock(&shared.intake).file_base = base;
+        self.note_head_end(shared);
         Ok(())
     }
 
-    /// Creates the next data file.
-    pub(super) fn create(&mut self, shared: &Shared, base: u64) -> Result<OpenFile, Trouble> {
+    fn create(&mut self, shared: &Shared, end: Position) -> Result<OpenFile, Trouble> {
         for _ in 0..=u32::from(file_id::MAX_FILE_ID) {
             let id = self.next_file_id;
             let path = shared.dir.join(file_id::file_name(id));
-            match uninterrupted(|| shared.storage.open(&path, Access::CreateNew)) {
+            let opened = uninterrupted(|| shared.storage.open(&path, Access::CreateNew));
+            match opened {
                 Ok(file) => {
                     self.next_file_id = file_id::next(id);
-                    let span = Span {
-                        file_id: id,
-                        base,
-                        len: 0,
-                        modified: None,
-                    };
-                    let mut created = OpenFile::new(Arc::from(file), path, span);
-                    created.entry_is_synced = false;
-                    return Ok(created);
+                    return Ok(OpenFile::created(Arc::from(file), path, id, end));
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                     self.next_file_id = file_id::next(id);
@@ -212,45 +183,54 @@ impl WriteSide {
             }
         }
         Err(Trouble::NoSpace(io::Error::other(
-            "every data file id is in use",
+            "each of the 65,535 data file ids is in use",
         )))
     }
 
-    /// Makes a created file, which begins where the stream ends, the current one.
-    fn adopt(&mut self, shared: &Shared, created: OpenFile) {
-        lock(&shared.log).spans.push_back(created.span());
-        self.name_in_ledger(shared, created.file_id);
-        self.go_on_in(shared, created);
-    }
-
-    /// Makes a file that the log and the ledger know the current one.
-    pub(super) fn go_on_in(&mut self, shared: &Shared, file: OpenFile) {
-        lock(&shared.intake).file_base = file.base;
-        self.current = Some(file);
-        self.note_head_end(shared);
-    }
-
-    /// Puts a created and synced file in the place of what an older one held
-    /// beyond its synced length.
-    pub(super) fn put_in_place(&mut self, shared: &Shared, created: &OpenFile, old: &OpenFile) {
-        lock(&shared.log).replace_rest(old.file_id, old.synced_len, created.span());
-        self.name_in_ledger(shared, created.file_id);
-    }
-
-    fn name_in_ledger(&mut self, shared: &Shared, file_id: u16) {
-        let log = lock(&shared.log);
-        let reader_file_id = log.spans.front().map_or(file_id, |span| span.file_id);
-        drop(log);
-        shared.ledger.set_file_ids(file_id, reader_file_id);
-        self.ledger_dirty_since.get_or_insert_with(Instant::now);
-    }
-
-    pub(super) fn current_id(&self) -> Option<u16> {
-        self.current.as_ref().map(|current| current.file_id)
-    }
-
-    /// Whenever the oldest file or the current one changed.
+    /// To be called whenever the oldest file or the current one changed.
     pub(super) fn note_head_end(&self, shared: &Shared) {
         shared.set_head_end(&lock(&shared.log), self.current_id());
+    }
+
+    // ---- what is on disk ----
+
+    /// Bytes of a file are on disk and no part of the stream.
+    pub(super) fn note_outside(&mut self, shared: &Shared, file_id: u16, bytes: u64) {
+        *self.outside.entry(file_id).or_default() += bytes;
+        self.note_disk(shared);
+    }
+
+    /// A file is gone, with whatever was in it.
+    pub(super) fn note_gone(&mut self, file_id: u16) {
+        self.outside.remove(&file_id);
+    }
+
+    pub(super) fn outside_bytes(&self) -> u64 {
+        self.outside.values().sum()
+    }
+
+    /// Tells the intake what is on disk, for the limit on size.
+    pub(super) fn note_disk(&self, shared: &Shared) {
+        let head = lock(&shared.log).head();
+        lock(&shared.intake).set_disk(head, self.outside_bytes());
+    }
+
+    /// Cuts the preallocated zeros of the current file; a sync makes that durable.
+    /// Whether there were any.
+    pub(super) fn cut_zeros(&mut self, shared: &Shared) -> bool {
+        let Some(current) = self.current_mut() else {
+            return false;
+        };
+        let Some(cut) = current.cut_zeros() else {
+            return false;
+        };
+        lock(&shared.log).zeros_ahead = 0;
+        if let Err((zeros, e)) = cut {
+            let error = Error::io("cut", current.path(), e);
+            tracing::warn!(%error, "a data file keeps zeros behind its records");
+            let file_id = current.file_id();
+            self.note_outside(shared, file_id, zeros);
+        }
+        true
     }
 }

@@ -59,8 +59,6 @@ pub(crate) struct Events {
     pub(crate) wrapped: u64,
     /// The buffer was closed and opened again.
     pub(crate) reopened: u64,
-    /// A data file ended where a full batch does, in the middle of a record.
-    pub(crate) batch_ends: u64,
 }
 
 impl std::ops::AddAssign for Events {
@@ -71,7 +69,6 @@ impl std::ops::AddAssign for Events {
         self.deleted += other.deleted;
         self.wrapped += other.wrapped;
         self.reopened += other.reopened;
-        self.batch_ends += other.batch_ends;
     }
 }
 
@@ -319,14 +316,9 @@ impl Run {
         self.sim.files(DIR).iter().map(|(_, len)| len).sum()
     }
 
-    /// Counts the data files that are gone, and those that end with a full batch.
+    /// Counts the data files that are gone.
     fn watch_files(&mut self) {
-        let files = self.sim.files(DIR).into_iter();
-        let files = files.inspect(|(_, len)| {
-            let ends_with_batch = *len > 0 && len % limits::BATCH_SIZE == 0;
-            self.events.batch_ends += u64::from(ends_with_batch);
-        });
-        let names = files.map(|(name, _)| name);
+        let names = self.sim.files(DIR).into_iter().map(|(name, _)| name);
         let files: BTreeSet<String> = names.filter(|name| name.ends_with(".dat")).collect();
         self.events.deleted += self.files.difference(&files).count() as u64;
         let first = file_id::file_name(0);

@@ -29,9 +29,9 @@ mod closing;
 mod failing;
 mod filling;
 mod handing_over;
-mod rolled;
 mod support;
 mod syncing;
+mod unsynced_files;
 
 // The bell is no part of the public API; here it is alone.
 #[allow(

@@ -59,12 +59,12 @@ fn syncs(fault: &Fault) -> u64 {
     fault.counts().get(&Op::Sync).copied().unwrap_or(0)
 }
 
-fn disk_bytes(sim: &Sim) -> u64 {
-    let files = sim.files(DIR).into_iter();
-    files
-        .filter(|(name, _)| name.starts_with("buffer-data"))
-        .map(|(_, len)| len)
-        .sum()
+fn data_files(sim: &Sim) -> Vec<(String, Option<Vec<u8>>)> {
+    let names = sim.files(DIR).into_iter().map(|(name, _)| name);
+    names
+        .filter(|name| name.starts_with("buffer-data"))
+        .map(|name| (name.clone(), sim.read_file(format!("{DIR}/{name}"))))
+        .collect()
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn what_is_acknowledged_meanwhile_goes_without_a_sync() {
     assert_eq!(syncs(&fault), before);
     assert_eq!(
         sim.files(DIR).len(),
-        2 + 2,
-        "two data files, ledger and lock"
+        2 + 3,
+        "two data files, ledger, lock and mark"
     );
     // What was acknowledged needs no sync any more.
     assert_eq!(writer.usage().last_synced_id, 2 * IN_FILE);
@@ -141,16 +141,16 @@ fn what_is_acknowledged_meanwhile_goes_without_a_sync() {
 }
 
 #[test]
-fn a_failed_sync_moves_what_is_in_it_and_behind_it() {
+fn after_a_failed_sync_what_was_not_synced_is_written_again_in_place() {
     for nth in 1..=4 {
         let (sim, fault) = faulty();
         let (writer, mut reader, ids) = left(&fault);
-        let bytes = disk_bytes(&sim);
+        let before = data_files(&sim);
         fault.fail(Op::Sync, next(&fault, Op::Sync) + nth - 1, Errno::Eio);
         writer.flush().unwrap();
         assert_eq!(writer.usage().files_given_up, 1);
         assert_eq!(after_power_cut(&sim), ids, "sync {nth} failed");
-        assert_eq!(disk_bytes(&sim), bytes);
+        assert_eq!(data_files(&sim), before, "names and contents stay");
         check_law(&writer.usage());
         assert_eq!(drain_ids(&mut reader), ids);
         write(&writer, [ids.len() as u64 + 1]);
@@ -161,7 +161,7 @@ fn a_failed_sync_moves_what_is_in_it_and_behind_it() {
 }
 
 #[test]
-fn a_failed_write_leaves_those_before_it_where_they_are() {
+fn a_failed_write_leaves_the_files_where_they_are() {
     let (sim, fault) = faulty();
     let (writer, _reader, mut ids) = left(&fault);
     let files = sim.files(DIR).len();
@@ -170,35 +170,32 @@ fn a_failed_write_leaves_those_before_it_where_they_are() {
     writer.append(&payload(*ids.last().unwrap(), 100)).unwrap();
     writer.flush().unwrap();
     assert_eq!(writer.usage().files_given_up, 1);
-    assert_eq!(sim.files(DIR).len(), files + 1);
+    assert_eq!(sim.files(DIR).len(), files);
     assert_eq!(after_power_cut(&sim), ids);
 }
 
 #[test]
-fn while_they_are_moved_no_more_than_one_stands_twice() {
+fn writing_again_takes_no_space() {
     let (sim, fault) = faulty();
     let (writer, _reader, ids) = left(&fault);
-    sim.set_capacity(Some(sim.used_bytes() + IN_FILE * 144));
+    sim.set_capacity(Some(sim.used_bytes()));
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
     writer.flush().unwrap();
     assert_eq!(after_power_cut(&sim), ids);
 }
 
+/// A file system that copies on write may need space to write again.
 #[test]
-fn a_full_disk_in_the_middle_of_moving_them_is_waited_for() {
+fn a_full_disk_while_writing_again_is_waited_for() {
     let (sim, fault) = faulty();
     let (writer, mut reader) = open(&fault, config().when_full(WhenFull::Reject)).unwrap();
     let ids: Vec<u64> = (1..=3 * IN_FILE + 3).collect();
     write(&writer, ids.iter().copied());
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
-    // The first file is moved, the second is not.
-    fault.fail_from(Op::Create, next(&fault, Op::Create) + 1, Errno::Enospc);
+    fault.fail_from(Op::Write, next(&fault, Op::Write), Errno::Enospc);
     assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::TimedOut);
     assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Full);
-    let names: Vec<String> = sim.files(DIR).into_iter().map(|(name, _)| name).collect();
-    let there = [1, 2, 3, 4].map(|id| format!("buffer-data-{id}.dat"));
-    assert_eq!(names[..4], there, "the last one instead of the first");
-    // What is moved and what is not can be read and acknowledged.
+    // All of it can be read and acknowledged.
     for id in &ids[..IN_FILE as usize + 1] {
         let delivery = record(reader.next().unwrap());
         assert_eq!(delivery.id(), *id);
@@ -213,12 +210,16 @@ fn a_full_disk_in_the_middle_of_moving_them_is_waited_for() {
 }
 
 #[test]
-fn a_failure_in_the_middle_of_moving_them_poisons_and_loses_nothing_written() {
-    for (op, nth) in [(Op::Create, 2), (Op::Write, 2), (Op::DirSync, 3)] {
+fn a_failure_while_writing_again_poisons_and_loses_nothing_written() {
+    for op in [Op::Sync, Op::Write, Op::DirSync] {
         let (sim, fault) = faulty();
         let (writer, mut reader, ids) = left(&fault);
-        fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
-        fault.fail_from(op, next(&fault, op) + nth - 1, Errno::Eio);
+        let nth = next(&fault, Op::Sync);
+        fault.fail(Op::Sync, nth, Errno::Eio);
+        match op {
+            Op::Sync => fault.fail_from(op, nth + 1, Errno::Eio),
+            op => fault.fail_from(op, next(&fault, op), Errno::Eio),
+        }
         let error = writer.flush().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Poisoned, "{op:?}");
         fault.clear();
@@ -234,34 +235,19 @@ fn a_failure_in_the_middle_of_moving_them_poisons_and_loses_nothing_written() {
     }
 }
 
-/// A file that could not be cut after what it held had moved was taken for the
-/// buffer's at the next opening, and the synced one put aside.
+/// Files that wait to be written again, and in which everything is acknowledged by
+/// then, go instead.
 #[test]
-fn the_next_opening_takes_the_synced_one_of_two_copies() {
-    let (sim, fault) = faulty();
-    let (writer, _reader, ids) = left(&fault);
-    fault.fail(Op::Sync, next(&fault, Op::Sync) + 1, Errno::Eio);
-    fault.fail_from(Op::Truncate, 1, Errno::Eio);
-    fault.fail_from(Op::Delete, 1, Errno::Eio);
-    writer.flush().unwrap();
-    let killed = sim.kill();
-    let (writer, _reader) = forebay::open_with(config(), Arc::new(killed.clone())).unwrap();
-    writer.flush().unwrap();
-    assert_eq!(after_power_cut(&killed), ids);
-}
-
-/// Files that had to move to a disk without space kept the disk full, also once
-/// everything in them was acknowledged.
-#[test]
-fn what_has_to_move_and_is_acknowledged_goes_instead() {
+fn what_is_to_be_written_again_and_is_acknowledged_goes_instead() {
     let (sim, fault) = faulty();
     let (writer, mut reader, ids) = left(&fault);
-    sim.set_capacity(Some(sim.used_bytes()));
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    fault.fail_from(Op::Write, next(&fault, Op::Write), Errno::Enospc);
     assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::TimedOut);
     for _ in &ids {
         record(reader.next().unwrap()).ack();
     }
+    fault.clear();
     writer.flush().unwrap();
     let last = ids.len() as u64;
     assert_eq!(writer.usage().last_synced_id, last);
@@ -332,10 +318,9 @@ fn a_directory_that_cannot_be_synced_does_not_hang_a_close() {
     }
 }
 
-/// A reader was in the middle of a file that was cut behind its back, because
-/// what it held had moved: it took the end of the file for damage.
+/// A reader is in the middle of a file that is written again behind its back.
 #[test]
-fn a_reader_in_the_middle_of_one_goes_on_where_it_has_moved() {
+fn a_reader_in_the_middle_of_one_that_is_written_again_goes_on() {
     let (_sim, fault) = faulty();
     let config = Config::new(DIR)
         .max_size(16 << 20)
@@ -358,31 +343,6 @@ fn a_reader_in_the_middle_of_one_goes_on_where_it_has_moved() {
     assert_eq!(seen.len(), 2001);
     assert_eq!(writer.usage().lost.events, 0);
     check_law(&writer.usage());
-}
-
-/// Between a reader's look-up and its opening of the file, all of that file moved
-/// and it was deleted: the reader said that its records were lost.
-#[test]
-fn a_reader_that_was_about_to_open_one_goes_on_where_it_has_moved() {
-    let (_sim, fault) = faulty();
-    let writer = Arc::new(Mutex::new(None::<Writer>));
-    let (moved, failing) = (Arc::clone(&writer), fault.clone());
-    let storage = BeforeOpen::new(fault, move |path, access| {
-        let writer = moved.lock().unwrap().take();
-        if let (Access::Read, Some(writer)) = (access, writer) {
-            assert!(path.ends_with("buffer-data-0.dat"));
-            failing.fail(Op::Sync, next(&failing, Op::Sync), Errno::Eio);
-            writer.flush().unwrap();
-            assert_eq!(writer.usage().files_given_up, 1);
-        }
-    });
-    let (appending, mut reader) = forebay::open_with(config(), Arc::new(storage)).unwrap();
-    let ids = write_at_once(&appending, 3 * IN_FILE);
-    *writer.lock().unwrap() = Some(appending.clone());
-    assert_eq!(drain_ids(&mut reader), ids);
-    assert!(writer.lock().unwrap().is_none());
-    assert_eq!(appending.usage().lost.events, 0);
-    check_law(&appending.usage());
 }
 
 /// After a rewind: meanwhile all of the file was acknowledged, and it went.

@@ -11,8 +11,8 @@ use forebay::{Config, Reader, ReaderSees, TryNext, Writer};
 
 use crate::faults::{DIR, after_power_cut, faulty, next};
 use crate::gate::Gate;
-use crate::rolled::{IN_FILE, write};
 use crate::support::{drain_ids, payload, record, small};
+use crate::unsynced_files::{IN_FILE, write};
 use crate::usage::check_law;
 
 /// What nobody waits for happens long before.
@@ -138,7 +138,7 @@ fn a_file_that_is_left_meanwhile_is_synced_once_more() {
 
 /// In the same file, in the next one, and in two more; and where the file was full.
 #[test]
-fn when_it_fails_what_came_meanwhile_moves_as_well() {
+fn when_it_fails_what_came_meanwhile_is_written_again_as_well() {
     for (last, len) in [(1, 100), (3, 100), (IN_FILE + 1, 100), (20, 100), (2, 900)] {
         let mut case = Syncing::with(config(), len, true);
         for id in 2..=last {
@@ -157,7 +157,7 @@ fn when_it_fails_what_came_meanwhile_moves_as_well() {
 }
 
 #[test]
-fn what_came_meanwhile_moves_when_the_next_one_fails() {
+fn what_came_meanwhile_is_written_again_when_the_next_one_fails() {
     for last in [3, IN_FILE + 1] {
         let case = Syncing::new(config());
         write(&case.writer, 2..=last);
@@ -171,15 +171,16 @@ fn what_came_meanwhile_moves_when_the_next_one_fails() {
     }
 }
 
-/// A write failed while the sync went on, and so did the sync.
+/// A write failed while the sync went on, and so did the sync: one failure of the file.
 #[test]
-fn what_comes_of_it_does_not_count_for_the_file_in_the_place_of_its_own() {
+fn a_write_that_fails_meanwhile_is_one_failure_with_it() {
     let case = Syncing::with(config(), 100, true);
     let (fault, gate) = (&case.fault, &case.gate);
     fault.fail(Op::Write, next(fault, Op::Write), Errno::Eio);
     case.writer.append(&payload(2, 100)).unwrap();
-    // That of the new file.
-    gate.wait_for(2);
+    while fault.failures() < 2 {
+        std::thread::yield_now();
+    }
     gate.open();
     case.writer.flush().unwrap();
     assert_eq!(fault.failures(), 2);

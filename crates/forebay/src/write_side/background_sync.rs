@@ -1,24 +1,23 @@
 //! The sync that another thread does, so that writing goes on meanwhile.
 //!
 //! Invariants:
-//! - There is one at a time, of the oldest file with bytes that no sync vouches for
-//!   when it begins: a rolled one, or the current one.
-//! - It vouches for what was written before it began, and for no more.
-//! - What comes of it counts only if its file is still the oldest: it may have been
-//!   deleted or given up meanwhile.
+//! - There is one at a time, of the oldest file with a change that no sync covers.
+//! - It covers what was written before it began, and nothing else.
+//! - Its outcome counts only if its file is still open: everything in it may have been
+//!   acknowledged meanwhile, and the file deleted.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, panic};
 
-use super::files::{Covered, FileSync, NotSynced, Outcome};
+use super::open_file::{Covered, FileSync, NotSynced, Outcome};
 use crate::shared::Shared;
 use crate::sync::{Mutex, thread};
 use crate::wake::lock;
 
-/// See the head of this file.
+/// See the head of this file. Changed by the thread that drives the write side.
 #[derive(Debug, Default)]
-pub(super) struct Aside {
+pub(super) struct BackgroundSync {
     running: Option<Running>,
     /// What the threads report to; without it there are none.
     shared: Option<Arc<Shared>>,
@@ -32,7 +31,7 @@ struct Running {
     outcome: Arc<Mutex<Option<Outcome>>>,
 }
 
-impl Aside {
+impl BackgroundSync {
     /// From now on there are threads for it.
     pub(super) fn report_to(&mut self, shared: Arc<Shared>) {
         self.shared = Some(shared);
@@ -56,12 +55,6 @@ impl Aside {
         self.is_running()
     }
 
-    /// What the one covers that is running, or whose outcome nobody has asked for
-    /// yet.
-    pub(super) fn covered(&self) -> Option<Covered> {
-        self.running.as_ref().map(|running| running.covered)
-    }
-
     /// What came of the one that is done, or after `wait`ing for it, if there is
     /// one.
     pub(super) fn outcome(&mut self, wait: bool) -> Option<Outcome> {
@@ -70,10 +63,10 @@ impl Aside {
     }
 }
 
-impl Drop for Aside {
+impl Drop for BackgroundSync {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            // Who closes or poisons the buffer does not ask what came of it.
+            // A buffer that closes or is poisoned does not ask for the outcome.
             let _ = running.thread.join();
         }
     }
@@ -86,7 +79,9 @@ impl Running {
         let thread = thread::Builder::new()
             .name("forebay-sync".to_owned())
             .spawn(move || {
-                let done = sync.run(&shared);
+                let run = panic::AssertUnwindSafe(|| sync.run(&shared));
+                // A storage that panics has synced nothing.
+                let done = panic::catch_unwind(run).unwrap_or_else(|_| ended_early(covered));
                 *lock(&report) = Some(done);
                 shared.poke();
             });
@@ -104,12 +99,16 @@ impl Running {
     fn wait(self) -> Outcome {
         let _ = self.thread.join();
         let outcome = lock(&self.outcome).take();
-        outcome.unwrap_or_else(|| Outcome {
-            covered: self.covered,
-            result: Err(NotSynced::File(io::Error::other(
-                "the thread that synced it ended early",
-            ))),
-            took: Duration::ZERO,
-        })
+        outcome.unwrap_or_else(|| ended_early(self.covered))
+    }
+}
+
+fn ended_early(covered: Covered) -> Outcome {
+    Outcome {
+        covered,
+        result: Err(NotSynced::File(io::Error::other(
+            "the thread that synced it panicked",
+        ))),
+        took: Duration::ZERO,
     }
 }

@@ -1,0 +1,170 @@
+//! The mark that tells the next life up to where this one has synced its data files.
+//!
+//! A process may die with a failed sync behind it. The pages that never reached the
+//! disk are clean then: a sync by the next process succeeds and proves nothing about
+//! them. So that process writes again what lies behind the mark, and then syncs it.
+//!
+//! Invariants:
+//! - The mark is there before the first byte is written that no sync covers, and goes
+//!   when the buffer is closed with everything synced.
+//! - Everything before the place that it names is synced. It is one word, written as
+//!   one, so a killed process leaves a true one.
+//! - After a power cut it may say anything, or be missing: what can be read then is
+//!   what is on the disk, so that writing it again changes nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::files::Files;
+use crate::config::UNSYNCED_FILES_MAX;
+use crate::error::{Error, Result};
+use crate::format::file_id;
+use crate::shared::Shared;
+use crate::storage::{Access, File, Storage, read_full, uninterrupted, write_all};
+
+/// The name of the mark's file; no other implementation of the format reads it.
+pub(crate) const FILE_NAME: &str = "buffer.synced";
+/// With the ledger it has the 32 bytes that size computations count for that.
+const FILE_LEN: usize = 8;
+/// The file id stands above this bit, the synced length below it.
+const FILE_ID_SHIFT: u32 = 48;
+
+/// See the head of this file. Changed by the thread that drives the write side.
+#[derive(Debug, Default)]
+pub(super) struct SyncedMark {
+    file: Option<Box<dyn File>>,
+}
+
+fn bytes_of(file_id: u16, synced_len: u64) -> [u8; FILE_LEN] {
+    debug_assert!(synced_len >> FILE_ID_SHIFT == 0);
+    (u64::from(file_id) << FILE_ID_SHIFT | synced_len).to_le_bytes()
+}
+
+impl SyncedMark {
+    /// Makes the mark, unless it is there: everything up to `synced_len` of this file
+    /// is synced. It is tried again before the next write if that fails.
+    pub(super) fn place(&mut self, shared: &Shared, file_id: u16, synced_len: u64) {
+        if self.file.is_none() {
+            let bytes = bytes_of(file_id, synced_len);
+            let created = create(&*shared.storage, &path(&shared.dir), bytes);
+            if let Err(error) = &created {
+                tracing::debug!(%error, "the mark of what is synced cannot be made");
+            }
+            self.file = created.ok();
+        }
+    }
+
+    /// Everything up to this length of this file is synced. If that cannot be noted,
+    /// the mark stays true.
+    pub(super) fn advance(&self, file_id: u16, synced_len: u64) {
+        if let Some(file) = &self.file {
+            let _ = write_all(&**file, &bytes_of(file_id, synced_len), 0);
+        }
+    }
+
+    /// Everything before the oldest file that is still open is synced, or needs not be.
+    pub(super) fn advance_to(&self, files: &Files) {
+        if let Some(oldest) = files.oldest() {
+            self.advance(oldest.file_id(), oldest.synced_len());
+        }
+    }
+
+    /// Everything is synced, and nothing more will be written.
+    pub(super) fn remove(&mut self, shared: &Shared) {
+        if self.file.take().is_some() {
+            // If it stays, the next opening writes a little again, and removes it.
+            let _ = uninterrupted(|| shared.storage.delete(&path(&shared.dir)));
+        }
+    }
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join(FILE_NAME)
+}
+
+fn create(storage: &dyn Storage, path: &Path, bytes: [u8; FILE_LEN]) -> io::Result<Box<dyn File>> {
+    let file = match uninterrupted(|| storage.open(path, Access::CreateNew)) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            uninterrupted(|| storage.open(path, Access::Write))
+        }
+        file => file,
+    }?;
+    write_all(&*file, &bytes, 0)?;
+    Ok(file)
+}
+
+/// Before a buffer is recovered: writes again what the process before may have left
+/// unsynced. Recovery syncs it.
+///
+/// # Errors
+/// Those of the storage, but for bytes that cannot be read.
+pub(crate) fn write_again(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    let Some((mut file_id, mut from)) = read(storage, dir)? else {
+        return Ok(());
+    };
+    for _ in 0..UNSYNCED_FILES_MAX {
+        let path = dir.join(file_id::file_name(file_id));
+        match uninterrupted(|| storage.open(&path, Access::Write)) {
+            Ok(file) => {
+                write_file_again(&*file, from).map_err(|e| Error::io("write again to", &path, e))?
+            }
+            // It was deleted; those behind it may be there.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("open", &path, e)),
+        }
+        (file_id, from) = (file_id::next(file_id), 0);
+    }
+    Ok(())
+}
+
+/// After it is recovered, and synced: the mark has told what it had to.
+///
+/// # Errors
+/// Those of the storage.
+pub(crate) fn forget(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    match uninterrupted(|| storage.delete(&path(dir))) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("delete", &path(dir), e)),
+        _ => Ok(()),
+    }
+}
+
+/// Where the mark stands; `None` without one that can be true.
+fn read(storage: &dyn Storage, dir: &Path) -> Result<Option<(u16, u64)>> {
+    let path = path(dir);
+    let file = match uninterrupted(|| storage.open(&path, Access::Read)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(|e| Error::io("open", &path, e))?,
+    };
+    let mut bytes = [0; FILE_LEN];
+    let read = read_full(&*file, &mut bytes, 0).map_err(|e| Error::io("read", &path, e))?;
+    let word = u64::from_le_bytes(bytes);
+    let file_id = (word >> FILE_ID_SHIFT) as u16;
+    let synced_len = word & ((1 << FILE_ID_SHIFT) - 1);
+    let can_be = read == FILE_LEN && file_id <= file_id::MAX_FILE_ID;
+    Ok(can_be.then_some((file_id, synced_len)))
+}
+
+/// Writes what the file reads from `from` on where it is.
+fn write_file_again(file: &dyn File, from: u64) -> io::Result<()> {
+    const PAGE_LEN: usize = 4096;
+    let len = uninterrupted(|| file.len())?;
+    let mut chunk = vec![0; 1 << 20];
+    let mut at = from;
+    let mut step = chunk.len();
+    while at < len {
+        // Chunks end at multiples of their length.
+        let wanted = (step as u64 - at % step as u64).min(len - at) as usize;
+        match read_full(file, &mut chunk[..wanted], at) {
+            Ok(0) => break,
+            Ok(read) => {
+                write_all(file, &chunk[..read], at)?;
+                at += read as u64;
+                step = chunk.len();
+            }
+            // Page by page; what cannot be read stays as it is.
+            Err(_) if step > PAGE_LEN => step = PAGE_LEN,
+            Err(_) => at += wanted as u64,
+        }
+    }
+    Ok(())
+}

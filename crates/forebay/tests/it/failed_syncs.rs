@@ -1,0 +1,333 @@
+//! Promise 9 over several lives: what a failed sync left, and a stop or another
+//! failure after it.
+//!
+//! Each failed sync keeps another subset of pages, and the files are of several.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay::storage::fault::{Errno, Fault, Op};
+use forebay::storage::sim::Sim;
+use forebay::{Config, ErrorKind, Io, Item, Reader, SyncPolicy, TryNext, Writer};
+
+use crate::faults::{DIR, next, open};
+use crate::support::{drain_ids, payload, record};
+
+fn config() -> Config {
+    Config::new(Path::new(DIR))
+        .max_size(16 << 20)
+        .data_file_size(1 << 20)
+        .io(Io::Caller)
+}
+
+fn write(writer: &Writer, ids: std::ops::RangeInclusive<u64>) {
+    for id in ids {
+        let receipt = writer.append(&payload(id, 100)).unwrap();
+        receipt.wait_written().unwrap();
+    }
+}
+
+fn reopened(sim: &Sim) -> (Writer, Reader) {
+    forebay::open_with(config(), Arc::new(sim.clone())).unwrap()
+}
+
+/// The ids that a reader gives out now; it must lose nothing.
+fn all(reader: &mut Reader) -> Vec<u64> {
+    let mut ids = Vec::new();
+    loop {
+        match reader.try_next().unwrap() {
+            TryNext::Item(Item::Record(delivery)) => ids.push(delivery.id()),
+            TryNext::Item(Item::Lost(lost)) => panic!("{lost}"),
+            TryNext::Empty | TryNext::End => return ids,
+        }
+    }
+}
+
+/// A buffer of which the first of several pages is synced, and the sync of the others
+/// has failed and was made good.
+fn mended(seed: u64) -> (Sim, Fault, Writer, Reader) {
+    let sim = Sim::new();
+    let fault = Fault::of_sim(&sim, seed);
+    let (writer, reader) = open(&fault, config()).unwrap();
+    write(&writer, 1..=1);
+    writer.flush().unwrap();
+    write(&writer, 2..=400);
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    writer.flush().unwrap();
+    assert_eq!(writer.usage().last_synced_id, 400);
+    assert_eq!(writer.usage().files_given_up, 1);
+    (sim, fault, writer, reader)
+}
+
+/// The unsynced end of a failed file was cut, and the cut not synced: a power cut
+/// brought it back with holes, which counted as lost although copies of all records
+/// were synced in the next file.
+#[test]
+fn what_is_synced_after_a_failed_sync_survives_a_power_cut() {
+    for seed in 1..60 {
+        let (sim, _fault, _writer, _reader) = mended(seed);
+        for crash in [0, 2, 3, 4, 5] {
+            let (_writer, mut reader) = reopened(&sim.crash(crash));
+            let ids = all(&mut reader);
+            assert_eq!(ids.len(), 400, "fault seed {seed}, crash seed {crash}");
+        }
+    }
+}
+
+/// The same without a power cut, when the kernel forgets what it holds for clean.
+#[test]
+fn what_is_synced_after_a_failed_sync_survives_a_kernel_short_of_memory() {
+    for seed in 1..60 {
+        let (sim, fault, writer, reader) = mended(seed);
+        fault.fail(Op::Truncate, next(&fault, Op::Truncate), Errno::Eio);
+        drop(reader);
+        writer.close().unwrap();
+        sim.evict(format!("{DIR}/buffer-data-0.dat")).unwrap();
+        let (_writer, mut reader) = reopened(&sim.kill());
+        assert_eq!(all(&mut reader).len(), 400, "fault seed {seed}");
+    }
+}
+
+/// A kill while records were moved left a part of their copy in a newer file; what
+/// only the older one held was stepped over.
+#[test]
+fn a_kill_at_any_step_after_a_failed_sync_loses_nothing_written() {
+    let sim = Sim::new();
+    let fault = Fault::of_sim(&sim, 0);
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    write(&writer, 1..=10);
+    writer.flush().unwrap();
+    write(&writer, 11..=20);
+    for _ in 1..=15 {
+        record(reader.next().unwrap()).ack();
+    }
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    sim.keep_history();
+    let from = sim.operations();
+    writer.flush().unwrap();
+    for stop in from..=sim.operations() {
+        let (_writer, mut reader) = reopened(&sim.at(stop).unwrap().kill());
+        assert_eq!(all(&mut reader), [16, 17, 18, 19, 20], "killed at {stop}");
+    }
+}
+
+/// And the life after that lost them, when it acknowledged some and closed cleanly.
+#[test]
+fn lives_after_a_kill_at_any_step_lose_nothing_either() {
+    let sim = Sim::new();
+    let fault = Fault::of_sim(&sim, 0);
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    write(&writer, 1..=10);
+    writer.flush().unwrap();
+    write(&writer, 11..=20);
+    for _ in 1..=5 {
+        record(reader.next().unwrap()).ack();
+    }
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    sim.keep_history();
+    let from = sim.operations();
+    writer.flush().unwrap();
+    for stop in from..=sim.operations() {
+        let killed = sim.at(stop).unwrap().kill();
+        let (writer, mut reader) = reopened(&killed);
+        for id in 6..=15 {
+            let delivery = record(reader.next().unwrap());
+            assert_eq!(delivery.id(), id);
+            delivery.ack();
+        }
+        writer.append(&payload(21, 100)).unwrap();
+        writer.flush().unwrap();
+        drop(reader);
+        writer.close().unwrap();
+        let (_writer, mut reader) = reopened(&killed.kill());
+        assert_eq!(
+            all(&mut reader),
+            [16, 17, 18, 19, 20, 21],
+            "killed at {stop}"
+        );
+    }
+}
+
+/// A process dies with a failed sync behind it. The pages that never reached the disk
+/// are clean by then: the next process synced the file, which succeeded, and reported
+/// them synced.
+#[test]
+fn the_next_life_does_not_trust_a_failed_sync_either() {
+    for (seed, stays) in (1..40).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let sim = Sim::new();
+        let fault = Fault::of_sim(&sim, seed);
+        let (writer, reader) = open(&fault, config()).unwrap();
+        write(&writer, 1..=1);
+        writer.flush().unwrap();
+        write(&writer, 2..=400);
+        let nth = next(&fault, Op::Sync);
+        fault.fail(Op::Sync, nth, Errno::Eio);
+        // The sync of what was written again fails as well, or it never begins.
+        fault.fail(Op::Sync, nth + 1, Errno::Eio);
+        sim.keep_history();
+        let before = sim.operations();
+        assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::Poisoned);
+        let end = if stays { sim.operations() } else { before };
+        drop((writer, reader));
+        for stop in before..=end {
+            let killed = sim.at(stop).unwrap().kill();
+            let (writer, _reader) = reopened(&killed);
+            writer.flush().unwrap();
+            let (_writer, mut reader) = reopened(&killed.crash(0));
+            assert_eq!(
+                all(&mut reader).len(),
+                400,
+                "seed {seed}, stopped at {stop}"
+            );
+        }
+    }
+}
+
+/// The same for the ledger: acknowledgements came again that had been synced.
+#[test]
+fn the_next_life_does_not_trust_a_failed_sync_of_the_ledger() {
+    let sim = Sim::new();
+    let fault = Fault::of_sim(&sim, 0);
+    let (writer, mut reader) = open(&fault, config()).unwrap();
+    write(&writer, 1..=3);
+    writer.flush().unwrap();
+    for _ in 1..=2 {
+        record(reader.next().unwrap()).ack();
+    }
+    fault.fail(Op::MapSync, next(&fault, Op::MapSync), Errno::Eio);
+    assert_eq!(reader.sync_acks().unwrap_err().kind(), ErrorKind::Poisoned);
+    drop((writer, reader));
+    let killed = sim.kill();
+    let (_writer, reader) = reopened(&killed);
+    reader.sync_acks().unwrap();
+    let (_writer, mut reader) = reopened(&killed.crash(0));
+    assert_eq!(all(&mut reader), [3]);
+}
+
+/// Pages of a failed write-back leave the cache before the sync says so. A reader that
+/// came meanwhile counted records lost that were still in memory.
+#[test]
+fn a_reader_takes_from_memory_what_the_file_has_lost() {
+    let sim = Sim::new();
+    let fault = Fault::of_sim(&sim, 0);
+    let (writer, mut reader) = open(&fault, config().batch_size(4096)).unwrap();
+    write(&writer, 1..=200);
+    writer.flush().unwrap();
+    write(&writer, 201..=260);
+    assert_eq!(record(reader.next().unwrap()).id(), 1);
+    let path = format!("{DIR}/buffer-data-0.dat");
+    sim.fail_sync(&path, 0).unwrap();
+    sim.evict(&path).unwrap();
+    assert_eq!(drain_ids(&mut reader), (2..=260).collect::<Vec<_>>());
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    writer.flush().unwrap();
+    let usage = writer.usage();
+    assert_eq!((usage.last_synced_id, usage.lost.events), (260, 0));
+}
+
+/// What has left memory, too, waits for the sync; that fails, and nothing is counted
+/// lost as long as it can be had in another life.
+#[test]
+fn a_reader_counts_nothing_lost_that_no_sync_covers() {
+    let sim = Sim::new();
+    let fault = Fault::of_sim(&sim, 0);
+    let (writer, mut reader) = open(&fault, config().batch_size(4096)).unwrap();
+    write(&writer, 1..=1);
+    writer.flush().unwrap();
+    let last = 2000;
+    write(&writer, 2..=last);
+    assert_eq!(record(reader.next().unwrap()).id(), 1);
+    let path = format!("{DIR}/buffer-data-0.dat");
+    sim.fail_sync(&path, 0).unwrap();
+    sim.evict(&path).unwrap();
+    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    let error = loop {
+        match reader.try_next() {
+            Ok(TryNext::Item(Item::Record(_))) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Poisoned);
+    assert_eq!(writer.usage().lost.events, 0);
+}
+
+/// Closing on a full disk synced neither what was written nor what was acknowledged.
+#[test]
+fn closing_on_a_full_disk_syncs_what_is_written() {
+    for io in [Io::Caller, Io::Thread] {
+        let sim = Sim::new();
+        let fault = Fault::of_sim(&sim, 0);
+        let config = config().sync(SyncPolicy::Never).io(io);
+        let (writer, mut reader) = open(&fault, config).unwrap();
+        write(&writer, 1..=20);
+        writer.flush().unwrap();
+        write(&writer, 21..=30);
+        for _ in 1..=10 {
+            record(reader.next().unwrap()).ack();
+        }
+        fault.fail_from(Op::Write, next(&fault, Op::Write), Errno::Enospc);
+        writer.append(b"one that finds no space").unwrap();
+        drop(reader);
+        assert_eq!(
+            writer.close().unwrap_err().kind(),
+            ErrorKind::Full,
+            "{io:?}"
+        );
+        let (_writer, mut reader) = reopened(&sim.crash(0));
+        assert_eq!(all(&mut reader), (11..=30).collect::<Vec<_>>(), "{io:?}");
+    }
+}
+
+/// A flush that no space held up held up a receipt whose record was written.
+#[test]
+fn what_is_written_is_synced_while_the_rest_finds_no_space() {
+    let sim = Sim::new();
+    let fault = Fault::of_sim(&sim, 0);
+    let config = config().sync(SyncPolicy::Never).io(Io::Thread);
+    let (writer, _reader) = open(&fault, config).unwrap();
+    let receipt = writer.append(b"written").unwrap();
+    receipt.wait_written().unwrap();
+    fault.fail_from(Op::Write, next(&fault, Op::Write), Errno::Enospc);
+    writer.append(b"finds no space").unwrap();
+    let flushed = writer.flush_timeout(Duration::from_millis(50));
+    assert_eq!(flushed.unwrap_err().kind(), ErrorKind::TimedOut);
+    receipt.wait_synced().unwrap();
+    fault.clear();
+}
+
+/// A write of a whole batch was tried again and again on a file system that had room
+/// for some of its records.
+#[test]
+fn a_batch_that_does_not_fit_is_written_in_parts() {
+    let (sim, fault) = crate::faults::faulty();
+    let (writer, mut reader) = open(&fault, config().batch_size(64 << 10)).unwrap();
+    // This storage takes the largest of them not at all.
+    for nth in 0..3 {
+        fault.fail(Op::Write, next(&fault, Op::Write) + 1 + nth, Errno::Enospc);
+    }
+    for id in 1..=400 {
+        writer.append(&payload(id, 100)).unwrap();
+    }
+    assert_eq!(record(reader.next().unwrap()).id(), 1);
+    writer.flush().unwrap();
+    assert_eq!(fault.failures(), 3);
+    let (_writer, mut reader) = reopened(&sim.crash(0));
+    assert_eq!(all(&mut reader).len(), 400);
+}
+
+/// Signals without end held up the writing of zeros ahead for ever.
+#[test]
+fn preallocating_that_is_always_interrupted_ends() {
+    let (_sim, fault) = crate::faults::faulty();
+    let config = config().sync(SyncPolicy::EveryBatch).io(Io::Thread);
+    let (writer, _reader) = open(&fault, config).unwrap();
+    for n in 1..=2 {
+        writer.append(&payload(n, 10)).unwrap();
+    }
+    fault.fail_from(Op::Write, next(&fault, Op::Write) + 1, Errno::Eintr);
+    // Its own write is the one that still goes through.
+    writer.append(&payload(3, 10)).unwrap();
+    fault.clear();
+}
