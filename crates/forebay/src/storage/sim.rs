@@ -23,6 +23,8 @@
 //!    except with [`Kernel::WordByWord`].
 //! 7. A failed sync ([`Sim::fail_sync`]) marks pages clean that never reached the
 //!    disk: no later sync writes them, until they are written again.
+//!    The same may happen in the background, and the next sync says so
+//!    ([`Sim::fail_write_back`]).
 //! 8. A killed process ([`Sim::kill`]) loses nothing, but what it left pending is
 //!    still pending for whoever opens the files next.
 //! 9. The disk is full ([`Sim::set_capacity`]): a write is cut short, then fails.
@@ -39,6 +41,7 @@
 //!   handles go on working on the old one.
 //! - Copies share pages, so that a snapshot before each operation is cheap.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -175,6 +178,7 @@ impl Sim {
         live.history = Some(History {
             first: live.operations,
             states: Vec::new(),
+            writes: BTreeMap::new(),
         });
     }
 
@@ -193,6 +197,23 @@ impl Sim {
         let index = operations.checked_sub(history.first)?;
         let state = history.states.get(usize::try_from(index).ok()?)?;
         Some(Self::from_state(state.clone()))
+    }
+
+    /// The machine in the middle of the write that begins when `operations` were
+    /// done, without the processes that ran on it: the seed decides how many of the
+    /// bytes are written. `None` if the next operation was no write, or was not kept.
+    pub fn during(&self, operations: u64, seed: u64) -> Option<Self> {
+        let write = {
+            let live = self.live();
+            let history = live.history.as_ref()?;
+            history.writes.get(&(operations + 1))?.clone()
+        };
+        let sim = self.at(operations)?;
+        let count = Random::new(seed).below(write.bytes.len() + 1);
+        let written = sim
+            .live()
+            .write(write.number, &write.bytes[..count], write.offset);
+        written.ok().map(|_| sim)
     }
 
     /// The number of operations so far that may change something: making a
@@ -243,6 +264,21 @@ impl Sim {
     pub fn fail_sync(&self, path: impl AsRef<Path>, seed: u64) -> io::Result<()> {
         let number = self.file_number(path.as_ref())?;
         self.fail_sync_of(number, seed);
+        Ok(())
+    }
+
+    /// Write-back in the background fails: as [`fail_sync`](Self::fail_sync), and
+    /// the next sync of the file fails, once, although it writes what was written
+    /// since.
+    ///
+    /// # Errors
+    /// The path leads to no file.
+    pub fn fail_write_back(&self, path: impl AsRef<Path>, seed: u64) -> io::Result<()> {
+        let number = self.file_number(path.as_ref())?;
+        self.fail_sync_of(number, seed);
+        if let Some(file) = self.live().state.tree.file_mut(number) {
+            file.write_back_failed = true;
+        }
         Ok(())
     }
 

@@ -22,6 +22,7 @@ mod fuzz;
 mod gate;
 mod golden;
 mod limits;
+mod lives;
 mod metrics;
 mod recovery;
 mod storage;

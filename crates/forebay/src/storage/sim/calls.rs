@@ -209,7 +209,10 @@ impl File for SimFile {
         let mut live = self.handle.sim.live();
         let was_off = live.is_off;
         match live.operate() {
-            Ok(()) => live.write(self.handle.number, buf, offset),
+            Ok(()) => {
+                live.note_write(self.handle.number, buf, offset);
+                live.write(self.handle.number, buf, offset)
+            }
             Err(e) => {
                 if !was_off {
                     live.write_partly(self.handle.number, buf, offset);
@@ -255,6 +258,11 @@ impl Handle {
         // A sync is no change: the file's time stays.
         if let Some(file) = live.state.tree.file_mut(self.number) {
             file.sync();
+            if std::mem::take(&mut file.write_back_failed) {
+                return Err(io::Error::other(
+                    "simulated failure of an earlier write-back",
+                ));
+            }
         }
         Ok(())
     }

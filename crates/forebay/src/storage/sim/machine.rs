@@ -54,6 +54,16 @@ pub(super) struct Cut {
 pub(super) struct History {
     pub(super) first: u64,
     pub(super) states: Vec<State>,
+    /// The write that each of the operations is, if it is one, by its number.
+    pub(super) writes: BTreeMap<u64, PastWrite>,
+}
+
+/// What a write was asked to write.
+#[derive(Debug, Clone)]
+pub(super) struct PastWrite {
+    pub(super) number: FileNumber,
+    pub(super) bytes: Arc<[u8]>,
+    pub(super) offset: u64,
 }
 
 fn power_cut() -> io::Error {
@@ -178,6 +188,19 @@ impl Live {
             self.refresh_map(number);
         }
         Ok(count)
+    }
+
+    /// Keeps what the operation that has just begun is asked to write, with the
+    /// state before it.
+    pub(super) fn note_write(&mut self, number: FileNumber, buf: &[u8], offset: u64) {
+        if let Some(history) = &mut self.history {
+            let write = PastWrite {
+                number,
+                bytes: buf.into(),
+                offset,
+            };
+            history.writes.insert(self.operations, write);
+        }
     }
 
     /// A write that is under way when the power goes.

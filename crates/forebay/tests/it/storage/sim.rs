@@ -536,6 +536,22 @@ fn a_write_under_way_at_the_power_cut_may_be_done_in_part() {
 }
 
 #[test]
+fn a_kept_write_can_be_stopped_in_the_middle() {
+    let sim = Sim::new();
+    sim.keep_history();
+    let file = create(&sim, "/file");
+    file.write_at(b"written", 0).unwrap();
+    file.sync().unwrap();
+    let in_parts: BTreeSet<_> = (0..50)
+        .map(|seed| sim.during(1, seed).unwrap().read_file("/file").unwrap())
+        .collect();
+    let prefixes = (0..=7).map(|len| b"written"[..len].to_vec()).collect();
+    assert_eq!(in_parts, prefixes);
+    // Before and after it are no writes.
+    assert!(sim.during(0, 1).is_none() && sim.during(2, 1).is_none());
+}
+
+#[test]
 fn what_a_process_stores_after_the_power_cut_is_not_seen() {
     let sim = Sim::new();
     let map = mapped(&sim);
@@ -650,6 +666,35 @@ fn some_of_what_a_failed_sync_was_to_write_may_have_reached_the_disk() {
         seen.insert((bytes[0], bytes[PAGE_LEN]));
     }
     assert_eq!(seen, BTreeSet::from([(0, 0), (0, 1), (1, 0), (1, 1)]));
+}
+
+#[test]
+fn a_failed_write_back_is_told_once_by_the_next_sync() {
+    let sim = Sim::new();
+    let file = durable(&sim, "/file", &[1; 2 * PAGE_LEN]);
+    file.write_at(&[2; PAGE_LEN], 0).unwrap();
+    sim.fail_write_back("/file", 0).unwrap();
+    file.write_at(&[3; PAGE_LEN], PAGE_LEN as u64).unwrap();
+    // Whoever opens the file next is told as well.
+    let killed = sim.kill();
+    let again = killed.open(path("/file"), Access::Read).unwrap();
+    assert!(again.sync().is_err());
+    assert!(file.sync().is_err());
+    file.sync().unwrap();
+    // The sync that failed wrote what came after the write-back.
+    let on_disk = [[1; PAGE_LEN], [3; PAGE_LEN]].concat();
+    assert_eq!(sim.crash(0).read_file("/file"), Some(on_disk));
+}
+
+#[test]
+fn equal_files_have_equal_fingerprints() {
+    let (one, other) = (Sim::new(), Sim::new());
+    let file = durable(&one, "/file", b"contents");
+    assert_ne!(one.fingerprint("/"), other.fingerprint("/"));
+    other.write_file("/file", b"contents").unwrap();
+    assert_eq!(one.fingerprint("/"), other.fingerprint("/"));
+    file.write_at(b"C", 0).unwrap();
+    assert_ne!(one.fingerprint("/"), other.fingerprint("/"));
 }
 
 #[test]

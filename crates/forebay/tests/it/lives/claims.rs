@@ -1,0 +1,287 @@
+//! What a buffer has promised so far, derived only from what its calls returned,
+//! and how each event strengthens or weakens it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+
+use super::check::{Inventory, Seen};
+use super::stops::Stop;
+use crate::workload::Record;
+
+/// What is promised of a record, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum State {
+    /// It was handed over: it may be there after a stop or not.
+    Accepted,
+    /// It survives a killed process.
+    Written,
+    /// It survives a power cut.
+    Synced,
+}
+
+/// A record that may be there.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) record: Record,
+    pub(super) state: State,
+    pub(super) doubt: Doubt,
+}
+
+/// What makes a later promise about a record worth less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Doubt {
+    None,
+    /// The kernel forgot pages after a failed sync of this life: the record may be
+    /// gone, and only a sync that this life reports says otherwise.
+    Evicted,
+    /// Its sync may have failed in an earlier process of the same boot: no sync
+    /// proves anything about it until the next power cut.
+    Inherited,
+}
+
+/// Something that was promised, or that may have happened.
+#[derive(Debug, Clone)]
+pub(super) enum Fact {
+    /// The record was handed over.
+    Offered(Record),
+    /// No record from this id on was accepted.
+    Refused(u64),
+    /// Every record below this id is written.
+    Written(u64),
+    /// Every record below this id is synced.
+    Synced(u64),
+    /// The consumer is done with this record.
+    Acking(u64),
+    /// Acknowledgements so far survive a killed process.
+    Acked,
+    /// The acknowledged prefix of now survives a power cut.
+    AcksSynced,
+    /// These ids were reported lost, which acknowledges them.
+    Lost(Range<u64>),
+    /// From now on, syncs of data files may fail.
+    SyncsMayFail,
+    /// From now on, syncs of the ledger may fail.
+    LedgerMayFail,
+    /// The kernel forgot clean pages of a data file that never reached the disk.
+    Evicted,
+}
+
+/// What is known of a buffer at one moment.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Claims {
+    pub(super) records: BTreeMap<u64, Known>,
+    /// Ids that need not come again: acknowledged records, losses handed out.
+    pub(super) acking: BTreeSet<u64>,
+    /// What the life began with as lost, by the look at its beginning.
+    pub(super) gaps: Vec<Range<u64>>,
+    /// Nothing below comes again after a killed process.
+    pub(super) acked: u64,
+    /// Nothing below comes again after a power cut.
+    pub(super) acks_synced: u64,
+    /// No id from this one on was ever given out.
+    pub(super) given: u64,
+    /// The same over all lives: ids that a power cut took back are given again.
+    pub(super) given_ever: u64,
+    /// Where the life began to read.
+    pub(super) first: u64,
+    /// A sync of a data file may have failed since the power came on.
+    pub(super) syncs_failed: bool,
+    pub(super) ledger_failed: bool,
+    pub(super) evicted: bool,
+    /// A data file or the ledger was damaged by the test.
+    pub(super) damaged: bool,
+    pub(super) ledger_damaged: bool,
+}
+
+impl Claims {
+    /// An empty machine.
+    pub(super) fn new() -> Self {
+        Self {
+            acked: 1,
+            acks_synced: 1,
+            given: 1,
+            first: 1,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn apply(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Offered(record) => {
+                self.given = self.given.max(record.end());
+                let known = Known {
+                    record: record.clone(),
+                    state: State::Accepted,
+                    doubt: Doubt::None,
+                };
+                self.records.insert(record.id, known);
+            }
+            Fact::Refused(id) => drop(self.records.split_off(id)),
+            Fact::Written(end) => self.strengthen(*end, State::Written),
+            Fact::Synced(end) => self.strengthen(*end, State::Synced),
+            Fact::Acking(id) => drop(self.acking.insert(*id)),
+            Fact::Acked => self.acked = self.prefix(),
+            Fact::AcksSynced => {
+                self.acked = self.prefix();
+                // A process vouches for what it stored into the ledger itself.
+                if self.acked > self.first {
+                    self.acks_synced = self.acked;
+                }
+            }
+            Fact::Lost(ids) => {
+                for id in ids.clone() {
+                    self.records.remove(&id);
+                    self.acking.insert(id);
+                }
+            }
+            Fact::SyncsMayFail => self.syncs_failed = true,
+            Fact::LedgerMayFail => self.ledger_failed = true,
+            Fact::Evicted => {
+                self.evicted = true;
+                for known in self.records.values_mut() {
+                    if known.state < State::Synced {
+                        known.state = State::Accepted;
+                        if known.doubt == Doubt::None {
+                            known.doubt = Doubt::Evicted;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn strengthen(&mut self, end: u64, state: State) {
+        for (_, known) in self.records.range_mut(..end) {
+            let is_believed = match known.doubt {
+                Doubt::None => true,
+                Doubt::Evicted => state == State::Synced,
+                // It was seen in this process, so it is in the page cache.
+                Doubt::Inherited => state == State::Written && !self.evicted,
+            };
+            if is_believed {
+                known.state = known.state.max(state);
+            }
+        }
+    }
+
+    /// Takes back what was claimed of a record.
+    pub(super) fn forget(&mut self, id: u64) {
+        if let Some(known) = self.records.get_mut(&id) {
+            known.state = State::Accepted;
+            known.doubt = Doubt::Inherited;
+        }
+    }
+
+    /// The id after the acknowledged prefix. Losses at its end are left out: they
+    /// may be reported again.
+    pub(super) fn prefix(&self) -> u64 {
+        let (mut end, mut at) = (self.acked, self.acked);
+        while self.acking.contains(&at) {
+            match self.records.get(&at) {
+                Some(known) => {
+                    at = known.record.end();
+                    end = at;
+                }
+                None => at += 1,
+            }
+        }
+        end
+    }
+
+    /// Whether the record may be gone without a word: its consumer was done with it
+    /// and with everything before it.
+    pub(super) fn is_done(&self, id: u64, acknowledged: u64) -> bool {
+        id <= acknowledged && self.acking.contains(&id)
+    }
+
+    /// What is known at the start of a life, after a look at the stopped machine
+    /// that found `there` and was held to these claims.
+    pub(super) fn next_life(&self, there: &Inventory, stop: Stop) -> Self {
+        let is_settled = stop.is_power_cut();
+        let mut next = Self {
+            acked: there.acknowledged + 1,
+            acks_synced: self.acks_synced.min(there.acknowledged + 1),
+            given: there.next_id,
+            given_ever: self.given_ever.max(self.given),
+            first: there.acknowledged + 1,
+            damaged: self.damaged,
+            ledger_damaged: self.ledger_damaged,
+            ..Self::default()
+        };
+        if is_settled {
+            next.acks_synced = next.acked;
+        } else {
+            next.syncs_failed = self.syncs_failed;
+            next.ledger_failed = self.ledger_failed;
+            next.evicted = self.evicted;
+        }
+        // Acknowledgements that are not synced may be forgotten by a power cut.
+        for (id, known) in self.records.range(next.acks_synced..next.first) {
+            let known = self.known_of(&known.record, is_settled);
+            next.records.insert(*id, known);
+            next.acking.insert(*id);
+        }
+        for seen in &there.items {
+            match seen {
+                Seen::Lost(_) => next.gaps.push(seen.ids()),
+                Seen::Record(record) => {
+                    let known = self.known_of(record, is_settled);
+                    next.records.insert(record.id, known);
+                }
+            }
+        }
+        next
+    }
+
+    fn known_of(&self, record: &Record, is_settled: bool) -> Known {
+        let before = self.records.get(&record.id);
+        let was_synced = before.is_some_and(|known| known.state == State::Synced);
+        let (state, doubt) = match () {
+            // What a power cut left is on the disk.
+            () if is_settled || was_synced => (State::Synced, Doubt::None),
+            () if self.syncs_failed => (State::Written, Doubt::Inherited),
+            () => (State::Written, Doubt::None),
+        };
+        Known {
+            record: record.clone(),
+            state,
+            doubt,
+        }
+    }
+
+    /// Whether the record survives the stop.
+    pub(super) fn survives(&self, known: &Known, stop: Stop) -> bool {
+        match stop {
+            Stop::Killed => known.state >= State::Written,
+            Stop::PowerCut(_) => known.state == State::Synced,
+        }
+    }
+
+    /// Differs where something else is claimed.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.acked, self.acks_synced, self.acking.len()).hash(&mut hasher);
+        for (id, known) in &self.records {
+            (id, known.state).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+/// Facts in order, each with the number of storage operations done by then.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    pub(super) facts: Vec<(u64, Fact)>,
+}
+
+impl History {
+    /// Brings claims that stand before fact `done` to the moment when `operations`
+    /// were done; returns the number of facts that are in by then.
+    pub(super) fn replay(&self, claims: &mut Claims, done: usize, operations: u64) -> usize {
+        let rest = self.facts.get(done..).unwrap_or_default();
+        let passed = rest.iter().take_while(|(when, _)| *when <= operations);
+        let count = passed.map(|(_, fact)| claims.apply(fact)).count();
+        done + count
+    }
+}

@@ -1,0 +1,133 @@
+//! One sector or page of a stopped machine is replaced: by zeros, noise, another
+//! one of any file, or an older version of itself.
+
+use std::ops::Range;
+
+use forebay::format::file_id::LEDGER_FILE_NAME;
+use forebay::format::record::{encode, frame_len};
+use forebay::storage::sim::{PAGE_LEN, SECTOR_LEN, Sim};
+
+use super::claims::Claims;
+use crate::support::Rng;
+use crate::workload::DIR;
+
+/// What was damaged, in words, and the records that the damage touches.
+pub(super) struct Damage {
+    pub(super) words: String,
+    touched: Vec<u64>,
+    is_ledger: bool,
+}
+
+impl Damage {
+    /// Takes back what was claimed of the touched records.
+    pub(super) fn weaken(&self, claims: &mut Claims) {
+        for id in &self.touched {
+            claims.forget(*id);
+        }
+        claims.damaged = true;
+        if self.is_ledger {
+            claims.ledger_damaged = true;
+            // Of what was acknowledged, only the ledger knew.
+            for id in claims.acking.clone() {
+                claims.forget(id);
+            }
+        }
+    }
+}
+
+/// Damages a file of the machine, whose older contents `before` may have.
+pub(super) fn damage(sim: &Sim, before: &Sim, claims: &Claims, rng: &mut Rng) -> Option<Damage> {
+    let wants_ledger = rng.below(12) == 0;
+    let mut files = sim.files(DIR);
+    files.retain(|(name, len)| match wants_ledger {
+        true => name == LEDGER_FILE_NAME,
+        false => name.ends_with(".dat") && *len > 0,
+    });
+    let (name, _) = files.get(rng.below(files.len().max(1) as u64) as usize)?;
+    let path = format!("{DIR}/{name}");
+    let old = sim.read_file(&path)?;
+    let grain = [SECTOR_LEN, PAGE_LEN][rng.below(2) as usize];
+    let units = old.len().div_ceil(grain).max(1) as u64;
+    // The last one more often: that is where the next life goes on.
+    let unit = match rng.below(4) {
+        0 => units - 1,
+        _ => rng.below(units),
+    };
+    let start = unit as usize * grain;
+    let range = start..old.len().min(start + grain);
+    let (kind, fresh) = replacement(sim, before, &path, &range, grain, rng)?;
+    let mut new = old.clone();
+    let count = fresh.len().min(range.len());
+    new[range.start..range.start + count].copy_from_slice(&fresh[..count]);
+    if new == old {
+        return None;
+    }
+    let touched = touched(&old, &new, claims);
+    sim.write_file(&path, &new).ok()?;
+    Some(Damage {
+        words: format!("{name}: bytes {range:?} replaced by {kind}, which touches {touched:?}"),
+        touched,
+        is_ledger: wants_ledger,
+    })
+}
+
+fn replacement(
+    sim: &Sim,
+    before: &Sim,
+    path: &str,
+    range: &Range<usize>,
+    grain: usize,
+    rng: &mut Rng,
+) -> Option<(String, Vec<u8>)> {
+    let unit_of = |bytes: &[u8], start: usize| {
+        let end = bytes.len().min(start + grain);
+        bytes.get(start..end).map(<[u8]>::to_vec)
+    };
+    // An older ledger is no damage: it may have been on the disk.
+    let kinds = if path.ends_with(LEDGER_FILE_NAME) {
+        2
+    } else {
+        4
+    };
+    match rng.below(kinds) {
+        0 => Some(("zeros".to_owned(), vec![0; range.len()])),
+        1 => {
+            let mut noise: Vec<u8> = range.clone().map(|_| rng.next() as u8).collect();
+            if kinds == 2 {
+                // A ledger of possible values is believed, and nothing says otherwise.
+                noise[..8].fill(0xff);
+            }
+            Some(("noise".to_owned(), noise))
+        }
+        2 => {
+            // Of any data file there was, also of a deleted one.
+            let source = [sim, before][rng.below(2) as usize];
+            let mut files = source.files(DIR);
+            files.retain(|(name, len)| name.ends_with(".dat") && *len >= grain as u64);
+            let (name, len) = files.get(rng.below(files.len().max(1) as u64) as usize)?;
+            let bytes = source.read_file(format!("{DIR}/{name}"))?;
+            let start = rng.below(len / grain as u64) as usize * grain;
+            let fresh = unit_of(&bytes, start)?;
+            Some((format!("{name} at {start}"), fresh))
+        }
+        _ => {
+            let older = before.read_file(path)?;
+            Some(("an older version".to_owned(), unit_of(&older, range.start)?))
+        }
+    }
+}
+
+/// The records of which a whole frame stood in `old` and does not in `new`.
+fn touched(old: &[u8], new: &[u8], claims: &Claims) -> Vec<u64> {
+    let mut ids = Vec::new();
+    for (id, known) in &claims.records {
+        let record = &known.record;
+        let mut frame = vec![0; frame_len(record.payload.len())];
+        encode(&mut frame, record.id, record.metadata, &record.payload);
+        let mut places = (0..old.len()).step_by(8);
+        if places.any(|at| old[at..].starts_with(&frame) && !new[at..].starts_with(&frame)) {
+            ids.push(*id);
+        }
+    }
+    ids
+}

@@ -1,0 +1,103 @@
+//! The limits that a life opens its buffer with.
+
+use std::sync::Arc;
+
+use forebay::storage::Storage;
+use forebay::{Config, EventCounter, Io, Reader, ReaderSees, SyncPolicy, WhenFull, Writer};
+
+use super::panics::Fuse;
+use crate::support::Rng;
+use crate::workload::{Check, DIR, must};
+
+/// The limits of one life.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    pub(super) max_size: u64,
+    pub(super) data_file_size: u64,
+    batch_size: u64,
+    pub(super) sync: SyncPolicy,
+    pub(super) sees: ReaderSees,
+    pub(super) when_full: WhenFull,
+    /// The same in every life.
+    counts_events: bool,
+    /// When the event counter panics.
+    pub(super) fuse: Fuse,
+}
+
+impl Limits {
+    pub(super) fn draw(rng: &mut Rng, counts_events: bool) -> Self {
+        // Mostly small, so that a stop is looked at in microseconds.
+        let (max_size, data_file_size) = match rng.below(16) {
+            0 => (4 << 10, 256 << rng.below(3)),
+            1..4 => (16 << 10, 1 << 10 << rng.below(3)),
+            4..12 => (64 << 10, 4 << 10 << rng.below(3)),
+            12..15 => (256 << 10, 16 << 10 << rng.below(3)),
+            _ => (1 << 20, 64 << 10 << rng.below(3)),
+        };
+        Self {
+            max_size,
+            data_file_size,
+            batch_size: 4 << 10 << rng.below(3),
+            sync: match rng.below(5) {
+                0 => SyncPolicy::EveryBatch,
+                1 => SyncPolicy::Never,
+                _ => SyncPolicy::Interval,
+            },
+            sees: match rng.below(4) {
+                0 => ReaderSees::Synced,
+                _ => ReaderSees::Written,
+            },
+            when_full: match rng.below(4) {
+                0 => WhenFull::DropNewest,
+                1 => WhenFull::Block,
+                _ => WhenFull::Reject,
+            },
+            counts_events,
+            fuse: Fuse::default(),
+        }
+    }
+
+    pub(super) fn config(&self) -> Config {
+        Config::new(DIR)
+            .max_size(self.max_size)
+            .data_file_size(self.data_file_size)
+            .batch_size(self.batch_size)
+            .sync(self.sync)
+            .reader_sees(self.sees)
+            .when_full(self.when_full)
+            .event_counter(self.counter())
+            .io(Io::Caller)
+    }
+
+    pub(super) fn open(&self, storage: &Arc<dyn Storage>) -> Check<(Writer, Reader)> {
+        // A look wants everything that is there, synced or not. A write-back that
+        // failed in an earlier process may be told at the opening, once for a file.
+        let config = self.config().reader_sees(ReaderSees::Written);
+        let mut opened = forebay::open_with(config.clone(), Arc::clone(storage));
+        for _ in 0..16 {
+            if opened.is_err() {
+                opened = forebay::open_with(config.clone(), Arc::clone(storage));
+            }
+        }
+        must("open", opened)
+    }
+
+    pub(super) fn counter(&self) -> EventCounter {
+        let (fuse, counts_events) = (self.fuse.clone(), self.counts_events);
+        EventCounter::new(move |metadata, _| {
+            fuse.burn();
+            events(metadata, counts_events)
+        })
+    }
+
+    pub(super) fn events(&self, metadata: u32) -> u64 {
+        events(metadata, self.counts_events)
+    }
+}
+
+fn events(metadata: u32, counts_events: bool) -> u64 {
+    match counts_events {
+        true => u64::from(metadata % 4) + 1,
+        false => 1,
+    }
+}
