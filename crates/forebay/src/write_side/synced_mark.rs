@@ -67,6 +67,12 @@ impl SyncedMark {
         }
     }
 
+    /// Gives the descriptor back where none is left for a sync of the directory. The
+    /// mark stays true; the next write takes it up again. Whether there was one.
+    pub(super) fn let_go(&mut self) -> bool {
+        self.file.take().is_some()
+    }
+
     /// Everything is synced, and nothing more will be written.
     pub(super) fn remove(&mut self, shared: &Shared) {
         if self.file.take().is_some() {
