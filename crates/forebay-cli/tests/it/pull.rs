@@ -93,9 +93,8 @@ fn an_output_that_fails_takes_nothing() {
 
 #[test]
 fn losses_are_reported_and_everything_else_is_delivered() {
-    let Some(golden) = golden() else { return };
     let scratch = Scratch::new();
-    copy(&golden.join("c-flip-payload-mid"), &scratch.buffer);
+    copy(&golden("c-flip-payload-mid"), &scratch.buffer);
     let ran = run(scratch.forebay("pull", &["--framing", "length"]))
         .expect(1)
         .says("lost 1 event");
@@ -111,9 +110,8 @@ fn losses_are_reported_and_everything_else_is_delivered() {
 
 #[test]
 fn damage_may_be_refused() {
-    let Some(golden) = golden() else { return };
     let scratch = Scratch::new();
-    copy(&golden.join("c-flip-payload-mid"), &scratch.buffer);
+    copy(&golden("c-flip-payload-mid"), &scratch.buffer);
     run(scratch.forebay("pull", &["--on-corruption", "refuse"]))
         .expect(2)
         .says("buffer-data-0.dat");
