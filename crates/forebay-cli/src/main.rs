@@ -17,6 +17,7 @@ mod pipe;
 mod producer;
 mod reports;
 mod sizes;
+mod standard;
 mod stop;
 mod vector;
 mod watch;

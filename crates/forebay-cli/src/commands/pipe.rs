@@ -14,6 +14,7 @@ use crate::pipe::pump::{End, Plan, Pump};
 use crate::producer::{Producer, Step};
 use crate::reports::Reports;
 use crate::sizes;
+use crate::standard::{Stream, require};
 use crate::stop::Stop;
 use clap::ValueHint;
 use forebay::Writer;
@@ -141,6 +142,9 @@ fn redeliver(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    require(Stream::Input)?;
+    // The program's standard output is this one.
+    require(Stream::Output)?;
     let framing = args.framing.framing()?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
     stop.limit_shutdown(args.grace.saturating_add(SHUTDOWN_MAX));

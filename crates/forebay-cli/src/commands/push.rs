@@ -12,6 +12,7 @@ use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
 use crate::output::{Progress, bytes, count, is_watched, note};
 use crate::producer::{Producer, Step};
 use crate::reports::Reports;
+use crate::standard::{Stream, require};
 use crate::stop::Stop;
 use crate::watch::Watch;
 use forebay::{Config, ErrorKind, Writer};
@@ -60,6 +61,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    require(Stream::Input)?;
+    if args.report_synced {
+        require(Stream::Output)?;
+    }
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
     stop.limit_shutdown(SHUTDOWN_MAX);
     let mut push = Push::new(args, stop)?;

@@ -10,6 +10,8 @@
 mod bad_input;
 mod bench;
 mod cat;
+#[cfg(unix)]
+mod closed;
 mod inspect;
 #[cfg(unix)]
 mod kill;
