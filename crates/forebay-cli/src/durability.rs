@@ -2,6 +2,8 @@
 
 use crate::failure::{Failure, Result};
 use crate::output::count;
+use forebay::format::file_id::LEDGER_FILE_NAME;
+use forebay::format::ledger::LedgerState;
 use forebay::{ErrorKind, Writer};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -56,6 +58,29 @@ pub(crate) fn waiting_for_space(directory: &Path) -> String {
         "the file system of {} is full, or has less space than --min-free-space; waiting for space",
         directory.display()
     )
+}
+
+/// That not all can be stored for want of space.
+pub(crate) fn no_space(directory: &Path) -> Failure {
+    Failure::new(format!(
+        "the file system of {} has no space left, or less than --min-free-space; free some space",
+        directory.display()
+    ))
+}
+
+/// The id of the first record that is not written to a data file yet. All before it
+/// are there when the buffer is opened again.
+pub(crate) fn first_unwritten(writer: &Writer, directory: &Path) -> u64 {
+    let usage = writer.usage();
+    let synced = usage.last_synced_id + 1;
+    // The ledger says so while the buffer is open, as soon as something is written.
+    let written = std::fs::read(directory.join(LEDGER_FILE_NAME)).ok();
+    let written = written.and_then(|bytes| LedgerState::from_bytes(&bytes).ok());
+    written.map_or(synced, |ledger| {
+        ledger
+            .writer_next_record_id
+            .clamp(synced, usage.next_record_id)
+    })
 }
 
 fn progress(writer: &Writer) -> (u64, u64) {

@@ -9,6 +9,7 @@ mod durability;
 mod failure;
 mod framing;
 mod input;
+mod kept;
 mod losses;
 mod opening;
 mod options;

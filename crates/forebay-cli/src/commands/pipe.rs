@@ -164,7 +164,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let child = pump.start()?;
     let backoff = Backoff::new(args.restart_delay, args.max_restarts);
     let max_len = writer.max_record_size();
-    let producer = Producer::new(framing, max_len, args.limits.when_full, stop.clone());
+    let producer = Producer::new(framing, max_len, args.limits.when_full, false, stop.clone());
 
     let (pumped, produced) = std::thread::scope(|scope| {
         let production = scope.spawn(|| produce(args, producer, writer, &stop, &starved));

@@ -12,6 +12,8 @@ mod bench;
 mod cat;
 #[cfg(unix)]
 mod closed;
+#[cfg(unix)]
+mod full_disk;
 mod inspect;
 #[cfg(unix)]
 mod kill;
