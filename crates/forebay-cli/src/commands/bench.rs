@@ -102,7 +102,7 @@ fn payload_len(text: &str) -> Result<usize, String> {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Output)?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
-    stop.limit_shutdown(SHUTDOWN_MAX);
+    stop.limit_shutdown(SHUTDOWN_MAX)?;
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let (size, time, rounds) = match args.quick {
         true => (QUICK_SIZE, QUICK_TIME, 1),

@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let framing = args.framing.framing()?;
     require_buffer(args.buffer.directory())?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
-    stop.limit_shutdown(SHUTDOWN_MAX);
+    stop.limit_shutdown(SHUTDOWN_MAX)?;
     let sink = Sink::stdout(stop.clone());
     let mut pull = Pull {
         args,

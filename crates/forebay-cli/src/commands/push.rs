@@ -6,8 +6,8 @@
 //! another process can empty it; what a full disk did not take is taken back, and
 //! appended again afterwards.
 
-use crate::durability::{STUCK, first_unwritten, no_space, sync, waiting_for_space};
-use crate::failure::{Failure, Outcome, Result};
+use crate::durability::{Ledger, STUCK, is_out_of_descriptors, no_space, sync, waiting_for_space};
+use crate::failure::{Failure, Outcome, Result, no_descriptor};
 use crate::opening;
 use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
 use crate::output::{Progress, bytes, count, is_watched, note};
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         require(Stream::Output)?;
     }
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
-    stop.limit_shutdown(SHUTDOWN_MAX);
+    stop.limit_shutdown(SHUTDOWN_MAX)?;
     let mut push = Push::new(args, stop)?;
     let begun = Instant::now();
     let end = push.work();
@@ -85,6 +85,8 @@ struct Push<'a> {
     producer: Producer,
     /// `None` while a full buffer is closed.
     writer: Option<Writer>,
+    /// That of the writer.
+    ledger: Ledger,
     /// Records of this run that are known to be synced.
     synced: u64,
     /// The first record that was not written when that was last looked up, and when
@@ -119,6 +121,7 @@ impl<'a> Push<'a> {
         Ok(Self {
             producer,
             writer,
+            ledger: Ledger::of(args.buffer.directory()),
             synced: 0,
             unwritten: None,
             kept_limit: KEPT_STEP,
@@ -190,7 +193,7 @@ impl<'a> Push<'a> {
             .unwritten
             .is_none_or(|(_, at)| at.elapsed() >= SPACE_RETRY);
         if self.producer.kept_bytes() > self.kept_limit || (is_due && self.producer.has_kept()) {
-            let unwritten = first_unwritten(writer, self.args.buffer.directory());
+            let unwritten = self.ledger.first_unwritten(writer);
             self.producer.note_written(unwritten);
             self.kept_limit = self.producer.kept_bytes() + KEPT_STEP;
             let seen = self.unwritten.take();
@@ -230,7 +233,8 @@ impl<'a> Push<'a> {
         self.synced = self.producer.accepted().saturating_sub(unsynced);
         // Closing may write some more: those records are then stored twice, which
         // is better than not at all.
-        let unwritten = first_unwritten(&writer, self.args.buffer.directory());
+        let unwritten = self.ledger.first_unwritten(&writer);
+        let is_out_of_descriptors = is_out_of_descriptors(self.args.buffer.directory());
         let closed = writer.close();
         flushed?;
         match closed {
@@ -240,6 +244,10 @@ impl<'a> Push<'a> {
             }
             Err(error) if error.kind() == ErrorKind::Full => {
                 self.producer.take_back(unwritten, usage.next_record_id);
+                // Waiting does not help: nothing but this process uses them.
+                if is_out_of_descriptors {
+                    return Err(no_descriptor(self.args.buffer.directory()));
+                }
             }
             Err(error) => return Err(error.into()),
         }
@@ -271,6 +279,7 @@ impl<'a> Push<'a> {
                 match forebay::open(self.config.clone()) {
                     Ok((writer, _reader)) => {
                         self.unwritten = None;
+                        self.ledger = Ledger::of(directory);
                         self.writer = Some(writer);
                         break;
                     }
@@ -349,6 +358,9 @@ fn refused(error: forebay::Error) -> Failure {
         .split("; ")
         .filter(|clause| !clause.contains("accepted"))
         .collect();
-    failure.message = clauses.join("; ");
+    failure.message = clauses.join("; ").replace(
+        "acknowledge more",
+        "take records out, as with `forebay pull`",
+    );
     failure
 }

@@ -114,15 +114,17 @@ fn a_signal_ends_the_wait_for_space_and_says_what_is_not_stored() {
     }
 }
 
-/// The records that were read, by what is said about those that are not stored.
+/// How many records were read and not stored, by what is said: "N records read but
+/// not stored", or "N records and M bytes of an unfinished record read but …".
 fn left_over(ran: &Ran) -> u64 {
     let said = ran.stderr.replace(',', "");
-    let words: Vec<&str> = said.split_whitespace().collect();
-    let at = words
-        .windows(4)
-        .position(|words| words == ["records", "read", "but", "not"])
-        .unwrap_or_else(|| panic!("{ran:?}"));
-    words[at - 1].parse().unwrap()
+    let clauses = said.split(['\n', ':', ';']);
+    let before = clauses
+        .filter_map(|clause| clause.split_once("read but not stored"))
+        .map(|(before, _)| before.split(" stored and synced").last().unwrap())
+        .next();
+    let number = before.and_then(|before| before.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("{ran:?}"))
 }
 
 /// `reject` said at once that "nothing was accepted", that so many were stored and

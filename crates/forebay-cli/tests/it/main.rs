@@ -18,6 +18,8 @@ mod inspect;
 #[cfg(unix)]
 mod kill;
 #[cfg(unix)]
+mod limits;
+#[cfg(unix)]
 mod moments;
 #[cfg(unix)]
 mod numbered;
