@@ -325,8 +325,11 @@ impl<'a> Push<'a> {
         }
         if let Err(failure) = released {
             return Err(match end {
-                End::Failed(first) => first.but(failure.message).but(stored),
-                End::Input | End::Stop => failure.but(stored),
+                // A poisoned buffer says the same at every call.
+                End::Failed(first) if !first.message.starts_with(&failure.message) => {
+                    first.but(failure.message).but(stored)
+                }
+                _ => failure.but(stored),
             });
         }
         match end {
