@@ -31,8 +31,8 @@ use crate::log::Span;
 use crate::meters::Meters;
 use crate::shared::Shared;
 use crate::stream::Position;
-use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
+use crate::sync::{Instant, deadline_after};
 use crate::usage::{self, Usage};
 use crate::wake::lock;
 
@@ -167,7 +167,7 @@ impl Reader {
     /// # Errors
     /// As [`next`](Self::next).
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<TryNext> {
-        self.next_until(Some(Instant::now() + timeout))
+        self.next_until(deadline_after(timeout))
     }
 
     /// The next item, if there is one now. Reads the disk if it has to.

@@ -27,6 +27,7 @@ mod rolled;
 mod storage;
 mod stress;
 mod support;
+mod time_limits;
 mod tokio_edge;
 mod typed;
 mod usage;
