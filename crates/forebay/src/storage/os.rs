@@ -28,6 +28,9 @@ use super::{Access, Entry, File, Lock, Map, Storage};
 
 #[cfg(target_os = "linux")]
 mod locks;
+mod memory;
+
+pub(crate) use self::memory::Memory;
 
 /// The length of a mapped file, in bytes.
 const MAP_LEN: usize = 24;
