@@ -63,7 +63,7 @@ impl Storage for Os {
             let _ = self.sync_dir(parent);
         }
         for &ancestor in missing.iter().rev() {
-            match fs::create_dir(ancestor) {
+            match make_dir(ancestor) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && ancestor.is_dir() => {}
                 Err(e) => return Err(e),
@@ -193,6 +193,18 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<fs::File> 
             "not a regular file",
         ))
     }
+}
+
+/// Makes a directory that others than the owner and the group cannot look into, whatever the
+/// process's file mode mask allows.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o750);
+    }
+    builder.create(dir)
 }
 
 #[cfg(unix)]
