@@ -26,7 +26,7 @@ use crate::quarantine::Quarantine;
 use crate::reader::Reader;
 use crate::recovery::{self, Recovered, RecoveryOptions};
 use crate::shared::Shared;
-use crate::storage::os::Os;
+use crate::storage::os::{Os, process_id};
 use crate::storage::{Access, File, Lock, Storage, uninterrupted};
 use crate::stream::Position;
 use crate::sync::Mutex;
@@ -236,6 +236,7 @@ fn wire(
         side: Mutex::new(None),
         progress: AtomicU64::new(0),
         thread: Mutex::new(None),
+        process: process_id(),
         lock: Mutex::new(Some(guard)),
         log: Mutex::new(log),
         limits,

@@ -7,6 +7,8 @@
 //! - After the last handle has gone, nothing stores to the ledger any more.
 //! - It knows none of those who share it.
 
+mod closing;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -85,6 +87,9 @@ pub(crate) struct Shared {
     /// With [`Io::Thread`], its thread.
     pub thread: Mutex<Option<JoinHandle<()>>>,
     pub lock: Mutex<Option<Box<dyn Lock>>>,
+    /// The process that opened the buffer. One forked from it has copies of the handles, and
+    /// neither its thread nor a right to its files.
+    pub process: u32,
 }
 
 impl Shared {
@@ -355,86 +360,6 @@ impl Shared {
         if was_clean || done.offset >= self.head_end.load(Ordering::Acquire) {
             self.poke();
         }
-    }
-
-    // ---- closing ----
-
-    pub(crate) fn writer_gone(&self) -> Result<()> {
-        let last = {
-            let mut intake = lock(&self.intake);
-            intake.writers -= 1;
-            intake.writers == 0 && !intake.reader
-        };
-        if last {
-            self.shut()
-        } else {
-            self.poke_if_over()
-        }
-    }
-
-    pub(crate) fn reader_gone(&self) -> Result<()> {
-        let last = {
-            let mut intake = lock(&self.intake);
-            intake.reader = false;
-            intake.writers == 0
-        };
-        // Whoever waits for the reader to make space waits in vain now.
-        self.space.ring();
-        if last { self.shut() } else { Ok(()) }
-    }
-
-    fn poke_if_over(&self) -> Result<()> {
-        if lock(&self.intake).writers == 0 {
-            self.poke();
-        }
-        Ok(())
-    }
-
-    /// Writes and syncs everything, then lets go of the lock.
-    fn shut(&self) -> Result<()> {
-        // What was acknowledged before counts and is synced; nothing comes after.
-        lock(&self.acks).close();
-        lock(&self.intake).closing = true;
-        self.poke();
-        match self.limits.io {
-            Io::Thread => {
-                if let Some(thread) = lock(&self.thread).take() {
-                    let _ = thread.join();
-                }
-            }
-            Io::Caller => {
-                if let Some(mut side) = lock(&self.side).take() {
-                    while side.step(self) == Step::Progress {}
-                }
-            }
-        }
-        let result = self.closed_cleanly();
-        if let Err(error) = &result {
-            self.publish_failed(error.clone());
-        }
-        *lock(&self.lock) = None;
-        result
-    }
-
-    fn closed_cleanly(&self) -> Result<()> {
-        let accepted = lock(&self.intake).accepted();
-        let log = lock(&self.log);
-        if let Some(error) = &log.failed {
-            return Err(error.clone());
-        }
-        if log.synced.offset == accepted.offset && !self.ledger.is_dirty() {
-            return Ok(());
-        }
-        let events = accepted.next_id - log.synced.next_id;
-        Err(Error::with_path(
-            ErrorKind::Full,
-            &self.dir,
-            format!(
-                "closing the buffer in {}: there is no space for the last {events} events \
-                 accepted; they are not durable",
-                self.dir.display()
-            ),
-        ))
     }
 }
 

@@ -1,0 +1,101 @@
+//! Closing: what happens when handles go.
+//!
+//! Invariants:
+//! - The last handle to go closes the buffer; the lock is let go of after the last write.
+//! - A forked process touches nothing.
+
+use super::{Shared, Step};
+use crate::config::Io;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::os::process_id;
+use crate::wake::lock;
+
+impl Shared {
+    pub(crate) fn writer_gone(&self) -> Result<()> {
+        let last = {
+            let mut intake = lock(&self.intake);
+            intake.writers -= 1;
+            intake.writers == 0 && !intake.reader
+        };
+        if last {
+            self.shut()
+        } else {
+            self.poke_if_over()
+        }
+    }
+
+    pub(crate) fn reader_gone(&self) -> Result<()> {
+        let last = {
+            let mut intake = lock(&self.intake);
+            intake.reader = false;
+            intake.writers == 0
+        };
+        // Whoever waits for the reader to make space waits in vain now.
+        self.space.ring();
+        if last { self.shut() } else { Ok(()) }
+    }
+
+    fn poke_if_over(&self) -> Result<()> {
+        if lock(&self.intake).writers == 0 {
+            self.poke();
+        }
+        Ok(())
+    }
+
+    /// Writes and syncs everything, then lets go of the lock.
+    fn shut(&self) -> Result<()> {
+        if process_id() != self.process {
+            // The buffer is the parent's, who writes the same records to the same files.
+            return Ok(());
+        }
+        // What was acknowledged before counts and is synced; nothing comes after.
+        lock(&self.acks).close();
+        lock(&self.intake).closing = true;
+        self.poke();
+        match self.limits.io {
+            Io::Thread => {
+                if let Some(thread) = lock(&self.thread).take() {
+                    let _ = thread.join();
+                }
+            }
+            Io::Caller => {
+                let side = lock(&self.side).take();
+                if let Some(mut side) = side {
+                    while side.step(self) == Step::Progress {}
+                }
+            }
+        }
+        self.end_closing()
+    }
+
+    fn end_closing(&self) -> Result<()> {
+        let result = self.closed_cleanly();
+        if let Err(error) = &result {
+            self.publish_failed(error.clone());
+        }
+        let held = lock(&self.lock).take();
+        drop(held);
+        result
+    }
+
+    fn closed_cleanly(&self) -> Result<()> {
+        let accepted = lock(&self.intake).accepted();
+        let log = lock(&self.log);
+        if let Some(error) = &log.failed {
+            return Err(error.clone());
+        }
+        if log.synced.offset == accepted.offset && !self.ledger.is_dirty() {
+            return Ok(());
+        }
+        let events = accepted.next_id - log.synced.next_id;
+        Err(Error::with_path(
+            ErrorKind::Full,
+            &self.dir,
+            format!(
+                "closing the buffer in {}: there is no space for the last {events} events \
+                 accepted; they are not durable",
+                self.dir.display()
+            ),
+        ))
+    }
+}
