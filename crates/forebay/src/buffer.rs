@@ -97,7 +97,10 @@ pub fn open_with(config: Config, storage: Arc<dyn Storage>) -> Result<(Writer, R
             let for_thread = Arc::clone(&shared);
             let thread = thread::Builder::new()
                 .name("forebay-io".to_owned())
-                .spawn(move || io_thread::run(side, &for_thread))
+                .spawn(move || {
+                    io_thread::run(side, &for_thread);
+                    for_thread.thread_has_ended();
+                })
                 .map_err(|e| Error::io("start the I/O thread for", &shared.dir, e))?;
             *lock(&shared.thread) = Some(thread);
         }
@@ -236,6 +239,7 @@ fn wire(
         side: Mutex::new(None),
         progress: AtomicU64::new(0),
         thread: Mutex::new(None),
+        closes_itself: AtomicBool::new(false),
         process: process_id(),
         lock: Mutex::new(Some(guard)),
         log: Mutex::new(log),

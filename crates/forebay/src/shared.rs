@@ -86,6 +86,8 @@ pub(crate) struct Shared {
     pub progress: AtomicU64,
     /// With [`Io::Thread`], its thread.
     pub thread: Mutex<Option<JoinHandle<()>>>,
+    /// The last handle went on that thread, which ends the closing itself.
+    pub closes_itself: AtomicBool,
     pub lock: Mutex<Option<Box<dyn Lock>>>,
     /// The process that opened the buffer. One forked from it has copies of the handles, and
     /// neither its thread nor a right to its files.
@@ -201,12 +203,13 @@ impl Shared {
     }
 
     /// Whether something has happened in the log, for a task that otherwise
-    /// registers itself (under the log's lock, so that no ring is missed).
+    /// registers itself (under the log's lock, so that no ring is missed). The waker
+    /// that `register` replaces is dropped without a lock.
     #[cfg(feature = "tokio")]
     pub(crate) fn poll_log(
         &self,
         done: impl FnOnce(&Log) -> bool,
-        register: impl FnOnce(),
+        register: impl FnOnce() -> Option<std::task::Waker>,
     ) -> std::task::Poll<Result<()>> {
         let log = lock(&self.log);
         if done(&log) {
@@ -215,7 +218,9 @@ impl Shared {
         if let Some(error) = &log.failed {
             return std::task::Poll::Ready(Err(error.clone()));
         }
-        register();
+        let replaced = register();
+        drop(log);
+        drop(replaced);
         std::task::Poll::Pending
     }
 

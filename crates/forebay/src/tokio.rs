@@ -68,8 +68,10 @@ impl<'a> Registration<'a> {
         Self { bell, key: None }
     }
 
-    fn renew(&mut self, threshold: u64, waker: &Waker) {
-        self.bell.register(&mut self.key, threshold, waker);
+    /// Registers a task under the mutex of the condition; see [`Bell::register`].
+    #[must_use = "to be dropped outside of locks"]
+    fn renew(&mut self, threshold: u64, waker: Waker) -> Option<Waker> {
+        self.bell.register(&mut self.key, threshold, waker)
     }
 }
 
@@ -98,9 +100,10 @@ async fn synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
 async fn await_synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
     let mut registration = Registration::new(&shared.synced);
     poll_fn(|cx| {
+        let waker = cx.waker().clone();
         shared.poll_log(
             |log| log.synced.offset >= end,
-            || registration.renew(end, cx.waker()),
+            || registration.renew(end, waker),
         )
     })
     .await
@@ -111,9 +114,10 @@ async fn ledger_synced(shared: &Arc<Shared>) -> Result<()> {
     let ticket = shared.want_ledger_synced();
     let mut registration = Registration::new(&shared.ledger_synced);
     poll_fn(|cx| {
+        let waker = cx.waker().clone();
         shared.poll_log(
             |log| log.ledger_ticket >= ticket,
-            || registration.renew(ticket, cx.waker()),
+            || registration.renew(ticket, waker),
         )
     })
     .await

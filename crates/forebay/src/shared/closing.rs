@@ -2,12 +2,14 @@
 //!
 //! Invariants:
 //! - The last handle to go closes the buffer; the lock is let go of after the last write.
-//! - A forked process touches nothing.
+//! - Nobody waits for the thread that it runs on, and a forked process touches nothing.
 
 use super::{Shared, Step};
 use crate::config::Io;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::os::process_id;
+use crate::sync::atomic::Ordering;
+use crate::sync::thread;
 use crate::wake::lock;
 
 impl Shared {
@@ -54,8 +56,14 @@ impl Shared {
         self.poke();
         match self.limits.io {
             Io::Thread => {
-                if let Some(thread) = lock(&self.thread).take() {
-                    let _ = thread.join();
+                let own = lock(&self.thread).take();
+                if let Some(own) = own {
+                    if own.thread().id() == thread::current().id() {
+                        // A waker had the last handle. The thread cannot wait for itself.
+                        self.closes_itself.store(true, Ordering::SeqCst);
+                        return Ok(());
+                    }
+                    let _ = own.join();
                 }
             }
             Io::Caller => {
@@ -66,6 +74,15 @@ impl Shared {
             }
         }
         self.end_closing()
+    }
+
+    /// For the write side's thread, when it has ended.
+    pub(crate) fn thread_has_ended(&self) {
+        if self.closes_itself.load(Ordering::SeqCst)
+            && let Err(error) = self.end_closing()
+        {
+            tracing::error!(%error, "closing the buffer failed");
+        }
     }
 
     fn end_closing(&self) -> Result<()> {

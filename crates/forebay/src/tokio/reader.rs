@@ -257,14 +257,15 @@ impl AsyncReader {
         shared
             .reader_waits
             .store(true, crate::sync::atomic::Ordering::SeqCst);
-        let there = {
+        let waker = cx.waker().clone();
+        let (there, replaced) = {
             let log = lock(&shared.log);
-            let there = reader.has_more(&log);
-            if !there {
-                shared.data.register(&mut self.waits, 0, cx.waker());
+            match reader.has_more(&log) {
+                true => (true, None),
+                false => (false, shared.data.register(&mut self.waits, 0, waker)),
             }
-            there
         };
+        drop(replaced);
         if there {
             shared
                 .reader_waits

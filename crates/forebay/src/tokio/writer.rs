@@ -184,6 +184,7 @@ impl<'w> Appending<'w> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Receipt<'w>>> {
         let shared = self.shared;
+        let waker = cx.waker().clone();
         let mut intake = lock(&shared.intake);
         if self.done == 0 {
             shared.check_open(&intake)?;
@@ -196,8 +197,9 @@ impl<'w> Appending<'w> {
                 Ok(Attempt::Accepted(id, end)) => self.last = Some((id, end)),
                 Ok(Attempt::Dropped) => {}
                 Ok(Attempt::NoRoom(why)) if !shared.waits_in_vain(&intake, why) => {
-                    self.waits.renew(0, cx.waker());
+                    let replaced = self.waits.renew(0, waker);
                     drop(intake);
+                    drop(replaced);
                     shared.poke();
                     return Poll::Pending;
                 }

@@ -31,6 +31,7 @@ mod time_limits;
 mod tokio_edge;
 mod typed;
 mod usage;
+mod user_code;
 mod verify;
 mod wakeups;
 mod workload;
