@@ -10,6 +10,8 @@
 mod closing;
 
 use std::fmt;
+#[cfg(feature = "tokio")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -98,35 +100,42 @@ impl Shared {
     // ---- waiting ----
 
     /// Waits for a ring of `bell`, or, with [`Io::Caller`], does a step of the
-    /// write side.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TimedOut`] at the deadline, or when nothing is left to do.
+    /// write side. `None` at the deadline, or when nothing is left to do.
     pub(crate) fn wait<T>(
         &self,
         guard: MutexGuard<'_, T>,
         bell: &Bell,
         threshold: u64,
         deadline: Option<Instant>,
-    ) -> Result<Woken> {
+    ) -> Option<Woken> {
         match self.limits.io {
             Io::Caller => {
                 let before = self.progress.load(Ordering::SeqCst);
                 drop(guard);
-                if self.step_as_caller(before) {
-                    return Ok(Woken::Look);
-                }
+                self.step_as_caller(before).then_some(Woken::Look)
             }
-            Io::Thread => {
-                if deadline.is_none_or(|deadline| Instant::now() < deadline) {
-                    return Ok(bell.wait(guard, threshold, deadline));
-                }
-            }
+            Io::Thread => deadline
+                .is_none_or(|deadline| Instant::now() < deadline)
+                .then(|| bell.wait(guard, threshold, deadline)),
         }
-        Err(Error::new(
-            ErrorKind::TimedOut,
-            "what was waited for has not happened in time; it may still happen",
-        ))
+    }
+
+    /// The error of a wait for something that is not done yet.
+    #[cold]
+    fn timed_out(&self, what: &str) -> Error {
+        let message = match self.limits.io {
+            Io::Thread => format!(
+                "the buffer in {} has not {what} within the time limit; it goes on, and may \
+                 still do so",
+                self.dir.display()
+            ),
+            Io::Caller => format!(
+                "the buffer in {} has not {what}, and with Io::Caller this call can do no more \
+                 for it now; if the disk is full, free some space and call again",
+                self.dir.display()
+            ),
+        };
+        Error::with_path(ErrorKind::TimedOut, &self.dir, message)
     }
 
     /// With [`Io::Caller`], does a step of the write side, unless there was
@@ -158,7 +167,8 @@ impl Shared {
             intake.want_written = intake.want_written.max(end);
             self.wake_write_side(intake);
         }
-        self.wait_log(&self.written, end, deadline, |log| {
+        let what = "written these records";
+        self.wait_log(what, &self.written, end, deadline, |log| {
             log.written.offset >= end
         })
     }
@@ -173,12 +183,16 @@ impl Shared {
 
     /// Waits for a sync that was asked for.
     pub(crate) fn await_synced(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
-        self.wait_log(&self.synced, end, deadline, |log| log.synced.offset >= end)
+        let what = "synced these records";
+        self.wait_log(what, &self.synced, end, deadline, |log| {
+            log.synced.offset >= end
+        })
     }
 
     /// Waits until something is done, which `bell` is rung for at `threshold`.
     fn wait_log(
         &self,
+        what: &str,
         bell: &Bell,
         threshold: u64,
         deadline: Option<Instant>,
@@ -192,8 +206,10 @@ impl Shared {
             if let Some(error) = &log.failed {
                 return Err(error.clone());
             }
-            if self.wait(log, bell, threshold, deadline)? == Woken::Reached {
-                return Ok(());
+            match self.wait(log, bell, threshold, deadline) {
+                Some(Woken::Reached) => return Ok(()),
+                Some(Woken::Look) => {}
+                None => return Err(self.timed_out(what)),
             }
         }
     }
@@ -224,6 +240,12 @@ impl Shared {
         std::task::Poll::Pending
     }
 
+    /// Refuses what an async handle cannot do.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn check_async(&self) -> Result<()> {
+        check_async(self.limits.io, &self.dir)
+    }
+
     /// Asks the write side to make everything before `end` durable.
     pub(crate) fn want_synced(&self, end: u64) {
         let mut intake = lock(&self.intake);
@@ -238,7 +260,8 @@ impl Shared {
 
     pub(crate) fn wait_ledger_synced_until(&self, deadline: Option<Instant>) -> Result<()> {
         let ticket = self.want_ledger_synced();
-        self.wait_log(&self.ledger_synced, ticket, deadline, |log| {
+        let what = "synced the acknowledgements";
+        self.wait_log(what, &self.ledger_synced, ticket, deadline, |log| {
             log.ledger_ticket >= ticket
         })
     }
@@ -365,6 +388,24 @@ impl Shared {
         if was_clean || done.offset >= self.head_end.load(Ordering::Acquire) {
             self.poke();
         }
+    }
+}
+
+/// Async handles need a thread that does the work.
+#[cfg(feature = "tokio")]
+pub(crate) fn check_async(io: Io, dir: &Path) -> Result<()> {
+    match io {
+        Io::Thread => Ok(()),
+        Io::Caller => Err(Error::with_path(
+            ErrorKind::InvalidConfig,
+            dir,
+            format!(
+                "io is Io::Caller for the buffer in {}, which leaves its work to calls that \
+                 wait; futures do not wait, so an async handle would never come to an end; open \
+                 it with Io::Thread, or use Writer and Reader",
+                dir.display()
+            ),
+        )),
     }
 }
 

@@ -501,15 +501,10 @@ impl Shared {
         if self.waits_in_vain(&intake, why) {
             return Err(self.full_error(why));
         }
-        self.wait(intake, &self.space, 0, *deadline)
-            .map(|_| lock(&self.intake))
-            .map_err(|e| {
-                if e.kind() == ErrorKind::TimedOut {
-                    self.full_error(why)
-                } else {
-                    e
-                }
-            })
+        match self.wait(intake, &self.space, 0, *deadline) {
+            Some(_) => Ok(lock(&self.intake)),
+            None => Err(self.full_error(why)),
+        }
     }
 
     /// Whether nobody is left who could make the room that is missing.

@@ -27,7 +27,9 @@ pub struct AsyncWriter {
 }
 
 impl AsyncWriter {
-    /// Makes a writer async.
+    /// Makes a writer async. If its buffer is open with [`Io::Caller`](crate::Io::Caller),
+    /// every call that could have to wait fails with
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig).
     pub fn new(writer: Writer) -> Self {
         Self {
             writer: Some(writer),
@@ -96,6 +98,7 @@ impl AsyncWriter {
         record: impl Fn(usize) -> (u32, &'p [u8]),
     ) -> Result<Receipt<'_>> {
         let shared = self.shared();
+        shared.check_async()?;
         let len = shared.check_batch(count, &record)?;
         let mut appending = Appending {
             shared,
@@ -307,6 +310,7 @@ impl RecordSink {
     /// Appends a record if there is room now.
     fn append_now(&self, payload: &[u8]) -> Result<bool> {
         let shared = self.writer.shared();
+        shared.check_async()?;
         let events = shared.check_record(0, payload)?;
         let mut intake = lock(&shared.intake);
         let attempt = shared.try_append(&mut intake, 0, payload, events)?;

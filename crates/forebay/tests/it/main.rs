@@ -13,6 +13,7 @@ mod aside;
 mod basic;
 mod before_open;
 mod bulk;
+mod caller;
 mod crash;
 mod damage;
 mod docs;
