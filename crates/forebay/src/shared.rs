@@ -154,7 +154,10 @@ impl Shared {
                 return true;
             }
             Some(Step::Idle(_)) => {}
-            None => *side = None,
+            None => {
+                *side = None;
+                return true;
+            }
         }
         // Another caller may want something since the step looked.
         lock(&self.intake).poked
