@@ -397,3 +397,29 @@ fn a_storage_that_panics_poisons_the_buffer() {
         assert_eq!(all(&mut reader), [1]);
     }
 }
+
+/// The mark could not be made, records were written without it, their sync failed, and
+/// the next life trusted what it read.
+#[test]
+fn nothing_is_written_without_the_mark() {
+    for (op, errno) in [(Op::Create, Errno::Emfile), (Op::Write, Errno::Eio)] {
+        let (sim, fault) = crate::faults::faulty();
+        let (writer, _reader) = open(&fault, config()).unwrap();
+        fault.fail_from(op, next(&fault, op), errno);
+        writer.append(&payload(1, 100)).unwrap();
+        let error = writer.flush().unwrap_err();
+        let kind = match errno {
+            Errno::Eio => ErrorKind::Poisoned,
+            _ => ErrorKind::TimedOut,
+        };
+        assert_eq!(error.kind(), kind, "{error}");
+        let data = sim.read_file(format!("{DIR}/buffer-data-0.dat"));
+        assert_eq!(data, Some(Vec::new()));
+        // Once is not enough to end anything.
+        let (_sim, fault) = crate::faults::faulty();
+        let (writer, _reader) = open(&fault, config()).unwrap();
+        fault.fail(op, next(&fault, op), errno);
+        writer.append(&payload(1, 100)).unwrap();
+        writer.flush().unwrap();
+    }
+}
