@@ -26,7 +26,6 @@ const PUSH: &str = "push \"$1\" --data-file-size 64KiB --max-size 200MiB";
 /// Data files that waited for their sync held all descriptors, and the sync needed
 /// one more, for the directory: it was tried for ever, 2,000 times a second.
 #[test]
-#[ignore = "the library spins where its own files exhaust the descriptors"]
 fn a_push_goes_on_where_its_files_exhaust_the_descriptors() {
     let scratch = Scratch::new();
     let input = lines(1, 100_000);
@@ -37,7 +36,6 @@ fn a_push_goes_on_where_its_files_exhaust_the_descriptors() {
 /// The append waited for the thread that tried for ever, and never looked at the
 /// signal; after half a minute the program gave up.
 #[test]
-#[ignore = "the library spins where its own files exhaust the descriptors"]
 fn a_signal_ends_a_push_without_descriptors() {
     let scratch = Scratch::new();
     let push = limited(&scratch, "ulimit -n 20", PUSH, &lines(1, 3_000_000));
