@@ -155,7 +155,7 @@ impl Producer {
         let before = writer.usage();
         let mut appended = writer.append_batch(&payloads);
         if let Err(error) = &appended
-            && error.kind() == ErrorKind::Full
+            && is_full(error)
             && self.when_full == FullPolicy::Reject
         {
             // Together they were refused; the first ones may still fit.
@@ -171,7 +171,7 @@ impl Producer {
         let payload_bytes: usize = payloads[..done].iter().map(|p| p.len()).sum();
         let outcome = match appended {
             Ok(_) => Ok(Step::Going),
-            Err(error) if error.kind() == ErrorKind::Full => Ok(Step::Full(error)),
+            Err(error) if is_full(&error) => Ok(Step::Full(error)),
             Err(error) => Err(error.into()),
         };
         self.next += done;
@@ -180,6 +180,12 @@ impl Producer {
         self.payload_bytes += payload_bytes as u64;
         outcome
     }
+}
+
+/// Whether there is no room. A buffer that is full and has no reader in this process says
+/// that it is closed.
+fn is_full(error: &forebay::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Full | ErrorKind::Closed)
 }
 
 /// Records accepted and dropped since a snapshot. There is no other producer.

@@ -40,7 +40,8 @@ pub enum SyncPolicy {
     #[default]
     Interval,
     /// An append returns when its record is synced; all appends that wait at
-    /// the moment a sync starts share that sync (group commit).
+    /// the moment a sync starts share that sync (group commit). On a full disk the wait
+    /// for the sync ends as [`WhenFull`] says; see [`Writer::append`](crate::Writer::append).
     EveryBatch,
     /// Only when several complete data files wait for it (eight at most do), on
     /// request ([`Writer::flush`](crate::Writer::flush), a receipt's wait) and at

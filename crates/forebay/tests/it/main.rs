@@ -9,6 +9,7 @@
 mod forward;
 
 mod acks;
+mod appending;
 mod aside;
 mod basic;
 mod before_open;
