@@ -10,6 +10,8 @@
 //! - Event counters and tracing subscribers are somebody else's code and may panic, with a
 //!   caller that catches it. The next call then begins where the unfinished one began, so
 //!   nothing is skipped; a loss is kept until it was handed out.
+//! - A data file is open only while there is more to read from it: one that was deleted would
+//!   keep its space.
 
 mod expected;
 mod losses;
@@ -211,7 +213,7 @@ impl Reader {
     }
 
     fn try_next_visible(&mut self) -> Result<TryNext> {
-        Ok(match self.advance()? {
+        let next = match self.advance()? {
             Advance::Record {
                 found,
                 events,
@@ -229,7 +231,9 @@ impl Reader {
             Advance::Lost(lost) => TryNext::Item(Item::Lost(lost)),
             Advance::Empty => TryNext::Empty,
             Advance::End => TryNext::End,
-        })
+        };
+        self.let_go_of_source();
+        Ok(next)
     }
 
     /// Up to `records_max` records with payloads of `bytes_max` bytes together
@@ -311,6 +315,7 @@ impl Reader {
         }
         self.batch_len = batch.len();
         self.shared.meters.note_delivered(batch.count());
+        self.let_go_of_source();
         Ok(TryBatch::Batch(batch))
     }
 
