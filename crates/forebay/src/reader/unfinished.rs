@@ -5,7 +5,11 @@
 //!   next one begins, that one reads again from there.
 //! - A loss is acknowledged when it is found. It is kept until a call has handed it out.
 
+use std::collections::VecDeque;
+
 use super::Reader;
+#[cfg(feature = "tokio")]
+use crate::delivery::Item;
 use crate::lost::Lost;
 use crate::stream::Position;
 
@@ -59,6 +63,25 @@ impl Reader {
         self.at = mark.at;
         self.tail = mark.tail;
         self.last_id = mark.last_id;
+    }
+
+    /// Takes back the items that were read last and that nobody was given: they are
+    /// delivered next.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn take_back(&mut self, items: impl IntoIterator<Item = Item>) {
+        let mut first = None;
+        let mut lost = VecDeque::new();
+        for item in items {
+            match item {
+                Item::Record(delivery) => _ = first.get_or_insert(delivery.begin()),
+                Item::Lost(loss) => lost.push_back(loss),
+            }
+        }
+        if let Some(first) = first {
+            self.go_to(Mark::at(first));
+        }
+        lost.append(&mut self.losses);
+        self.losses = lost;
     }
 
     /// A loss that was found by a call that did not come to its end, if the reader has come to

@@ -147,16 +147,14 @@ impl AsyncReader {
         blocking(move || reader.close()).await
     }
 
-    /// The reader below, once a read in the background is through. What was
-    /// read ahead and not given out is delivered by it again.
+    /// The reader below, once a read in the background is through. It goes on behind the
+    /// last item that was given out; what was read ahead and not given out comes next.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] if the runtime is shutting down.
     pub async fn into_inner(mut self) -> Result<Reader> {
         let mut reader = self.take_reader().await?;
-        if !self.ahead.is_empty() {
-            reader.rewind();
-        }
+        reader.take_back(self.ahead.drain(..));
         Ok(*reader)
     }
 
