@@ -2,6 +2,8 @@
 //! panic, and a host may catch that; it may call the buffer; it may have the last handle.
 //! Nothing is lost by it, nothing hangs.
 
+mod panics;
+
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
