@@ -57,6 +57,11 @@ pub enum ReaderSees {
     Written,
     /// What survives a power cut. Records arrive later by up to the flush
     /// interval; under [`SyncPolicy::Never`], a waiting reader asks for a sync.
+    ///
+    /// For consumers that recognise repeated events by their record ids: a record that was
+    /// delivered and not synced may be gone after a power cut, and its id is given to
+    /// another event then, which such a consumer would take for a repetition. What is
+    /// delivered here keeps its id for good.
     Synced,
 }
 
