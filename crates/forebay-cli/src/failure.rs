@@ -88,7 +88,7 @@ impl From<forebay::Error> for Failure {
                 message = message.replace(parameter, &option);
             }
         }
-        if error.kind() == ErrorKind::Full {
+        if matches!(error.kind(), ErrorKind::Full | ErrorKind::Closed) {
             for (parameter, option) in [
                 ("(max_size is", "(--max-size is"),
                 ("raise max_size", "raise --max-size"),

@@ -248,7 +248,7 @@ impl Producer {
         self.payload_bytes += appended.payload_bytes;
         match appended.result {
             Ok(()) => Ok(Step::Going),
-            Err(error) if error.kind() == ErrorKind::Full => Ok(Step::Full(error)),
+            Err(error) if is_full(&error) => Ok(Step::Full(error)),
             Err(error) => Err(error.into()),
         }
     }
@@ -271,7 +271,7 @@ impl Appended {
         let before = writer.usage();
         let mut result = writer.append_batch(payloads).map(|_| ());
         if let Err(error) = &result
-            && error.kind() == ErrorKind::Full
+            && is_full(error)
             && when_full == FullPolicy::Reject
         {
             // Together they were refused; the first ones may still fit.
@@ -295,4 +295,10 @@ impl Appended {
             payload_bytes: payloads[..done].iter().map(|p| p.len() as u64).sum(),
         }
     }
+}
+
+/// Whether there is no room. A buffer that is full and has no reader in this process says
+/// that it is closed.
+fn is_full(error: &forebay::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Full | ErrorKind::Closed)
 }

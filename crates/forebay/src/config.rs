@@ -40,7 +40,8 @@ pub enum SyncPolicy {
     #[default]
     Interval,
     /// An append returns when its record is synced; all appends that wait at
-    /// the moment a sync starts share that sync (group commit).
+    /// the moment a sync starts share that sync (group commit). On a full disk the wait
+    /// for the sync ends as [`WhenFull`] says; see [`Writer::append`](crate::Writer::append).
     EveryBatch,
     /// Only when several complete data files wait for it (eight at most do), on
     /// request ([`Writer::flush`](crate::Writer::flush), a receipt's wait) and at
@@ -56,6 +57,11 @@ pub enum ReaderSees {
     Written,
     /// What survives a power cut. Records arrive later by up to the flush
     /// interval; under [`SyncPolicy::Never`], a waiting reader asks for a sync.
+    ///
+    /// For consumers that recognise repeated events by their record ids: a record that was
+    /// delivered and not synced may be gone after a power cut, and its id is given to
+    /// another event then, which such a consumer would take for a repetition. What is
+    /// delivered here keeps its id for good.
     Synced,
 }
 

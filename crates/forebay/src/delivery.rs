@@ -83,6 +83,10 @@ impl Delivery {
     }
 
     /// The record's id: that of its first event.
+    ///
+    /// After a crash a record may come again under the same id. To recognise that, read with
+    /// [`ReaderSees::Synced`](crate::ReaderSees::Synced): the ids of records that a power cut
+    /// took before they were synced are given out again, to other events.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -100,6 +104,12 @@ impl Delivery {
     /// The payload.
     pub fn payload(&self) -> &Bytes {
         &self.payload
+    }
+
+    /// Where the record begins, and what no other one covers before it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn begin(&self) -> Position {
+        self.ack.stretch.from
     }
 
     /// Acknowledges the record.

@@ -38,14 +38,18 @@ pub enum ErrorKind {
     /// The operating system refused access.
     PermissionDenied,
     /// The buffer (or the disk) is full and the policy is to reject, or the
-    /// time to wait for space ran out. Nothing was accepted.
+    /// time to wait for space ran out. Nothing was accepted (of a batch: what the message
+    /// says); acknowledging more makes room, so trying again is worth it.
     Full,
     /// The record is larger than the configured maximum, or counts no events.
     /// Nothing was accepted; the buffer goes on.
     InvalidRecord,
-    /// The buffer was closed.
+    /// The buffer was closed, or it is full and its reader was closed: no try will ever
+    /// succeed until it is opened again.
     Closed,
-    /// A wait reached its time limit. What was waited for may still happen.
+    /// A wait reached its time limit. What was waited for may still happen: an append
+    /// that waits for its sync (under [`SyncPolicy::EveryBatch`](crate::SyncPolicy)) and
+    /// fails with this has accepted its records.
     TimedOut,
     /// Damage was found and the configuration says to refuse it.
     Corrupt,
@@ -113,14 +117,16 @@ impl Error {
         }))
     }
 
-    /// The same error, saying that the first records of a batch were accepted.
+    /// The same error, saying that so many records of a batch were accepted before.
     pub(crate) fn after(self, accepted_count: usize) -> Self {
         if accepted_count == 0 {
             return self;
         }
         Self(std::sync::Arc::new(Inner {
             kind: self.0.kind,
-            message: format!("{self} (of this batch, the first {accepted_count} were accepted)"),
+            message: format!(
+                "{self} ({accepted_count} records of this batch were accepted before)"
+            ),
             path: self.0.path.clone(),
             source: None,
         }))

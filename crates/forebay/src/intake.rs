@@ -4,8 +4,8 @@
 //! - Everything here is under the intake's lock, which is never held during
 //!   I/O and only for the time of encoding one call's records.
 //! - `accepted` counts every record that an append has accepted; it only grows.
-//! - What is accepted fits: `accepted - head + extra <= max_size - 32`, where
-//!   `head` is the oldest byte on disk. So the limit holds whatever happens
+//! - What is accepted fits: `accepted - head + extra + reserved <= max_size - 32`,
+//!   where `head` is the oldest byte on disk. So the limit holds whatever happens
 //!   later.
 //! - Memory: one open batch and at most [`READY_BATCHES_MAX`] full ones.
 
@@ -93,6 +93,9 @@ pub(crate) struct Intake {
     pub file_base: u64,
     /// Bytes on disk that are no part of the stream.
     extra: u64,
+    /// Bytes that are kept free for batches which were found to fit and wait for a free batch
+    /// buffer.
+    pub reserved: u64,
     /// Whether nothing can be written for want of space or another thing that comes
     /// back; and what the system said.
     pub disk_full: bool,
@@ -129,6 +132,7 @@ impl Intake {
             head: 0,
             file_base: 0,
             extra: 0,
+            reserved: 0,
             disk_full: false,
             no_space: None,
             writers: 1,
@@ -169,18 +173,23 @@ impl Intake {
     #[inline]
     pub(crate) fn fits(&self, len: u64) -> bool {
         let on_disk = self.accepted.offset - self.head + self.extra;
-        !self.disk_full && on_disk + len <= self.stream_bytes_max
+        !self.disk_full && on_disk + self.reserved + len <= self.stream_bytes_max
+    }
+
+    /// What is missing where something does not fit.
+    pub(crate) fn lack(&self) -> NoRoom {
+        if self.disk_full {
+            NoRoom::DiskFull
+        } else {
+            NoRoom::Full
+        }
     }
 
     /// Makes sure that a frame is within the limit and that a batch can hold it.
     #[inline]
     pub(crate) fn make_room(&mut self, frame_len: usize) -> Result<(), NoRoom> {
         if !self.fits(frame_len as u64) {
-            return Err(if self.disk_full {
-                NoRoom::DiskFull
-            } else {
-                NoRoom::Full
-            });
+            return Err(self.lack());
         }
         self.make_batch(frame_len)
     }

@@ -53,6 +53,7 @@
 #![cfg_attr(not(feature = "tokio"), allow(rustdoc::broken_intra_doc_links))]
 
 mod acks;
+mod append;
 mod buffer;
 mod codec;
 mod config;

@@ -20,14 +20,14 @@ mod writer;
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 use ::tokio::task::spawn_blocking;
 
 pub use self::reader::AsyncReader;
 pub use self::writer::{AsyncWriter, RecordSink};
 use crate::buffer::open;
-use crate::config::Config;
+use crate::config::{Config, WhenFull};
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::{Shared, check_async};
 use crate::wake::Bell;
@@ -102,12 +102,45 @@ async fn synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
 /// Waits for a sync that was asked for.
 async fn await_synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
     let mut registration = Registration::new(&shared.synced);
+    poll_fn(|cx| poll_synced(shared, end, &mut registration, cx)).await
+}
+
+fn poll_synced(
+    shared: &Shared,
+    end: u64,
+    registration: &mut Registration<'_>,
+    cx: &Context<'_>,
+) -> Poll<Result<()>> {
+    let waker = cx.waker().clone();
+    shared.poll_log(
+        |log| log.synced.offset >= end,
+        || registration.renew(end, waker),
+    )
+}
+
+/// [`Shared::wait_durable`] as a future.
+async fn durable(shared: &Arc<Shared>, end: u64) -> Result<()> {
+    match shared.limits.when_full {
+        WhenFull::Block => return await_synced(shared, end).await,
+        WhenFull::BlockFor(time) => {
+            if let Ok(done) = ::tokio::time::timeout(time, await_synced(shared, end)).await {
+                return done;
+            }
+        }
+        WhenFull::Reject | WhenFull::DropNewest => {}
+    }
+    let mut on_sync = Registration::new(&shared.synced);
+    // Rung also when the disk turns out to be full.
+    let mut on_space = Registration::new(&shared.space);
     poll_fn(|cx| {
-        let waker = cx.waker().clone();
-        shared.poll_log(
-            |log| log.synced.offset >= end,
-            || registration.renew(end, waker),
-        )
+        if let Poll::Ready(done) = poll_synced(shared, end, &mut on_sync, cx) {
+            return Poll::Ready(done);
+        }
+        drop(on_space.renew(0, cx.waker().clone()));
+        if shared.is_stuck(end) {
+            return Poll::Ready(Err(shared.sync_pending()));
+        }
+        Poll::Pending
     })
     .await
 }

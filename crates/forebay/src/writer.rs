@@ -2,21 +2,20 @@
 //!
 //! Invariant: an append has either accepted all of its records when it returns
 //! `Ok`, or none when it returns an error, except for
-//! [`append_batch`](Writer::append_batch) as its documentation says.
+//! [`append_batch`](Writer::append_batch) and a full disk under
+//! [`SyncPolicy::EveryBatch`], as the documentation says.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acks::Count;
-use crate::config::{SyncPolicy, WhenFull};
-use crate::error::{Error, ErrorKind, Result};
+use crate::append::{Appending, Attempt, Checked};
+use crate::config::SyncPolicy;
+use crate::error::Result;
 use crate::findings::Recovery;
-use crate::format::record;
-use crate::intake::{Intake, NoRoom, Sleep};
+use crate::intake::Intake;
 use crate::shared::Shared;
-use crate::sync::atomic::Ordering;
-use crate::sync::{Instant, MutexGuard, deadline_after};
+use crate::sync::{Instant, deadline_after};
 use crate::usage::{self, Usage};
 use crate::wake::lock;
 
@@ -43,16 +42,6 @@ pub struct Receipt<'w> {
     accepted: bool,
 }
 
-/// What an attempt to append found.
-pub(crate) enum Attempt {
-    /// Accepted: id and end offset of the last record.
-    Accepted(u64, u64),
-    /// Dropped by policy.
-    Dropped,
-    /// No room now.
-    NoRoom(NoRoom),
-}
-
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, open: true }
@@ -69,16 +58,22 @@ impl Writer {
     /// Appends a record with metadata 0.
     ///
     /// The payload is copied into the open batch; what happens when there is no
-    /// room is [`WhenFull`]'s (nobody waits for a reader that is gone: a full
-    /// buffer is an error then). Under [`SyncPolicy::EveryBatch`] this returns
-    /// when the record is synced.
+    /// room is [`WhenFull`]'s. Nobody waits for a reader that is gone: when the
+    /// buffer is full then, appends fail with [`ErrorKind::Closed`].
+    ///
+    /// Under [`SyncPolicy::EveryBatch`] this returns when the record is synced. If the disk
+    /// turns out to be full after the record was accepted, the wait for its sync ends as
+    /// [`WhenFull`] says, with [`ErrorKind::TimedOut`]: the record stays accepted, and is
+    /// written and synced once there is space ([`flush`](Self::flush) waits for that). While
+    /// the disk is known to be full, records are refused before they are accepted.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecord`] if the payload is longer than the maximum or
     /// counts no events; [`ErrorKind::Full`] by policy; [`ErrorKind::Poisoned`]
-    /// and [`ErrorKind::Closed`] for good. After any of them nothing was
+    /// and [`ErrorKind::Closed`] for good. After any of these nothing was
     /// accepted, except that a failed sync under `EveryBatch` leaves open
-    /// whether the record survives.
+    /// whether the record survives. [`ErrorKind::TimedOut`] under `EveryBatch` as above: the
+    /// record is accepted, do not append it again.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -101,18 +96,19 @@ impl Writer {
     #[inline]
     pub fn append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
         let shared = &*self.shared;
-        let events = shared.check_record(metadata, payload)?;
+        let record = shared.check_record(metadata, payload)?;
         let mut intake = lock(&shared.intake);
         let mut deadline = None;
         loop {
-            match shared.try_append(&mut intake, metadata, payload, events)? {
+            match shared.try_append(&mut intake, &record)? {
                 Attempt::Accepted(id, end) => {
                     shared.notify_write_side_of(intake, end);
-                    return self.accepted(id, end);
+                    return self.accepted(id, end, deadline);
                 }
                 Attempt::Dropped => return Ok(self.dropped(&intake)),
+                Attempt::Refused(why) => return Err(shared.refusal(&intake, why, 0)),
                 Attempt::NoRoom(why) => {
-                    intake = shared.wait_for_room(intake, why, &mut deadline)?;
+                    intake = shared.wait_for_room(intake, why, &mut deadline, 0)?;
                 }
             }
         }
@@ -121,17 +117,18 @@ impl Writer {
     /// Appends records with metadata 0, in order, under one lock.
     ///
     /// The receipt is the last record's. When they fit together, they are
-    /// accepted together. Otherwise, while waiting for room is allowed, they
+    /// accepted together, and no other append takes their room. Otherwise, while waiting for room is allowed, they
     /// are accepted one after another as room appears; under
     /// [`WhenFull::Reject`] none is, and under [`WhenFull::DropNewest`] those
     /// that do not fit are dropped.
     ///
     /// # Errors
     /// As [`append`](Self::append). Every record is checked before any is
-    /// accepted. If a wait for room ends in an error, the records before it
-    /// stay accepted; the error says how many.
+    /// accepted. If a wait for room ends in an error, or the disk becomes full in the middle,
+    /// the records before it stay accepted; the error says how many.
     pub fn append_batch<P: AsRef<[u8]>>(&self, payloads: &[P]) -> Result<Receipt<'_>> {
-        self.append_all(payloads.len(), |i| (0, payloads[i].as_ref()))
+        let records = payloads.iter().map(|payload| (0, payload.as_ref()));
+        self.append_checked(&self.shared.check_batch(records)?)
     }
 
     /// [`append_batch`](Self::append_batch) with metadata.
@@ -139,54 +136,32 @@ impl Writer {
     /// # Errors
     /// As [`append_batch`](Self::append_batch).
     pub fn append_batch_with<P: AsRef<[u8]>>(&self, records: &[(u32, P)]) -> Result<Receipt<'_>> {
-        self.append_all(records.len(), |i| (records[i].0, records[i].1.as_ref()))
+        let records = records.iter().map(|(metadata, p)| (*metadata, p.as_ref()));
+        self.append_checked(&self.shared.check_batch(records)?)
     }
 
-    fn append_all<'p>(
-        &self,
-        count: usize,
-        record: impl Fn(usize) -> (u32, &'p [u8]),
-    ) -> Result<Receipt<'_>> {
+    fn append_checked(&self, records: &[Checked<'_>]) -> Result<Receipt<'_>> {
         let shared = &*self.shared;
-        let len = shared.check_batch(count, &record)?;
-        let mut intake = lock(&shared.intake);
-        shared.check_open(&intake)?;
-        shared.check_fits(&intake, len)?;
-        let mut last = self.dropped(&intake);
+        let mut batch = Appending::new(shared, records);
         let mut deadline = None;
-        let mut done = 0;
-        while done < count {
-            let (metadata, payload) = record(done);
-            let events = shared.limits.counter.count_unbounded(metadata, payload);
-            let attempt = shared.try_append(&mut intake, metadata, payload, events);
-            match attempt.map_err(|e| e.after(done))? {
-                Attempt::Accepted(id, end) => {
-                    last = Receipt {
-                        shared: &self.shared,
-                        id,
-                        end,
-                        accepted: true,
-                    };
-                    done += 1;
-                }
-                Attempt::Dropped => done += 1,
-                Attempt::NoRoom(why) => {
-                    intake = shared
-                        .wait_for_room(intake, why, &mut deadline)
-                        .map_err(|e| e.after(done))?;
-                }
-            }
+        let (intake, error) = match shared.put_all(&mut batch, &mut deadline) {
+            Ok(intake) => (intake, None),
+            // What was accepted before it is written, synced and delivered all the same.
+            Err(error) => (lock(&shared.intake), Some(error)),
+        };
+        let dropped = self.dropped(&intake);
+        shared.notify_write_side_of(intake, batch.end());
+        if let Some(error) = error {
+            return Err(error);
         }
-        shared.notify_write_side_of(intake, last.end);
-        if last.accepted {
-            self.accepted(last.id, last.end)
-        } else {
-            Ok(last)
+        match batch.last() {
+            Some((id, end)) => self.accepted(id, end, deadline),
+            None => Ok(dropped),
         }
     }
 
     #[inline]
-    fn accepted(&self, id: u64, end: u64) -> Result<Receipt<'_>> {
+    fn accepted(&self, id: u64, end: u64, deadline: Option<Instant>) -> Result<Receipt<'_>> {
         let receipt = Receipt {
             shared: &self.shared,
             id,
@@ -194,7 +169,7 @@ impl Writer {
             accepted: true,
         };
         if self.shared.limits.sync == SyncPolicy::EveryBatch {
-            self.shared.await_synced(end, None)?;
+            self.shared.wait_durable(end, deadline)?;
         }
         Ok(receipt)
     }
@@ -350,194 +325,5 @@ impl fmt::Debug for Receipt<'_> {
             .field("id", &self.id)
             .field("accepted", &self.accepted)
             .finish()
-    }
-}
-
-impl Shared {
-    /// Refuses what could never be appended; returns the events it counts.
-    #[inline]
-    pub(crate) fn check_record(&self, metadata: u32, payload: &[u8]) -> Result<u64> {
-        let len_max = self.limits.max_record_len;
-        if payload.len() > len_max {
-            return Err(Error::new(
-                ErrorKind::InvalidRecord,
-                format!(
-                    "the record has {} bytes; max_record_size is {len_max} bytes",
-                    payload.len()
-                ),
-            ));
-        }
-        let events = self.limits.counter.count_unbounded(metadata, payload);
-        if events == 0 || (events > 1 && events > payload.len() as u64) {
-            return Err(Error::new(
-                ErrorKind::InvalidRecord,
-                format!(
-                    "the record of {} bytes counts {events} events; a record counts at least \
-                     one, and no more than its payload has bytes",
-                    payload.len()
-                ),
-            ));
-        }
-        Ok(events)
-    }
-
-    /// The bytes that a batch takes on disk.
-    ///
-    /// # Errors
-    /// One of the records is invalid.
-    pub(crate) fn check_batch<'p>(
-        &self,
-        count: usize,
-        record: &impl Fn(usize) -> (u32, &'p [u8]),
-    ) -> Result<u64> {
-        let mut len = 0;
-        for i in 0..count {
-            let (metadata, payload) = record(i);
-            self.check_record(metadata, payload)?;
-            len += record::frame_len(payload.len()) as u64;
-        }
-        Ok(len)
-    }
-
-    /// Under [`WhenFull::Reject`], refuses what does not fit together, before
-    /// anything is accepted.
-    pub(crate) fn check_fits(&self, intake: &Intake, len: u64) -> Result<()> {
-        if self.limits.when_full != WhenFull::Reject || intake.fits(len) {
-            return Ok(());
-        }
-        Err(self.full_error(if intake.disk_full {
-            NoRoom::DiskFull
-        } else {
-            NoRoom::Full
-        }))
-    }
-
-    pub(crate) fn check_open(&self, intake: &Intake) -> Result<()> {
-        match &intake.failed {
-            Some(error) => Err(error.clone()),
-            None => Ok(()),
-        }
-    }
-
-    /// Accepts the record if there is room, drops it if the policy says so.
-    #[inline]
-    pub(crate) fn try_append(
-        &self,
-        intake: &mut Intake,
-        metadata: u32,
-        payload: &[u8],
-        events: u64,
-    ) -> Result<Attempt> {
-        self.check_open(intake)?;
-        let frame_len = record::frame_len(payload.len());
-        match intake.make_room(frame_len) {
-            Ok(()) => {
-                let id = intake.put(metadata, payload, events);
-                Ok(Attempt::Accepted(id, intake.accepted().offset))
-            }
-            Err(NoRoom::Full | NoRoom::DiskFull)
-                if self.limits.when_full == WhenFull::DropNewest =>
-            {
-                intake.dropped.add(Count {
-                    events,
-                    bytes: frame_len as u64,
-                });
-                Ok(Attempt::Dropped)
-            }
-            Err(why @ (NoRoom::Full | NoRoom::DiskFull))
-                if self.limits.when_full == WhenFull::Reject =>
-            {
-                Err(self.full_error(why))
-            }
-            Err(why) => Ok(Attempt::NoRoom(why)),
-        }
-    }
-
-    /// Lets go of the intake, into which records up to `end` were put, and wakes
-    /// the write side if it must act now.
-    #[inline]
-    pub(crate) fn notify_write_side_of(&self, mut intake: MutexGuard<'_, Intake>, end: u64) {
-        if self.limits.sync == SyncPolicy::EveryBatch {
-            intake.want_synced = intake.want_synced.max(end);
-            self.wake_write_side(intake);
-        } else {
-            self.notify_write_side(intake);
-        }
-    }
-
-    /// Lets go of the intake and wakes the write side if it must act now.
-    #[inline]
-    pub(crate) fn notify_write_side(&self, mut intake: MutexGuard<'_, Intake>) {
-        let wake = match intake.asleep {
-            Sleep::Awake => false,
-            Sleep::Idle => true,
-            Sleep::Lingering => intake.has_ready() || self.reader_waits.load(Ordering::SeqCst),
-        };
-        if wake {
-            intake.asleep = Sleep::Awake;
-            intake.poked = true;
-            drop(intake);
-            self.work.ring();
-        }
-    }
-
-    fn wait_for_room<'a>(
-        &'a self,
-        mut intake: MutexGuard<'a, Intake>,
-        why: NoRoom,
-        deadline: &mut Option<Instant>,
-    ) -> Result<MutexGuard<'a, Intake>> {
-        if let (WhenFull::BlockFor(time), NoRoom::Full | NoRoom::DiskFull, None) =
-            (self.limits.when_full, why, &deadline)
-        {
-            *deadline = deadline_after(time);
-        }
-        // First of all, for what was accepted of a batch.
-        if intake.asleep != Sleep::Awake {
-            intake.asleep = Sleep::Awake;
-            intake.poked = true;
-            self.work.ring();
-        }
-        if self.waits_in_vain(&intake, why) {
-            return Err(self.full_error(why));
-        }
-        match self.wait(intake, &self.space, 0, *deadline) {
-            Some(_) => Ok(lock(&self.intake)),
-            None => Err(self.full_error(why)),
-        }
-    }
-
-    /// Whether nobody is left who could make the room that is missing.
-    pub(crate) fn waits_in_vain(&self, intake: &Intake, why: NoRoom) -> bool {
-        why == NoRoom::Full && !intake.reader
-    }
-
-    /// The error of a wait for space that ran out of time.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn still_full_error(&self) -> Error {
-        let disk_full = lock(&self.intake).disk_full;
-        self.full_error(if disk_full {
-            NoRoom::DiskFull
-        } else {
-            NoRoom::Full
-        })
-    }
-
-    #[cold]
-    pub(crate) fn full_error(&self, why: NoRoom) -> Error {
-        let message = match why {
-            NoRoom::DiskFull => format!(
-                "the file system of {} has no space left (or less than min_free_space); nothing \
-                 was accepted; free some space, or acknowledge more",
-                self.dir.display()
-            ),
-            NoRoom::Full | NoRoom::Busy => format!(
-                "the buffer in {} is full (max_size is {} bytes); nothing was accepted; \
-                 acknowledge more, or raise max_size",
-                self.dir.display(),
-                self.limits.max_size
-            ),
-        };
-        Error::with_path(ErrorKind::Full, &self.dir, message)
     }
 }

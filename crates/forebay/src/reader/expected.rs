@@ -12,13 +12,14 @@ impl Reader {
         self.stash.is_none()
             && self.damage.is_none()
             && self.refused.is_none()
+            && self.losses.is_empty()
             && self.at >= self.filter_until
     }
 
     /// The next record, if it is sound and the one expected.
     #[inline]
     pub(super) fn next_expected(&mut self) -> Option<(Found, u64, Stretch)> {
-        if !self.is_calm() {
+        if !self.is_calm() || self.unfinished.is_some() {
             return None;
         }
         let source = self.source.as_mut()?;

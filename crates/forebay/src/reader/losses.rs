@@ -40,14 +40,15 @@ impl Reader {
         let damage = self.damage.take();
         let reason = damage.as_ref().map_or(reason, |d| d.reason);
         let newly = self.shared.acknowledge_lost(stretch, reason);
-        if let Some(damage) = &damage {
-            self.keep(&damage.spans, newly.events);
-        }
         if newly.events == 0 {
-            return None;
+            if let Some(damage) = &damage {
+                self.keep(&damage.spans, 0);
+            }
+            // It may be one that was found before and has not reached the caller.
+            return self.due_loss();
         }
-        let (file, offset) = match damage {
-            Some(damage) => (Some(damage.file), damage.offset),
+        let (file, offset) = match &damage {
+            Some(damage) => (Some(damage.file.clone()), damage.offset),
             None => match self.source.as_ref().and_then(|s| s.file.as_ref()) {
                 Some((span, _)) => (
                     Some(file_id::file_name(span.file_id)),
@@ -64,6 +65,12 @@ impl Reader {
             file,
             offset,
         };
+        // Before anything else: a subscriber that panics must not take the report along.
+        self.losses.insert(self.losses_given, lost.clone());
+        self.losses_given += 1;
+        if let Some(damage) = &damage {
+            self.keep(&damage.spans, newly.events);
+        }
         tracing::warn!(%lost, "events are lost");
         Some(lost)
     }

@@ -7,12 +7,19 @@
 //!   there, so the stretches of all items lie end to end and cover every byte.
 //! - The reader never looks beyond what is visible, and takes no lock per
 //!   record.
+//! - Event counters and tracing subscribers are somebody else's code and may panic, with a
+//!   caller that catches it. The next call then begins where the unfinished one began, so
+//!   nothing is skipped; a loss is kept until it was handed out.
+//! - A data file is open only while there is more to read from it: one that was deleted would
+//!   keep its space.
 
 mod expected;
 mod losses;
 mod source;
+mod unfinished;
 mod waiting;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +29,7 @@ use bytes::Bytes;
 
 use self::losses::PendingDamage;
 use self::source::Source;
+use self::unfinished::Mark;
 
 use crate::acks::{Count, Stretch};
 use crate::data_file::{Damage, DamageKind, Found, Scanned};
@@ -68,6 +76,15 @@ pub struct Reader {
     refused: Option<Error>,
     /// The records of the last batch: the next one may have as many.
     batch_len: usize,
+    /// Where the call under way began; there still when a call begins if user code (an event
+    /// counter, a tracing subscriber) panicked in the one before.
+    unfinished: Option<Mark>,
+    /// Losses that are acknowledged and may not have reached the caller, in order.
+    losses: VecDeque<Lost>,
+    /// How many of them, the first ones, the call under way hands out.
+    losses_given: usize,
+    /// Mended records up to this id are counted and told of.
+    mended_until: u64,
 }
 
 /// What [`Reader::advance`] came to.
@@ -122,6 +139,10 @@ impl Reader {
             id_limit: done.next_id,
             refused: None,
             batch_len: 0,
+            unfinished: None,
+            losses: VecDeque::new(),
+            losses_given: 0,
+            mended_until: 0,
         }
     }
 
@@ -135,6 +156,10 @@ impl Reader {
     /// any more; [`ErrorKind::Full`] if so many records are acknowledged out of
     /// order that no more can be kept track of; [`ErrorKind::TimedOut`] with
     /// [`Io::Caller`](crate::Io::Caller) if everything is read: nobody writes while this waits.
+    ///
+    /// # Panics
+    /// If the event counter or a tracing subscriber panics. Nothing is lost by that: the next
+    /// call reads the same items again.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -188,7 +213,7 @@ impl Reader {
     }
 
     fn try_next_visible(&mut self) -> Result<TryNext> {
-        Ok(match self.advance()? {
+        let next = match self.advance()? {
             Advance::Record {
                 found,
                 events,
@@ -206,7 +231,9 @@ impl Reader {
             Advance::Lost(lost) => TryNext::Item(Item::Lost(lost)),
             Advance::Empty => TryNext::Empty,
             Advance::End => TryNext::End,
-        })
+        };
+        self.let_go_of_source();
+        Ok(next)
     }
 
     /// Up to `records_max` records with payloads of `bytes_max` bytes together
@@ -233,7 +260,10 @@ impl Reader {
     /// first, the error by the next call.
     pub fn try_next_batch(&mut self, records_max: usize, bytes_max: usize) -> Result<TryBatch> {
         loop {
-            match self.fill_batch(records_max, bytes_max)? {
+            self.begin();
+            let batch = self.fill_batch(records_max, bytes_max);
+            self.finish();
+            match batch? {
                 TryBatch::Empty if self.drive() => {}
                 batch => return Ok(batch),
             }
@@ -285,6 +315,7 @@ impl Reader {
         }
         self.batch_len = batch.len();
         self.shared.meters.note_delivered(batch.count());
+        self.let_go_of_source();
         Ok(TryBatch::Batch(batch))
     }
 
@@ -292,12 +323,7 @@ impl Reader {
     pub fn rewind(&mut self) {
         let done = lock(&self.shared.acks).done();
         self.filter_until = self.filter_until.max(self.at);
-        self.source = None;
-        self.stash = None;
-        self.damage = None;
-        self.at = done.offset;
-        self.tail = done;
-        self.last_id = done.next_id - 1;
+        self.go_to(Mark::at(done));
     }
 
     /// Waits until every acknowledgement given before is synced: what it
@@ -386,18 +412,25 @@ impl Reader {
 
     #[inline]
     fn advance(&mut self) -> Result<Advance> {
-        match self.next_expected() {
-            Some((found, events, stretch)) => Ok(Advance::Record {
+        // The counter is asked before anything changes, so this needs no mark.
+        if let Some((found, events, stretch)) = self.next_expected() {
+            return Ok(Advance::Record {
                 found,
                 events,
                 stretch,
-            }),
-            None => self.advance_with_care(),
+            });
         }
+        self.begin();
+        let advance = self.advance_with_care();
+        self.finish();
+        advance
     }
 
     #[cold]
     fn advance_with_care(&mut self) -> Result<Advance> {
+        if let Some(lost) = self.due_loss() {
+            return Ok(Advance::Lost(lost));
+        }
         if let Some(error) = &self.refused {
             let error = error.clone();
             if error.kind() != ErrorKind::Corrupt {
@@ -483,7 +516,9 @@ impl Reader {
         self.at = end;
         self.tail = to;
         self.last_id = found.id;
-        if found.mended.is_some() {
+        if found.mended.is_some() && found.id > self.mended_until {
+            // It may come again: after a rewind, or because a batch had no room for it.
+            self.mended_until = found.id;
             self.shared.meters.mended.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
                 id = found.id,

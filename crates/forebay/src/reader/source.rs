@@ -60,7 +60,11 @@ impl Reader {
                 let ended = log.ended && visible.offset == log.written.offset;
                 let failed = log.failed.clone().filter(|_| !log.ended);
                 drop(log);
-                return self.at_the_end(visible, ended, failed).map(Some);
+                let advance = self.at_the_end(visible, ended, failed)?;
+                if !matches!(advance, Advance::Lost(_)) {
+                    self.source = None;
+                }
+                return Ok(Some(advance));
             }
             (log.at(self.at, visible.offset), visible)
         };
@@ -90,6 +94,28 @@ impl Reader {
             None => self.at = visible.offset,
         }
         Ok(None)
+    }
+
+    /// Closes the data file, or gives the memory back, if everything visible there is read.
+    /// The file may be deleted while the reader rests, and its space is free only then.
+    pub(super) fn let_go_of_source(&mut self) {
+        let Some(source) = &self.source else {
+            return;
+        };
+        if self.stash.is_some() || source.scanner.offset() < source.to {
+            return;
+        }
+        if let Some((span, _)) = &source.file {
+            let log = lock(&self.shared.log);
+            let visible = self.visible(&log).offset;
+            let has_more = self.at < visible
+                && matches!(log.at(self.at, visible), Some(Place::File { span: now, .. })
+                    if now.file_id == span.file_id && now.base == span.base);
+            if has_more {
+                return;
+            }
+        }
+        self.source = None;
     }
 
     /// Acknowledgements of what was delivered before a rewind have let go of

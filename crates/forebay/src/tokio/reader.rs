@@ -3,9 +3,11 @@
 //! Invariant: a read from disk runs on a blocking thread, which has the reader
 //! meanwhile; what it brings is kept for the next call.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use ::tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{blocking, drop_elsewhere, gone, ledger_synced};
-use crate::delivery::Item;
+use crate::delivery::{Batch, Item};
 use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
 use crate::reader::{Reader, TryBatch};
@@ -43,9 +45,13 @@ fn payload_len(item: &Item) -> usize {
     }
 }
 
+/// What came of a read, or the panic of user code in it.
+type Read = std::result::Result<Result<TryBatch>, Box<dyn Any + Send>>;
+
 enum State {
     Here(Box<Reader>),
-    Reading(JoinHandle<(Box<Reader>, Result<TryBatch>)>),
+    /// A read on a blocking thread.
+    Reading(JoinHandle<(Box<Reader>, Read)>),
     Gone,
 }
 
@@ -141,29 +147,23 @@ impl AsyncReader {
         blocking(move || reader.close()).await
     }
 
-    /// The reader below, once a read in the background is through. What was
-    /// read ahead and not given out is delivered by it again.
+    /// The reader below, once a read in the background is through. It goes on behind the
+    /// last item that was given out; what was read ahead and not given out comes next.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] if the runtime is shutting down.
     pub async fn into_inner(mut self) -> Result<Reader> {
         let mut reader = self.take_reader().await?;
-        if !self.ahead.is_empty() {
-            reader.rewind();
-        }
+        reader.take_back(self.ahead.drain(..));
         Ok(*reader)
     }
 
     /// Takes the reader; a batch that was on its way goes to `ahead`.
     async fn take_reader(&mut self) -> Result<Box<Reader>> {
         poll_fn(|cx| {
-            if let State::Reading(_) = self.state {
-                // An error that the read met comes again with the next read.
-                if let Err(error) = ready!(self.poll_read(cx))
-                    && error.kind() == ErrorKind::Closed
-                {
-                    return Poll::Ready(Err(error));
-                }
+            // An error or a panic that the read met comes again with the next read.
+            if let Some(Ok(Ok(TryBatch::Batch(batch)))) = ready!(self.poll_background(cx))? {
+                self.keep(batch);
             }
             self.unregister();
             match std::mem::replace(&mut self.state, State::Gone) {
@@ -218,7 +218,9 @@ impl AsyncReader {
     fn read_elsewhere(&mut self) {
         if let State::Here(mut reader) = std::mem::replace(&mut self.state, State::Gone) {
             self.state = State::Reading(spawn_blocking(move || {
-                let batch = reader.try_next_batch(READ_RECORDS, READ_BYTES);
+                let read = AssertUnwindSafe(|| reader.try_next_batch(READ_RECORDS, READ_BYTES));
+                // The reader outlives a panic: its next call reads the same again.
+                let batch = catch_unwind(read);
                 (reader, batch)
             }));
         }
@@ -226,34 +228,46 @@ impl AsyncReader {
 
     /// Awaits the read in the background; false at the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
-        let State::Reading(task) = &mut self.state else {
+        let Some(batch) = ready!(self.poll_background(cx))? else {
             return Poll::Ready(Ok(true));
         };
-        let joined = ready!(Pin::new(task).poll(cx));
-        let (reader, batch) = match joined {
-            Ok(done) => done,
+        match batch.unwrap_or_else(|panic| resume_unwind(panic))? {
+            TryBatch::Batch(batch) => self.keep(batch),
+            TryBatch::Empty => {}
+            TryBatch::End => return Poll::Ready(Ok(false)),
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Gets the reader back from the read in the background, if there is one, and what that
+    /// came to.
+    fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Read>>> {
+        let State::Reading(task) = &mut self.state else {
+            return Poll::Ready(Ok(None));
+        };
+        match ready!(Pin::new(task).poll(cx)) {
+            Ok((reader, batch)) => {
+                self.state = State::Here(reader);
+                Poll::Ready(Ok(Some(batch)))
+            }
             Err(e) => {
                 self.state = State::Gone;
-                return Poll::Ready(Err(gone(&e)));
+                Poll::Ready(Err(gone(&e)))
             }
-        };
-        self.state = State::Here(reader);
-        match batch? {
-            TryBatch::Batch(batch) => {
-                let lost: Vec<_> = batch.lost().to_vec();
-                let mut lost = lost.into_iter().peekable();
-                for delivery in batch.into_deliveries() {
-                    while let Some(lost) = lost.next_if(|l| l.first_id < delivery.id()) {
-                        self.ahead.push_back(Item::Lost(lost));
-                    }
-                    self.ahead.push_back(Item::Record(delivery));
-                }
-                self.ahead.extend(lost.map(Item::Lost));
-                Poll::Ready(Ok(true))
-            }
-            TryBatch::Empty => Poll::Ready(Ok(true)),
-            TryBatch::End => Poll::Ready(Ok(false)),
         }
+    }
+
+    /// Keeps what was read for the next calls.
+    fn keep(&mut self, batch: Batch) {
+        let lost: Vec<_> = batch.lost().to_vec();
+        let mut lost = lost.into_iter().peekable();
+        for delivery in batch.into_deliveries() {
+            while let Some(lost) = lost.next_if(|l| l.first_id < delivery.id()) {
+                self.ahead.push_back(Item::Lost(lost));
+            }
+            self.ahead.push_back(Item::Record(delivery));
+        }
+        self.ahead.extend(lost.map(Item::Lost));
     }
 
     /// Registers for more data; true if there is some after all.

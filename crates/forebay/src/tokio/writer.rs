@@ -10,14 +10,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::{Registration, await_synced, blocking, drop_elsewhere, ledger_synced, synced};
+use super::{Registration, blocking, drop_elsewhere, durable, ledger_synced, synced};
+use crate::append::{Appending, Attempt, Checked, Put};
 use crate::config::{SyncPolicy, WhenFull};
 use crate::error::{Error, Result};
 use crate::findings::Recovery;
 use crate::shared::Shared;
 use crate::usage::Usage;
 use crate::wake::lock;
-use crate::writer::{Attempt, Receipt, Writer};
+use crate::writer::{Receipt, Writer};
 
 /// A [`Writer`] whose waits are futures.
 #[derive(Clone)]
@@ -64,7 +65,8 @@ impl AsyncWriter {
     /// # Errors
     /// As [`Writer::append`].
     pub async fn append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
-        self.append_all(1, |_| (metadata, payload)).await
+        let record = self.shared().check_record(metadata, payload)?;
+        self.append_checked(&[record]).await
     }
 
     /// Appends records with metadata 0, one after the other, under one lock as
@@ -76,8 +78,9 @@ impl AsyncWriter {
     /// # Errors
     /// As [`Writer::append_batch`].
     pub async fn append_batch<P: AsRef<[u8]> + Sync>(&self, payloads: &[P]) -> Result<Receipt<'_>> {
-        self.append_all(payloads.len(), |i| (0, payloads[i].as_ref()))
-            .await
+        let records = payloads.iter().map(|payload| (0, payload.as_ref()));
+        let records = self.shared().check_batch(records)?;
+        self.append_checked(&records).await
     }
 
     /// [`append_batch`](Self::append_batch) with metadata.
@@ -88,41 +91,36 @@ impl AsyncWriter {
         &self,
         records: &[(u32, P)],
     ) -> Result<Receipt<'_>> {
-        self.append_all(records.len(), |i| (records[i].0, records[i].1.as_ref()))
-            .await
+        let records = records.iter().map(|(metadata, p)| (*metadata, p.as_ref()));
+        let records = self.shared().check_batch(records)?;
+        self.append_checked(&records).await
     }
 
-    async fn append_all<'p>(
-        &self,
-        count: usize,
-        record: impl Fn(usize) -> (u32, &'p [u8]),
-    ) -> Result<Receipt<'_>> {
+    async fn append_checked(&self, records: &[Checked<'_>]) -> Result<Receipt<'_>> {
         let shared = self.shared();
         shared.check_async()?;
-        let len = shared.check_batch(count, &record)?;
-        let mut appending = Appending {
-            shared,
-            count,
-            len,
-            done: 0,
-            last: None,
-            waits: Registration::new(&shared.space),
+        let mut batch = Appending::new(shared, records);
+        let mut waits = Registration::new(&shared.space);
+        let put = poll_fn(|cx| poll_put(shared, &mut batch, &mut waits, cx));
+        let put = match shared.limits.when_full {
+            WhenFull::BlockFor(time) => ::tokio::time::timeout(time, put).await,
+            _ => Ok(put.await),
         };
-        let appended = match shared.limits.when_full {
-            WhenFull::BlockFor(time) => {
-                let append = poll_fn(|cx| appending.poll(&record, cx));
-                match ::tokio::time::timeout(time, append).await {
-                    Ok(appended) => appended,
-                    Err(_) => Err(shared.still_full_error().after(appending.done)),
-                }
+        let next_id = match put {
+            Ok(put) => put?,
+            // The time is up.
+            Err(_) => {
+                let intake = lock(&shared.intake);
+                return Err(shared.refusal(&intake, intake.lack(), batch.accepted()));
             }
-            _ => poll_fn(|cx| appending.poll(&record, cx)).await,
         };
-        let receipt = appended?;
-        if shared.limits.sync == SyncPolicy::EveryBatch && receipt.accepted() {
-            await_synced(shared, receipt.end()).await?;
+        let Some((id, end)) = batch.last() else {
+            return Ok(Receipt::from_parts(shared, next_id, 0, false));
+        };
+        if shared.limits.sync == SyncPolicy::EveryBatch {
+            durable(shared, end).await?;
         }
-        Ok(receipt)
+        Ok(Receipt::from_parts(shared, id, end, true))
     }
 
     /// Everything before this call is synced, records and acknowledgements.
@@ -168,57 +166,36 @@ impl Drop for AsyncWriter {
     }
 }
 
-/// Appending some records, of which `done` are appended.
-struct Appending<'w> {
-    shared: &'w Arc<Shared>,
-    count: usize,
-    /// What all of them take on disk, in bytes.
-    len: u64,
-    done: usize,
-    /// The id of the last that was accepted, and the end.
-    last: Option<(u64, u64)>,
-    waits: Registration<'w>,
-}
-
-impl<'w> Appending<'w> {
-    fn poll<'p>(
-        &mut self,
-        record: &impl Fn(usize) -> (u32, &'p [u8]),
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Receipt<'w>>> {
-        let shared = self.shared;
-        let waker = cx.waker().clone();
+/// Puts in as many records as there is room for; once all are in, the id that the next one
+/// gets. What is accepted is on its way when this returns, whatever it returns.
+fn poll_put(
+    shared: &Shared,
+    batch: &mut Appending<'_>,
+    waits: &mut Registration<'_>,
+    cx: &Context<'_>,
+) -> Poll<Result<u64>> {
+    let mut waker = None;
+    loop {
         let mut intake = lock(&shared.intake);
-        if self.done == 0 {
-            shared.check_open(&intake)?;
-            shared.check_fits(&intake, self.len)?;
-        }
-        while self.done < self.count {
-            let (metadata, payload) = record(self.done);
-            let events = shared.limits.counter.count_unbounded(metadata, payload);
-            match shared.try_append(&mut intake, metadata, payload, events) {
-                Ok(Attempt::Accepted(id, end)) => self.last = Some((id, end)),
-                Ok(Attempt::Dropped) => {}
-                Ok(Attempt::NoRoom(why)) if !shared.waits_in_vain(&intake, why) => {
-                    let replaced = self.waits.renew(0, waker);
-                    drop(intake);
-                    drop(replaced);
-                    shared.poke();
-                    return Poll::Pending;
-                }
-                Ok(Attempt::NoRoom(why)) => {
-                    shared.notify_write_side(intake);
-                    return Poll::Ready(Err(shared.full_error(why).after(self.done)));
-                }
-                Err(error) => return Poll::Ready(Err(error.after(self.done))),
-            }
-            self.done += 1;
-        }
+        let put = batch.put(&mut intake);
         let next_id = intake.accepted().next_id;
-        let (id, end) = self.last.unwrap_or((next_id, 0));
-        shared.notify_write_side_of(intake, end);
-        let is_accepted = self.last.is_some();
-        Poll::Ready(Ok(Receipt::from_parts(shared, id, end, is_accepted)))
+        match (put, waker.take()) {
+            (Ok(Put::NoRoom(_)), None) => {
+                drop(intake);
+                waker = Some(cx.waker().clone());
+            }
+            (Ok(Put::NoRoom(_)), Some(waker)) => {
+                let replaced = waits.renew(0, waker);
+                drop(intake);
+                drop(replaced);
+                shared.poke();
+                return Poll::Pending;
+            }
+            (put, _) => {
+                shared.notify_write_side_of(intake, batch.end());
+                return Poll::Ready(put.map(|_| next_id));
+            }
+        }
     }
 }
 
@@ -311,11 +288,16 @@ impl RecordSink {
     fn append_now(&self, payload: &[u8]) -> Result<bool> {
         let shared = self.writer.shared();
         shared.check_async()?;
-        let events = shared.check_record(0, payload)?;
+        let record = shared.check_record(0, payload)?;
         let mut intake = lock(&shared.intake);
-        let attempt = shared.try_append(&mut intake, 0, payload, events)?;
-        shared.notify_write_side(intake);
-        Ok(!matches!(attempt, Attempt::NoRoom(_)))
+        match shared.try_append(&mut intake, &record)? {
+            Attempt::Accepted(..) | Attempt::Dropped => {
+                shared.notify_write_side(intake);
+                Ok(true)
+            }
+            Attempt::Refused(why) => Err(shared.refusal(&intake, why, 0)),
+            Attempt::NoRoom(_) => Ok(false),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here is timed: what opening costs is counted in reads.
 
 mod memory;
+mod open_files;
 pub(crate) mod watched;
 
 use std::path::Path;

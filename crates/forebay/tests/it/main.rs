@@ -9,6 +9,7 @@
 mod forward;
 
 mod acks;
+mod appending;
 mod background_sync;
 mod basic;
 mod batches;

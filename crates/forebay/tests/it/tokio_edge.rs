@@ -278,3 +278,45 @@ async fn a_sink_and_a_stream_carry_records() {
     assert_eq!(next, 201);
     sender.await.unwrap();
 }
+
+/// `into_inner` went back to the first record that was not acknowledged, so that records which
+/// the caller held came a second time.
+#[tokio::test]
+async fn the_reader_inside_goes_on_behind_what_was_given_out() {
+    let dir = temp_dir();
+    let config = Config::new(dir.path());
+    let (writer, reader) = crate::support::open(&config);
+    for n in 1..=100 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    drop(reader);
+    writer.close().unwrap();
+    // A record in the middle of what is read ahead, and one that was given out.
+    let path = dir.path().join("buffer-data-0.dat");
+    let mut bytes = std::fs::read(&path).unwrap();
+    for n in [2, 10] {
+        bytes[(n - 1) * 144 + 50] ^= 1;
+    }
+    std::fs::write(&path, bytes).unwrap();
+
+    let (writer, mut reader) = crate::support::open(&config);
+    let (mut ids, mut lost, mut held) = (vec![], vec![], vec![]);
+    for stop in [4, 9, 20, 99] {
+        let mut asynchronous = AsyncReader::new(reader);
+        while ids.len() + lost.len() < stop {
+            match asynchronous.next().await.unwrap().unwrap() {
+                Item::Record(delivery) => {
+                    ids.push(delivery.id());
+                    held.push(delivery);
+                }
+                Item::Lost(loss) => lost.push(loss.first_id),
+            }
+        }
+        reader = asynchronous.into_inner().await.unwrap();
+    }
+    assert_eq!(crate::support::drain_ids(&mut reader), [100]);
+    assert_eq!(lost, [2, 10]);
+    let intact: Vec<u64> = (1..100).filter(|id| ![2, 10].contains(id)).collect();
+    assert_eq!(ids, intact);
+    assert_eq!(writer.usage().lost.events, 2);
+}

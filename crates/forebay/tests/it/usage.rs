@@ -103,3 +103,33 @@ fn a_snapshot_tells_what_happened() {
     assert_eq!(usage.last_acknowledged_id, 10);
     assert_eq!(usage.next_record_id, 29);
 }
+
+/// A record that a batch has no room for is put back. One whose redundant field was damaged was
+/// counted as mended again when it came with the next batch, and after every rewind.
+#[test]
+fn a_mended_record_counts_once() {
+    let sim = forebay::storage::sim::Sim::new();
+    let config = forebay::Config::new("/buffer")
+        .max_size(16 << 20)
+        .io(forebay::Io::Caller);
+    let open = || forebay::open_with(config.clone(), std::sync::Arc::new(sim.clone())).unwrap();
+    let (writer, reader) = open();
+    for n in 1..=3 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    drop(reader);
+    writer.close().unwrap();
+    // The pointer of the second; frames of 144 bytes.
+    let path = "/buffer/buffer-data-0.dat";
+    let mut bytes = sim.read_file(path).unwrap();
+    bytes[144 + 8 + 104 + 20] ^= 8;
+    sim.write_file(path, &bytes).unwrap();
+
+    let (writer, mut reader) = open();
+    assert_eq!(reader.next_batch(10, 150).unwrap().unwrap().len(), 1);
+    assert_eq!(reader.next_batch(10, 1000).unwrap().unwrap().len(), 2);
+    assert_eq!(writer.usage().mended_records, 1);
+    reader.rewind();
+    assert_eq!(reader.next_batch(10, 1000).unwrap().unwrap().len(), 3);
+    assert_eq!(writer.usage().mended_records, 1);
+}

@@ -1,19 +1,233 @@
-//! Code of the user's that the buffer calls: wakers. It may panic, it may call the buffer, it may
-//! have the last handle. Nothing hangs.
+//! Code of the user's that the buffer calls: event counters, tracing subscribers, wakers. It may
+//! panic, and a host may catch that; it may call the buffer; it may have the last handle.
+//! Nothing is lost by it, nothing hangs.
+
+mod panics;
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use forebay::storage::sim::Sim;
 use forebay::tokio::AsyncReader;
-use forebay::{Config, ErrorKind, Writer};
+use forebay::{
+    Config, ErrorKind, EventCounter, Io, Item, OnCorruption, Reader, TryBatch, TryNext, Writer,
+};
 
-use crate::support::{open, payload, temp_dir};
+use crate::support::{drain_ids, open, payload, record, temp_dir};
+
+const DIR: &str = "/buffer";
 
 /// What is waited for happens long before.
 const LONG: Duration = Duration::from_secs(60);
+
+fn open_sim(config: &Config, sim: &Sim) -> (Writer, Reader) {
+    forebay::open_with(config.clone(), Arc::new(sim.clone())).unwrap()
+}
+
+/// Panics once when it is told to.
+#[derive(Debug, Clone, Default)]
+struct Trap(Arc<AtomicBool>);
+
+impl Trap {
+    fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn step_on(&self) {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "the trap");
+    }
+
+    /// A counter of one event a record, with this trap.
+    fn counter(&self) -> EventCounter {
+        let trap = self.clone();
+        EventCounter::new(move |_, _| {
+            trap.step_on();
+            1
+        })
+    }
+}
+
+/// Runs something in which user code panics.
+fn caught<T>(call: impl FnOnce() -> T) -> bool {
+    catch_unwind(AssertUnwindSafe(call)).is_err()
+}
+
+/// A subscriber with a trap.
+struct Subscriber(Trap);
+
+impl tracing::Subscriber for Subscriber {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.step_on();
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// The counter panicked when a record was delivered. The scanner had passed the record by then,
+/// the reader had not: the next call took it for a gap, counted it lost and acknowledged it.
+#[test]
+fn a_counter_that_panics_loses_nothing() {
+    for by_batch in [false, true] {
+        let dir = temp_dir();
+        let trap = Trap::default();
+        let config = Config::new(dir.path()).event_counter(trap.counter());
+        let (writer, mut reader) = open(&config);
+        for n in 1..=5 {
+            writer.append(&payload(n, 100)).unwrap();
+        }
+        writer.flush().unwrap();
+        drop(reader);
+        writer.close().unwrap();
+        let (_writer, mut reopened) = open(&config);
+        for id in 1..=5 {
+            trap.set();
+            if by_batch {
+                assert!(caught(|| reopened.try_next_batch(2, 1000)));
+                match reopened.try_next_batch(1, 1000).unwrap() {
+                    TryBatch::Batch(batch) => {
+                        assert!(batch.lost().is_empty(), "{batch:?}");
+                        assert_eq!(batch.iter().next().unwrap().id, id);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            } else {
+                assert!(caught(|| reopened.try_next()));
+                assert_eq!(record(reopened.next().unwrap()).id(), id);
+            }
+        }
+        reader = reopened;
+        assert!(drain_ids(&mut reader).is_empty());
+    }
+}
+
+/// A batch that a panic ends after some of its records takes those along: they come again.
+#[test]
+fn a_batch_that_a_panic_ends_is_delivered_again() {
+    let sim = Sim::new();
+    let config = Config::new(DIR).max_size(16 << 20).io(Io::Caller);
+    let (writer, reader) = open_sim(&config, &sim);
+    for n in 1..=20 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    drop(reader);
+    writer.close().unwrap();
+    let trap = Trap::default();
+    let calls = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counter = {
+        let (trap, calls) = (trap.clone(), Arc::clone(&calls));
+        EventCounter::new(move |_, _| {
+            if trap.is_set() && calls.fetch_add(1, Ordering::SeqCst) == 7 {
+                trap.step_on();
+            }
+            1
+        })
+    };
+    let (_writer, mut reader) = open_sim(&config.event_counter(counter), &sim);
+    trap.set();
+    assert!(caught(|| reader.try_next_batch(100, 1 << 20)));
+    assert_eq!(drain_ids(&mut reader), (1..=20).collect::<Vec<_>>());
+}
+
+/// The subscriber panicked when it was told of a loss, which was acknowledged and in nobody's
+/// hands: the consumer never heard of it.
+#[test]
+fn a_subscriber_that_panics_takes_no_loss_along() {
+    for by_batch in [false, true] {
+        let sim = Sim::new();
+        let config = Config::new(DIR)
+            .max_size(16 << 20)
+            .on_corruption(OnCorruption::Quarantine)
+            .io(Io::Caller);
+        let (writer, reader) = open_sim(&config, &sim);
+        for n in 1..=9 {
+            writer.append(&payload(n, 100)).unwrap();
+        }
+        drop(reader);
+        writer.close().unwrap();
+        // The payload of the fifth; frames of 144 bytes.
+        let path = format!("{DIR}/buffer-data-0.dat");
+        let mut bytes = sim.read_file(&path).unwrap();
+        bytes[4 * 144 + 50] ^= 1;
+        sim.write_file(&path, &bytes).unwrap();
+
+        let (writer, mut reader) = open_sim(&config, &sim);
+        let (mut ids, mut lost, mut panics) = (vec![], vec![], 0);
+        let trap = Trap::default();
+        tracing::subscriber::with_default(Subscriber(trap.clone()), || {
+            for _ in 0..100 {
+                trap.set();
+                let mut items = vec![];
+                panics += u32::from(caught(|| {
+                    if by_batch {
+                        if let TryBatch::Batch(batch) = reader.try_next_batch(100, 1 << 20).unwrap()
+                        {
+                            items.extend(batch.lost().iter().cloned().map(Item::Lost));
+                            items.extend(batch.into_deliveries().map(Item::Record));
+                        }
+                    } else if let TryNext::Item(item) = reader.try_next().unwrap() {
+                        items.push(item);
+                    }
+                }));
+                for item in items {
+                    match item {
+                        Item::Record(delivery) => ids.push(delivery.id()),
+                        Item::Lost(loss) => lost.push((loss.first_id, loss.events)),
+                    }
+                }
+            }
+        });
+        assert!(panics > 0);
+        assert_eq!(ids, [1, 2, 3, 4, 6, 7, 8, 9], "by batch: {by_batch}");
+        assert_eq!(lost, [(5, 1)], "by batch: {by_batch}");
+        assert_eq!(writer.usage().lost.events, 1);
+    }
+}
+
+/// On the async edge the read happens on a thread of the runtime: the panic took the reader with
+/// it, and "the runtime is shutting down" was the answer from then on.
+#[tokio::test]
+async fn an_async_reader_outlives_a_panic() {
+    let dir = temp_dir();
+    let trap = Trap::default();
+    let config = Config::new(dir.path()).event_counter(trap.counter());
+    let (writer, reader) = open(&config);
+    for n in 1..=5 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    drop(reader);
+    writer.close().unwrap();
+    let (_writer, reader) = open(&config);
+    let mut reader = AsyncReader::new(reader);
+    trap.set();
+    let mut reading = tokio::spawn(async move {
+        // A task is what catches it here.
+        let next = AssertUnwindSafe(reader.next());
+        let panicked = futures_util::FutureExt::catch_unwind(next).await.is_err();
+        (panicked, reader)
+    });
+    let (panicked, mut reader) = (&mut reading).await.unwrap();
+    assert!(panicked);
+    for id in 1..=5 {
+        assert_eq!(record(reader.next().await.unwrap()).id(), id);
+    }
+}
 
 /// Polls a future with a waker of this kind until it waits.
 fn wait_with(reader: &mut AsyncReader, waker: &Waker) {

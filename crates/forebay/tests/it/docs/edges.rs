@@ -33,6 +33,7 @@ const NEVER_KNOW: &[(&str, &[&str])] = &[
     ("writer", &["reader"]),
     ("reader", &["writer", "intake"]),
     ("intake", OPEN_BUFFER),
+    ("append", &["writer", "reader", "write_side", "io_thread"]),
     ("write_side", &["writer", "reader", "buffer", "io_thread"]),
     ("io_thread", &["writer", "reader", "buffer"]),
     // What is shared knows none of those who share it.

@@ -1,0 +1,402 @@
+//! How records get into the intake: checked, in order, as far as there is room.
+//!
+//! Invariants:
+//! - A record is checked, and its events counted, once, before the intake is locked: what the
+//!   counter says the first time is what the record gets.
+//! - Under [`WhenFull::Reject`] a batch that was found to fit keeps its room while it waits for a
+//!   free batch buffer, so that no other append can take it.
+//! - Every error says how many records were accepted, and says it once.
+
+use std::time::Duration;
+
+use crate::acks::Count;
+use crate::config::{Io, SyncPolicy, WhenFull};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::record;
+use crate::intake::{Intake, NoRoom, Sleep};
+use crate::shared::Shared;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Instant, MutexGuard, deadline_after};
+use crate::wake::lock;
+
+/// While an append waits for its sync, how often it looks whether the disk is full.
+const DISK_LOOK: Duration = Duration::from_millis(20);
+
+/// A record that may be appended, with the one answer of the event counter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Checked<'p> {
+    metadata: u32,
+    payload: &'p [u8],
+    events: u64,
+}
+
+impl Checked<'_> {
+    fn frame_len(&self) -> usize {
+        record::frame_len(self.payload.len())
+    }
+}
+
+/// What an attempt to append found.
+pub(crate) enum Attempt {
+    /// Accepted: id and end offset of the last record.
+    Accepted(u64, u64),
+    /// Dropped by policy.
+    Dropped,
+    /// No room, and no use in waiting for it.
+    Refused(NoRoom),
+    /// No room now.
+    NoRoom(NoRoom),
+}
+
+/// What a batch came to.
+pub(crate) enum Put {
+    /// Every record is accepted, or dropped by policy.
+    Done,
+    /// There is no room for the next one now.
+    NoRoom(NoRoom),
+}
+
+/// Records on their way into the intake, the first `done` of which are through.
+pub(crate) struct Appending<'a> {
+    shared: &'a Shared,
+    records: &'a [Checked<'a>],
+    done: usize,
+    accepted: usize,
+    /// Id and end offset of the last one that was accepted.
+    last: Option<(u64, u64)>,
+    /// What the intake keeps free for the rest; 0 while this has the intake locked.
+    reserved: u64,
+}
+
+impl<'a> Appending<'a> {
+    pub(crate) fn new(shared: &'a Shared, records: &'a [Checked<'a>]) -> Self {
+        Self {
+            shared,
+            records,
+            done: 0,
+            accepted: 0,
+            last: None,
+            reserved: 0,
+        }
+    }
+
+    /// Puts in as many records as there is room for.
+    ///
+    /// # Errors
+    /// The next one is refused; those before it stay accepted.
+    pub(crate) fn put(&mut self, intake: &mut Intake) -> Result<Put> {
+        intake.reserved -= std::mem::take(&mut self.reserved);
+        let rejects = self.shared.limits.when_full == WhenFull::Reject;
+        if self.done == 0 {
+            self.shared.check_open(intake)?;
+        }
+        if rejects && self.done == 0 && !intake.fits(self.len_left()) {
+            return Err(self.shared.refusal(intake, intake.lack(), 0));
+        }
+        while let Some(record) = self.records.get(self.done) {
+            let attempt = self.shared.try_append(intake, record);
+            match attempt.map_err(|e| e.after(self.accepted))? {
+                Attempt::Accepted(id, end) => {
+                    self.last = Some((id, end));
+                    self.accepted += 1;
+                }
+                Attempt::Dropped => {}
+                Attempt::Refused(why) => {
+                    return Err(self.shared.refusal(intake, why, self.accepted));
+                }
+                Attempt::NoRoom(why) => {
+                    if rejects {
+                        self.reserved = self.len_left();
+                        intake.reserved += self.reserved;
+                    }
+                    return Ok(Put::NoRoom(why));
+                }
+            }
+            self.done += 1;
+        }
+        Ok(Put::Done)
+    }
+
+    /// What the records that are not through take on disk, in bytes.
+    fn len_left(&self) -> u64 {
+        let rest = self.records[self.done..].iter();
+        rest.map(|record| record.frame_len() as u64).sum()
+    }
+
+    /// How many records were accepted so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted
+    }
+
+    /// Id and end offset of the last record that was accepted.
+    pub(crate) fn last(&self) -> Option<(u64, u64)> {
+        self.last
+    }
+
+    /// The offset up to which records were accepted; 0 if none was.
+    pub(crate) fn end(&self) -> u64 {
+        self.last.map_or(0, |(_, end)| end)
+    }
+}
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        if self.reserved > 0 {
+            lock(&self.shared.intake).reserved -= self.reserved;
+            self.shared.space.ring();
+        }
+    }
+}
+
+impl Shared {
+    /// Refuses what could never be appended.
+    #[inline]
+    pub(crate) fn check_record<'p>(&self, metadata: u32, payload: &'p [u8]) -> Result<Checked<'p>> {
+        let len_max = self.limits.max_record_len;
+        if payload.len() > len_max {
+            return Err(Error::new(
+                ErrorKind::InvalidRecord,
+                format!(
+                    "the record has {} bytes; max_record_size is {len_max} bytes",
+                    payload.len()
+                ),
+            ));
+        }
+        let events = self.limits.counter.count_unbounded(metadata, payload);
+        if events == 0 || (events > 1 && events > payload.len() as u64) {
+            return Err(Error::new(
+                ErrorKind::InvalidRecord,
+                format!(
+                    "the record of {} bytes counts {events} events; a record counts at least \
+                     one, and no more than its payload has bytes",
+                    payload.len()
+                ),
+            ));
+        }
+        Ok(Checked {
+            metadata,
+            payload,
+            events,
+        })
+    }
+
+    /// Refuses a batch in which a record could never be appended.
+    pub(crate) fn check_batch<'p>(
+        &self,
+        records: impl Iterator<Item = (u32, &'p [u8])>,
+    ) -> Result<Vec<Checked<'p>>> {
+        records
+            .map(|(metadata, payload)| self.check_record(metadata, payload))
+            .collect()
+    }
+
+    pub(crate) fn check_open(&self, intake: &Intake) -> Result<()> {
+        match &intake.failed {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Accepts the record if there is room, drops it if the policy says so.
+    #[inline]
+    pub(crate) fn try_append(&self, intake: &mut Intake, record: &Checked<'_>) -> Result<Attempt> {
+        self.check_open(intake)?;
+        match intake.make_room(record.frame_len()) {
+            Ok(()) => {
+                let id = intake.put(record.metadata, record.payload, record.events);
+                Ok(Attempt::Accepted(id, intake.accepted().offset))
+            }
+            Err(why) => Ok(self.without_room(intake, record, why)),
+        }
+    }
+
+    #[cold]
+    fn without_room(&self, intake: &mut Intake, record: &Checked<'_>, why: NoRoom) -> Attempt {
+        match self.limits.when_full {
+            // A matter of moments, under every policy.
+            _ if why == NoRoom::Busy => Attempt::NoRoom(why),
+            WhenFull::DropNewest => {
+                intake.dropped.add(Count {
+                    events: record.events,
+                    bytes: record.frame_len() as u64,
+                });
+                Attempt::Dropped
+            }
+            WhenFull::Reject => Attempt::Refused(why),
+            // Nobody is left who could make the room that is missing.
+            _ if why == NoRoom::Full && !intake.reader => Attempt::Refused(why),
+            WhenFull::Block | WhenFull::BlockFor(_) => Attempt::NoRoom(why),
+        }
+    }
+
+    /// Puts in all records of a batch, waiting for room where that is allowed.
+    ///
+    /// # Errors
+    /// There is none for the next one; those before it stay accepted.
+    pub(crate) fn put_all(
+        &self,
+        batch: &mut Appending<'_>,
+        deadline: &mut Option<Instant>,
+    ) -> Result<MutexGuard<'_, Intake>> {
+        let mut intake = lock(&self.intake);
+        loop {
+            match batch.put(&mut intake)? {
+                Put::Done => return Ok(intake),
+                Put::NoRoom(why) => {
+                    intake = self.wait_for_room(intake, why, deadline, batch.accepted())?;
+                }
+            }
+        }
+    }
+
+    /// Lets go of the intake, into which records up to `end` were put, and wakes
+    /// the write side if it must act now.
+    #[inline]
+    pub(crate) fn notify_write_side_of(&self, mut intake: MutexGuard<'_, Intake>, end: u64) {
+        if self.limits.sync == SyncPolicy::EveryBatch {
+            intake.want_synced = intake.want_synced.max(end);
+            self.wake_write_side(intake);
+        } else {
+            self.notify_write_side(intake);
+        }
+    }
+
+    /// Lets go of the intake and wakes the write side if it must act now.
+    #[inline]
+    pub(crate) fn notify_write_side(&self, mut intake: MutexGuard<'_, Intake>) {
+        let wake = match intake.asleep {
+            Sleep::Awake => false,
+            Sleep::Idle => true,
+            Sleep::Lingering => intake.has_ready() || self.reader_waits.load(Ordering::SeqCst),
+        };
+        if wake {
+            intake.asleep = Sleep::Awake;
+            intake.poked = true;
+            drop(intake);
+            self.work.ring();
+        }
+    }
+
+    /// Waits until there may be room; under [`WhenFull::BlockFor`] until the deadline, which
+    /// begins to count with the first wait for space.
+    ///
+    /// # Errors
+    /// There is none in time, for the record after the first `accepted` ones.
+    pub(crate) fn wait_for_room<'a>(
+        &'a self,
+        mut intake: MutexGuard<'a, Intake>,
+        why: NoRoom,
+        deadline: &mut Option<Instant>,
+        accepted: usize,
+    ) -> Result<MutexGuard<'a, Intake>> {
+        if let (WhenFull::BlockFor(time), NoRoom::Full | NoRoom::DiskFull, None) =
+            (self.limits.when_full, why, &deadline)
+        {
+            *deadline = deadline_after(time);
+        }
+        // First of all, for what was accepted of a batch.
+        if intake.asleep != Sleep::Awake {
+            intake.asleep = Sleep::Awake;
+            intake.poked = true;
+            self.work.ring();
+        }
+        let woken = self.wait(intake, &self.space, 0, *deadline);
+        let intake = lock(&self.intake);
+        match woken {
+            Some(_) => Ok(intake),
+            None => Err(self.refusal(&intake, why, accepted)),
+        }
+    }
+
+    /// Under [`SyncPolicy::EveryBatch`], waits for the sync of what an append has put in, up to
+    /// `end`. On a full disk it waits no longer than [`WhenFull`] allows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`]: the records are accepted, and their sync is pending.
+    pub(crate) fn wait_durable(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
+        let deadline = match self.limits.when_full {
+            WhenFull::BlockFor(time) => deadline.or_else(|| deadline_after(time)),
+            _ => None,
+        };
+        loop {
+            let look = match self.limits.when_full {
+                WhenFull::Block => None,
+                _ => deadline_after(DISK_LOOK),
+            };
+            let error = match self.await_synced(end, look) {
+                Err(error) if error.kind() == ErrorKind::TimedOut => error,
+                done => return done,
+            };
+            // With `Io::Caller` it is not time that is up: nothing is left to do.
+            let waits = self.limits.io == Io::Thread
+                && match self.limits.when_full {
+                    WhenFull::Block => true,
+                    WhenFull::BlockFor(_) => deadline.is_none_or(|at| Instant::now() < at),
+                    WhenFull::Reject | WhenFull::DropNewest => false,
+                };
+            if !waits && self.is_stuck(end) {
+                return Err(self.sync_pending());
+            }
+            if self.limits.io == Io::Caller {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Whether what was accepted up to `end` waits for space on the disk.
+    pub(crate) fn is_stuck(&self, end: u64) -> bool {
+        let disk_full = lock(&self.intake).disk_full;
+        disk_full && lock(&self.log).written.offset < end
+    }
+
+    /// The error of an append whose records are accepted and find no space on the disk.
+    #[cold]
+    pub(crate) fn sync_pending(&self) -> Error {
+        Error::with_path(
+            ErrorKind::TimedOut,
+            &self.dir,
+            format!(
+                "what was appended is accepted, but the file system of {} has no space left (or \
+                 less than min_free_space), so it is not written yet and a power cut or a killed \
+                 process would lose it; it is written and synced as soon as there is space: free \
+                 some, and do not append it again",
+                self.dir.display()
+            ),
+        )
+    }
+
+    /// Why the next record is not accepted, after `accepted` ones of the same call.
+    #[cold]
+    pub(crate) fn refusal(&self, intake: &Intake, why: NoRoom, accepted: usize) -> Error {
+        let outcome = match accepted {
+            0 => "nothing was accepted".to_owned(),
+            n => format!("{n} records of this batch were accepted, and no more"),
+        };
+        let (dir, max_size) = (self.dir.display(), self.limits.max_size);
+        let (kind, message) = match why {
+            NoRoom::DiskFull => (
+                ErrorKind::Full,
+                format!(
+                    "the file system of {dir} has no space left (or less than min_free_space); \
+                     {outcome}; free some space, or acknowledge more"
+                ),
+            ),
+            NoRoom::Full if !intake.reader => (
+                ErrorKind::Closed,
+                format!(
+                    "the buffer in {dir} is full (max_size is {max_size} bytes) and its reader \
+                     is closed, so that nothing makes room any more; {outcome}; close the \
+                     buffer, open it again and read it, or raise max_size"
+                ),
+            ),
+            NoRoom::Full | NoRoom::Busy => (
+                ErrorKind::Full,
+                format!(
+                    "the buffer in {dir} is full (max_size is {max_size} bytes); {outcome}; \
+                     acknowledge more, or raise max_size"
+                ),
+            ),
+        };
+        Error::with_path(kind, &self.dir, message)
+    }
+}

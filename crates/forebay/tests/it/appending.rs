@@ -1,0 +1,271 @@
+//! What an append accepts and what it says: batches that are refused, full disks, counters that
+//! change their mind.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use forebay::storage::fault::{Errno, Fault, Op};
+use forebay::storage::sim::Sim;
+use forebay::tokio::{AsyncReader, AsyncWriter};
+use forebay::{Config, ErrorKind, EventCounter, Io, Reader, SyncPolicy, WhenFull, Writer};
+
+use crate::support::{drain_ids, open, payload, record, small, temp_dir};
+
+const DIR: &str = "/buffer";
+
+/// What is waited for happens long before.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Every write fails from now on: the disk is full.
+fn fill(fault: &Fault) {
+    let next = fault.counts().get(&Op::Write).copied().unwrap_or(0) + 1;
+    fault.fail_from(Op::Write, next, Errno::Enospc);
+}
+
+fn open_over(fault: &Fault, config: Config) -> (Writer, Reader) {
+    forebay::open_with(config, Arc::new(fault.clone())).unwrap()
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let hang = Instant::now() + LONG;
+    while !condition() {
+        assert!(Instant::now() < hang, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A batch of more than three batch buffers waits for a free one in its middle. Others took its
+/// room meanwhile, and it was refused although it had been found to fit.
+#[test]
+fn a_batch_that_fits_keeps_its_room_while_it_waits() {
+    let dir = temp_dir();
+    let config = small(dir.path())
+        .data_file_size(16 << 10)
+        .batch_size(4096)
+        .when_full(WhenFull::Reject);
+    let (writer, reader) = open(&config);
+    let writer = AsyncWriter::new(writer);
+    let batch: Vec<_> = (0..300).map(|n| payload(n, 88)).collect();
+    let mut append = Box::pin(writer.append_batch(&batch));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut polled = append.as_mut().poll(&mut context);
+    assert!(polled.is_pending());
+    // Others take all the room there is, but not the batch's.
+    let hang = Instant::now() + LONG;
+    let mut others = 0;
+    loop {
+        let other = payload(7, 88);
+        let mut append = Box::pin(writer.append(&other));
+        match append.as_mut().poll(&mut context) {
+            Poll::Ready(Ok(_)) => others += 1,
+            Poll::Ready(Err(error)) => {
+                assert_eq!(error.kind(), ErrorKind::Full);
+                break;
+            }
+            Poll::Pending => std::thread::sleep(Duration::from_millis(1)),
+        }
+        assert!(Instant::now() < hang);
+    }
+    // 511 frames of 128 bytes fit.
+    assert_eq!(others + 300, 511);
+    while polled.is_pending() {
+        assert!(Instant::now() < hang);
+        std::thread::sleep(Duration::from_millis(1));
+        polled = append.as_mut().poll(&mut context);
+    }
+    match polled {
+        Poll::Ready(receipt) => receipt.unwrap(),
+        Poll::Pending => unreachable!(),
+    };
+    assert_eq!(writer.usage().received.events, 511);
+    drop(reader);
+}
+
+/// A batch that goes away while room is kept for it gives the room back.
+#[test]
+fn a_batch_that_is_dropped_gives_its_room_back() {
+    let dir = temp_dir();
+    let config = small(dir.path())
+        .data_file_size(16 << 10)
+        .batch_size(4096)
+        .when_full(WhenFull::Reject);
+    let (writer, _reader) = open(&config);
+    let asynchronous = AsyncWriter::new(writer.clone());
+    let batch: Vec<_> = (0..300).map(|n| payload(n, 88)).collect();
+    let mut append = Box::pin(asynchronous.append_batch(&batch));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(append.as_mut().poll(&mut context).is_pending());
+    drop(append);
+    while writer.append(&payload(7, 88)).is_ok() {}
+    assert_eq!(writer.usage().received.events, 511);
+}
+
+/// A batch that the disk refuses in its middle left what it had accepted unwritten, woke no
+/// reader, and said both "nothing was accepted" and "the first 103 were accepted".
+#[test]
+fn what_a_batch_accepted_before_the_disk_was_full_is_delivered() {
+    let fault = Fault::of_sim(&Sim::new(), 0);
+    let config = Config::new(DIR)
+        .max_size(16 << 20)
+        .batch_size(4096)
+        .when_full(WhenFull::Reject);
+    let (writer, mut reader) = open_over(&fault, config);
+    fill(&fault);
+    let batch: Vec<_> = (0..300).map(|n| payload(n, 88)).collect();
+    let error = writer.append_batch(&batch).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Full);
+    let accepted = writer.usage().received.events;
+    assert!((1..300).contains(&accepted), "{accepted}");
+    let message = error.to_string();
+    assert!(!message.contains("nothing was accepted"), "{message}");
+    let told = format!("{accepted} records of this batch were accepted, and no more");
+    assert!(message.contains(&told), "{message}");
+    // And what is refused whole says so.
+    let message = writer.append_batch(&batch).unwrap_err().to_string();
+    assert!(message.contains("nothing was accepted"), "{message}");
+    fault.clear();
+    for id in 1..=accepted {
+        assert_eq!(record(reader.next().unwrap()).id(), id);
+    }
+    // No room is kept for the rest.
+    while writer.usage().received.bytes + 128 <= (16 << 20) - 32 {
+        let many = vec![payload(0, 1000); 100];
+        if writer.append_batch(&many).is_err() {
+            break;
+        }
+    }
+    while writer.append(&payload(0, 88)).is_ok() {}
+    assert!(writer.usage().received.bytes + 128 > (16 << 20) - 32);
+}
+
+/// Under the sync policy *every batch* an append waits for its sync. On a full disk it waited
+/// for ever, whatever it was to do when full. The record is accepted by then, and stays so:
+/// the answer is a kind of its own, and it is written once there is space.
+#[test]
+fn an_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk() {
+    let policies = [
+        WhenFull::Reject,
+        WhenFull::DropNewest,
+        WhenFull::BlockFor(Duration::from_millis(20)),
+    ];
+    for when_full in policies {
+        for io in [Io::Thread, Io::Caller] {
+            let fault = Fault::of_sim(&Sim::new(), 0);
+            let config = Config::new(DIR)
+                .max_size(16 << 20)
+                .sync(SyncPolicy::EveryBatch)
+                .when_full(when_full)
+                .io(io);
+            let (writer, mut reader) = open_over(&fault, config);
+            writer.append(b"there is space").unwrap();
+            fill(&fault);
+            let error = writer.append(b"accepted").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{when_full:?}: {error}");
+            assert!(error.to_string().contains("is accepted"), "{error}");
+            assert_eq!(writer.usage().received.events, 2);
+            // From now on the disk is known to be full, and nothing is accepted.
+            match writer.append(b"refused") {
+                Ok(receipt) => assert!(!receipt.accepted() && when_full == WhenFull::DropNewest),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Full, "{when_full:?}: {error}");
+                    assert!(
+                        error.to_string().contains("nothing was accepted"),
+                        "{error}"
+                    );
+                }
+            }
+            assert_eq!(writer.usage().next_record_id, 3);
+            fault.clear();
+            writer.flush().unwrap();
+            assert_eq!(writer.usage().last_synced_id, 2);
+            assert_eq!(drain_ids(&mut reader), [1, 2]);
+            writer.append(b"goes on").unwrap();
+        }
+    }
+}
+
+/// As the one above.
+#[tokio::test]
+async fn an_async_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk() {
+    let policies = [
+        WhenFull::Reject,
+        WhenFull::DropNewest,
+        WhenFull::BlockFor(Duration::from_millis(20)),
+    ];
+    for when_full in policies {
+        let fault = Fault::of_sim(&Sim::new(), 0);
+        let config = Config::new(DIR)
+            .max_size(16 << 20)
+            .sync(SyncPolicy::EveryBatch)
+            .when_full(when_full);
+        let (writer, reader) = open_over(&fault, config);
+        let (writer, mut reader) = (AsyncWriter::new(writer), AsyncReader::new(reader));
+        writer.append(b"there is space").await.unwrap();
+        fill(&fault);
+        let error = writer.append(b"accepted").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{when_full:?}: {error}");
+        assert_eq!(writer.usage().received.events, 2);
+        match writer.append(b"refused").await {
+            Ok(receipt) => assert!(!receipt.accepted() && when_full == WhenFull::DropNewest),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Full, "{when_full:?}: {error}"),
+        }
+        fault.clear();
+        writer.flush().await.unwrap();
+        for id in 1..=2 {
+            assert_eq!(record(reader.next().await.unwrap()).id(), id);
+        }
+    }
+}
+
+/// A producer that waits for room while the reader goes was told that the buffer is full: a loop
+/// that tries again on that would do so for ever.
+#[test]
+fn a_full_buffer_whose_reader_is_gone_is_closed_for_appends() {
+    for when_full in [WhenFull::Block, WhenFull::BlockFor(LONG), WhenFull::Reject] {
+        let dir = temp_dir();
+        let config = small(dir.path()).max_size(4096).when_full(when_full);
+        let (writer, reader) = open(&config);
+        let waits = std::thread::scope(|scope| {
+            let fill = || (0..100).find_map(|n| writer.append(&payload(n, 100)).err());
+            let waiting = scope.spawn(fill);
+            wait_until("the buffer fills", || writer.usage().received.events >= 28);
+            drop(reader);
+            waiting.join().unwrap()
+        });
+        let error = match when_full {
+            // It had its answer before the reader went.
+            WhenFull::Reject => writer.append(&payload(0, 100)).unwrap_err(),
+            _ => waits.unwrap(),
+        };
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        assert!(
+            error.to_string().contains("its reader is closed"),
+            "{error}"
+        );
+        let batch = writer.append_batch(&[payload(0, 100)]).unwrap_err();
+        assert_eq!(batch.kind(), ErrorKind::Closed, "{batch}");
+    }
+}
+
+/// A batch asked the counter once to check a record and again to give out its ids, and believed
+/// the second answer unchecked: with a counter that changes its mind ids came twice.
+#[test]
+fn a_batch_asks_the_counter_once() {
+    let dir = temp_dir();
+    let asked = Arc::new(AtomicU64::new(0));
+    let answers = Arc::clone(&asked);
+    // First 3, then 0: ids would not move on.
+    let counter = EventCounter::new(move |_, _| match answers.fetch_add(1, Ordering::SeqCst) {
+        0 | 1 => 3,
+        _ => 0,
+    });
+    let (writer, reader) = open(&Config::new(dir.path()).event_counter(counter));
+    let receipt = writer.append_batch(&[&[1; 10], &[2; 10]]).unwrap();
+    assert_eq!(receipt.id(), 4);
+    assert_eq!(writer.usage().next_record_id, 7);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    drop(reader);
+}
