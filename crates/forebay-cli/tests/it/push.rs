@@ -228,6 +228,29 @@ fn a_signal_syncs_what_was_read_and_leaves_an_unfinished_line() {
     }
 }
 
+/// The last number was not printed after a signal, so whoever had sent the records
+/// did not know that they were synced.
+#[cfg(unix)]
+#[test]
+fn the_last_report_comes_after_a_signal() {
+    let scratch = Scratch::new();
+    // The first report is made at the first sync, and the next not before an hour.
+    let mut push = scratch
+        .forebay("push", &["--report-synced", "--flush-interval", "1h"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = push.stdin.take().unwrap();
+    stdin.write_all(lines(1, 7).as_bytes()).unwrap();
+    wait_until("the records are written", || {
+        scratch.buffer.join("buffer.db").is_file() && scratch.cat() == lines(1, 7)
+    });
+    kill(push.id(), "TERM");
+    let ran = finish(push).expect(143);
+    drop(stdin);
+    assert_eq!(ran.stdout_text(), "7\n");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_the_wait_of_a_full_buffer() {
