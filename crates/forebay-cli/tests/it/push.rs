@@ -335,6 +335,28 @@ fn a_buffer_in_use_is_an_error_or_waited_for() {
     assert_eq!(scratch.pull(), "1\n2\n");
 }
 
+/// It ended with status 0, which says that all is synced: in files without a name.
+#[cfg(unix)]
+#[test]
+fn a_buffer_that_was_removed_meanwhile_is_an_error() {
+    let scratch = Scratch::new();
+    let mut push = scratch
+        .forebay("push", &["--report-synced", "--flush-interval", "1ms"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = push.stdin.take().unwrap();
+    stdin.write_all(b"1\n").unwrap();
+    assert_eq!(read_line(push.stdout.as_mut().unwrap()), "1");
+    std::fs::remove_dir_all(&scratch.buffer).unwrap();
+    stdin.write_all(b"2\n").unwrap();
+    drop(stdin);
+    finish(push)
+        .expect(2)
+        .says("was removed while it was open")
+        .says("0 records stored and synced");
+}
+
 #[test]
 fn a_closed_report_does_not_stop_the_push() {
     let scratch = Scratch::new();
