@@ -13,7 +13,8 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     blocks: VecDeque<Block>,
-    payload_bytes: usize,
+    /// What the blocks take in memory.
+    bytes: usize,
     /// A block that was forgotten, whose memory the next one takes.
     spare: Option<Block>,
 }
@@ -33,9 +34,9 @@ impl Kept {
         self.blocks.is_empty()
     }
 
-    /// Bytes of all payloads.
-    pub(crate) fn payload_bytes(&self) -> usize {
-        self.payload_bytes
+    /// Bytes of memory that the records take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Keeps records with ids from `first_id` on, which are the highest so far.
@@ -51,7 +52,7 @@ impl Kept {
             block.bytes.extend_from_slice(payload);
             block.ends.push(block.bytes.len());
         }
-        self.payload_bytes += block.bytes.len();
+        self.bytes += block.memory();
         self.blocks.push_back(block);
     }
 
@@ -63,14 +64,14 @@ impl Kept {
             .is_some_and(|block| block.end_id() <= id)
         {
             self.spare = self.blocks.pop_front();
-            self.payload_bytes -= self.spare.as_ref().map_or(0, |block| block.bytes.len());
+            self.bytes -= self.spare.as_ref().map_or(0, Block::memory);
         }
     }
 
     /// Takes the records with ids from `id` on, oldest first, and forgets the
     /// others.
     pub(crate) fn take_from(&mut self, id: u64) -> Vec<Vec<u8>> {
-        self.payload_bytes = 0;
+        self.bytes = 0;
         let blocks = std::mem::take(&mut self.blocks);
         let payloads = blocks.iter().flat_map(|block| {
             let skipped = id.saturating_sub(block.first_id);
@@ -81,6 +82,10 @@ impl Kept {
 }
 
 impl Block {
+    fn memory(&self) -> usize {
+        self.bytes.len() + self.ends.len() * size_of::<usize>()
+    }
+
     /// The id behind the last record.
     fn end_id(&self) -> u64 {
         self.first_id + self.ends.len() as u64
@@ -123,14 +128,14 @@ mod tests {
     #[test]
     fn a_block_is_forgotten_once_all_of_it_is_written() {
         let mut kept = kept();
-        assert_eq!(kept.payload_bytes(), 21);
+        let all = kept.bytes();
         kept.forget_below(7);
-        assert_eq!(kept.payload_bytes(), 21);
+        assert_eq!(kept.bytes(), all);
         kept.forget_below(9);
-        assert_eq!(kept.payload_bytes(), 7);
+        assert_eq!(kept.bytes(), 7 + 2 * size_of::<usize>());
         kept.keep(11, &[b"eleven"]);
         assert_eq!(kept.take_from(10), [&b"ten"[..], b"eleven"]);
-        assert_eq!(kept.payload_bytes(), 0);
+        assert_eq!(kept.bytes(), 0);
         assert!(kept.take_from(0).is_empty());
     }
 }

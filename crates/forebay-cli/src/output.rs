@@ -203,6 +203,28 @@ mod sink {
             Ok(Written::All)
         }
 
+        /// Writes a few bytes if there is room for them now, whether or not the stop
+        /// is set.
+        ///
+        /// # Errors
+        ///
+        /// Standard output cannot be written to.
+        pub(crate) fn write_at_once(&mut self, bytes: &[u8]) -> Result<Written> {
+            let mut ready = [PollFd::from_borrowed_fd(stdout(), PollFlags::OUT)];
+            match poll(&mut ready, Some(&Timespec::default())) {
+                Ok(0) | Err(Errno::INTR) => return Ok(Written::Stopped),
+                Ok(_) => {}
+                Err(error) => return Err(fail(error)),
+            }
+            // A pipe takes so few bytes whole.
+            match write(stdout(), bytes) {
+                Ok(_) => Ok(Written::All),
+                Err(Errno::INTR | Errno::AGAIN) => Ok(Written::Stopped),
+                Err(Errno::PIPE) => Ok(Written::Closed),
+                Err(error) => Err(fail(error)),
+            }
+        }
+
         /// Whether it is known that nobody reads any more.
         pub(crate) fn is_closed(&self) -> bool {
             let mut ready = [PollFd::from_borrowed_fd(stdout(), PollFlags::empty())];
@@ -248,6 +270,15 @@ mod sink {
             if self.stop.is_set() {
                 return Ok(Written::Stopped);
             }
+            self.write_at_once(bytes)
+        }
+
+        /// Writes a few bytes, whether or not the stop is set.
+        ///
+        /// # Errors
+        ///
+        /// Standard output cannot be written to.
+        pub(crate) fn write_at_once(&mut self, bytes: &[u8]) -> Result<Written> {
             let mut stdout = io::stdout().lock();
             match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
                 Ok(()) => Ok(Written::All),

@@ -127,9 +127,9 @@ impl Producer {
         (!parts.is_empty()).then(|| format!("{} read but not stored", parts.join(" and ")))
     }
 
-    /// Payload bytes of what is kept to be taken back.
+    /// Bytes of memory that hold what can be taken back.
     pub(crate) fn kept_bytes(&self) -> usize {
-        self.kept.as_ref().map_or(0, Kept::payload_bytes)
+        self.kept.as_ref().map_or(0, Kept::bytes)
     }
 
     /// Whether any record is kept to be taken back.

@@ -84,7 +84,14 @@ impl Reports {
         self.reported = synced;
         match &mut self.to {
             To::Stdout(sink) => {
-                if sink.write(format!("{synced}\n").as_bytes())? == Written::Closed {
+                let line = format!("{synced}\n");
+                let mut written = sink.write(line.as_bytes())?;
+                // The last number counts most after a signal, which ends the wait
+                // for room.
+                if written == Written::Stopped {
+                    written = sink.write_at_once(line.as_bytes())?;
+                }
+                if written == Written::Closed {
                     self.to = To::Nobody;
                 }
             }

@@ -16,6 +16,7 @@ use crate::reports::Reports;
 use crate::standard::{Stream, require};
 use crate::stop::Stop;
 use crate::watch::{SPACE_RETRY, SpaceWatch};
+use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::{Config, ErrorKind, Writer};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -238,6 +239,14 @@ impl<'a> Push<'a> {
         let closed = writer.close();
         flushed?;
         match closed {
+            // What is synced in files that have no name any more helps nobody.
+            Ok(()) if !self.args.buffer.directory().join(LEDGER_FILE_NAME).exists() => {
+                self.synced = 0;
+                return Err(Failure::new(format!(
+                    "{} was removed while it was open, and the records went with it",
+                    self.args.buffer.directory().display()
+                )));
+            }
             Ok(()) => {
                 self.synced = self.producer.accepted();
                 self.producer.note_written(usage.next_record_id);

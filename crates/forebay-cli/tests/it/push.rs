@@ -228,6 +228,29 @@ fn a_signal_syncs_what_was_read_and_leaves_an_unfinished_line() {
     }
 }
 
+/// The last number was not printed after a signal, so whoever had sent the records
+/// did not know that they were synced.
+#[cfg(unix)]
+#[test]
+fn the_last_report_comes_after_a_signal() {
+    let scratch = Scratch::new();
+    // The first report is made at the first sync, and the next not before an hour.
+    let mut push = scratch
+        .forebay("push", &["--report-synced", "--flush-interval", "1h"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = push.stdin.take().unwrap();
+    stdin.write_all(lines(1, 7).as_bytes()).unwrap();
+    wait_until("the records are written", || {
+        scratch.buffer.join("buffer.db").is_file() && scratch.cat() == lines(1, 7)
+    });
+    kill(push.id(), "TERM");
+    let ran = finish(push).expect(143);
+    drop(stdin);
+    assert_eq!(ran.stdout_text(), "7\n");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_the_wait_of_a_full_buffer() {
@@ -310,6 +333,28 @@ fn a_buffer_in_use_is_an_error_or_waited_for() {
     finish(holder).expect(0);
     waiting.join().unwrap().expect(0);
     assert_eq!(scratch.pull(), "1\n2\n");
+}
+
+/// It ended with status 0, which says that all is synced: in files without a name.
+#[cfg(unix)]
+#[test]
+fn a_buffer_that_was_removed_meanwhile_is_an_error() {
+    let scratch = Scratch::new();
+    let mut push = scratch
+        .forebay("push", &["--report-synced", "--flush-interval", "1ms"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = push.stdin.take().unwrap();
+    stdin.write_all(b"1\n").unwrap();
+    assert_eq!(read_line(push.stdout.as_mut().unwrap()), "1");
+    std::fs::remove_dir_all(&scratch.buffer).unwrap();
+    stdin.write_all(b"2\n").unwrap();
+    drop(stdin);
+    finish(push)
+        .expect(2)
+        .says("was removed while it was open")
+        .says("0 records stored and synced");
 }
 
 #[test]

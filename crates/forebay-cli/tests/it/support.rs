@@ -17,13 +17,33 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    let mut command = program();
     command
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .env("NO_COLOR", "1");
+    command
+}
+
+/// The program, to which signals mean what they mean by default. It goes on to
+/// ignore what was ignored when it started, and under `nohup`, or in the background
+/// of a script, that is what these tests send.
+fn program() -> Command {
+    let program = env!("CARGO_BIN_EXE_forebay");
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP, SIGINT and SIGTERM.
+    let sent = 1 << 0 | 1 << 1 | 1 << 14;
+    if ignored.is_none_or(|mask| mask & sent == 0) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,TERM", program]);
     command
 }
 
