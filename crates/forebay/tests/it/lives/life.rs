@@ -172,7 +172,8 @@ impl Life {
     }
 
     fn open(&mut self) -> Check<bool> {
-        for attempt in 0..3 {
+        // A write-back that failed in an earlier process is told once for each file.
+        for attempt in 0..16 {
             let (config, storage) = (self.limits.config(), Arc::new(self.fault.clone()));
             let opened = caught(|| forebay::open_with(config, storage));
             if let Some((writer, reader)) = self.outcome("open", opened)? {
