@@ -60,7 +60,7 @@ soak seconds="600":
     FOREBAY_SOAK_SECONDS={{ seconds }} cargo test -p forebay --test soak -- --nocapture
 
 # data races, by the thread sanitizer (a nightly toolchain with rust-src, x86-64 Linux)
-tsan *words="stress:: aside:: acks:: wakeups:: tokio_edge:: limits::a_full limits::disk":
+tsan *words="stress:: background_sync:: acks:: wakeups:: tokio_edge:: limits::a_full limits::disk":
     RUSTFLAGS="-Zsanitizer=thread" cargo +nightly test -Zbuild-std \
         --target x86_64-unknown-linux-gnu --target-dir target/tsan \
         -p forebay --test it -- {{ words }}

@@ -33,8 +33,8 @@ impl Ledger {
         let map = uninterrupted(|| storage.map(path)).map_err(|e| Error::io("map", path, e))?;
         Ok(Self {
             map,
-            dirty: AtomicBool::new(false),
             // A killed process may have left what it stored unsynced.
+            dirty: AtomicBool::new(true),
             acks_dirty: AtomicBool::new(true),
         })
     }

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::format::file_id::{LEDGER_FILE_NAME, LOCK_FILE_NAME, file_name, parse_file_name};
+use crate::format::file_id::{
+    LEDGER_FILE_NAME, LOCK_FILE_NAME, SYNCED_MARK_FILE_NAME, file_name, parse_file_name,
+};
 use crate::format::ledger::{LEDGER_LEN, LedgerState};
 use crate::pool::Pool;
 use crate::quarantine::QUARANTINE_DIR_NAME;
@@ -206,7 +208,8 @@ impl Listing {
                 None if entry.name == LEDGER_FILE_NAME || entry.name == LOCK_FILE_NAME => {
                     listing.is_buffer = true;
                 }
-                None if entry.name == QUARANTINE_DIR_NAME => {}
+                None if entry.name == QUARANTINE_DIR_NAME
+                    || entry.name == SYNCED_MARK_FILE_NAME => {}
                 None => listing.others.push(lossy(&entry.name)),
             }
         }

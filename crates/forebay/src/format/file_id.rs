@@ -19,6 +19,10 @@ pub const LEDGER_FILE_NAME: &str = "buffer.db";
 /// The name of the lock file.
 pub const LOCK_FILE_NAME: &str = "buffer.lock";
 
+/// The name of a file of Forebay's own beside the format's: up to where a process that
+/// has the buffer open, or died with it, has synced the data files.
+pub const SYNCED_MARK_FILE_NAME: &str = "buffer.synced";
+
 const PREFIX: &str = "buffer-data-";
 const SUFFIX: &str = ".dat";
 
@@ -101,6 +105,7 @@ mod tests {
             "",
             LEDGER_FILE_NAME,
             LOCK_FILE_NAME,
+            SYNCED_MARK_FILE_NAME,
         ] {
             assert_eq!(parse_file_name(name.as_ref()), None, "{name:?}");
         }

@@ -32,6 +32,8 @@ pub(super) struct Files {
     /// Whether the last open file is the current one.
     has_current: bool,
     next_file_id: u16,
+    /// How many files this life has created.
+    created: u64,
     /// Bytes on disk that are no part of the stream, by the file they are in.
     outside: BTreeMap<u16, u64>,
 }
@@ -52,6 +54,7 @@ impl Files {
             has_current: !open.is_empty(),
             open,
             next_file_id,
+            created: 0,
             outside: BTreeMap::new(),
         }
     }
@@ -99,14 +102,19 @@ impl Files {
     /// A sync of the oldest file with a change that none covers; `None` without
     /// one, and as long as that file has to be written again first.
     pub(super) fn begin_sync(&mut self) -> Option<FileSync> {
+        let created = self.created;
         self.oldest_dirty()
             .filter(|file| file.failure().is_none())
-            .and_then(OpenFile::begin_sync)
+            .and_then(|file| file.begin_sync(created))
     }
 
     /// A sync went well. How many bytes are synced by it; `None` if its file is no
     /// longer here.
     pub(super) fn note_synced(&mut self, covered: &Covered) -> Option<u64> {
+        // One sync of the directory makes the entries of all durable.
+        for file in &mut self.open {
+            file.note_entries_synced(covered.entries.unwrap_or(0));
+        }
         let file = self.file_mut(covered.file_id)?;
         let bytes = file.note_synced(covered);
         while self
@@ -174,7 +182,9 @@ impl Files {
             match opened {
                 Ok(file) => {
                     self.next_file_id = file_id::next(id);
-                    return Ok(OpenFile::created(Arc::from(file), path, id, end));
+                    self.created += 1;
+                    let (file, nth) = (Arc::from(file), self.created);
+                    return Ok(OpenFile::created(file, path, id, end, nth));
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                     self.next_file_id = file_id::next(id);

@@ -33,7 +33,7 @@ pub(super) struct OpenFile {
     synced_len: u64,
     /// Preallocated zeros end here.
     zeros_to: u64,
-    entry_is_synced: bool,
+    entry: Entry,
     /// When it was first changed since the last sync of it began.
     dirty_since: Option<Instant>,
     /// Why the bytes that no sync covers cannot be trusted.
@@ -42,11 +42,18 @@ pub(super) struct OpenFile {
     failed_at: Option<u64>,
 }
 
+/// A file's directory entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// Not known to be synced; the file is the n-th that this life created.
+    Created(u64),
+    Synced,
+}
+
 /// A sync of a data file that is not bound to the thread that writes it.
 #[derive(Debug, Clone)]
 pub(super) struct FileSync {
     file: Arc<dyn File>,
-    with_entry: bool,
     covered: Covered,
 }
 
@@ -59,6 +66,9 @@ pub(super) struct Covered {
     pub(super) end: Position,
     /// When the oldest change was made that the sync makes durable.
     pub(super) since: Instant,
+    /// The directory is synced as well, and with it the entries of this many files
+    /// that this life has created.
+    pub(super) entries: Option<u64>,
 }
 
 /// How a sync ended, and how long it took.
@@ -95,7 +105,7 @@ impl FileSync {
 
     fn make_durable(&self, shared: &Shared) -> Result<(), NotSynced> {
         uninterrupted(|| self.file.sync()).map_err(NotSynced::File)?;
-        if self.with_entry {
+        if self.covered.entries.is_some() {
             uninterrupted(|| shared.storage.sync_dir(&shared.dir)).map_err(NotSynced::Entry)?;
         }
         Ok(())
@@ -121,17 +131,24 @@ impl OpenFile {
             partial: 0,
             synced_len: end.offset - base,
             zeros_to: 0,
-            entry_is_synced: true,
+            entry: Entry::Synced,
             dirty_since: None,
             failure: None,
             failed_at: None,
         }
     }
 
-    /// The same for a file that was just created, empty, at the stream's `end`.
-    pub(super) fn created(file: Arc<dyn File>, path: PathBuf, file_id: u16, end: Position) -> Self {
+    /// The same for a file that was just created, empty, at the stream's `end`, as the
+    /// `nth` of this life.
+    pub(super) fn created(
+        file: Arc<dyn File>,
+        path: PathBuf,
+        file_id: u16,
+        end: Position,
+        nth: u64,
+    ) -> Self {
         let mut created = Self::new(file, path, file_id, end.offset, end);
-        created.entry_is_synced = false;
+        created.entry = Entry::Created(nth);
         created
     }
 
@@ -274,25 +291,32 @@ impl OpenFile {
     }
 
     /// A sync of what it holds now. From here on only later changes make it dirty.
-    pub(super) fn begin_sync(&mut self) -> Option<FileSync> {
+    /// This life has `created` this many files.
+    pub(super) fn begin_sync(&mut self, created: u64) -> Option<FileSync> {
         debug_assert!(self.failure.is_none(), "written again first");
         Some(FileSync {
             file: Arc::clone(&self.file),
-            with_entry: !self.entry_is_synced,
             covered: Covered {
                 file_id: self.file_id,
                 len: self.len(),
                 end: self.end,
                 since: self.dirty_since.take()?,
+                entries: (self.entry != Entry::Synced).then_some(created),
             },
         })
     }
 
     /// A sync went well. How many more bytes are synced by it.
     pub(super) fn note_synced(&mut self, covered: &Covered) -> u64 {
-        self.entry_is_synced = true;
         let before = std::mem::replace(&mut self.synced_len, covered.len);
         covered.len - before
+    }
+
+    /// The entries of the first `count` files that this life created are synced.
+    pub(super) fn note_entries_synced(&mut self, count: u64) {
+        if matches!(self.entry, Entry::Created(nth) if nth <= count) {
+            self.entry = Entry::Synced;
+        }
     }
 
     /// A sync did not come about, and can be done again.

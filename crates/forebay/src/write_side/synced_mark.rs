@@ -22,8 +22,6 @@ use crate::format::file_id;
 use crate::shared::Shared;
 use crate::storage::{Access, File, Storage, read_full, uninterrupted, write_all};
 
-/// The name of the mark's file; no other implementation of the format reads it.
-pub(crate) const FILE_NAME: &str = "buffer.synced";
 /// With the ledger it has the 32 bytes that size computations count for that.
 const FILE_LEN: usize = 8;
 /// The file id stands above this bit, the synced length below it.
@@ -69,6 +67,12 @@ impl SyncedMark {
         }
     }
 
+    /// Gives the descriptor back where none is left for a sync of the directory. The
+    /// mark stays true; the next write takes it up again. Whether there was one.
+    pub(super) fn let_go(&mut self) -> bool {
+        self.file.take().is_some()
+    }
+
     /// Everything is synced, and nothing more will be written.
     pub(super) fn remove(&mut self, shared: &Shared) {
         if self.file.take().is_some() {
@@ -79,7 +83,7 @@ impl SyncedMark {
 }
 
 fn path(dir: &Path) -> PathBuf {
-    dir.join(FILE_NAME)
+    dir.join(file_id::SYNCED_MARK_FILE_NAME)
 }
 
 fn create(storage: &dyn Storage, path: &Path, bytes: [u8; FILE_LEN]) -> io::Result<Box<dyn File>> {

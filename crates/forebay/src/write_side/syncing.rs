@@ -1,7 +1,7 @@
 //! Syncing data files, and what becomes of them when it fails.
 
 use super::WriteSide;
-use super::failure::{Trouble, trouble};
+use super::failure::{Trouble, is_no_descriptor, trouble};
 use super::open_file::{NotSynced, Outcome};
 use super::sync_queue::Due;
 use super::write_again::write_again;
@@ -118,6 +118,9 @@ impl WriteSide {
             Err(NotSynced::Entry(e)) => {
                 if let Some(file) = self.files.file_mut(covered.file_id) {
                     file.take_back(&covered);
+                }
+                if is_no_descriptor(&e) && self.synced_mark.let_go() {
+                    return Ok(());
                 }
                 match trouble("sync the directory", &shared.dir, e) {
                     Trouble::NoSpace(e) => Err(Trouble::NoEntry(e)),

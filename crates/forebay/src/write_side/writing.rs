@@ -111,15 +111,15 @@ impl WriteSide {
             }
         }
         match self.files.roll(shared) {
-            // Files that wait for their sync are open.
-            Err(Trouble::NoSpace(e))
-                if is_no_descriptor(&e) && self.files.complete().next().is_some() =>
-            {
+            Err(Trouble::NoSpace(e)) if is_no_descriptor(&e) => {
+                // Files that wait for their sync are open; a sync of the directory
+                // needs a descriptor of its own.
+                self.synced_mark.let_go();
                 self.sync_all(shared)?;
-                if self.files.has_failed() {
-                    return Ok(());
+                match self.files.has_failed() {
+                    true => Ok(()),
+                    false => self.files.roll(shared),
                 }
-                self.files.roll(shared)
             }
             rolled => rolled,
         }

@@ -14,7 +14,7 @@ use crate::support::{check_law, config, holds, left, open, payload, record};
 /// Two records fill a data file. Seven complete files begin to be synced.
 const RECORDS: u8 = 16;
 
-/// Appends so many that files begin to be synced aside.
+/// Appends so many that files begin to be synced in the background.
 fn fill(writer: &Writer) {
     for n in 0..RECORDS {
         writer.append(&payload(0, n)).unwrap();
@@ -32,8 +32,8 @@ fn open_to_fail(policy: SyncPolicy) -> (Sim, Writer, Reader) {
 }
 
 #[test]
-fn a_sync_aside_wakes_a_reader_of_synced_records() {
-    check("a_sync_aside_wakes_a_reader_of_synced_records", || {
+fn a_background_sync_wakes_a_reader_of_synced_records() {
+    check("a_background_sync_wakes_a_reader_of_synced_records", || {
         let sim = Sim::new();
         let config = config()
             .sync(SyncPolicy::Interval)
@@ -54,38 +54,41 @@ fn a_sync_aside_wakes_a_reader_of_synced_records() {
 }
 
 #[test]
-fn what_is_reported_synced_is_while_syncs_go_on_aside() {
-    check("what_is_reported_synced_is_while_syncs_go_on_aside", || {
-        let sim = Sim::new();
-        let (writer, mut reader) = open(&sim, config().sync(SyncPolicy::Never));
-        let other = writer.clone();
-        let appending = thread::spawn(move || fill(&other));
-        let reading = thread::spawn(move || {
-            // Some files go while they are synced.
-            for id in 1..=5 {
-                let delivery = record(reader.next().unwrap());
-                assert_eq!(delivery.id(), id);
-                delivery.ack();
-            }
-            reader
-        });
-        let usage = writer.usage();
-        check_law(&usage);
-        let there = |n: u64| holds(&sim.crash(0), &payload(0, n as u8 - 1));
-        let synced = usage.last_synced_id;
-        assert!((1..=synced).all(|id| there(id) || id <= 5), "{synced}");
-        appending.join().unwrap();
-        let receipt = writer.append(&payload(0, RECORDS)).unwrap();
-        receipt.wait_synced().unwrap();
-        assert!((6..=u64::from(RECORDS) + 1).all(there));
-        drop((writer, reading.join().unwrap()));
-        assert_eq!(left(&sim), (6..=u64::from(RECORDS) + 1).collect::<Vec<_>>());
-    });
+fn what_is_reported_synced_is_while_syncs_go_on_in_the_background() {
+    check(
+        "what_is_reported_synced_is_while_syncs_go_on_in_the_background",
+        || {
+            let sim = Sim::new();
+            let (writer, mut reader) = open(&sim, config().sync(SyncPolicy::Never));
+            let other = writer.clone();
+            let appending = thread::spawn(move || fill(&other));
+            let reading = thread::spawn(move || {
+                // Some files go while they are synced.
+                for id in 1..=5 {
+                    let delivery = record(reader.next().unwrap());
+                    assert_eq!(delivery.id(), id);
+                    delivery.ack();
+                }
+                reader
+            });
+            let usage = writer.usage();
+            check_law(&usage);
+            let there = |n: u64| holds(&sim.crash(0), &payload(0, n as u8 - 1));
+            let synced = usage.last_synced_id;
+            assert!((1..=synced).all(|id| there(id) || id <= 5), "{synced}");
+            appending.join().unwrap();
+            let receipt = writer.append(&payload(0, RECORDS)).unwrap();
+            receipt.wait_synced().unwrap();
+            assert!((6..=u64::from(RECORDS) + 1).all(there));
+            drop((writer, reading.join().unwrap()));
+            assert_eq!(left(&sim), (6..=u64::from(RECORDS) + 1).collect::<Vec<_>>());
+        },
+    );
 }
 
 #[test]
-fn a_sync_aside_that_fails_moves_what_is_behind_it() {
-    check("a_sync_aside_that_fails_moves_what_is_behind_it", || {
+fn a_background_sync_that_fails_is_made_good() {
+    check("a_background_sync_that_fails_is_made_good", || {
         let (sim, writer, mut reader) = open_to_fail(SyncPolicy::Never);
         let other = writer.clone();
         let appending = thread::spawn(move || fill(&other));
@@ -107,9 +110,9 @@ fn a_sync_aside_that_fails_moves_what_is_behind_it() {
 }
 
 #[test]
-fn a_due_sync_that_fails_moves_what_was_written_meanwhile() {
+fn a_due_sync_that_fails_covers_what_was_written_meanwhile() {
     check(
-        "a_due_sync_that_fails_moves_what_was_written_meanwhile",
+        "a_due_sync_that_fails_covers_what_was_written_meanwhile",
         || {
             let (sim, writer, mut reader) = open_to_fail(SyncPolicy::Interval);
             let other = writer.clone();
