@@ -28,6 +28,7 @@
 //!
 //! - `FOREBAY_LIVES_SEED`: the first seed (default 1);
 //! - `FOREBAY_LIVES_SEEDS`: how many seeds; `FOREBAY_LIVES_SECONDS`: or for how long;
+//! - `FOREBAY_LIVES_LEAN=Writes,Space`: only seeds that lean so;
 //! - `FOREBAY_LIVES_KEEP_GOING=1`: counts failures by kind instead of ending.
 
 use std::collections::{BTreeMap, HashSet};
@@ -50,6 +51,7 @@ mod panics;
 mod picture;
 mod steps;
 mod stops;
+mod threads;
 mod trouble;
 
 use claims::Claims;
@@ -108,6 +110,11 @@ fn run_seed(seed: u64, explored: &Explored, trace: &Trace) -> Check {
         11..14 => Lean::Damage,
         _ => Lean::All,
     };
+    let wanted = std::env::var("FOREBAY_LIVES_LEAN").unwrap_or_default();
+    let is_wanted = |lean: &Lean| wanted.split(',').any(|name| name == format!("{lean:?}"));
+    if !(wanted.is_empty() || is_wanted(&lean)) {
+        return Ok(());
+    }
     let counts_events = rng.below(4) == 0;
     trace.note(|| format!("seed {seed}, {lean:?}"));
     let (mut sim, mut claims) = (Sim::new(), Claims::new());
