@@ -61,8 +61,6 @@ pub(super) struct Life {
     pub(super) was_small: bool,
     /// The largest the directory may be.
     size_max: u64,
-    /// The largest data file that any life may have made.
-    pub(super) file_max: u64,
     /// A number that no two lives share, for payloads.
     pub(super) number: u64,
 }
@@ -106,9 +104,8 @@ impl Life {
             synced: 0,
             is_poisoned: false,
             was_small: false,
-            // Opening may make a ledger.
-            size_max: limits.max_size.max(size(&sim) + 24),
-            file_max: limits.data_file_size,
+            // Opening may make the ledger and the mark.
+            size_max: limits.max_size.max(size(&sim) + 32),
             number,
             limits,
             sim,
@@ -237,13 +234,8 @@ impl Life {
         let usage = self.handles().reader.usage();
         check_usage(&usage)?;
         let size = size(&self.sim);
-        let failed = self.claims.syncs_failed || self.fault.failures() > 0;
-        let more = if failed { 2 * self.file_max } else { 0 };
-        if size > self.size_max + more {
-            return Err(format!(
-                "SIZE: {size} bytes on disk, {} + {more} allowed",
-                self.size_max
-            ));
+        if size > self.size_max {
+            return Err(format!("SIZE: {size} bytes on disk, {} allowed", self.size_max));
         }
         self.size_max = self.limits.max_size.max(size.min(self.size_max));
         if usage.next_record_id != self.next_id {
