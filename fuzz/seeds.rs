@@ -1,10 +1,8 @@
 //! Writes what fuzzing begins with to `corpus/`: the small vectors of the bodies,
-//! and buffers written by the existing implementation of the format where there
-//! are any (in `../shared/golden` beside the repository, or where `FOREBAY_GOLDEN`
-//! says). Run in `fuzz/`.
+//! and the golden buffers of the library's tests. Run in `fuzz/`.
 
-use std::path::{Path, PathBuf};
-use std::{env, fs, io};
+use std::path::Path;
+use std::{fs, io};
 
 #[path = "../crates/forebay/tests/it/fuzz/bodies.rs"]
 #[allow(dead_code, reason = "only the seeds are needed")]
@@ -23,12 +21,7 @@ fn main() -> io::Result<()> {
     for (n, (target, bytes)) in bodies::seeds().into_iter().enumerate() {
         put(target, &format!("vector-{n}"), &bytes)?;
     }
-    let golden = env::var_os("FOREBAY_GOLDEN").map(PathBuf::from);
-    let golden = golden.unwrap_or_else(|| PathBuf::from("../../shared/golden"));
-    let Ok(buffers) = fs::read_dir(&golden) else {
-        println!("skipped: no golden buffers in {}", golden.display());
-        return Ok(());
-    };
+    let buffers = fs::read_dir("../crates/forebay/tests/golden")?;
     for buffer in buffers {
         let buffer = buffer?.path();
         if !buffer.is_dir() {

@@ -109,3 +109,18 @@ pub(crate) fn no_buffer(directory: &Path) -> Failure {
         directory.display()
     ))
 }
+
+/// That the operating system gives no more threads.
+pub(crate) fn no_thread(error: &io::Error) -> Failure {
+    Failure::io("start a thread", error)
+        .but("raise the limit of processes and threads, as with `ulimit -u`")
+}
+
+/// That this process may open no more files.
+pub(crate) fn no_descriptor(directory: &Path) -> Failure {
+    Failure::new(format!(
+        "no data file can be opened in {}: too many open files; raise the limit, as with \
+         `ulimit -n 1024`",
+        directory.display()
+    ))
+}

@@ -3,19 +3,24 @@
 //! Invariants: records are appended in the order of the input; a record that
 //! was read is appended, refused with an error, or counted as left over; after
 //! a stop nothing more is read, but what was read whole is appended while there
-//! is room.
+//! is room. What was accepted into memory and never written can be taken back: it
+//! is left over again, and appended to the next writer.
 
 use crate::failure::{Failure, Result};
 use crate::framing::{BadInput, Framing, Splitter};
 use crate::input::{Input, Read};
+use crate::kept::Kept;
 use crate::options::FullPolicy;
 use crate::stop::Stop;
 use forebay::{ErrorKind, Writer};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
 /// Bytes asked for in one read.
 const READ_LEN: usize = 256 << 10;
+/// Records that are appended again at a time.
+const AGAIN_RECORDS: usize = 4096;
 
 /// Reads records and appends them.
 #[derive(Debug)]
@@ -33,6 +38,12 @@ pub(crate) struct Producer {
     accepted: u64,
     dropped: u64,
     payload_bytes: u64,
+    /// What was accepted lately, while it can be taken back.
+    kept: Option<Kept>,
+    /// Records that were taken back, to be appended before all others.
+    again: VecDeque<Vec<u8>>,
+    /// Records that were accepted, never written, and not kept.
+    gone: u64,
 }
 
 /// What a step came to.
@@ -51,8 +62,15 @@ pub(crate) enum Step {
 }
 
 impl Producer {
-    /// Reads records of at most `max_len` bytes.
-    pub(crate) fn new(framing: Framing, max_len: usize, when_full: FullPolicy, stop: Stop) -> Self {
+    /// Reads records of at most `max_len` bytes. With `keeps`, what
+    /// [`take_back`](Self::take_back) takes back is appended again.
+    pub(crate) fn new(
+        framing: Framing,
+        max_len: usize,
+        when_full: FullPolicy,
+        keeps: bool,
+        stop: Stop,
+    ) -> Self {
         Self {
             input: Input::new(stop),
             when_full,
@@ -65,6 +83,9 @@ impl Producer {
             accepted: 0,
             dropped: 0,
             payload_bytes: 0,
+            kept: keeps.then(Kept::default),
+            again: VecDeque::new(),
+            gone: 0,
         }
     }
 
@@ -87,7 +108,7 @@ impl Producer {
     /// there is nothing of that kind.
     pub(crate) fn left_over(&self) -> Option<String> {
         use crate::output::count;
-        let records = (self.records.len() - self.next) as u64;
+        let records = (self.records.len() - self.next) as u64 + self.again.len() as u64 + self.gone;
         // What is said about a refused record is said already.
         let partial = match self.is_refused {
             true => 0,
@@ -106,12 +127,57 @@ impl Producer {
         (!parts.is_empty()).then(|| format!("{} read but not stored", parts.join(" and ")))
     }
 
+    /// Payload bytes of what is kept to be taken back.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept.as_ref().map_or(0, Kept::payload_bytes)
+    }
+
+    /// Whether any record is kept to be taken back.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| !kept.is_empty())
+    }
+
+    /// Says that all records with ids below `id` are written.
+    pub(crate) fn note_written(&mut self, id: u64) {
+        if let Some(kept) = &mut self.kept {
+            kept.forget_below(id);
+        }
+    }
+
+    /// Takes back the records from `first_unwritten` up to before `end`, the ids
+    /// of the last ones that were accepted: the writer has gone without writing
+    /// them.
+    pub(crate) fn take_back(&mut self, first_unwritten: u64, end: u64) {
+        let Some(kept) = &mut self.kept else {
+            let records = end.saturating_sub(first_unwritten);
+            self.accepted = self.accepted.saturating_sub(records);
+            self.gone += records;
+            return;
+        };
+        let mut again: VecDeque<_> = kept.take_from(first_unwritten).into();
+        self.accepted = self.accepted.saturating_sub(again.len() as u64);
+        self.payload_bytes -= again
+            .iter()
+            .map(|payload| payload.len() as u64)
+            .sum::<u64>();
+        again.append(&mut self.again);
+        self.again = again;
+    }
+
+    /// Whether there are records that were taken back and not appended since.
+    pub(crate) fn has_taken_back(&self) -> bool {
+        !self.again.is_empty()
+    }
+
     /// Appends what was read, or reads more, waiting for input at most `limit`.
     ///
     /// # Errors
     ///
     /// The buffer cannot be appended to.
     pub(crate) fn step(&mut self, writer: &Writer, limit: Option<Duration>) -> Result<Step> {
+        if !self.again.is_empty() {
+            return self.append_again(writer);
+        }
         if self.next < self.records.len() {
             return self.append(writer);
         }
@@ -152,41 +218,81 @@ impl Producer {
             .iter()
             .map(|range| self.splitter.payload(range.clone()))
             .collect();
-        let before = writer.usage();
-        let mut appended = writer.append_batch(&payloads);
-        if let Err(error) = &appended
-            && error.kind() == ErrorKind::Full
-            && self.when_full == FullPolicy::Reject
-        {
-            // Together they were refused; the first ones may still fit.
-            appended = payloads
-                .iter()
-                .try_fold(None, |_, payload| writer.append(payload).map(Some))
-                .and_then(|receipt| receipt.ok_or_else(|| error.clone()));
+        let appended = Appended::of(writer, &payloads, self.when_full);
+        if let Some(kept) = &mut self.kept {
+            kept.keep(appended.first_id, &payloads[..appended.done]);
         }
-        // Every record of this tool is one event, so ids count records.
-        let (accepted, dropped) = counts_since(&before, writer);
-        let done = usize::try_from(accepted + dropped).unwrap_or(usize::MAX);
-        let done = done.min(payloads.len());
-        let payload_bytes: usize = payloads[..done].iter().map(|p| p.len()).sum();
-        let outcome = match appended {
-            Ok(_) => Ok(Step::Going),
+        self.next += appended.done;
+        self.count(appended)
+    }
+
+    /// Appends the oldest records that were taken back.
+    fn append_again(&mut self, writer: &Writer) -> Result<Step> {
+        let payloads: Vec<&[u8]> = self
+            .again
+            .iter()
+            .take(AGAIN_RECORDS)
+            .map(Vec::as_slice)
+            .collect();
+        let appended = Appended::of(writer, &payloads, self.when_full);
+        if let Some(kept) = &mut self.kept {
+            kept.keep(appended.first_id, &payloads[..appended.done]);
+        }
+        self.again.drain(..appended.done);
+        self.count(appended)
+    }
+
+    fn count(&mut self, appended: Appended) -> Result<Step> {
+        self.accepted += appended.accepted;
+        self.dropped += appended.dropped;
+        self.payload_bytes += appended.payload_bytes;
+        match appended.result {
+            Ok(()) => Ok(Step::Going),
             Err(error) if error.kind() == ErrorKind::Full => Ok(Step::Full(error)),
             Err(error) => Err(error.into()),
-        };
-        self.next += done;
-        self.accepted += accepted;
-        self.dropped += dropped;
-        self.payload_bytes += payload_bytes as u64;
-        outcome
+        }
     }
 }
 
-/// Records accepted and dropped since a snapshot. There is no other producer.
-fn counts_since(before: &forebay::Usage, writer: &Writer) -> (u64, u64) {
-    let now = writer.usage();
-    (
-        now.next_record_id - before.next_record_id,
-        now.dropped.events - before.dropped.events,
-    )
+/// What became of records that were appended together.
+struct Appended {
+    result: Result<(), forebay::Error>,
+    /// The id of the first, if any was accepted.
+    first_id: u64,
+    accepted: u64,
+    dropped: u64,
+    /// Both together, and the bytes of their payloads.
+    done: usize,
+    payload_bytes: u64,
+}
+
+impl Appended {
+    fn of(writer: &Writer, payloads: &[&[u8]], when_full: FullPolicy) -> Self {
+        let before = writer.usage();
+        let mut result = writer.append_batch(payloads).map(|_| ());
+        if let Err(error) = &result
+            && error.kind() == ErrorKind::Full
+            && when_full == FullPolicy::Reject
+        {
+            // Together they were refused; the first ones may still fit.
+            result = payloads
+                .iter()
+                .try_for_each(|payload| writer.append(payload).map(|_| ()));
+        }
+        // Every record of this tool is one event, so ids count records, and there
+        // is no other producer.
+        let now = writer.usage();
+        let accepted = now.next_record_id - before.next_record_id;
+        let dropped = now.dropped.events - before.dropped.events;
+        let done = usize::try_from(accepted + dropped).unwrap_or(usize::MAX);
+        let done = done.min(payloads.len());
+        Self {
+            result,
+            first_id: before.next_record_id,
+            accepted,
+            dropped,
+            done,
+            payload_bytes: payloads[..done].iter().map(|p| p.len() as u64).sum(),
+        }
+    }
 }

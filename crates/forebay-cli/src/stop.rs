@@ -5,6 +5,7 @@
 //! ignored when the program started stays ignored, as `nohup` and background
 //! jobs rely on.
 
+use crate::failure::{Result, no_thread};
 use crate::output::note;
 use signal_hook::consts::signal::{SIGINT, SIGTERM};
 use std::io;
@@ -83,10 +84,13 @@ impl Stop {
 
     /// Ends the process with an error when it has not ended so long after a
     /// signal: a disk that hangs must not keep a service from stopping.
-    pub(crate) fn limit_shutdown(&self, limit: Duration) {
+    ///
+    /// # Errors
+    ///
+    /// The operating system gives no thread.
+    pub(crate) fn limit_shutdown(&self, limit: Duration) -> Result<()> {
         let stop = self.clone();
-        // Never joined: it ends with the process.
-        std::thread::spawn(move || {
+        let watch = move || {
             while stop.signal().is_none() {
                 stop.wait(SIGNAL_INTERVAL);
             }
@@ -96,7 +100,10 @@ impl Stop {
                 limit.as_secs()
             ));
             std::process::exit(2);
-        });
+        };
+        // Never joined: it ends with the process.
+        let thread = std::thread::Builder::new().spawn(watch);
+        thread.map(drop).map_err(|error| no_thread(&error))
     }
 
     /// Waits until the stop is set, or the time is over.

@@ -25,7 +25,7 @@ use crate::quarantine::Quarantine;
 use crate::reader::Reader;
 use crate::recovery::{self, Recovered, RecoveryOptions};
 use crate::shared::Shared;
-use crate::storage::os::Os;
+use crate::storage::os::{Os, process_id};
 use crate::storage::{Access, File, Lock, Storage, uninterrupted};
 use crate::stream::Position;
 use crate::sync::Mutex;
@@ -95,7 +95,10 @@ pub fn open_with(config: Config, storage: Arc<dyn Storage>) -> Result<(Writer, R
             let for_thread = Arc::clone(&shared);
             let thread = thread::Builder::new()
                 .name("forebay-io".to_owned())
-                .spawn(move || io_thread::run(side, &for_thread))
+                .spawn(move || {
+                    io_thread::run(side, &for_thread);
+                    for_thread.thread_has_ended();
+                })
                 .map_err(|e| Error::io("start the I/O thread for", &shared.dir, e))?;
             *lock(&shared.thread) = Some(thread);
         }
@@ -227,6 +230,8 @@ fn wire(
         side: Mutex::new(None),
         progress: AtomicU64::new(0),
         thread: Mutex::new(None),
+        closes_itself: AtomicBool::new(false),
+        process: process_id(),
         lock: Mutex::new(Some(guard)),
         log: Mutex::new(log),
         limits,

@@ -84,7 +84,8 @@ pub enum Io {
     /// Whoever calls: a call that has to wait does the work itself, and the
     /// flush interval does not elapse. Deterministic, for simulation and for
     /// programs without threads. A wait that could never end fails with
-    /// [`ErrorKind::TimedOut`].
+    /// [`ErrorKind::TimedOut`]. Calls that read and do not wait write what was appended
+    /// before they say that there is nothing. Async handles need [`Thread`](Self::Thread).
     Caller,
 }
 

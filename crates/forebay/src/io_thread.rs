@@ -17,7 +17,7 @@ use crate::write_side::WriteSide;
 /// Drives the write side until the buffer closes.
 pub(crate) fn run(side: WriteSide, shared: &Arc<Shared>) {
     if catch_unwind(AssertUnwindSafe(|| drive(side, shared))).is_err() {
-        WriteSide::note_panic(shared);
+        shared.publish_panic();
     }
 }
 

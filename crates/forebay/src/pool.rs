@@ -7,6 +7,8 @@
 //! - At most `max_free` free buffers are kept; what is beyond is released.
 //! - The pool bounds what lies idle, not what is out: that is its user's bound.
 //! - A reused buffer holds what its last user left in it.
+//! - A buffer takes the memory that was ever filled of it, and gives all of it back to the
+//!   system when it is released.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -14,6 +16,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
+use crate::storage::os::Memory;
 use crate::sync::{Mutex, MutexGuard};
 
 /// A pool of byte buffers; clones share it.
@@ -23,12 +26,12 @@ pub(crate) struct Pool(Arc<Shared>);
 struct Shared {
     buffer_len: usize,
     max_free: usize,
-    free: Mutex<Vec<Box<[u8]>>>,
+    free: Mutex<Vec<Memory>>,
 }
 
 /// A buffer that returns to its pool when it drops.
 pub(crate) struct Buffer {
-    memory: Box<[u8]>,
+    memory: Memory,
     /// Where the memory returns to; `None` for one of its own length.
     pool: Option<Pool>,
 }
@@ -59,7 +62,7 @@ impl Pool {
     /// its last user left when reused.
     pub(crate) fn take(&self) -> Buffer {
         let reused = self.0.free().pop();
-        let memory = reused.unwrap_or_else(|| zeros(self.0.buffer_len));
+        let memory = reused.unwrap_or_else(|| Memory::zeroed(self.0.buffer_len));
         Buffer {
             memory,
             pool: Some(self.clone()),
@@ -75,14 +78,14 @@ impl Pool {
             return self.take();
         }
         Buffer {
-            memory: zeros(len),
+            memory: Memory::zeroed(len),
             pool: None,
         }
     }
 }
 
 impl Shared {
-    fn free(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
+    fn free(&self) -> MutexGuard<'_, Vec<Memory>> {
         // No code panics while it holds the lock, and a list of free buffers
         // is right at any moment.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
@@ -149,10 +152,6 @@ impl fmt::Debug for Buffer {
             .field("pooled", &self.pool.is_some())
             .finish()
     }
-}
-
-fn zeros(len: usize) -> Box<[u8]> {
-    vec![0; len].into_boxed_slice()
 }
 
 #[cfg(test)]

@@ -7,7 +7,12 @@
 //! - After the last handle has gone, nothing stores to the ledger any more.
 //! - It knows none of those who share it.
 
+mod closing;
+
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(feature = "tokio")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -81,42 +86,54 @@ pub(crate) struct Shared {
     pub progress: AtomicU64,
     /// With [`Io::Thread`], its thread.
     pub thread: Mutex<Option<JoinHandle<()>>>,
+    /// The last handle went on that thread, which ends the closing itself.
+    pub closes_itself: AtomicBool,
     pub lock: Mutex<Option<Box<dyn Lock>>>,
+    /// The process that opened the buffer. One forked from it has copies of the handles, and
+    /// neither its thread nor a right to its files.
+    pub process: u32,
 }
 
 impl Shared {
     // ---- waiting ----
 
     /// Waits for a ring of `bell`, or, with [`Io::Caller`], does a step of the
-    /// write side.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TimedOut`] at the deadline, or when nothing is left to do.
+    /// write side. `None` at the deadline, or when nothing is left to do.
     pub(crate) fn wait<T>(
         &self,
         guard: MutexGuard<'_, T>,
         bell: &Bell,
         threshold: u64,
         deadline: Option<Instant>,
-    ) -> Result<Woken> {
+    ) -> Option<Woken> {
         match self.limits.io {
             Io::Caller => {
                 let before = self.progress.load(Ordering::SeqCst);
                 drop(guard);
-                if self.step_as_caller(before) {
-                    return Ok(Woken::Look);
-                }
+                self.step_as_caller(before).then_some(Woken::Look)
             }
-            Io::Thread => {
-                if deadline.is_none_or(|deadline| Instant::now() < deadline) {
-                    return Ok(bell.wait(guard, threshold, deadline));
-                }
-            }
+            Io::Thread => deadline
+                .is_none_or(|deadline| Instant::now() < deadline)
+                .then(|| bell.wait(guard, threshold, deadline)),
         }
-        Err(Error::new(
-            ErrorKind::TimedOut,
-            "what was waited for has not happened in time; it may still happen",
-        ))
+    }
+
+    /// The error of a wait for something that is not done yet.
+    #[cold]
+    fn timed_out(&self, what: &str) -> Error {
+        let message = match self.limits.io {
+            Io::Thread => format!(
+                "the buffer in {} has not {what} within the time limit; it goes on, and may \
+                 still do so",
+                self.dir.display()
+            ),
+            Io::Caller => format!(
+                "the buffer in {} has not {what}, and with Io::Caller this call can do no more \
+                 for it now; if the disk is full, free some space and call again",
+                self.dir.display()
+            ),
+        };
+        Error::with_path(ErrorKind::TimedOut, &self.dir, message)
     }
 
     /// With [`Io::Caller`], does a step of the write side, unless there was
@@ -127,16 +144,39 @@ impl Shared {
             // Another caller may have done what this one waits for.
             return true;
         }
-        let Some(side) = side.as_mut() else {
+        let Some(driven) = side.as_mut() else {
             return false;
         };
         lock(&self.intake).poked = false;
-        if side.step(self) == Step::Progress {
-            self.progress.fetch_add(1, Ordering::SeqCst);
-            return true;
+        match self.step_of(&mut **driven) {
+            Some(Step::Progress) => {
+                self.progress.fetch_add(1, Ordering::SeqCst);
+                return true;
+            }
+            Some(Step::Idle(_)) => {}
+            None => {
+                *side = None;
+                return true;
+            }
         }
         // Another caller may want something since the step looked.
         lock(&self.intake).poked
+    }
+
+    /// A step of the write side; `None` if it panicked, in a storage or a waker that
+    /// somebody else wrote. The buffer is poisoned then.
+    fn step_of(&self, side: &mut dyn Drive) -> Option<Step> {
+        let step = catch_unwind(AssertUnwindSafe(|| side.step(self)));
+        step.inspect_err(|_| self.publish_panic()).ok()
+    }
+
+    /// Whoever drove the write side panicked: everybody who waits is told.
+    pub(crate) fn publish_panic(&self) {
+        let cause = std::io::Error::other("a storage or a waker panicked");
+        let error = Error::io("drive the writes of", &self.dir, cause).poisoned();
+        lock(&self.intake).failed = Some(error.clone());
+        self.space.ring();
+        self.publish_failed(error);
     }
 
     pub(crate) fn wait_written(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
@@ -148,7 +188,8 @@ impl Shared {
             intake.want_written = intake.want_written.max(end);
             self.wake_write_side(intake);
         }
-        self.wait_log(&self.written, end, deadline, |log| {
+        let what = "written these records";
+        self.wait_log(what, &self.written, end, deadline, |log| {
             log.written.offset >= end
         })
     }
@@ -163,12 +204,16 @@ impl Shared {
 
     /// Waits for a sync that was asked for.
     pub(crate) fn await_synced(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
-        self.wait_log(&self.synced, end, deadline, |log| log.synced.offset >= end)
+        let what = "synced these records";
+        self.wait_log(what, &self.synced, end, deadline, |log| {
+            log.synced.offset >= end
+        })
     }
 
     /// Waits until something is done, which `bell` is rung for at `threshold`.
     fn wait_log(
         &self,
+        what: &str,
         bell: &Bell,
         threshold: u64,
         deadline: Option<Instant>,
@@ -182,8 +227,10 @@ impl Shared {
             if let Some(error) = &log.failed {
                 return Err(error.clone());
             }
-            if self.wait(log, bell, threshold, deadline)? == Woken::Reached {
-                return Ok(());
+            match self.wait(log, bell, threshold, deadline) {
+                Some(Woken::Reached) => return Ok(()),
+                Some(Woken::Look) => {}
+                None => return Err(self.timed_out(what)),
             }
         }
     }
@@ -193,12 +240,13 @@ impl Shared {
     }
 
     /// Whether something has happened in the log, for a task that otherwise
-    /// registers itself (under the log's lock, so that no ring is missed).
+    /// registers itself (under the log's lock, so that no ring is missed). The waker
+    /// that `register` replaces is dropped without a lock.
     #[cfg(feature = "tokio")]
     pub(crate) fn poll_log(
         &self,
         done: impl FnOnce(&Log) -> bool,
-        register: impl FnOnce(),
+        register: impl FnOnce() -> Option<std::task::Waker>,
     ) -> std::task::Poll<Result<()>> {
         let log = lock(&self.log);
         if done(&log) {
@@ -207,8 +255,16 @@ impl Shared {
         if let Some(error) = &log.failed {
             return std::task::Poll::Ready(Err(error.clone()));
         }
-        register();
+        let replaced = register();
+        drop(log);
+        drop(replaced);
         std::task::Poll::Pending
+    }
+
+    /// Refuses what an async handle cannot do.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn check_async(&self) -> Result<()> {
+        check_async(self.limits.io, &self.dir)
     }
 
     /// Asks the write side to make everything before `end` durable.
@@ -225,7 +281,8 @@ impl Shared {
 
     pub(crate) fn wait_ledger_synced_until(&self, deadline: Option<Instant>) -> Result<()> {
         let ticket = self.want_ledger_synced();
-        self.wait_log(&self.ledger_synced, ticket, deadline, |log| {
+        let what = "synced the acknowledgements";
+        self.wait_log(what, &self.ledger_synced, ticket, deadline, |log| {
             log.ledger_ticket >= ticket
         })
     }
@@ -351,86 +408,23 @@ impl Shared {
             self.poke();
         }
     }
+}
 
-    // ---- closing ----
-
-    pub(crate) fn writer_gone(&self) -> Result<()> {
-        let last = {
-            let mut intake = lock(&self.intake);
-            intake.writers -= 1;
-            intake.writers == 0 && !intake.reader
-        };
-        if last {
-            self.shut()
-        } else {
-            self.poke_if_over()
-        }
-    }
-
-    pub(crate) fn reader_gone(&self) -> Result<()> {
-        let last = {
-            let mut intake = lock(&self.intake);
-            intake.reader = false;
-            intake.writers == 0
-        };
-        // Whoever waits for the reader to make space waits in vain now.
-        self.space.ring();
-        if last { self.shut() } else { Ok(()) }
-    }
-
-    fn poke_if_over(&self) -> Result<()> {
-        if lock(&self.intake).writers == 0 {
-            self.poke();
-        }
-        Ok(())
-    }
-
-    /// Writes and syncs everything, then lets go of the lock.
-    fn shut(&self) -> Result<()> {
-        // What was acknowledged before counts and is synced; nothing comes after.
-        lock(&self.acks).close();
-        lock(&self.intake).closing = true;
-        self.poke();
-        match self.limits.io {
-            Io::Thread => {
-                if let Some(thread) = lock(&self.thread).take() {
-                    let _ = thread.join();
-                }
-            }
-            Io::Caller => {
-                if let Some(mut side) = lock(&self.side).take() {
-                    while side.step(self) == Step::Progress {}
-                    side.end(self);
-                }
-            }
-        }
-        let result = self.closed_cleanly();
-        if let Err(error) = &result {
-            self.publish_failed(error.clone());
-        }
-        *lock(&self.lock) = None;
-        result
-    }
-
-    fn closed_cleanly(&self) -> Result<()> {
-        let accepted = lock(&self.intake).accepted();
-        let log = lock(&self.log);
-        if let Some(error) = &log.failed {
-            return Err(error.clone());
-        }
-        if log.synced.offset == accepted.offset && !self.ledger.is_dirty() {
-            return Ok(());
-        }
-        let events = accepted.next_id - log.synced.next_id;
-        Err(Error::with_path(
-            ErrorKind::Full,
-            &self.dir,
+/// Async handles need a thread that does the work.
+#[cfg(feature = "tokio")]
+pub(crate) fn check_async(io: Io, dir: &Path) -> Result<()> {
+    match io {
+        Io::Thread => Ok(()),
+        Io::Caller => Err(Error::with_path(
+            ErrorKind::InvalidConfig,
+            dir,
             format!(
-                "closing the buffer in {}: there is no space for the last {events} events \
-                 accepted; they are not durable",
-                self.dir.display()
+                "io is Io::Caller for the buffer in {}, which leaves its work to calls that \
+                 wait; futures do not wait, so an async handle would never come to an end; open \
+                 it with Io::Thread, or use Writer and Reader",
+                dir.display()
             ),
-        ))
+        )),
     }
 }
 

@@ -18,6 +18,11 @@ pub(crate) use self::model::*;
 #[cfg(forebay_shuttle)]
 pub use self::model::{Clock, begin};
 
+/// The moment `time` from now; `None`, no deadline, if the clock does not go that far.
+pub(crate) fn deadline_after(time: std::time::Duration) -> Option<Instant> {
+    Instant::now().checked_add(time)
+}
+
 #[cfg(not(forebay_shuttle))]
 mod system {
     pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
@@ -104,6 +109,10 @@ mod model {
 
         pub(crate) fn elapsed(self) -> Duration {
             Self::now().saturating_duration_since(self)
+        }
+
+        pub(crate) fn checked_add(self, time: Duration) -> Option<Self> {
+            self.0.checked_add(time).map(Self)
         }
 
         pub(crate) fn saturating_duration_since(self, earlier: Self) -> Duration {

@@ -29,17 +29,19 @@ pub use self::writer::{AsyncWriter, RecordSink};
 use crate::buffer::open;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::shared::Shared;
+use crate::shared::{Shared, check_async};
 use crate::wake::Bell;
 
 /// Opens a buffer for async use, on a blocking thread.
 ///
 /// # Errors
-/// As [`crate::open`].
+/// As [`crate::open`]; [`ErrorKind::InvalidConfig`] with [`Io::Caller`](crate::Io::Caller):
+/// futures leave the work to the buffer's thread.
 ///
 /// # Panics
 /// Outside a tokio runtime.
 pub async fn open_async(config: Config) -> Result<(AsyncWriter, AsyncReader)> {
+    check_async(config.limits()?.io, config.directory())?;
     let (writer, reader) = blocking(move || open(config)).await?;
     Ok((AsyncWriter::new(writer), AsyncReader::new(reader)))
 }
@@ -53,7 +55,7 @@ async fn blocking<T: Send + 'static>(
 fn gone(e: &::tokio::task::JoinError) -> Error {
     Error::new(
         ErrorKind::Closed,
-        format!("the runtime is shutting down: {e}"),
+        format!("the tokio runtime shuts down, and what was to be done on it was not done: {e}"),
     )
 }
 
@@ -68,8 +70,10 @@ impl<'a> Registration<'a> {
         Self { bell, key: None }
     }
 
-    fn renew(&mut self, threshold: u64, waker: &Waker) {
-        self.bell.register(&mut self.key, threshold, waker);
+    /// Registers a task under the mutex of the condition; see [`Bell::register`].
+    #[must_use = "to be dropped outside of locks"]
+    fn renew(&mut self, threshold: u64, waker: Waker) -> Option<Waker> {
+        self.bell.register(&mut self.key, threshold, waker)
     }
 }
 
@@ -87,6 +91,7 @@ fn drop_elsewhere<T: Send + 'static>(handle: T) {
 }
 
 async fn synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
+    shared.check_async()?;
     if shared.is_synced(end) {
         return Ok(());
     }
@@ -98,9 +103,10 @@ async fn synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
 async fn await_synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
     let mut registration = Registration::new(&shared.synced);
     poll_fn(|cx| {
+        let waker = cx.waker().clone();
         shared.poll_log(
             |log| log.synced.offset >= end,
-            || registration.renew(end, cx.waker()),
+            || registration.renew(end, waker),
         )
     })
     .await
@@ -108,12 +114,14 @@ async fn await_synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
 
 /// Everything acknowledged before this call becomes durable.
 async fn ledger_synced(shared: &Arc<Shared>) -> Result<()> {
+    shared.check_async()?;
     let ticket = shared.want_ledger_synced();
     let mut registration = Registration::new(&shared.ledger_synced);
     poll_fn(|cx| {
+        let waker = cx.waker().clone();
         shared.poll_log(
             |log| log.ledger_ticket >= ticket,
-            || registration.renew(ticket, cx.waker()),
+            || registration.renew(ticket, waker),
         )
     })
     .await

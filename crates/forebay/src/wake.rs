@@ -7,7 +7,11 @@
 //! - Whoever waits for a threshold is woken when it is reached, not before, and
 //!   need not look at the condition again: many that are woken at once do not
 //!   meet at its mutex.
+//! - A waker is somebody else's code, which may call the buffer, drop its last handle, or
+//!   panic: it is cloned, woken and dropped while the bell holds no lock, and a panic in
+//!   it ends nothing but the wake-up of its own task.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
@@ -82,6 +86,16 @@ pub(crate) enum Woken {
     Look,
     /// The threshold is reached.
     Reached,
+}
+
+/// Wakes a task. If its waker panics, that task stays asleep; the thread that rings, which may
+/// be the buffer's own, goes on, and so do the other tasks.
+fn wake_task(task: Waker) {
+    let woken = catch_unwind(AssertUnwindSafe(|| task.wake()));
+    if woken.is_err() {
+        // The panic hook has told of it. A subscriber may panic like a waker.
+        let _ = catch_unwind(|| tracing::error!("a waker panicked; its task is not woken"));
+    }
 }
 
 impl List {
@@ -179,37 +193,53 @@ impl Bell {
             Arc::new(Call { why, sleepers }).pass_on();
         }
         for task in tasks {
-            task.wake();
+            wake_task(task);
         }
     }
 
     /// Registers a task, or renews its registration; call it under the mutex
-    /// of the condition.
+    /// of the condition. Returns the waker that was registered before, which the caller
+    /// drops when it holds no lock any more.
     #[cfg_attr(
         not(feature = "tokio"),
         expect(dead_code, reason = "only tasks register")
     )]
-    pub(crate) fn register(&self, key: &mut Option<u64>, threshold: u64, waker: &Waker) {
+    #[must_use = "to be dropped outside of locks"]
+    pub(crate) fn register(
+        &self,
+        key: &mut Option<u64>,
+        threshold: u64,
+        waker: Waker,
+    ) -> Option<Waker> {
         let mut list = lock(&self.list);
-        let waiter = Waiter::Task(waker.clone());
+        let waiter = Waiter::Task(waker);
         if let Some(at) = key.and_then(|key| list.position(key)) {
             let entry = &mut list.entries[at];
-            (entry.threshold, entry.waiter) = (threshold, waiter);
-        } else {
-            *key = Some(list.add(threshold, waiter));
-            self.count(&list);
+            entry.threshold = threshold;
+            return match std::mem::replace(&mut entry.waiter, waiter) {
+                Waiter::Task(replaced) => Some(replaced),
+                Waiter::Thread(_) => None,
+            };
         }
+        *key = Some(list.add(threshold, waiter));
+        self.count(&list);
+        None
     }
 
     /// Takes a registration back (a dropped future, a wait that timed out);
     /// false if it was not on the list any more.
     pub(crate) fn unregister(&self, key: &mut Option<u64>) -> bool {
-        let mut list = lock(&self.list);
-        let Some(at) = key.take().and_then(|key| list.position(key)) else {
+        let Some(key) = key.take() else {
             return false;
         };
-        list.entries.remove(at);
+        let mut list = lock(&self.list);
+        let Some(at) = list.position(key) else {
+            return false;
+        };
+        let entry = list.entries.remove(at);
         self.count(&list);
+        drop(list);
+        drop(entry);
         true
     }
 }

@@ -16,7 +16,7 @@ use crate::format::record;
 use crate::intake::{Intake, NoRoom, Sleep};
 use crate::shared::Shared;
 use crate::sync::atomic::Ordering;
-use crate::sync::{Instant, MutexGuard};
+use crate::sync::{Instant, MutexGuard, deadline_after};
 use crate::usage::{self, Usage};
 use crate::wake::lock;
 
@@ -226,7 +226,7 @@ impl Writer {
     /// [`ErrorKind::TimedOut`] if not everything is synced by then (it may still
     /// become so); [`ErrorKind::Poisoned`] as above.
     pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
-        let deadline = Some(Instant::now() + timeout);
+        let deadline = deadline_after(timeout);
         let end = lock(&self.shared.intake).accepted().offset;
         self.shared.wait_synced(end, deadline)?;
         self.shared.wait_ledger_synced_until(deadline)
@@ -320,8 +320,7 @@ impl<'w> Receipt<'w> {
     /// [`ErrorKind::TimedOut`] if it is not synced by then (it may still become
     /// so); [`ErrorKind::Poisoned`] as above.
     pub fn wait_synced_timeout(&self, timeout: Duration) -> Result<()> {
-        self.shared
-            .wait_synced(self.end, Some(Instant::now() + timeout))
+        self.shared.wait_synced(self.end, deadline_after(timeout))
     }
 
     #[cfg(feature = "tokio")]
@@ -491,7 +490,7 @@ impl Shared {
         if let (WhenFull::BlockFor(time), NoRoom::Full | NoRoom::DiskFull, None) =
             (self.limits.when_full, why, &deadline)
         {
-            *deadline = Some(Instant::now() + time);
+            *deadline = deadline_after(time);
         }
         // First of all, for what was accepted of a batch.
         if intake.asleep != Sleep::Awake {
@@ -502,15 +501,10 @@ impl Shared {
         if self.waits_in_vain(&intake, why) {
             return Err(self.full_error(why));
         }
-        self.wait(intake, &self.space, 0, *deadline)
-            .map(|_| lock(&self.intake))
-            .map_err(|e| {
-                if e.kind() == ErrorKind::TimedOut {
-                    self.full_error(why)
-                } else {
-                    e
-                }
-            })
+        match self.wait(intake, &self.space, 0, *deadline) {
+            Some(_) => Ok(lock(&self.intake)),
+            None => Err(self.full_error(why)),
+        }
     }
 
     /// Whether nobody is left who could make the room that is missing.

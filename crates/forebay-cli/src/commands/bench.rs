@@ -11,6 +11,7 @@ use crate::bench::{plot, standing};
 use crate::failure::{Failure, Outcome, Result};
 use crate::output;
 use crate::sizes;
+use crate::standard::{Stream, require};
 use crate::stop::Stop;
 use clap::{ValueEnum as _, ValueHint};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -99,8 +100,9 @@ fn payload_len(text: &str) -> Result<usize, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    require(Stream::Output)?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
-    stop.limit_shutdown(SHUTDOWN_MAX);
+    stop.limit_shutdown(SHUTDOWN_MAX)?;
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let (size, time, rounds) = match args.quick {
         true => (QUICK_SIZE, QUICK_TIME, 1),

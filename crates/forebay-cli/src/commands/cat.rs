@@ -8,6 +8,7 @@ use crate::framing::Framing;
 use crate::options::{CountingOptions, FramingOptions};
 use crate::output::{Sink, Written, bytes, count, note};
 use crate::sizes;
+use crate::standard::{Stream, require};
 use crate::stop::Stop;
 use crate::vector::{self, Shown};
 use crate::watch::Watch;
@@ -91,6 +92,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    require(Stream::Output)?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
     let mut cat = Cat {
         args,

@@ -5,6 +5,7 @@
 use crate::failure::{Outcome, Result};
 use crate::options::CountingOptions;
 use crate::output::{bytes, count, print};
+use crate::standard::{Stream, require};
 use clap::ValueHint;
 use forebay::{InspectOptions, Inspection, LedgerCondition};
 use serde::Serialize;
@@ -42,6 +43,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    require(Stream::Output)?;
     let options = InspectOptions::default()
         .counter(args.counting.counter())
         .count_records(!args.quick);

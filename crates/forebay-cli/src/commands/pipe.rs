@@ -5,7 +5,7 @@
 //! program is started before anything is read.
 
 use crate::durability::{PATIENCE, abandon, sync, waiting_for_space};
-use crate::failure::{Failure, Outcome, Result};
+use crate::failure::{Failure, Outcome, Result, no_thread};
 use crate::opening;
 use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
 use crate::output::{bytes, count, note};
@@ -14,6 +14,7 @@ use crate::pipe::pump::{End, Plan, Pump};
 use crate::producer::{Producer, Step};
 use crate::reports::Reports;
 use crate::sizes;
+use crate::standard::{Stream, require};
 use crate::stop::Stop;
 use clap::ValueHint;
 use forebay::Writer;
@@ -141,9 +142,12 @@ fn redeliver(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    require(Stream::Input)?;
+    // The program's standard output is this one.
+    require(Stream::Output)?;
     let framing = args.framing.framing()?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
-    stop.limit_shutdown(args.grace.saturating_add(SHUTDOWN_MAX));
+    stop.limit_shutdown(args.grace.saturating_add(SHUTDOWN_MAX))?;
     let config = args.buffer.config_with(&args.limits);
     let opened = opening::open(&config, args.buffer.wait, args.buffer.verbose, &stop)?;
     let Some((writer, reader)) = opened else {
@@ -160,16 +164,19 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let child = pump.start()?;
     let backoff = Backoff::new(args.restart_delay, args.max_restarts);
     let max_len = writer.max_record_size();
-    let producer = Producer::new(framing, max_len, args.limits.when_full, stop.clone());
+    let producer = Producer::new(framing, max_len, args.limits.when_full, false, stop.clone());
 
     let (pumped, produced) = std::thread::scope(|scope| {
-        let production = scope.spawn(|| produce(args, producer, writer, &stop, &starved));
+        let production = std::thread::Builder::new()
+            .spawn_scoped(scope, || produce(args, producer, writer, &stop, &starved))
+            // The program sees the end of its input, and nothing of it was read.
+            .map_err(|error| no_thread(&error))?;
         let pumped = pump.run(child, backoff);
         if !matches!(pumped, Ok(End::Drained(_))) {
             stop.ask();
         }
-        (pumped, production.join())
-    });
+        Ok::<_, Failure>((pumped, production.join()))
+    })?;
     let produced = match produced {
         Ok(produced) => produced,
         Err(panic) => std::panic::resume_unwind(panic),

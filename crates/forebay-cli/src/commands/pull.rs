@@ -12,6 +12,7 @@ use crate::opening::{self, require_buffer};
 use crate::options::{BufferOptions, FramingOptions};
 use crate::output::{Progress, Sink, Written, bytes, count, note};
 use crate::sizes;
+use crate::standard::{Stream, require};
 use crate::stop::Stop;
 use crate::watch::Watch;
 use forebay::{Reader, TryBatch};
@@ -70,10 +71,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    require(Stream::Output)?;
     let framing = args.framing.framing()?;
     require_buffer(args.buffer.directory())?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
-    stop.limit_shutdown(SHUTDOWN_MAX);
+    stop.limit_shutdown(SHUTDOWN_MAX)?;
     let sink = Sink::stdout(stop.clone());
     let mut pull = Pull {
         args,

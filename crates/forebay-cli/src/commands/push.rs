@@ -2,27 +2,33 @@
 //!
 //! Invariants: the exit status is 0 only when everything is synced; whatever
 //! else happens, what was accepted is synced before the end, or it is said that
-//! it is not. A buffer that is full is let go of while waiting, so that somebody
-//! can empty it.
+//! it is not. While the buffer or its disk is full, the buffer is closed, so that
+//! another process can empty it; what a full disk did not take is taken back, and
+//! appended again afterwards.
 
-use crate::durability::{PATIENCE, STUCK, abandon, sync, waiting_for_space};
-use crate::failure::{Failure, Outcome, Result};
+use crate::durability::{Ledger, STUCK, is_out_of_descriptors, no_space, sync, waiting_for_space};
+use crate::failure::{Failure, Outcome, Result, no_descriptor};
 use crate::opening;
 use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
 use crate::output::{Progress, bytes, count, is_watched, note};
 use crate::producer::{Producer, Step};
 use crate::reports::Reports;
+use crate::standard::{Stream, require};
 use crate::stop::Stop;
-use crate::watch::Watch;
+use crate::watch::{SPACE_RETRY, SpaceWatch};
 use forebay::{Config, ErrorKind, Writer};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 /// How often a full buffer's directory is looked at.
 const FULL_INTERVAL: Duration = Duration::from_millis(100);
-/// When a full buffer is tried again although nothing in it has changed: the
-/// file system may have got space.
-const FULL_RETRY: Duration = Duration::from_secs(2);
+/// How often it is said at most that space is waited for.
+const NOTE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a sync may make no progress before a full buffer is closed; closing
+/// does what is left, as far as there is space.
+const RELEASE_PATIENCE: Duration = Duration::from_millis(200);
+/// With so much more accepted and kept, what is written by now is looked up.
+const KEPT_STEP: usize = 1 << 20;
 /// How long the end may take after a signal: a sync of what is in memory.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
@@ -60,8 +66,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    require(Stream::Input)?;
+    if args.report_synced {
+        require(Stream::Output)?;
+    }
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
-    stop.limit_shutdown(SHUTDOWN_MAX);
+    stop.limit_shutdown(SHUTDOWN_MAX)?;
     let mut push = Push::new(args, stop)?;
     let begun = Instant::now();
     let end = push.work();
@@ -73,12 +83,23 @@ struct Push<'a> {
     config: Config,
     stop: Stop,
     producer: Producer,
-    /// `None` while a full buffer is let go of.
+    /// `None` while a full buffer is closed.
     writer: Option<Writer>,
+    /// That of the writer.
+    ledger: Ledger,
+    /// Records of this run that are known to be synced.
+    synced: u64,
+    /// The first record that was not written when that was last looked up, and when
+    /// it was; `None` if all were.
+    unwritten: Option<(u64, Instant)>,
+    /// It is looked up when more bytes than this are kept.
+    kept_limit: usize,
     progress: Progress,
     reports: Option<Reports>,
     /// How many records were accepted when the buffer was last found full.
     full_at: Option<u64>,
+    /// When it was said that space is waited for.
+    noted: Option<Instant>,
 }
 
 /// Why the work ended.
@@ -95,15 +116,21 @@ impl<'a> Push<'a> {
         let opened = opening::open(&config, args.buffer.wait, args.buffer.verbose, &stop)?;
         let writer = opened.map(|(writer, _reader)| writer);
         let max_len = writer.as_ref().map_or(0, Writer::max_record_size);
-        let producer = Producer::new(framing, max_len, args.limits.when_full, stop.clone());
+        let keeps = args.limits.when_full == FullPolicy::Block;
+        let producer = Producer::new(framing, max_len, args.limits.when_full, keeps, stop.clone());
         Ok(Self {
             producer,
             writer,
+            ledger: Ledger::of(args.buffer.directory()),
+            synced: 0,
+            unwritten: None,
+            kept_limit: KEPT_STEP,
             progress: Progress::counting(std::io::stdin().is_terminal()),
             reports: args
                 .report_synced
                 .then(|| Reports::on_stdout(args.limits.flush_interval(), stop.clone())),
             full_at: None,
+            noted: None,
             args,
             config,
             stop,
@@ -116,82 +143,155 @@ impl<'a> Push<'a> {
             let Some(writer) = &self.writer else {
                 return End::Stop;
             };
-            let limit = self.reports.as_ref().map(Reports::interval);
-            match self.producer.step(writer, limit) {
-                Ok(Step::Going) => {
-                    let (records, bytes) =
-                        (self.producer.accepted(), self.producer.payload_bytes());
-                    self.progress.records(records, bytes);
-                }
-                Ok(Step::End) => return End::Input,
+            let waited = match self.producer.step(writer, self.read_limit()) {
+                Ok(Step::Going) => match self.note_progress() {
+                    Ok(true) => Ok(()),
+                    Ok(false) => self.make_way(false),
+                    Err(failure) => Err(failure),
+                },
+                Ok(Step::End) if !self.blocks() => return End::Input,
+                Ok(Step::End) => match self.release(STUCK) {
+                    Ok(()) if !self.producer.has_taken_back() => return End::Input,
+                    Ok(()) => self.wait_for_space(true),
+                    Err(failure) => Err(failure),
+                },
                 Ok(Step::Stopped) => return End::Stop,
-                Ok(Step::Failed(failure)) | Err(failure) => return End::Failed(failure),
-                Ok(Step::Full(error)) => {
-                    if self.args.limits.when_full == FullPolicy::Reject {
-                        return End::Failed(error.into());
-                    }
-                    if self.stop.is_set() {
-                        return End::Stop;
-                    }
-                    if let Err(failure) = self.wait_for_space() {
-                        return End::Failed(failure);
-                    }
-                    continue;
-                }
-            }
-            let accepted = self.producer.accepted();
-            if let Some(reports) = &mut self.reports
-                && let Err(failure) = reports.report_when_due(writer, accepted)
-            {
+                Ok(Step::Full(error)) if !self.blocks() => return End::Failed(refused(error)),
+                Ok(Step::Full(_)) if self.stop.is_set() => return End::Stop,
+                Ok(Step::Full(_)) => self.make_way(true),
+                Ok(Step::Failed(failure)) | Err(failure) => Err(failure),
+            };
+            if let Err(failure) = waited {
                 return End::Failed(failure);
             }
         }
     }
 
-    /// Lets go of the buffer until something in it has changed, so that another
-    /// process can take records out.
-    fn wait_for_space(&mut self) -> Result<()> {
+    /// Whether a full buffer is waited for.
+    fn blocks(&self) -> bool {
+        self.args.limits.when_full == FullPolicy::Block
+    }
+
+    /// How long to wait for input: what was accepted must not lie in memory for
+    /// ever because a full disk does not take it and nothing more comes.
+    fn read_limit(&self) -> Option<Duration> {
+        let reports = self.reports.as_ref().map(Reports::interval);
+        let space = self.producer.has_kept().then_some(SPACE_RETRY);
+        [reports, space].into_iter().flatten().min()
+    }
+
+    /// Shows and reports how far it is. False if what was accepted is not written
+    /// any more.
+    fn note_progress(&mut self) -> Result<bool> {
+        let accepted = self.producer.accepted();
+        self.progress
+            .records(accepted, self.producer.payload_bytes());
+        let Some(writer) = &self.writer else {
+            return Ok(true);
+        };
+        let is_due = self
+            .unwritten
+            .is_none_or(|(_, at)| at.elapsed() >= SPACE_RETRY);
+        if self.producer.kept_bytes() > self.kept_limit || (is_due && self.producer.has_kept()) {
+            let unwritten = self.ledger.first_unwritten(writer);
+            self.producer.note_written(unwritten);
+            self.kept_limit = self.producer.kept_bytes() + KEPT_STEP;
+            let seen = self.unwritten.take();
+            if self.producer.has_kept() {
+                let since = match seen {
+                    Some((id, _)) if id == unwritten && is_due => return Ok(false),
+                    Some((id, at)) if id == unwritten => at,
+                    _ => Instant::now(),
+                };
+                self.unwritten = Some((unwritten, since));
+            }
+        }
+        if let Some(reports) = &mut self.reports {
+            reports.report_when_due(writer, accepted)?;
+        }
+        Ok(true)
+    }
+
+    /// Closes a buffer that takes nothing more, so that another process can take
+    /// records out, and waits for that. `is_full` if it said itself that it is.
+    fn make_way(&mut self, is_full: bool) -> Result<()> {
+        self.release(RELEASE_PATIENCE)?;
+        // Otherwise it was slow, and all is written by now.
+        self.wait_for_space(is_full || self.producer.has_taken_back())
+    }
+
+    /// Closes the buffer, so that another process can open it. What it accepted and
+    /// a full disk did not take is taken back. Before that, a sync may make no
+    /// progress for as long as `patience`.
+    fn release(&mut self, patience: Duration) -> Result<()> {
         let Some(writer) = self.writer.take() else {
             return Ok(());
         };
-        let accepted = self.producer.accepted();
-        let directory = self.args.buffer.directory();
-        let is_news = self.full_at.replace(accepted) != Some(accepted);
-        if !sync(&writer, || Some(STUCK), || ())? {
-            // What is in memory has no place on the disk: it cannot be let go of.
-            self.writer = Some(writer);
-            if is_news {
-                self.progress.note(waiting_for_space(directory));
+        let flushed = sync(&writer, || Some(patience), || ());
+        let usage = writer.usage();
+        let unsynced = usage.next_record_id - 1 - usage.last_synced_id;
+        self.synced = self.producer.accepted().saturating_sub(unsynced);
+        // Closing may write some more: those records are then stored twice, which
+        // is better than not at all.
+        let unwritten = self.ledger.first_unwritten(&writer);
+        let is_out_of_descriptors = is_out_of_descriptors(self.args.buffer.directory());
+        let closed = writer.close();
+        flushed?;
+        match closed {
+            Ok(()) => {
+                self.synced = self.producer.accepted();
+                self.producer.note_written(usage.next_record_id);
             }
-            return Ok(());
-        }
-        if let Some(reports) = &mut self.reports {
-            reports.report(accepted)?;
-        }
-        writer.close()?;
-        if is_news {
-            self.progress.note(format!(
-                "{} is full; waiting until records are taken out, as with `forebay pull`",
-                directory.display()
-            ));
-        }
-        let mut watch = Watch::new(directory);
-        let tried = Instant::now();
-        let mut due = false;
-        while !self.stop.is_set() {
-            std::thread::sleep(FULL_INTERVAL);
-            due |= watch.has_changed() || tried.elapsed() >= FULL_RETRY;
-            if !due {
-                continue;
-            }
-            match forebay::open(self.config.clone()) {
-                Ok((writer, _reader)) => {
-                    self.writer = Some(writer);
-                    break;
+            Err(error) if error.kind() == ErrorKind::Full => {
+                self.producer.take_back(unwritten, usage.next_record_id);
+                // Waiting does not help: nothing but this process uses them.
+                if is_out_of_descriptors {
+                    return Err(no_descriptor(self.args.buffer.directory()));
                 }
-                Err(error) if error.kind() == ErrorKind::Locked => {}
-                Err(error) => return Err(error.into()),
             }
+            Err(error) => return Err(error.into()),
+        }
+        match &mut self.reports {
+            Some(reports) => reports.report(self.synced),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the buffer again, which is closed, once it may have space and nobody
+    /// else has it open.
+    fn wait_for_space(&mut self, is_full: bool) -> Result<()> {
+        let directory = self.args.buffer.directory();
+        let accepted = self.producer.accepted();
+        let is_news = is_full && self.full_at.replace(accepted) != Some(accepted);
+        if is_news && self.noted.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
+            self.noted = Some(Instant::now());
+            self.progress.note(match self.producer.has_taken_back() {
+                true => waiting_for_space(directory),
+                false => format!(
+                    "{} is full; waiting until records are taken out, as with `forebay pull`",
+                    directory.display()
+                ),
+            });
+        }
+        let mut space = SpaceWatch::new(directory, is_full);
+        while !self.stop.is_set() {
+            if space.may_be_there() {
+                match forebay::open(self.config.clone()) {
+                    Ok((writer, _reader)) => {
+                        self.unwritten = None;
+                        self.ledger = Ledger::of(directory);
+                        self.writer = Some(writer);
+                        break;
+                    }
+                    Err(error) if error.kind() == ErrorKind::Locked => {}
+                    // There is not even the space for that.
+                    Err(error) if error.kind() == ErrorKind::Full => {
+                        space = SpaceWatch::new(directory, true);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            self.stop.wait(FULL_INTERVAL);
         }
         Ok(())
     }
@@ -199,25 +299,42 @@ impl<'a> Push<'a> {
     /// Syncs, and says what became of the records.
     fn finish(mut self, end: End, elapsed: Duration) -> Result<Outcome> {
         self.progress.clear();
+        let released = self.release(STUCK);
         let (accepted, dropped) = (self.producer.accepted(), self.producer.dropped());
-        let synced = self.sync();
         if dropped > 0 {
             note(format!(
                 "dropped {}: the buffer was full",
                 count(dropped, "record")
             ));
         }
-        if let Some(left_over) = self.producer.left_over()
-            && !matches!(end, End::Input)
-        {
+        let mut stored = format!("{} stored and synced", count(self.synced, "record"));
+        if self.synced < accepted {
+            let unsure = count(accepted - self.synced, "more record");
+            stored.push_str(&format!(", {unsure} perhaps not synced"));
+        }
+        let left_over = self.producer.left_over();
+        // The disk did not take what the buffer had accepted.
+        let is_short = left_over.is_some() || self.synced < accepted;
+        if let (End::Input, Ok(()), true) = (&end, &released, is_short) {
+            let left_over = left_over.map_or(String::new(), |text| format!(", {text}"));
+            let directory = self.args.buffer.directory();
+            return Err(no_space(directory).but(format!("{stored}{left_over}")));
+        }
+        if let Some(left_over) = left_over {
             note(left_over);
         }
-        let stored = format!("{} stored and synced", count(accepted, "record"));
-        match (end, synced) {
-            (End::Failed(failure), Ok(())) => Err(failure.but(format!("before it, {stored}"))),
-            (End::Failed(failure), Err(unsynced)) => Err(failure.but(unsynced.message)),
-            (_, Err(unsynced)) => Err(unsynced),
-            (end, Ok(())) => {
+        if let Err(failure) = released {
+            return Err(match end {
+                // A poisoned buffer says the same at every call.
+                End::Failed(first) if !first.message.starts_with(&failure.message) => {
+                    first.but(failure.message).but(stored)
+                }
+                _ => failure.but(stored),
+            });
+        }
+        match end {
+            End::Failed(failure) => Err(failure.but(format!("before it, {stored}"))),
+            End::Input | End::Stop => {
                 if self.args.buffer.verbose || is_watched() {
                     note(format!(
                         "{stored} ({}) in {}, in {:.2} s",
@@ -233,21 +350,20 @@ impl<'a> Push<'a> {
             }
         }
     }
+}
 
-    fn sync(&mut self) -> Result<()> {
-        let accepted = self.producer.accepted();
-        if let Some(writer) = self.writer.take() {
-            let waits = self.args.limits.when_full == FullPolicy::Block;
-            let patience = || (!waits || self.stop.is_set()).then_some(PATIENCE);
-            let stuck = || note(waiting_for_space(self.args.buffer.directory()));
-            if !sync(&writer, patience, stuck)? {
-                return Err(abandon(writer, accepted, self.args.buffer.directory()));
-            }
-            writer.close()?;
-        }
-        match &mut self.reports {
-            Some(reports) => reports.report(accepted),
-            None => Ok(()),
-        }
-    }
+/// That the buffer, or its disk, is full. How many records it took is not for the
+/// library to say, which knows of the last call only.
+fn refused(error: forebay::Error) -> Failure {
+    let mut failure = Failure::from(error);
+    let clauses: Vec<&str> = failure
+        .message
+        .split("; ")
+        .filter(|clause| !clause.contains("accepted"))
+        .collect();
+    failure.message = clauses.join("; ").replace(
+        "acknowledge more",
+        "take records out, as with `forebay pull`",
+    );
+    failure
 }

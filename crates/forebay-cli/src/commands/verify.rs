@@ -5,6 +5,7 @@
 use crate::failure::{Outcome, Result};
 use crate::options::CountingOptions;
 use crate::output::{Progress, bytes, colours, count, print};
+use crate::standard::{Stream, require};
 use clap::ValueHint;
 use forebay::{Finding, Severity, Verification, VerifyOptions};
 use serde::Serialize;
@@ -37,6 +38,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    require(Stream::Output)?;
     let options = VerifyOptions::default().counter(args.counting.counter());
     let progress = Progress::over_bytes();
     let verified = forebay::verify(&args.directory, &options, &mut |done, total| {

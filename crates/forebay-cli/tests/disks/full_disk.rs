@@ -2,7 +2,7 @@
 //! and 3 meanwhile.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use forebay::storage::os::Os;
 use crate::moments::{Moments, number};
 use crate::mounted::{self, Mounted};
 use crate::numbered::{feed, line_number, promises};
-use crate::support::{finish, forebay, kill, wait_until};
+use crate::support::{finish, forebay, kill, lines, read_line, wait_until};
 
 const ROUNDS: u64 = 40;
 const DISK_BYTES: u64 = 16 << 20;
@@ -22,6 +22,15 @@ const FULL_BYTES: u64 = 64 << 10;
 
 fn free_bytes(dir: &Path) -> u64 {
     Os::new().free_bytes(dir).unwrap().unwrap()
+}
+
+/// A file system of [`DISK_BYTES`], mounted in a directory.
+fn small_disk(dir: &Path) -> Mounted {
+    let image = dir.join("image");
+    let file = std::fs::File::create(&image).unwrap();
+    file.set_len(DISK_BYTES).unwrap();
+    mounted::make(&image);
+    Mounted::new(&image, &dir.join("mounted"))
 }
 
 /// A buffer that may grow to 1 GiB on a disk of 16 MiB. `push` is killed while
@@ -34,11 +43,7 @@ fn a_killed_push_on_a_full_disk_loses_no_synced_record() {
     }
     let mut moments = Moments::new();
     let dir = tempfile::tempdir().unwrap();
-    let image = dir.path().join("image");
-    let file = std::fs::File::create(&image).unwrap();
-    file.set_len(DISK_BYTES).unwrap();
-    mounted::make(&image);
-    let disk = Mounted::new(&image, &dir.path().join("mounted"));
+    let disk = small_disk(dir.path());
     let buffer = disk.path().join("buffer");
     let command = |name: &str, options: &[&str]| {
         let mut command = forebay([name]);
@@ -134,4 +139,44 @@ fn a_killed_push_on_a_full_disk_loses_no_synced_record() {
         promised_numbers.len(),
         seen.len()
     );
+}
+
+/// A push kept the buffer open while it waited for space for what it had accepted,
+/// and so no pull could make any: both waited for ever.
+#[test]
+#[ignore = "mounts file systems: just full-disk"]
+fn a_push_into_a_full_disk_goes_on_as_pulls_make_space() {
+    if !mounted::is_possible(&[]) {
+        return;
+    }
+    const LINES: u64 = 1_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = small_disk(dir.path());
+    let buffer = disk.path().join("buffer");
+    let mut push = forebay(["push"])
+        .arg(&buffer)
+        .args(["--max-size", "1GiB", "--data-file-size", "256KiB"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = push.stdin.take().unwrap();
+    let feeding = std::thread::spawn(move || stdin.write_all(lines(1, LINES).as_bytes()));
+    let said = read_line(push.stderr.as_mut().unwrap());
+    assert!(said.contains("waiting for space"), "{said}");
+    let (mut next, mut pulls) = (1, 0);
+    while next <= LINES {
+        let pull = forebay(["pull", "--wait", "1m"]).arg(&buffer).spawn();
+        let taken = finish(pull.unwrap()).expect(0).stdout_text();
+        pulls += 1;
+        for line in taken.lines() {
+            let number: u64 = line.parse().unwrap();
+            // Closing may write what is taken back all the same: records come
+            // again then, none is missing.
+            assert!(number <= next, "{number} instead of {next}");
+            next = number + 1;
+        }
+    }
+    feeding.join().unwrap().unwrap();
+    finish(push).expect(0);
+    println!("{LINES} lines through a disk of {DISK_BYTES} bytes in {pulls} pulls");
 }

@@ -1,13 +1,12 @@
 //! What is wrong with directories, options and file systems, and what is said
 //! about it.
 
-use crate::support::{Scratch, finish, forebay, kill, lines, read_line, run, run_with, snapshot};
+use crate::full_disk::Mount;
+use crate::support::{Scratch, forebay, lines, run, run_with, snapshot};
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// Somebody who is not root, for what root may do anyway.
 const NOBODY: u32 = 65534;
@@ -209,40 +208,6 @@ fn without_permission_nothing_is_done() {
     assert_eq!(scratch.pull(), lines(1, 3));
 }
 
-/// A file system of its own, unmounted at the end.
-struct Mount<'a>(&'a Path);
-
-impl<'a> Mount<'a> {
-    /// `None`, said aloud, where that is not allowed.
-    fn tmpfs(at: &'a Path, options: &str) -> Option<Self> {
-        fs::create_dir_all(at).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(at)
-            .stderr(std::process::Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("SKIPPED: mounting a file system is not allowed here");
-        }
-        mounted.then_some(Self(at))
-    }
-
-    fn remount(&self, options: &str) {
-        let status = Command::new("mount")
-            .args(["-o", &format!("remount,{options}")])
-            .arg(self.0)
-            .status();
-        assert!(status.is_ok_and(|status| status.success()));
-    }
-}
-
-impl Drop for Mount<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
 #[test]
 fn a_read_only_file_system_can_be_looked_at_and_not_written() {
     let scratch = Scratch::new();
@@ -258,66 +223,4 @@ fn a_read_only_file_system_can_be_looked_at_and_not_written() {
     assert_eq!(scratch.cat(), lines(1, 3));
     assert_eq!(scratch.json("inspect", 0)["locked"], false);
     assert_eq!(scratch.json("verify", 0)["records"], 3);
-}
-
-/// What the program had read was held back for the case that it dies, and the
-/// file being written was kept, while the disk was full of just that: the pipe
-/// waited for ever.
-#[test]
-fn a_pipe_passes_on_more_than_the_disk_holds() {
-    let scratch = Scratch::new();
-    let Some(_mount) = Mount::tmpfs(&scratch.buffer, "size=64k") else {
-        return;
-    };
-    let input = lines(1, 5000);
-    let ran = run_with(scratch.forebay("pipe", &["--", "cat"]), input.as_bytes())
-        .expect(0)
-        .says("waiting for space");
-    assert_eq!(ran.stdout_text(), input);
-}
-
-#[test]
-fn a_push_that_waits_for_space_says_so() {
-    let scratch = Scratch::new();
-    let mut push = scratch
-        .forebay("push", &["--min-free-space", "1000PiB"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = push.stdin.take().unwrap();
-    stdin.write_all(b"a\n").unwrap();
-    drop(stdin);
-    let said = read_line(push.stderr.as_mut().unwrap());
-    assert!(
-        said.contains("--min-free-space; waiting for space"),
-        "{said}"
-    );
-    kill(push.id(), "KILL");
-    finish(push);
-}
-
-#[test]
-fn a_full_disk_rejects_or_waits_and_keeps_what_it_has() {
-    let scratch = Scratch::new();
-    let Some(_mount) = Mount::tmpfs(&scratch.buffer, "size=1m") else {
-        return;
-    };
-    let input = lines(1, 100_000);
-    let ran = run_with(
-        scratch.forebay(
-            "push",
-            &["--when-full", "reject", "--data-file-size", "64KiB"],
-        ),
-        input.as_bytes(),
-    )
-    .expect(2)
-    .says("stored and synced");
-    assert!(ran.stderr.contains("space"), "{ran:?}");
-    let kept = scratch.cat();
-    let count = kept.lines().count() as u64;
-    assert!(count > 1000, "{count}");
-    assert_eq!(kept, lines(1, count));
-    assert_eq!(scratch.pull(), lines(1, count));
-    scratch.push(lines(1, 10));
-    assert_eq!(scratch.pull(), lines(1, 10));
 }

@@ -104,9 +104,8 @@ fn following_shows_what_comes_even_if_it_is_consumed_at_once() {
 
 #[test]
 fn events_of_vector_are_decoded() {
-    let Some(golden) = golden() else { return };
     let scratch = Scratch::new();
-    copy(&golden.join("vector-events"), &scratch.buffer);
+    copy(&golden("vector-events"), &scratch.buffer);
     let time = "2023-11-14T22:13:20.123456789Z";
     let ran = run(scratch.forebay("cat", &["--decode"])).expect(0);
     let events = values(&ran.stdout_text());
@@ -173,9 +172,8 @@ fn events_of_vector_are_decoded() {
 
 #[test]
 fn other_records_are_shown_undecoded() {
-    let Some(golden) = golden() else { return };
     let scratch = Scratch::new();
-    copy(&golden.join("three-meta1"), &scratch.buffer);
+    copy(&golden("three-meta1"), &scratch.buffer);
     let ran = run(scratch.forebay("cat", &["--decode"]))
         .expect(0)
         .says("3 records not decoded");

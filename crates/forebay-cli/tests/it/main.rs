@@ -10,9 +10,15 @@
 mod bad_input;
 mod bench;
 mod cat;
+#[cfg(unix)]
+mod closed;
+#[cfg(unix)]
+mod full_disk;
 mod inspect;
 #[cfg(unix)]
 mod kill;
+#[cfg(unix)]
+mod limits;
 #[cfg(unix)]
 mod moments;
 #[cfg(unix)]

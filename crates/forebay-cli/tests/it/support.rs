@@ -195,20 +195,14 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The golden buffers, which are not everywhere.
-pub(crate) fn golden() -> Option<PathBuf> {
-    let path = std::env::var_os("FOREBAY_GOLDEN").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden"),
-        PathBuf::from,
-    );
-    let is_there = path.join("expected.json").is_file();
-    if !is_there {
-        eprintln!(
-            "SKIPPED: no golden buffers at {} (set FOREBAY_GOLDEN)",
-            path.display()
-        );
-    }
-    is_there.then_some(path)
+/// A golden buffer of the library's tests, or their `expected.json`.
+#[track_caller]
+pub(crate) fn golden(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../forebay/tests/golden")
+        .join(name);
+    assert!(path.exists(), "{} is missing", path.display());
+    path
 }
 
 /// Waits for something that is bound to happen.

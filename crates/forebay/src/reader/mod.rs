@@ -11,6 +11,7 @@
 mod expected;
 mod losses;
 mod source;
+mod waiting;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,8 +32,8 @@ use crate::log::Span;
 use crate::meters::Meters;
 use crate::shared::Shared;
 use crate::stream::Position;
-use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
+use crate::sync::{Instant, deadline_after};
 use crate::usage::{self, Usage};
 use crate::wake::lock;
 
@@ -132,7 +133,8 @@ impl Reader {
     /// if damage is met and [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) is set;
     /// [`ErrorKind::Poisoned`] if everything is read and nothing can be written
     /// any more; [`ErrorKind::Full`] if so many records are acknowledged out of
-    /// order that no more can be kept track of.
+    /// order that no more can be kept track of; [`ErrorKind::TimedOut`] with
+    /// [`Io::Caller`](crate::Io::Caller) if everything is read: nobody writes while this waits.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -158,7 +160,8 @@ impl Reader {
     pub fn next(&mut self) -> Result<Option<Item>> {
         match self.next_until(None)? {
             TryNext::Item(item) => Ok(Some(item)),
-            TryNext::Empty | TryNext::End => Ok(None),
+            TryNext::Empty => Err(self.nothing_to_read()),
+            TryNext::End => Ok(None),
         }
     }
 
@@ -167,14 +170,24 @@ impl Reader {
     /// # Errors
     /// As [`next`](Self::next).
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<TryNext> {
-        self.next_until(Some(Instant::now() + timeout))
+        self.next_until(deadline_after(timeout))
     }
 
-    /// The next item, if there is one now. Reads the disk if it has to.
+    /// The next item, if there is one now. Reads the disk if it has to; with
+    /// [`Io::Caller`](crate::Io::Caller) it first writes what was appended.
     ///
     /// # Errors
     /// As [`next`](Self::next).
     pub fn try_next(&mut self) -> Result<TryNext> {
+        loop {
+            match self.try_next_visible()? {
+                TryNext::Empty if self.drive() => {}
+                next => return Ok(next),
+            }
+        }
+    }
+
+    fn try_next_visible(&mut self) -> Result<TryNext> {
         Ok(match self.advance()? {
             Advance::Record {
                 found,
@@ -207,9 +220,8 @@ impl Reader {
             match self.try_next_batch(records_max, bytes_max)? {
                 TryBatch::Batch(batch) => return Ok(Some(batch)),
                 TryBatch::End => return Ok(None),
-                TryBatch::Empty => {
-                    self.wait_for_data(None)?;
-                }
+                TryBatch::Empty if self.wait_for_data(None) => {}
+                TryBatch::Empty => return Err(self.nothing_to_read()),
             }
         }
     }
@@ -220,6 +232,15 @@ impl Reader {
     /// As [`next`](Self::next). What was read before the error is returned
     /// first, the error by the next call.
     pub fn try_next_batch(&mut self, records_max: usize, bytes_max: usize) -> Result<TryBatch> {
+        loop {
+            match self.fill_batch(records_max, bytes_max)? {
+                TryBatch::Empty if self.drive() => {}
+                batch => return Ok(batch),
+            }
+        }
+    }
+
+    fn fill_batch(&mut self, records_max: usize, bytes_max: usize) -> Result<TryBatch> {
         let records_max = records_max.max(1);
         let mut batch = Batch::new(&self.shared, self.batch_len.min(records_max));
         let mut room = bytes_max;
@@ -348,7 +369,7 @@ impl Reader {
         loop {
             match self.try_next()? {
                 TryNext::Empty => {
-                    if !self.wait_for_data(deadline)? {
+                    if !self.wait_for_data(deadline) {
                         return Ok(TryNext::Empty);
                     }
                 }
@@ -498,35 +519,6 @@ impl Reader {
 
     fn path(&self, span: &Span) -> PathBuf {
         self.shared.dir.join(file_id::file_name(span.file_id))
-    }
-
-    /// Waits until more is visible than was read; false at the deadline.
-    fn wait_for_data(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        let shared = Arc::clone(&self.shared);
-        shared.reader_waits.store(true, Ordering::SeqCst);
-        shared.poke();
-        let result = self.wait_until_visible(&shared, deadline);
-        shared.reader_waits.store(false, Ordering::SeqCst);
-        result
-    }
-
-    fn wait_until_visible(&self, shared: &Shared, deadline: Option<Instant>) -> Result<bool> {
-        loop {
-            let log = lock(&shared.log);
-            if self.visible(&log).offset > self.at || log.ended || log.failed.is_some() {
-                return Ok(true);
-            }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Ok(false);
-            }
-            match shared.wait(log, &shared.data, 0, deadline) {
-                Ok(_) => {}
-                Err(e) if e.kind() == ErrorKind::TimedOut && deadline.is_some() => {
-                    return Ok(false);
-                }
-                Err(e) => return Err(e),
-            };
-        }
     }
 }
 

@@ -28,6 +28,9 @@ use super::{Access, Entry, File, Lock, Map, Storage};
 
 #[cfg(target_os = "linux")]
 mod locks;
+mod memory;
+
+pub(crate) use self::memory::Memory;
 
 /// The length of a mapped file, in bytes.
 const MAP_LEN: usize = 24;
@@ -60,7 +63,7 @@ impl Storage for Os {
             let _ = self.sync_dir(parent);
         }
         for &ancestor in missing.iter().rev() {
-            match fs::create_dir(ancestor) {
+            match make_dir(ancestor) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && ancestor.is_dir() => {}
                 Err(e) => return Err(e),
@@ -145,7 +148,10 @@ impl Storage for Os {
         set_mode(&mut options, 0o644);
         let file = open_regular(path, &mut options)?;
         file.try_lock()?;
-        Ok(Box::new(OsLock(file)))
+        Ok(Box::new(OsLock {
+            file,
+            holder: process_id(),
+        }))
     }
 
     fn map(&self, path: &Path) -> io::Result<Box<dyn Map>> {
@@ -190,6 +196,18 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<fs::File> 
             "not a regular file",
         ))
     }
+}
+
+/// Makes a directory that others than the owner and the group cannot look into, whatever the
+/// process's file mode mask allows.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o750);
+    }
+    builder.create(dir)
 }
 
 #[cfg(unix)]
@@ -251,15 +269,22 @@ impl File for OsFile {
 }
 
 #[derive(Debug)]
-struct OsLock(fs::File);
+struct OsLock {
+    file: fs::File,
+    /// The process that took it.
+    holder: u32,
+}
 
 impl Lock for OsLock {}
 
 impl Drop for OsLock {
     fn drop(&mut self) {
         // Closing alone would leave the lock with a child process that was
-        // forked meanwhile and has not yet replaced its image.
-        let _ = self.0.unlock();
+        // forked meanwhile and has not yet replaced its image. A child has the same
+        // lock, not one of its own: it must not take it away from its parent.
+        if process_id() == self.holder {
+            let _ = self.file.unlock();
+        }
     }
 }
 
@@ -292,6 +317,12 @@ impl Map for OsMap {
         self.file.sync_data()?;
         Ok(())
     }
+}
+
+/// The id of this process. After a fork it is another one's than the process's that opened a
+/// buffer or took a lock.
+pub(crate) fn process_id() -> u32 {
+    std::process::id()
 }
 
 /// The id of the process that holds a lock on the file, where the system tells:
@@ -336,5 +367,59 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
         }
         Err(fs::TryLockError::WouldBlock) => Ok(true),
         Err(fs::TryLockError::Error(e)) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(unix)]
+    use crate::{Config, ErrorKind, Io, Item, open};
+
+    #[cfg(unix)]
+    unsafe extern "C" {
+        fn fork() -> i32;
+        fn _exit(code: i32) -> !;
+        fn waitpid(process: i32, status: *mut i32, options: i32) -> i32;
+    }
+
+    /// A child process has copies of the handles. When it dropped them, it took the parent's
+    /// lock away and wrote the parent's open batch to the parent's file.
+    #[cfg(unix)]
+    #[test]
+    fn a_forked_child_leaves_the_lock_and_the_files_to_its_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = || Config::new(dir.path()).io(Io::Caller);
+        let (writer, mut reader) = open(config()).unwrap();
+        writer.append(b"in the open batch").unwrap();
+        let data_file = dir.path().join("buffer-data-0.dat");
+        let len = || std::fs::metadata(&data_file).map_or(0, |file| file.len());
+        let before = len();
+        // SAFETY: the child drops its handles, which takes no lock that another thread could
+        // hold, and ends without running anything else.
+        let child = unsafe { fork() };
+        if child == 0 {
+            drop(reader);
+            drop(writer);
+            // SAFETY: it ends this process, which is the child.
+            unsafe { _exit(0) }
+        }
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        unsafe { waitpid(child, &raw mut status, 0) };
+        assert_eq!(status, 0);
+        assert_eq!(len(), before);
+        assert_eq!(open(config()).unwrap_err().kind(), ErrorKind::Locked);
+        writer.append(b"goes on").unwrap();
+        drop(writer);
+        let mut payloads = vec![];
+        while let Some(item) = reader.next().unwrap() {
+            let Item::Record(delivery) = item else {
+                panic!("{item:?}");
+            };
+            payloads.push(delivery.payload().to_vec());
+        }
+        assert_eq!(payloads, [&b"in the open batch"[..], b"goes on"]);
+        reader.close().unwrap();
+        open(config()).unwrap();
     }
 }

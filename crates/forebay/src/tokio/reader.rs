@@ -50,7 +50,8 @@ enum State {
 }
 
 impl AsyncReader {
-    /// Makes a reader async.
+    /// Makes a reader async. If its buffer is open with [`Io::Caller`](crate::Io::Caller),
+    /// every call that could have to wait fails with [`ErrorKind::InvalidConfig`].
     pub fn new(reader: Reader) -> Self {
         Self {
             shared: Arc::clone(reader.shared()),
@@ -167,16 +168,14 @@ impl AsyncReader {
             self.unregister();
             match std::mem::replace(&mut self.state, State::Gone) {
                 State::Here(reader) => Poll::Ready(Ok(reader)),
-                State::Reading(_) | State::Gone => Poll::Ready(Err(Error::new(
-                    ErrorKind::Closed,
-                    "the reader went with its runtime",
-                ))),
+                State::Reading(_) | State::Gone => Poll::Ready(Err(self.cut_off())),
             }
         })
         .await
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Item>>> {
+        self.shared.check_async()?;
         loop {
             if let Some(item) = self.ahead.pop_front() {
                 return Poll::Ready(Ok(Some(item)));
@@ -197,14 +196,23 @@ impl AsyncReader {
                         }
                     }
                 },
-                State::Gone => {
-                    return Poll::Ready(Err(Error::new(
-                        ErrorKind::Closed,
-                        "the reader went with its runtime",
-                    )));
-                }
+                State::Gone => return Poll::Ready(Err(self.cut_off())),
             }
         }
+    }
+
+    fn cut_off(&self) -> Error {
+        let dir = &self.shared.dir;
+        Error::with_path(
+            ErrorKind::Closed,
+            dir,
+            format!(
+                "the tokio runtime was shut down while it read from the buffer in {}, which closed \
+                 the reader; close the writers and open the buffer again to read on: what was not \
+                 acknowledged is still there",
+                dir.display()
+            ),
+        )
     }
 
     fn read_elsewhere(&mut self) {
@@ -257,14 +265,15 @@ impl AsyncReader {
         shared
             .reader_waits
             .store(true, crate::sync::atomic::Ordering::SeqCst);
-        let there = {
+        let waker = cx.waker().clone();
+        let (there, replaced) = {
             let log = lock(&shared.log);
-            let there = reader.has_more(&log);
-            if !there {
-                shared.data.register(&mut self.waits, 0, cx.waker());
+            match reader.has_more(&log) {
+                true => (true, None),
+                false => (false, shared.data.register(&mut self.waits, 0, waker)),
             }
-            there
         };
+        drop(replaced);
         if there {
             shared
                 .reader_waits

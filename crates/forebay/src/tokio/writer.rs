@@ -27,7 +27,9 @@ pub struct AsyncWriter {
 }
 
 impl AsyncWriter {
-    /// Makes a writer async.
+    /// Makes a writer async. If its buffer is open with [`Io::Caller`](crate::Io::Caller),
+    /// every call that could have to wait fails with
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig).
     pub fn new(writer: Writer) -> Self {
         Self {
             writer: Some(writer),
@@ -96,6 +98,7 @@ impl AsyncWriter {
         record: impl Fn(usize) -> (u32, &'p [u8]),
     ) -> Result<Receipt<'_>> {
         let shared = self.shared();
+        shared.check_async()?;
         let len = shared.check_batch(count, &record)?;
         let mut appending = Appending {
             shared,
@@ -184,6 +187,7 @@ impl<'w> Appending<'w> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Receipt<'w>>> {
         let shared = self.shared;
+        let waker = cx.waker().clone();
         let mut intake = lock(&shared.intake);
         if self.done == 0 {
             shared.check_open(&intake)?;
@@ -196,8 +200,9 @@ impl<'w> Appending<'w> {
                 Ok(Attempt::Accepted(id, end)) => self.last = Some((id, end)),
                 Ok(Attempt::Dropped) => {}
                 Ok(Attempt::NoRoom(why)) if !shared.waits_in_vain(&intake, why) => {
-                    self.waits.renew(0, cx.waker());
+                    let replaced = self.waits.renew(0, waker);
                     drop(intake);
+                    drop(replaced);
                     shared.poke();
                     return Poll::Pending;
                 }
@@ -241,15 +246,37 @@ impl fmt::Debug for AsyncWriter {
 #[derive(Debug)]
 pub struct RecordSink {
     writer: AsyncWriter,
+    /// What was sent and is not appended yet.
     held: Option<Bytes>,
-    waiting: Option<Flush>,
+    /// The append of what found no room.
+    appending: Option<Wait>,
+    flushing: Option<Wait>,
+    /// Something was appended since the flush that is waited for began.
+    needs_another_flush: bool,
 }
 
-struct Flush(Pin<Box<dyn Future<Output = Result<()>> + Send>>);
+/// What a sink waits for.
+struct Wait(Pin<Box<dyn Future<Output = Result<()>> + Send>>);
 
-impl fmt::Debug for Flush {
+impl Wait {
+    fn on(future: impl Future<Output = Result<()>> + Send + 'static) -> Self {
+        Self(Box::pin(future))
+    }
+
+    /// Polls what is waited for, if anything is; once it is over it is forgotten.
+    fn poll(waiting: &mut Option<Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(Self(future)) = waiting else {
+            return Poll::Ready(Ok(()));
+        };
+        let result = ready!(future.as_mut().poll(cx));
+        *waiting = None;
+        Poll::Ready(result)
+    }
+}
+
+impl fmt::Debug for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Flush")
+        f.write_str("Wait")
     }
 }
 
@@ -259,44 +286,36 @@ impl AsyncWriter {
         RecordSink {
             writer: self,
             held: None,
-            waiting: None,
+            appending: None,
+            flushing: None,
+            needs_another_flush: false,
         }
     }
 }
 
 impl RecordSink {
+    /// Appends what was sent last.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if self.waiting.is_none() {
-            let Some(payload) = self.held.take() else {
-                return Poll::Ready(Ok(()));
-            };
-            let shared = self.writer.shared();
-            let events = shared.check_record(0, &payload)?;
-            let attempt = {
-                let mut intake = lock(&shared.intake);
-                let attempt = shared.try_append(&mut intake, 0, &payload, events)?;
-                shared.notify_write_side(intake);
-                attempt
-            };
-            if let Attempt::NoRoom(_) = attempt {
+        if let Some(payload) = self.held.take() {
+            self.needs_another_flush = true;
+            if !self.append_now(&payload)? {
                 let writer = self.writer.clone();
-                self.waiting = Some(Flush(Box::pin(async move {
-                    writer.append(&payload).await.map(drop)
-                })));
-            } else {
-                return Poll::Ready(Ok(()));
+                let append = async move { writer.append(&payload).await.map(drop) };
+                self.appending = Some(Wait::on(append));
             }
         }
-        self.poll_waiting(cx)
+        Wait::poll(&mut self.appending, cx)
     }
 
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let Some(Flush(future)) = &mut self.waiting else {
-            return Poll::Ready(Ok(()));
-        };
-        let result = ready!(future.as_mut().poll(cx));
-        self.waiting = None;
-        Poll::Ready(result)
+    /// Appends a record if there is room now.
+    fn append_now(&self, payload: &[u8]) -> Result<bool> {
+        let shared = self.writer.shared();
+        shared.check_async()?;
+        let events = shared.check_record(0, payload)?;
+        let mut intake = lock(&shared.intake);
+        let attempt = shared.try_append(&mut intake, 0, payload, events)?;
+        shared.notify_write_side(intake);
+        Ok(!matches!(attempt, Attempt::NoRoom(_)))
     }
 }
 
@@ -304,8 +323,7 @@ impl futures_sink::Sink<Bytes> for RecordSink {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        ready!(self.poll_held(cx))?;
-        Poll::Ready(Ok(()))
+        self.poll_held(cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, payload: Bytes) -> Result<()> {
@@ -319,10 +337,20 @@ impl futures_sink::Sink<Bytes> for RecordSink {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         ready!(self.poll_held(cx))?;
-        let writer = self.writer.clone();
-        let flush = Flush(Box::pin(async move { writer.flush().await }));
-        self.waiting = Some(flush);
-        self.poll_waiting(cx)
+        loop {
+            // A flush that has begun is waited for: beginning another one each time would put
+            // off the end for as long as others write. One more is needed only for what was
+            // sent meanwhile.
+            if self.flushing.is_none() {
+                let writer = self.writer.clone();
+                self.needs_another_flush = false;
+                self.flushing = Some(Wait::on(async move { writer.flush().await }));
+            }
+            ready!(Wait::poll(&mut self.flushing, cx))?;
+            if !self.needs_another_flush {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {

@@ -107,3 +107,39 @@ impl Appender {
         Some(written)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::format::record;
+    use crate::stream::Position;
+
+    #[test]
+    fn what_is_written_and_what_is_left_are_the_whole() {
+        let mut bytes = Vec::new();
+        for (id, len) in (10..).zip([8, 20, 100]) {
+            let begin = bytes.len();
+            bytes.resize(begin + record::frame_len(len), 0);
+            record::encode(&mut bytes[begin..], id, 0, &vec![id as u8; len]);
+        }
+        let end = Position {
+            next_id: 13,
+            offset: 1000 + bytes.len() as u64,
+        };
+        for (written_to, next_id) in [(48, 11), (112, 12), (256, 13)] {
+            let mut appender = Appender {
+                taken: Some(Frames::new(Bytes::from(bytes.clone()), 1000, end)),
+                linger_until: None,
+            };
+            let written = appender.note_written(written_to).unwrap();
+            assert_eq!(written.bytes, bytes[..written_to]);
+            assert_eq!(written.end.next_id, next_id);
+            assert_eq!(written.end.offset, 1000 + written_to as u64);
+            assert_eq!(appender.is_idle(), written_to == bytes.len());
+            let left = appender.taken().map(|frames| frames.bytes.clone());
+            assert_eq!(left.unwrap_or_default(), bytes[written_to..]);
+        }
+    }
+}

@@ -231,3 +231,42 @@ pub(super) fn floor_reached(shared: &Shared) -> Trouble {
         shared.limits.min_free_bytes
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_begin_anew() {
+        let mut retry = Retry::default();
+        assert!(!retry.is_needed());
+        assert!(retry.note_failure(), "it is news");
+        let mut pauses = vec![retry.0.unwrap().1];
+        for _ in 0..9 {
+            assert!(!retry.note_failure());
+            pauses.push(retry.0.unwrap().1);
+        }
+        assert_eq!((pauses[0], pauses[9]), PAUSE);
+        assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]));
+        retry.hurry();
+        assert!(retry.at().is_some_and(|at| at <= Instant::now()));
+        assert_eq!(retry.0.unwrap().1, PAUSE.1);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_comes_back_is_told_from_what_does_not() {
+        let of = io::Error::from_raw_os_error;
+        for (errno, comes_back, is_descriptor) in [
+            (28, true, false),  // ENOSPC
+            (12, true, false),  // ENOMEM
+            (23, true, true),   // ENFILE
+            (24, true, true),   // EMFILE
+            (5, false, false),  // EIO
+            (30, false, false), // EROFS
+        ] {
+            assert_eq!(is_no_space(&of(errno)), comes_back, "{errno}");
+            assert_eq!(is_no_descriptor(&of(errno)), is_descriptor, "{errno}");
+        }
+    }
+}

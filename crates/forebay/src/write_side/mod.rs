@@ -40,7 +40,6 @@ use self::preallocate::Preallocation;
 use self::sync_queue::SyncQueue;
 use self::synced_mark::SyncedMark;
 use crate::config::{Io, ReaderSees};
-use crate::error::Error;
 use crate::intake::{Intake, Sleep};
 use crate::log::Span;
 use crate::shared::{Drive, Shared, Step};
@@ -187,16 +186,6 @@ impl WriteSide {
         if !self.failure.is_poisoned() && !self.sync_queue.is_dirty(&self.files) {
             self.synced_mark.remove(shared);
         }
-    }
-
-    /// The driver ended by a panic: whoever waits is told.
-    pub(crate) fn note_panic(shared: &Shared) {
-        let cause = Error::io(
-            "drive the writes of",
-            &shared.dir,
-            std::io::Error::other("the I/O thread panicked"),
-        );
-        FailurePolicy::default().poison(shared, &cause);
     }
 }
 

@@ -346,3 +346,115 @@ impl OpenFile {
         self.failure = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::format::record;
+    use crate::storage::sim::Sim;
+    use crate::storage::{Access, Storage};
+
+    fn frames(id: u64, offset: u64, count: u64) -> Frames {
+        let mut bytes = Vec::new();
+        for id in id..id + count {
+            let begin = bytes.len();
+            bytes.resize(begin + 48, 0);
+            record::encode(&mut bytes[begin..], id, 0, b"payload");
+        }
+        let end = Position {
+            next_id: id + count,
+            offset: offset + bytes.len() as u64,
+        };
+        Frames::new(Bytes::from(bytes), 0, end)
+    }
+
+    fn created(sim: &Sim) -> OpenFile {
+        let path = PathBuf::from("/file");
+        let file = sim.open(&path, Access::CreateNew).unwrap();
+        let end = Position {
+            next_id: 1,
+            offset: 1000,
+        };
+        OpenFile::created(Arc::from(file), path, 0, end, 1)
+    }
+
+    fn write(file: &mut OpenFile, count: u64) {
+        let frames = frames(file.end().next_id, file.end().offset, count);
+        file.write(&frames, frames.len()).unwrap();
+        file.publish(frames.end);
+    }
+
+    #[test]
+    fn a_sync_covers_what_was_written_before_it_began() {
+        let mut file = created(&Sim::new());
+        assert!(file.begin_sync(1).is_none(), "nothing is dirty");
+        write(&mut file, 2);
+        let covered = file.begin_sync(1).unwrap().covered();
+        assert_eq!((covered.len, covered.end.next_id), (96, 3));
+        assert!(file.dirty_since().is_none());
+        write(&mut file, 1);
+        assert_eq!(file.note_synced(&covered), 96);
+        assert_eq!((file.synced_len(), file.unsynced()), (96, 48));
+        assert!(file.dirty_since().is_some());
+    }
+
+    #[test]
+    fn a_sync_of_the_directory_makes_all_entries_durable_that_there_were() {
+        let mut file = created(&Sim::new());
+        for (synced, with_entry) in [(0, true), (1, false)] {
+            file.note_entries_synced(synced);
+            write(&mut file, 1);
+            let covered = file.begin_sync(3).unwrap().covered();
+            assert_eq!(covered.entries, with_entry.then_some(3));
+        }
+    }
+
+    #[test]
+    fn what_a_write_left_of_a_record_is_no_record() {
+        let sim = Sim::new();
+        let mut file = created(&sim);
+        write(&mut file, 1);
+        let two = frames(2, file.end().offset, 2);
+        file.write(&two, 60).unwrap();
+        assert_eq!((file.len(), file.partial()), (48, 60));
+        // It goes on there.
+        file.write(&two, 96).unwrap();
+        file.publish(two.end);
+        assert_eq!((file.len(), file.partial()), (144, 0));
+        file.write(&frames(4, file.end().offset, 1), 10).unwrap();
+        file.forget_partial();
+        assert_eq!(sim.read_file("/file").unwrap().len(), 144);
+    }
+
+    #[test]
+    fn a_second_failure_with_nothing_in_between_is_final() {
+        let error = || Error::io("sync", Path::new("/file"), io::Error::other("x"));
+        let mut file = created(&Sim::new());
+        write(&mut file, 1);
+        assert!(file.fail(error()));
+        assert!(file.fail(error()), "of the same failure, by another call");
+        file.trust_again();
+        assert!(!file.fail(error()));
+        file.trust_again();
+        write(&mut file, 1);
+        assert!(file.fail(error()), "it got further");
+    }
+
+    #[test]
+    fn preallocated_zeros_are_used_up_and_cut() {
+        let sim = Sim::new();
+        let mut file = created(&sim);
+        write(&mut file, 1);
+        assert!(file.cut_zeros().is_none());
+        file.write_zeros(200).unwrap();
+        assert_eq!(file.zeros_left(), 152);
+        write(&mut file, 2);
+        assert_eq!(file.zeros_left(), 56);
+        assert_eq!(sim.read_file("/file").unwrap().len(), 200);
+        file.cut_zeros().unwrap().unwrap();
+        assert_eq!(sim.read_file("/file").unwrap().len(), 144);
+        assert_eq!(file.zeros_left(), 0);
+    }
+}

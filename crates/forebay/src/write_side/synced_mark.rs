@@ -15,6 +15,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::failure::{Trouble, trouble};
 use super::files::Files;
 use crate::config::UNSYNCED_FILES_MAX;
 use crate::error::{Error, Result};
@@ -31,6 +32,8 @@ const FILE_ID_SHIFT: u32 = 48;
 #[derive(Debug, Default)]
 pub(super) struct SyncedMark {
     file: Option<Box<dyn File>>,
+    /// Whether this life has made it; without a descriptor it stays.
+    is_placed: bool,
 }
 
 fn bytes_of(file_id: u16, synced_len: u64) -> [u8; FILE_LEN] {
@@ -40,15 +43,27 @@ fn bytes_of(file_id: u16, synced_len: u64) -> [u8; FILE_LEN] {
 
 impl SyncedMark {
     /// Makes the mark, unless it is there: everything up to `synced_len` of this file
-    /// is synced. It is tried again before the next write if that fails.
-    pub(super) fn place(&mut self, shared: &Shared, file_id: u16, synced_len: u64) {
-        if self.file.is_none() {
-            let bytes = bytes_of(file_id, synced_len);
-            let created = create(&*shared.storage, &path(&shared.dir), bytes);
-            if let Err(error) = &created {
-                tracing::debug!(%error, "the mark of what is synced cannot be made");
+    /// is synced. Nothing may be written without it.
+    pub(super) fn place(
+        &mut self,
+        shared: &Shared,
+        file_id: u16,
+        synced_len: u64,
+    ) -> Result<(), Trouble> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        let (path, bytes) = (path(&shared.dir), bytes_of(file_id, synced_len));
+        let made = || make(&*shared.storage, &path, bytes);
+        match made().or_else(|_| made()) {
+            Ok(file) => {
+                self.file = Some(file);
+                self.is_placed = true;
+                Ok(())
             }
-            self.file = created.ok();
+            // It is there, and true.
+            Err(_) if self.is_placed => Ok(()),
+            Err(e) => Err(trouble("make", &path, e)),
         }
     }
 
@@ -75,7 +90,8 @@ impl SyncedMark {
 
     /// Everything is synced, and nothing more will be written.
     pub(super) fn remove(&mut self, shared: &Shared) {
-        if self.file.take().is_some() {
+        self.file = None;
+        if std::mem::take(&mut self.is_placed) {
             // If it stays, the next opening writes a little again, and removes it.
             let _ = uninterrupted(|| shared.storage.delete(&path(&shared.dir)));
         }
@@ -86,7 +102,7 @@ fn path(dir: &Path) -> PathBuf {
     dir.join(file_id::SYNCED_MARK_FILE_NAME)
 }
 
-fn create(storage: &dyn Storage, path: &Path, bytes: [u8; FILE_LEN]) -> io::Result<Box<dyn File>> {
+fn make(storage: &dyn Storage, path: &Path, bytes: [u8; FILE_LEN]) -> io::Result<Box<dyn File>> {
     let file = match uninterrupted(|| storage.open(path, Access::CreateNew)) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             uninterrupted(|| storage.open(path, Access::Write))

@@ -65,7 +65,7 @@ impl WriteSide {
             }
         }
         self.synced_mark
-            .place(shared, current.file_id(), current.synced_len());
+            .place(shared, current.file_id(), current.synced_len())?;
         while let Err(e) = current.write(frames, to) {
             if !is_no_space(&e) {
                 return self.fail_current(shared, "write to", e);

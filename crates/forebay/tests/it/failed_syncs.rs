@@ -3,12 +3,15 @@
 //!
 //! Each failed sync keeps another subset of pages, and the files are of several.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
+use forebay::storage::{Access, File, Storage};
 use forebay::{Config, ErrorKind, Io, Item, Reader, SyncPolicy, TryNext, Writer};
 
 use crate::faults::{DIR, next, open};
@@ -330,4 +333,93 @@ fn preallocating_that_is_always_interrupted_ends() {
     // Its own write is the one that still goes through.
     writer.append(&payload(3, 10)).unwrap();
     fault.clear();
+}
+
+/// A storage that panics once it is told to.
+#[derive(Debug, Clone)]
+struct Panics {
+    sim: Sim,
+    now: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct PanickingFile {
+    file: Box<dyn File>,
+    now: Arc<AtomicBool>,
+}
+
+impl File for PanickingFile {
+    forward!(file: read_at len truncate);
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        assert!(!self.now.load(Ordering::SeqCst), "a storage that panics");
+        self.file.write_at(buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+impl Storage for Panics {
+    forward!(sim: create_dir list rename delete sync_dir lock map free_bytes);
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(PanickingFile {
+            file: self.sim.open(path, access)?,
+            now: Arc::clone(&self.now),
+        }))
+    }
+}
+
+/// A panic on the I/O thread left everybody waiting, and appends went on.
+#[test]
+fn a_storage_that_panics_poisons_the_buffer() {
+    for io in [Io::Thread, Io::Caller] {
+        let storage = Panics {
+            sim: Sim::new(),
+            now: Arc::default(),
+        };
+        let config = config().io(io);
+        let (writer, mut reader) = forebay::open_with(config, Arc::new(storage.clone())).unwrap();
+        writer.append(b"written").unwrap();
+        writer.flush().unwrap();
+        storage.now.store(true, Ordering::SeqCst);
+        writer.append(b"not written").unwrap();
+        let error = writer.flush().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Poisoned, "{io:?}: {error}");
+        assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Poisoned);
+        assert_eq!(record(reader.next().unwrap()).id(), 1);
+        assert_eq!(reader.next().unwrap_err().kind(), ErrorKind::Poisoned);
+        drop(reader);
+        assert_eq!(writer.close().unwrap_err().kind(), ErrorKind::Poisoned);
+        let (_writer, mut reader) = reopened(&storage.sim.kill());
+        assert_eq!(all(&mut reader), [1]);
+    }
+}
+
+/// The mark could not be made, records were written without it, their sync failed, and
+/// the next life trusted what it read.
+#[test]
+fn nothing_is_written_without_the_mark() {
+    for (op, errno) in [(Op::Create, Errno::Emfile), (Op::Write, Errno::Eio)] {
+        let (sim, fault) = crate::faults::faulty();
+        let (writer, _reader) = open(&fault, config()).unwrap();
+        fault.fail_from(op, next(&fault, op), errno);
+        writer.append(&payload(1, 100)).unwrap();
+        let error = writer.flush().unwrap_err();
+        let kind = match errno {
+            Errno::Eio => ErrorKind::Poisoned,
+            _ => ErrorKind::TimedOut,
+        };
+        assert_eq!(error.kind(), kind, "{error}");
+        let data = sim.read_file(format!("{DIR}/buffer-data-0.dat"));
+        assert_eq!(data, Some(Vec::new()));
+        // Once is not enough to end anything.
+        let (_sim, fault) = crate::faults::faulty();
+        let (writer, _reader) = open(&fault, config()).unwrap();
+        fault.fail(op, next(&fault, op), errno);
+        writer.append(&payload(1, 100)).unwrap();
+        writer.flush().unwrap();
+    }
 }

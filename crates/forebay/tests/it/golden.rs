@@ -1,8 +1,8 @@
 //! Buffers written by the existing implementation of the format, healthy and
 //! damaged, against what is known to be in them.
 //!
-//! They lie outside this repository: in `../shared/golden` beside it, or where
-//! `FOREBAY_GOLDEN` says. Without them these tests say so and check nothing.
+//! They lie in `tests/golden`; its README says how they were made and what must
+//! come out. A buffer that is missing there fails these tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,21 +23,13 @@ struct Golden {
     expected: Value,
 }
 
-/// All golden buffers, or nothing and a visible message.
+/// All golden buffers.
 fn golden() -> Vec<Golden> {
-    let root = match std::env::var_os("FOREBAY_GOLDEN") {
-        Some(root) => PathBuf::from(root),
-        None => repository().join("../shared/golden"),
-    };
-    let Ok(text) = std::fs::read_to_string(root.join("expected.json")) else {
-        eprintln!(
-            "skipped: no golden buffers in {}; set FOREBAY_GOLDEN to where they are",
-            root.display()
-        );
-        return Vec::new();
-    };
+    let root = root();
+    let expected = root.join("expected.json");
+    let text = std::fs::read_to_string(&expected)
+        .unwrap_or_else(|error| panic!("no golden buffers: {}: {error}", expected.display()));
     let expected: BTreeMap<String, Value> = serde_json::from_str(&text).unwrap();
-    assert!(!expected.is_empty(), "expected.json names no buffer");
     expected
         .into_iter()
         .map(|(name, expected)| Golden {
@@ -48,9 +40,8 @@ fn golden() -> Vec<Golden> {
         .collect()
 }
 
-/// The root of the main working tree: golden buffers lie beside that one.
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
 impl Golden {
@@ -124,6 +115,34 @@ fn without_events(record: &Value) -> Value {
     let mut record = record.clone();
     record.as_object_mut().unwrap().remove("events");
     record
+}
+
+/// A checkout without some of them, or one that turned line endings, must not
+/// pass because nothing is left to check.
+#[test]
+fn every_buffer_is_here_as_it_was_written() {
+    let there: BTreeSet<String> = std::fs::read_dir(root())
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    let expected: BTreeSet<String> = golden().into_iter().map(|golden| golden.name).collect();
+    assert_eq!(there, expected);
+    assert_eq!(there.len(), 68);
+    for golden in golden() {
+        for file in golden.list("files") {
+            let path = golden
+                .dir
+                .join(format!("buffer-data-{}.dat", file["file_id"]));
+            let len = std::fs::metadata(&path).unwrap().len();
+            assert_eq!(file["bytes"], len, "{}", path.display());
+        }
+        let ledger = golden.dir.join("buffer.db");
+        let has_ledger = golden.expected["ledger_status"] != "missing";
+        assert_eq!(ledger.exists(), has_ledger, "{}", golden.name);
+        assert!(golden.dir.join("buffer.lock").exists(), "{}", golden.name);
+    }
 }
 
 #[test]

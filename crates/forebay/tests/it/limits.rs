@@ -2,6 +2,7 @@
 //!
 //! Nothing here is timed: what opening costs is counted in reads.
 
+mod memory;
 pub(crate) mod watched;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The async edge.
 
+mod sink;
+
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};

@@ -57,7 +57,9 @@ impl Door {
             if *is_open {
                 return Poll::Ready(());
             }
-            self.bell.register(&mut key, 0, cx.waker());
+            let replaced = self.bell.register(&mut key, 0, cx.waker().clone());
+            drop(is_open);
+            drop(replaced);
             Poll::Pending
         })
         .await;

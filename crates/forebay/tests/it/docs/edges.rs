@@ -13,7 +13,7 @@ const KNOW_ONLY: &[(&str, &[&str])] = &[
     ("storage", &[]),
     ("counter", &[]),
     ("sync", &[]),
-    ("pool", &["sync"]),
+    ("pool", &["storage", "sync"]),
     ("wake", &["sync"]),
     ("stream", &["format"]),
     ("log", &["error", "stream"]),

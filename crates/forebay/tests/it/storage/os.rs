@@ -162,6 +162,38 @@ fn new_files_get_their_modes() {
     assert_eq!(mode("lock"), 0o644 & !mask);
 }
 
+/// Says to a copy of this process with an empty file mode mask where to make a directory.
+#[cfg(unix)]
+const UNMASKED: &str = "FOREBAY_TEST_UNMASKED_DIR";
+
+/// Where the process's mask takes nothing away, the directory of a buffer was open for everybody
+/// to read and write.
+#[cfg(unix)]
+#[test]
+fn a_new_directory_is_closed_to_others_whatever_the_mask_says() {
+    use std::os::unix::fs::PermissionsExt;
+    if let Ok(dir) = std::env::var(UNMASKED) {
+        Os.create_dir(Path::new(&dir)).unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let made = dir.path().join("parent/buffer");
+    let name = "storage::os::a_new_directory_is_closed_to_others_whatever_the_mask_says";
+    let status = std::process::Command::new("sh")
+        .args(["-c", "umask 0; exec \"$0\" --exact \"$1\""])
+        .arg(std::env::current_exe().unwrap())
+        .arg(name)
+        .env(UNMASKED, &made)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    for made in [made.as_path(), made.parent().unwrap()] {
+        let mode = std::fs::metadata(made).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o750, "{}", made.display());
+    }
+}
+
 #[test]
 fn what_is_no_regular_file_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,141 @@
+//! Few file descriptors, few threads.
+
+use crate::support::{Scratch, finish, kill, lines, wait_until};
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+/// The program under a limit of the shell, with a file as its standard input.
+fn limited(scratch: &Scratch, limit: &str, arguments: &str, input: &str) -> Child {
+    let file = scratch.path("input");
+    std::fs::write(&file, input).unwrap();
+    Command::new("sh")
+        .args(["-c", &format!("{limit}; exec \"$0\" {arguments}")])
+        .arg(env!("CARGO_BIN_EXE_forebay"))
+        .arg(&scratch.buffer)
+        .stdin(std::fs::File::open(&file).unwrap())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+const PUSH: &str = "push \"$1\" --data-file-size 64KiB --max-size 200MiB";
+
+/// Data files that waited for their sync held all descriptors, and the sync needed
+/// one more, for the directory: it was tried for ever, 2,000 times a second.
+#[test]
+#[ignore = "the library spins where its own files exhaust the descriptors"]
+fn a_push_goes_on_where_its_files_exhaust_the_descriptors() {
+    let scratch = Scratch::new();
+    let input = lines(1, 100_000);
+    finish(limited(&scratch, "ulimit -n 20", PUSH, &input)).expect(0);
+    assert!(scratch.pull() == input);
+}
+
+/// The append waited for the thread that tried for ever, and never looked at the
+/// signal; after half a minute the program gave up.
+#[test]
+#[ignore = "the library spins where its own files exhaust the descriptors"]
+fn a_signal_ends_a_push_without_descriptors() {
+    let scratch = Scratch::new();
+    let push = limited(&scratch, "ulimit -n 20", PUSH, &lines(1, 3_000_000));
+    wait_until("data files", || {
+        scratch.buffer.join("buffer-data-3.dat").exists()
+    });
+    kill(push.id(), "TERM");
+    let ran = finish(push);
+    assert!(!ran.stderr.contains("giving up"), "{ran:?}");
+    // It may have been through by then.
+    assert!(matches!(ran.status, Some(0 | 143)), "{ran:?}");
+}
+
+/// It said that the file system was full, and waited for that to change.
+#[test]
+fn a_push_with_too_few_descriptors_goes_on_or_says_so() {
+    for descriptors in 4..16 {
+        let scratch = Scratch::new();
+        let input = lines(1, 20_000);
+        let limit = format!("ulimit -n {descriptors}");
+        let ran = finish(limited(&scratch, &limit, PUSH, &input));
+        if ran.status == Some(0) {
+            assert!(scratch.pull() == input);
+            continue;
+        }
+        let ran = ran.expect(2).says("open files");
+        if scratch.buffer.join("buffer-data-0.dat").exists() {
+            // It may say less than there is: it cannot even look any more.
+            let stored = scratch.cat();
+            assert!(input.starts_with(&stored), "{stored:?}");
+            let said = ran.stderr.replace(',', "");
+            let said: usize = said
+                .split_once(" records stored and synced")
+                .and_then(|(before, _)| before.rsplit(' ').next()?.parse().ok())
+                .unwrap_or(0);
+            assert!(said <= stored.lines().count(), "{ran:?}");
+        }
+    }
+}
+
+/// The first thread that could not be had was a panic, and so was a later one of
+/// `pipe`.
+#[test]
+fn too_few_threads_are_an_error() {
+    for processes in 1..5 {
+        for arguments in ["push \"$1\"", "pull \"$1\"", "pipe \"$1\" -- cat"] {
+            let scratch = Scratch::new();
+            scratch.push(lines(1, 3));
+            let Some(child) = alone(&scratch, processes, arguments) else {
+                return;
+            };
+            let ran = finish(child);
+            if ran.status == Some(0) {
+                continue;
+            }
+            // With one process less than it needs, `pipe` cannot start its program.
+            assert!(
+                ran.stderr.contains("thread") || ran.status == Some(126),
+                "{processes}, {arguments}: {ran:?}"
+            );
+            assert!(!ran.stderr.contains("panicked"), "{ran:?}");
+            assert_eq!(scratch.cat(), lines(1, 3), "{processes}, {arguments}");
+        }
+    }
+}
+
+/// The program with so many processes and threads at most. The limit counts all
+/// that runs under a user's name, so it gets one of its own where that is allowed.
+/// `None`, said aloud, where it would not hold or the program is out of reach.
+fn alone(scratch: &Scratch, processes: u32, arguments: &str) -> Option<Child> {
+    // What the limit is called differs among shells.
+    let limit = format!("ulimit -u {processes} 2>/dev/null || ulimit -p {processes}");
+    let program = scratch.path("forebay");
+    std::fs::copy(env!("CARGO_BIN_EXE_forebay"), &program).unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("{limit}; exec \"$0\" {arguments}")])
+        .arg(&program)
+        .arg(&scratch.buffer)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if rustix::process::geteuid().is_root() {
+        let user = 200_000 + std::process::id() % 100_000;
+        for path in [scratch.root.path(), &scratch.buffer, &program] {
+            std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+        for entry in std::fs::read_dir(&scratch.buffer).unwrap() {
+            chown(entry.unwrap().path(), Some(user), Some(user)).unwrap();
+        }
+        chown(&scratch.buffer, Some(user), Some(user)).unwrap();
+        command.uid(user).gid(user);
+    }
+    match command.spawn() {
+        Ok(child) => Some(child),
+        Err(error) => {
+            eprintln!("SKIPPED: no process of another user can be started: {error}");
+            None
+        }
+    }
+}

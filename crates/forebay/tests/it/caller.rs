@@ -1,0 +1,99 @@
+//! `Io::Caller`: whoever calls does the work, so every call must come to an end by itself.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use forebay::tokio::{AsyncReader, AsyncWriter};
+use forebay::{Config, ErrorKind, Io, Item, Reader, TryBatch, TryNext};
+
+use crate::support::{open, record, temp_dir};
+
+fn try_next(reader: &mut Reader) -> TryNext {
+    reader.try_next().unwrap()
+}
+
+fn next_at_once(reader: &mut Reader) -> TryNext {
+    reader.next_timeout(Duration::ZERO).unwrap()
+}
+
+fn next_of_batch(reader: &mut Reader) -> TryNext {
+    match reader.try_next_batch(1, 1).unwrap() {
+        TryBatch::Batch(batch) => {
+            let first = batch.into_deliveries().next().unwrap();
+            TryNext::Item(Item::Record(first))
+        }
+        TryBatch::Empty => TryNext::Empty,
+        TryBatch::End => TryNext::End,
+    }
+}
+
+/// With nobody else to write, calls that do not wait said "empty" for ever: neither the record
+/// nor the end came.
+#[test]
+fn calls_that_do_not_wait_write_what_was_appended() {
+    for next in [try_next, next_at_once, next_of_batch] {
+        let dir = temp_dir();
+        let (writer, mut reader) = open(&Config::new(dir.path()).io(Io::Caller));
+        assert!(matches!(next(&mut reader), TryNext::Empty));
+        for id in 1..=2 {
+            writer.append(b"x").unwrap();
+            match next(&mut reader) {
+                TryNext::Item(item) => assert_eq!(record(Some(item)).id(), id),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(matches!(next(&mut reader), TryNext::Empty));
+        writer.append(b"x").unwrap();
+        drop(writer);
+        match next(&mut reader) {
+            TryNext::Item(item) => assert_eq!(record(Some(item)).id(), 3),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(next(&mut reader), TryNext::End));
+    }
+}
+
+/// A wait that could never end says so, in words of its own.
+#[test]
+fn a_wait_for_what_nobody_writes_is_an_error() {
+    let dir = temp_dir();
+    let (_writer, mut reader) = open(&Config::new(dir.path()).io(Io::Caller));
+    let error = reader.next().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(error.to_string().contains("is read"), "{error}");
+    let error = reader.next_batch(1, 1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+}
+
+/// Futures do not do the work, and no thread does: async handles hung for ever.
+#[tokio::test]
+async fn async_handles_need_a_thread() {
+    let dir = temp_dir();
+    let config = Config::new(dir.path()).io(Io::Caller);
+    let opened = forebay::tokio::open_async(config.clone()).await;
+    let error = opened.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert!(error.to_string().contains("Io::Caller"), "{error}");
+
+    // Handles that are made of others say it with their first call.
+    let (writer, reader) = open(&config);
+    let receipt = writer.append(b"x").unwrap();
+    let kind = |polled: Poll<forebay::Result<()>>| match polled {
+        Poll::Ready(Err(error)) => error.kind(),
+        other => panic!("{other:?}"),
+    };
+    let mut context = Context::from_waker(Waker::noop());
+    let synced = pin!(receipt.synced()).poll(&mut context);
+    assert_eq!(kind(synced), ErrorKind::InvalidConfig);
+    let (writer, mut reader) = (AsyncWriter::new(writer.clone()), AsyncReader::new(reader));
+    let append = pin!(writer.append(b"x")).poll(&mut context);
+    assert_eq!(kind(append.map_ok(drop)), ErrorKind::InvalidConfig);
+    let flush = pin!(writer.flush()).poll(&mut context);
+    assert_eq!(kind(flush), ErrorKind::InvalidConfig);
+    let next = pin!(reader.next()).poll(&mut context);
+    assert_eq!(kind(next.map_ok(drop)), ErrorKind::InvalidConfig);
+    let acks = pin!(reader.sync_acks()).poll(&mut context);
+    assert_eq!(kind(acks), ErrorKind::InvalidConfig);
+}
