@@ -235,7 +235,10 @@ impl Life {
         check_usage(&usage)?;
         let size = size(&self.sim);
         if size > self.size_max {
-            return Err(format!("SIZE: {size} bytes on disk, {} allowed", self.size_max));
+            return Err(format!(
+                "SIZE: {size} bytes on disk, {} allowed",
+                self.size_max
+            ));
         }
         self.size_max = self.limits.max_size.max(size.min(self.size_max));
         if usage.next_record_id != self.next_id {
