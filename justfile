@@ -16,6 +16,12 @@ sim seeds="1000" seed="1":
     FOREBAY_SIM_SEEDS={{ seeds }} FOREBAY_SIM_SEED={{ seed }} \
         cargo test -p forebay --test it -- crash:: --nocapture
 
+# lives with faults, stops and damage, for so long: `just lives 3600`, or from a seed on
+lives seconds="600" seed="1":
+    FOREBAY_LIVES_SECONDS={{ seconds }} FOREBAY_LIVES_SEED={{ seed }} \
+        cargo test -p forebay --test it -- lives::nothing_promised_is_lost --nocapture \
+        --include-ignored
+
 # two damages at once, further than every day
 damage seeds="1000000" seed="1":
     FOREBAY_DAMAGE_SEEDS={{ seeds }} FOREBAY_DAMAGE_SEED={{ seed }} \

@@ -28,17 +28,12 @@
 //!
 //! - `FOREBAY_LIVES_SEED`: the first seed (default 1);
 //! - `FOREBAY_LIVES_SEEDS`: how many seeds; `FOREBAY_LIVES_SECONDS`: or for how long;
+//! - `FOREBAY_LIVES_LEAN=Writes,Space`: only seeds that lean so;
 //! - `FOREBAY_LIVES_KEEP_GOING=1`: counts failures by kind instead of ending.
-
-use std::collections::{BTreeMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use forebay::storage::sim::Sim;
 
-use crate::support::{Rng, number_from};
+use crate::support::Rng;
 use crate::workload::{Check, DIR};
 
 mod check;
@@ -48,12 +43,15 @@ mod life;
 mod limits;
 mod panics;
 mod picture;
+mod runs;
 mod steps;
 mod stops;
+mod threads;
 mod trouble;
 
 use claims::Claims;
 use life::{Left, Life, Trace};
+use runs::Explored;
 use stops::Stop;
 
 /// What goes wrong in the lives of a seed.
@@ -73,30 +71,6 @@ enum Lean {
     Damage,
 }
 
-/// What was explored, by all threads.
-#[derive(Debug, Default)]
-struct Explored {
-    lives: AtomicU64,
-    stops: AtomicU64,
-    /// Of those, the machines that differ in what is on them or in what was claimed.
-    met: Mutex<HashSet<u64>>,
-}
-
-impl Explored {
-    fn is_new(&self, fingerprint: u64) -> bool {
-        self.stops.fetch_add(1, Ordering::Relaxed);
-        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-        met.insert(fingerprint)
-    }
-
-    fn distinct(&self) -> usize {
-        self.met
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
-    }
-}
-
 /// Lives a few lives in a row.
 fn run_seed(seed: u64, explored: &Explored, trace: &Trace) -> Check {
     let mut rng = Rng(seed);
@@ -108,6 +82,11 @@ fn run_seed(seed: u64, explored: &Explored, trace: &Trace) -> Check {
         11..14 => Lean::Damage,
         _ => Lean::All,
     };
+    let wanted = std::env::var("FOREBAY_LIVES_LEAN").unwrap_or_default();
+    let is_wanted = |lean: &Lean| wanted.split(',').any(|name| name == format!("{lean:?}"));
+    if !(wanted.is_empty() || is_wanted(&lean)) {
+        return Ok(());
+    }
     let counts_events = rng.below(4) == 0;
     trace.note(|| format!("seed {seed}, {lean:?}"));
     let (mut sim, mut claims) = (Sim::new(), Claims::new());
@@ -115,7 +94,7 @@ fn run_seed(seed: u64, explored: &Explored, trace: &Trace) -> Check {
         let life = Life::new(&sim, &claims, lean, number, &mut rng, trace, counts_events);
         let steps = 8 + rng.below(40);
         let left = life.live(steps)?;
-        explored.lives.fetch_add(1, Ordering::Relaxed);
+        explored.count_life();
         let mut stopped = explore(&left, claims, explored, &mut rng, trace)?;
         if lean == Lean::Damage {
             stopped.claims = damage_some(&stopped, &left, explored, &mut rng, trace)?;
@@ -241,75 +220,15 @@ fn damage_some(
     Ok(result)
 }
 
-/// Runs seeds in as many threads as there are processors.
-fn run(everyday_seeds: u64) -> (Explored, BTreeMap<String, (u64, u64)>) {
-    let first = number_from("FOREBAY_LIVES_SEED", 1);
-    let seconds = number_from("FOREBAY_LIVES_SECONDS", 0);
-    let seeds = match seconds {
-        0 => number_from("FOREBAY_LIVES_SEEDS", everyday_seeds),
-        _ => u64::MAX - first,
-    };
-    let keep_going = number_from("FOREBAY_LIVES_KEEP_GOING", 0) > 0;
-    let begin = Instant::now();
-    let until = (seconds > 0).then(|| begin + Duration::from_secs(seconds));
-    let explored = Explored::default();
-    let failures: Mutex<BTreeMap<String, (u64, u64)>> = Mutex::default();
-    let next = AtomicU64::new(first);
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + seeds || until.is_some_and(|until| Instant::now() >= until) {
-                        return;
-                    }
-                    let trace = Trace::default();
-                    let result =
-                        catch_unwind(AssertUnwindSafe(|| run_seed(seed, &explored, &trace)));
-                    let result = result.unwrap_or_else(|panic| {
-                        let text = panic.downcast_ref::<String>().cloned();
-                        let text =
-                            text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-                        Err(format!("PANIC: {text:?}"))
-                    });
-                    let Err(e) = result else { continue };
-                    let kind = e.split(':').next().unwrap_or_default().to_owned();
-                    let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-                    let (count, _) = failures.entry(kind).or_insert((0, seed));
-                    *count += 1;
-                    if !keep_going || *count <= 3 {
-                        eprintln!(
-                            "{}\nFOREBAY_LIVES_SEED={seed} FOREBAY_LIVES_SEEDS=1 after {:?}: {e}\n",
-                            trace.text(),
-                            begin.elapsed()
-                        );
-                    }
-                    if !keep_going {
-                        next.store(first + seeds, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    eprintln!(
-        "lives from seed {first}: {} seeds, {} lives, {} stops, {} distinct, {:?}; failures (count, first seed) {failures:?}",
-        next.load(Ordering::Relaxed).min(first + seeds) - first,
-        explored.lives.load(Ordering::Relaxed),
-        explored.stops.load(Ordering::Relaxed),
-        explored.distinct(),
-        begin.elapsed(),
-    );
-    (explored, failures)
-}
+/// Of this many seeds come more than 100,000 distinct stops.
+const EVERYDAY_SEEDS: u64 = 450;
 
 #[test]
 #[ignore = "finds losses that are not mended yet"]
 fn nothing_promised_is_lost_over_several_lives() {
-    let (explored, failures) = run(2000);
+    let (distinct, failures) = runs::run(EVERYDAY_SEEDS);
     assert!(failures.is_empty(), "{failures:?}");
-    assert!(explored.distinct() > 0);
+    // What the environment asks for may be less.
+    let is_everyday = std::env::vars().all(|(name, _)| !name.starts_with("FOREBAY_LIVES_"));
+    assert!(!is_everyday || distinct >= 100_000);
 }

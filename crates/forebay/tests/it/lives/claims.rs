@@ -9,6 +9,11 @@ use super::check::{Inventory, Seen};
 use super::stops::Stop;
 use crate::workload::Record;
 
+/// Whether a sync that failed in an earlier process of the same boot is made good by
+/// the next life: then what that one reports synced survives a power cut like anything
+/// else.
+const TRUSTS_NEXT_LIFE: bool = true;
+
 /// What is promised of a record, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum State {
@@ -29,7 +34,7 @@ pub(super) struct Known {
 }
 
 /// What makes a later promise about a record worth less.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Doubt {
     None,
     /// The kernel forgot pages after a failed sync of this life: the record may be
@@ -63,8 +68,9 @@ pub(super) enum Fact {
     SyncsMayFail,
     /// From now on, syncs of the ledger may fail.
     LedgerMayFail,
-    /// The kernel forgot clean pages of a data file that never reached the disk.
-    Evicted,
+    /// The kernel forgot clean pages that never reached the disk, and with them these
+    /// records.
+    Evicted(Vec<u64>),
 }
 
 /// What is known of a buffer at one moment.
@@ -131,20 +137,23 @@ impl Claims {
             }
             Fact::Lost(ids) => {
                 for id in ids.clone() {
-                    self.records.remove(&id);
+                    self.forget(id);
                     self.acking.insert(id);
                 }
             }
             Fact::SyncsMayFail => self.syncs_failed = true,
             Fact::LedgerMayFail => self.ledger_failed = true,
-            Fact::Evicted => {
+            Fact::Evicted(ids) => {
                 self.evicted = true;
-                for known in self.records.values_mut() {
-                    if known.state < State::Synced {
+                for id in ids {
+                    if let Some(known) = self.records.get_mut(id) {
                         known.state = State::Accepted;
-                        if known.doubt == Doubt::None {
-                            known.doubt = Doubt::Evicted;
-                        }
+                    }
+                }
+                // Of what was written in part, a part may be gone.
+                for known in self.records.values_mut() {
+                    if known.state == State::Accepted {
+                        known.doubt = known.doubt.max(Doubt::Evicted);
                     }
                 }
             }
@@ -181,7 +190,9 @@ impl Claims {
             match self.records.get(&at) {
                 Some(known) => {
                     at = known.record.end();
-                    end = at;
+                    let was_lost =
+                        known.doubt == Doubt::Inherited && known.state == State::Accepted;
+                    end = if was_lost { end } else { at };
                 }
                 None => at += 1,
             }
@@ -240,7 +251,7 @@ impl Claims {
         let (state, doubt) = match () {
             // What a power cut left is on the disk.
             () if is_settled || was_synced => (State::Synced, Doubt::None),
-            () if self.syncs_failed => (State::Written, Doubt::Inherited),
+            () if self.syncs_failed && !TRUSTS_NEXT_LIFE => (State::Written, Doubt::Inherited),
             () => (State::Written, Doubt::None),
         };
         Known {

@@ -95,7 +95,7 @@ fn replacement(
             let mut noise: Vec<u8> = range.clone().map(|_| rng.next() as u8).collect();
             if kinds == 2 {
                 // A ledger of possible values is believed, and nothing says otherwise.
-                noise[..8].fill(0xff);
+                noise.iter_mut().take(8).for_each(|byte| *byte = 0xff);
             }
             Some(("noise".to_owned(), noise))
         }
@@ -117,15 +117,23 @@ fn replacement(
     }
 }
 
-/// The records of which a whole frame stood in `old` and does not in `new`.
-fn touched(old: &[u8], new: &[u8], claims: &Claims) -> Vec<u64> {
+/// The records whose frame stood in `old` and is another one, or none, in `new`.
+pub(super) fn touched(old: &[u8], new: &[u8], claims: &Claims) -> Vec<u64> {
     let mut ids = Vec::new();
     for (id, known) in &claims.records {
         let record = &known.record;
         let mut frame = vec![0; frame_len(record.payload.len())];
         encode(&mut frame, record.id, record.metadata, &record.payload);
-        let mut places = (0..old.len()).step_by(8);
-        if places.any(|at| old[at..].starts_with(&frame) && !new[at..].starts_with(&frame)) {
+        // A frame with a damaged delimiter or root may be known by its payload.
+        let payload = Some(&record.payload).filter(|payload| payload.len() >= 16);
+        let stands = |bytes: &[u8], at: usize| {
+            let payload_stands = || payload.is_some_and(|p| bytes[at + 8..].starts_with(p));
+            bytes[at..].starts_with(&frame) || payload_stands()
+        };
+        let last = old.len().saturating_sub(frame.len());
+        let mut places = (0..=last).step_by(8).filter(|at| stands(old, *at));
+        let is_same = |at: usize| new.get(at..at + frame.len()) == Some(&old[at..at + frame.len()]);
+        if old.len() >= frame.len() && places.any(|at| !is_same(at)) {
             ids.push(*id);
         }
     }

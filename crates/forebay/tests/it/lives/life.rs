@@ -61,8 +61,6 @@ pub(super) struct Life {
     pub(super) was_small: bool,
     /// The largest the directory may be.
     size_max: u64,
-    /// The largest data file that any life may have made.
-    pub(super) file_max: u64,
     /// A number that no two lives share, for payloads.
     pub(super) number: u64,
 }
@@ -106,9 +104,8 @@ impl Life {
             synced: 0,
             is_poisoned: false,
             was_small: false,
-            // Opening may make a ledger.
-            size_max: limits.max_size.max(size(&sim) + 24),
-            file_max: limits.data_file_size,
+            // Opening may make the ledger and the mark.
+            size_max: limits.max_size.max(size(&sim) + 32),
             number,
             limits,
             sim,
@@ -172,7 +169,8 @@ impl Life {
     }
 
     fn open(&mut self) -> Check<bool> {
-        for attempt in 0..3 {
+        // A write-back that failed in an earlier process is told once for each file.
+        for attempt in 0..16 {
             let (config, storage) = (self.limits.config(), Arc::new(self.fault.clone()));
             let opened = caught(|| forebay::open_with(config, storage));
             if let Some((writer, reader)) = self.outcome("open", opened)? {
@@ -236,11 +234,9 @@ impl Life {
         let usage = self.handles().reader.usage();
         check_usage(&usage)?;
         let size = size(&self.sim);
-        let failed = self.claims.syncs_failed || self.fault.failures() > 0;
-        let more = if failed { 2 * self.file_max } else { 0 };
-        if size > self.size_max + more {
+        if size > self.size_max {
             return Err(format!(
-                "SIZE: {size} bytes on disk, {} + {more} allowed",
+                "SIZE: {size} bytes on disk, {} allowed",
                 self.size_max
             ));
         }

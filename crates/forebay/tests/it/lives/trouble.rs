@@ -6,6 +6,7 @@ use forebay::storage::fault::{Errno, Op};
 
 use super::Lean;
 use super::claims::Fact;
+use super::damage::touched;
 use super::life::Life;
 use crate::workload::{Check, DIR};
 
@@ -155,11 +156,16 @@ impl Life {
             return;
         }
         let path = format!("{DIR}/{name}");
-        let before = self.sim.read_file(&path);
-        if self.sim.evict(&path).is_ok() && self.sim.read_file(&path) != before {
+        let before = self.sim.read_file(&path).unwrap_or_default();
+        if self.sim.evict(&path).is_err() {
+            return;
+        }
+        let after = self.sim.read_file(&path).unwrap_or_default();
+        if after != before {
+            let gone = touched(&before, &after, &self.claims);
             self.trace
-                .note(|| format!("  {name} is evicted, which changes it"));
-            self.promise(Fact::Evicted);
+                .note(|| format!("  {name} is evicted, and with it {gone:?}"));
+            self.promise(Fact::Evicted(gone));
         }
     }
 
