@@ -64,7 +64,9 @@ pub(crate) struct Appending<'a> {
     accepted: usize,
     /// Id and end offset of the last one that was accepted.
     last: Option<(u64, u64)>,
-    /// What the intake keeps free for the rest; 0 while this has the intake locked.
+    /// What the others take on disk, in bytes.
+    len_left: u64,
+    /// What the intake keeps free for them; 0 while this has the intake locked.
     reserved: u64,
 }
 
@@ -76,6 +78,7 @@ impl<'a> Appending<'a> {
             done: 0,
             accepted: 0,
             last: None,
+            len_left: records.iter().map(|r| r.frame_len() as u64).sum(),
             reserved: 0,
         }
     }
@@ -90,7 +93,7 @@ impl<'a> Appending<'a> {
         if self.done == 0 {
             self.shared.check_open(intake)?;
         }
-        if rejects && self.done == 0 && !intake.fits(self.len_left()) {
+        if rejects && self.done == 0 && !intake.fits(self.len_left) {
             return Err(self.shared.refusal(intake, intake.lack(), 0));
         }
         while let Some(record) = self.records.get(self.done) {
@@ -106,21 +109,16 @@ impl<'a> Appending<'a> {
                 }
                 Attempt::NoRoom(why) => {
                     if rejects {
-                        self.reserved = self.len_left();
+                        self.reserved = self.len_left;
                         intake.reserved += self.reserved;
                     }
                     return Ok(Put::NoRoom(why));
                 }
             }
             self.done += 1;
+            self.len_left -= record.frame_len() as u64;
         }
         Ok(Put::Done)
-    }
-
-    /// What the records that are not through take on disk, in bytes.
-    fn len_left(&self) -> u64 {
-        let rest = self.records[self.done..].iter();
-        rest.map(|record| record.frame_len() as u64).sum()
     }
 
     /// How many records were accepted so far.

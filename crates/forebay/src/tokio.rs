@@ -30,6 +30,7 @@ use crate::buffer::open;
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::{Shared, check_async};
+use crate::sync::Instant;
 use crate::wake::Bell;
 
 /// Opens a buffer for async use, on a blocking thread.
@@ -118,12 +119,13 @@ fn poll_synced(
     )
 }
 
-/// [`Shared::wait_durable`] as a future.
-async fn durable(shared: &Arc<Shared>, end: u64) -> Result<()> {
+/// [`Shared::wait_durable`] as a future, for an append that began then.
+async fn durable(shared: &Arc<Shared>, end: u64, begun: Instant) -> Result<()> {
     match shared.limits.when_full {
         WhenFull::Block => return await_synced(shared, end).await,
         WhenFull::BlockFor(time) => {
-            if let Ok(done) = ::tokio::time::timeout(time, await_synced(shared, end)).await {
+            let left = time.saturating_sub(begun.elapsed());
+            if let Ok(done) = ::tokio::time::timeout(left, await_synced(shared, end)).await {
                 return done;
             }
         }

@@ -16,6 +16,7 @@ use crate::config::{SyncPolicy, WhenFull};
 use crate::error::{Error, Result};
 use crate::findings::Recovery;
 use crate::shared::Shared;
+use crate::sync::Instant;
 use crate::usage::Usage;
 use crate::wake::lock;
 use crate::writer::{Receipt, Writer};
@@ -99,6 +100,8 @@ impl AsyncWriter {
     async fn append_checked(&self, records: &[Checked<'_>]) -> Result<Receipt<'_>> {
         let shared = self.shared();
         shared.check_async()?;
+        let waits_for_sync = shared.limits.sync == SyncPolicy::EveryBatch;
+        let begun = waits_for_sync.then(Instant::now);
         let mut batch = Appending::new(shared, records);
         let mut waits = Registration::new(&shared.space);
         let put = poll_fn(|cx| poll_put(shared, &mut batch, &mut waits, cx));
@@ -117,8 +120,8 @@ impl AsyncWriter {
         let Some((id, end)) = batch.last() else {
             return Ok(Receipt::from_parts(shared, next_id, 0, false));
         };
-        if shared.limits.sync == SyncPolicy::EveryBatch {
-            durable(shared, end).await?;
+        if let Some(begun) = begun {
+            durable(shared, end, begun).await?;
         }
         Ok(Receipt::from_parts(shared, id, end, true))
     }

@@ -6,16 +6,18 @@ mod panics;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use forebay::storage::Storage;
 use forebay::storage::sim::Sim;
 use forebay::tokio::AsyncReader;
 use forebay::{
-    Config, ErrorKind, EventCounter, Io, Item, OnCorruption, Reader, TryBatch, TryNext, Writer,
+    Config, EventCounter, Io, Item, OnCorruption, Reader, SyncPolicy, TryBatch, TryNext, Writer,
 };
 
 use crate::support::{drain_ids, open, payload, record, temp_dir};
@@ -304,7 +306,7 @@ fn a_waker_that_panics_ends_nothing_but_its_wake() {
 }
 
 /// The last handle of a buffer may be in a task, and the task in a waker: the buffer's thread
-/// wakes it, and closed the buffer by waiting for itself.
+/// wakes it, and closed the buffer by waiting for itself. That panicked, and nothing was synced.
 #[test]
 fn the_last_handle_may_go_on_the_buffers_own_thread() {
     struct Owner(Mutex<Option<AsyncReader>>);
@@ -313,22 +315,25 @@ fn the_last_handle_may_go_on_the_buffers_own_thread() {
             drop(self.0.lock().unwrap().take());
         }
     }
-    let dir = temp_dir();
-    let config = Config::new(dir.path());
-    let (writer, reader) = open(&config);
+    let sim = Sim::new();
+    let config = Config::new(DIR).max_size(16 << 20).sync(SyncPolicy::Never);
+    let (writer, mut reader) = open_sim(&config, &sim);
+    for n in 1..=3 {
+        writer.append(&payload(n, 100)).unwrap();
+        record(reader.next().unwrap());
+    }
     let mut reader = AsyncReader::new(reader);
     let owner = Arc::new(Owner(Mutex::new(None)));
     wait_with(&mut reader, &Waker::from(Arc::clone(&owner)));
     *owner.0.lock().unwrap() = Some(reader);
     // The end of the stream wakes the reader's task.
     drop(writer);
+    let lock = Path::new(DIR).join("buffer.lock");
     let hang = Instant::now() + LONG;
-    loop {
-        match forebay::open(config.clone()) {
-            Ok(_) => break,
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Locked, "{error}"),
-        }
+    while sim.lock(&lock).is_err() {
         assert!(Instant::now() < hang, "the buffer stays locked");
         std::thread::sleep(Duration::from_millis(1));
     }
+    let (_writer, mut reader) = open_sim(&config.io(Io::Caller), &sim.crash(0));
+    assert_eq!(drain_ids(&mut reader), [1, 2, 3]);
 }

@@ -352,7 +352,8 @@ impl Producer<'_> {
                     self.dropped.fetch_add(1, Ordering::SeqCst);
                     None
                 }
-                Err(error) if error.kind() == ErrorKind::Full => None,
+                // Closed: it is full, and the reader has gone.
+                Err(error) if matches!(error.kind(), ErrorKind::Full | ErrorKind::Closed) => None,
                 Err(error) => panic!("{error}"),
             };
             let Some(receipt) = receipt else {
