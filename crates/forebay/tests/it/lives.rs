@@ -34,7 +34,7 @@
 use forebay::storage::sim::Sim;
 
 use crate::support::Rng;
-use crate::workload::{Check, DIR};
+use crate::workload::{self, Check, DIR};
 
 mod check;
 mod claims;
@@ -89,7 +89,12 @@ fn run_seed(seed: u64, explored: &Explored, trace: &Trace) -> Check {
     }
     let counts_events = rng.below(4) == 0;
     trace.note(|| format!("seed {seed}, {lean:?}"));
-    let (mut sim, mut claims) = (Sim::new(), Claims::new());
+    let mut sim = Sim::new();
+    let first_id = match rng.below(8) {
+        0 => workload::prepare_wrap(&sim, &mut rng)?,
+        _ => 1,
+    };
+    let mut claims = Claims::new(first_id);
     for number in 1..=2 + rng.below(4) {
         let life = Life::new(&sim, &claims, lean, number, &mut rng, trace, counts_events);
         let steps = 8 + rng.below(40);

@@ -101,13 +101,13 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// An empty machine.
-    pub(super) fn new() -> Self {
+    /// A buffer that is empty, or that there is none of; its first record gets this id.
+    pub(super) fn new(first_id: u64) -> Self {
         Self {
-            acked: 1,
-            acks_synced: 1,
-            given: 1,
-            first: 1,
+            acked: first_id,
+            acks_synced: first_id,
+            given: first_id,
+            first: first_id,
             ..Self::default()
         }
     }
