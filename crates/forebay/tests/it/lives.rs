@@ -146,11 +146,13 @@ fn explore(
         // A write that is stopped in the middle.
         let partly = left.sim.during(operations, rng.next());
         machines.extend(partly.map(|partly| (partly, Stop::draw(rng))));
+        // The next life comes after a stop of any kind, also inside a write.
+        let chosen_index = machines.len() - 1 - rng.below(2) as usize;
         for (index, (state, stop)) in machines.into_iter().enumerate() {
             let after = stop.apply(&state);
             // Whether another seed met this machine before must not matter.
             let mut rng = Rng(rng.next());
-            let is_chosen = operations == chosen && index == 1;
+            let is_chosen = operations == chosen && index == chosen_index;
             let ending = u64::from(stop.is_power_cut());
             let fingerprint = after.fingerprint(DIR) ^ claims.fingerprint() ^ ending;
             if !explored.is_new(fingerprint) && !is_chosen {
