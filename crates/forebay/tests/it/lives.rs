@@ -11,11 +11,9 @@
 //!   pages stay in the cache. Once the kernel forgets clean pages after a failed sync
 //!   ([`Fact::Evicted`](claims::Fact)), nothing is known of what was not synced, until
 //!   the same life reports it synced.
-//! - A sync that failed in an earlier process of the same boot leaves pages of which
-//!   no later sync proves anything (docs/durability.md, "What is not promised"): what
-//!   that process had not reported synced survives kills, not power cuts, until the
-//!   next power cut has settled what is on the disk. What is there then is on the disk
-//!   and counts as synced from then on.
+//! - A sync that failed in an earlier process changes nothing of that: what was still
+//!   in the page cache when the next life began, and is reported synced by it, is. After
+//!   a power cut, what is there is on the disk and counts as synced.
 //! - Acknowledgements: nothing below the contiguous prefix comes again after a kill,
 //!   or after a power cut if it was synced; nothing above it is passed over.
 //! - Every id from the acknowledged one to the next is delivered once or in exactly
