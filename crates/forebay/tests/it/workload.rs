@@ -183,7 +183,7 @@ pub(crate) fn open(sim: &Sim, limits: &Limits) -> Check<(Writer, Reader)> {
 }
 
 /// An empty buffer whose file ids are about to wrap; returns its next id.
-fn prepare_wrap(sim: &Sim, rng: &mut Rng) -> Check<u64> {
+pub(crate) fn prepare_wrap(sim: &Sim, rng: &mut Rng) -> Check<u64> {
     let file_id = file_id::MAX_FILE_ID - rng.below(3) as u16;
     let next_id = 1 + rng.below(1000);
     let state = LedgerState {

@@ -9,11 +9,6 @@ use super::check::{Inventory, Seen};
 use super::stops::Stop;
 use crate::workload::Record;
 
-/// Whether a sync that failed in an earlier process of the same boot is made good by
-/// the next life: then what that one reports synced survives a power cut like anything
-/// else.
-const TRUSTS_NEXT_LIFE: bool = true;
-
 /// What is promised of a record, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum State {
@@ -40,9 +35,9 @@ pub(super) enum Doubt {
     /// The kernel forgot pages after a failed sync of this life: the record may be
     /// gone, and only a sync that this life reports says otherwise.
     Evicted,
-    /// Its sync may have failed in an earlier process of the same boot: no sync
-    /// proves anything about it until the next power cut.
-    Inherited,
+    /// It was damaged, reported lost, or forgotten in an earlier life: nothing is
+    /// claimed of it any more.
+    Gone,
 }
 
 /// Something that was promised, or that may have happened.
@@ -101,13 +96,13 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// An empty machine.
-    pub(super) fn new() -> Self {
+    /// A buffer that is empty, or that there is none of; its first record gets this id.
+    pub(super) fn new(first_id: u64) -> Self {
         Self {
-            acked: 1,
-            acks_synced: 1,
-            given: 1,
-            first: 1,
+            acked: first_id,
+            acks_synced: first_id,
+            given: first_id,
+            first: first_id,
             ..Self::default()
         }
     }
@@ -165,8 +160,7 @@ impl Claims {
             let is_believed = match known.doubt {
                 Doubt::None => true,
                 Doubt::Evicted => state == State::Synced,
-                // It was seen in this process, so it is in the page cache.
-                Doubt::Inherited => state == State::Written && !self.evicted,
+                Doubt::Gone => false,
             };
             if is_believed {
                 known.state = known.state.max(state);
@@ -178,7 +172,7 @@ impl Claims {
     pub(super) fn forget(&mut self, id: u64) {
         if let Some(known) = self.records.get_mut(&id) {
             known.state = State::Accepted;
-            known.doubt = Doubt::Inherited;
+            known.doubt = Doubt::Gone;
         }
     }
 
@@ -190,8 +184,7 @@ impl Claims {
             match self.records.get(&at) {
                 Some(known) => {
                     at = known.record.end();
-                    let was_lost =
-                        known.doubt == Doubt::Inherited && known.state == State::Accepted;
+                    let was_lost = known.doubt == Doubt::Gone && known.state == State::Accepted;
                     end = if was_lost { end } else { at };
                 }
                 None => at += 1,
@@ -229,8 +222,12 @@ impl Claims {
         }
         // Acknowledgements that are not synced may be forgotten by a power cut.
         for (id, known) in self.records.range(next.acks_synced..next.first) {
-            let known = self.known_of(&known.record, is_settled);
-            next.records.insert(*id, known);
+            // Nobody has looked at them: what was not claimed of them is not now.
+            let mut unseen = known.clone();
+            if known.state == State::Accepted {
+                unseen.doubt = Doubt::Gone;
+            }
+            next.records.insert(*id, unseen);
             next.acking.insert(*id);
         }
         for seen in &there.items {
@@ -248,16 +245,16 @@ impl Claims {
     fn known_of(&self, record: &Record, is_settled: bool) -> Known {
         let before = self.records.get(&record.id);
         let was_synced = before.is_some_and(|known| known.state == State::Synced);
-        let (state, doubt) = match () {
-            // What a power cut left is on the disk.
-            () if is_settled || was_synced => (State::Synced, Doubt::None),
-            () if self.syncs_failed && !TRUSTS_NEXT_LIFE => (State::Written, Doubt::Inherited),
-            () => (State::Written, Doubt::None),
+        // What a power cut left is on the disk. What a killed process left is in the page
+        // cache, and the next one distrusts every sync before its own.
+        let state = match is_settled || was_synced {
+            true => State::Synced,
+            false => State::Written,
         };
         Known {
             record: record.clone(),
             state,
-            doubt,
+            doubt: Doubt::None,
         }
     }
 

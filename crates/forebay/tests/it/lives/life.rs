@@ -244,6 +244,15 @@ impl Life {
         if usage.next_record_id != self.next_id {
             return Err(format!("NEXT: {usage:?} with next id {}", self.next_id));
         }
+        if usage.last_acknowledged_id + 1 < self.claims.prefix() {
+            let prefix = self.claims.prefix();
+            return Err(format!("ACKS: {usage:?}, acknowledged up to {prefix}"));
+        }
+        // What it counts as synced is synced, whether somebody waited for it or not.
+        if usage.last_synced_id >= self.synced {
+            self.synced = usage.last_synced_id + 1;
+            self.promise(Fact::Synced(self.synced));
+        }
         Ok(())
     }
 

@@ -18,6 +18,7 @@ pub(super) struct Limits {
     pub(super) sync: SyncPolicy,
     pub(super) sees: ReaderSees,
     pub(super) when_full: WhenFull,
+    min_free_space: u64,
     /// The same in every life.
     counts_events: bool,
     /// When the event counter panics.
@@ -52,6 +53,7 @@ impl Limits {
                 1 => WhenFull::Block,
                 _ => WhenFull::Reject,
             },
+            min_free_space: if rng.below(8) == 0 { 4096 } else { 0 },
             counts_events,
             fuse: Fuse::default(),
         }
@@ -65,6 +67,7 @@ impl Limits {
             .sync(self.sync)
             .reader_sees(self.sees)
             .when_full(self.when_full)
+            .min_free_space(self.min_free_space)
             .event_counter(self.counter())
             .io(Io::Caller)
     }
