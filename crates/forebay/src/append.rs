@@ -261,17 +261,14 @@ impl Shared {
 
     /// Lets go of the intake and wakes the write side if it must act now.
     #[inline]
-    pub(crate) fn notify_write_side(&self, mut intake: MutexGuard<'_, Intake>) {
-        let wake = match intake.asleep {
+    pub(crate) fn notify_write_side(&self, intake: MutexGuard<'_, Intake>) {
+        let is_needed = match intake.asleep() {
             Sleep::Awake => false,
             Sleep::Idle => true,
             Sleep::Lingering => intake.has_ready() || self.reader_waits.load(Ordering::SeqCst),
         };
-        if wake {
-            intake.asleep = Sleep::Awake;
-            intake.poked = true;
-            drop(intake);
-            self.work.ring();
+        if is_needed {
+            self.wake_write_side(intake);
         }
     }
 
@@ -293,9 +290,7 @@ impl Shared {
             *deadline = deadline_after(time);
         }
         // First of all, for what was accepted of a batch.
-        if intake.asleep != Sleep::Awake {
-            intake.asleep = Sleep::Awake;
-            intake.poked = true;
+        if intake.rouse() {
             self.work.ring();
         }
         let woken = self.wait(intake, &self.space, 0, *deadline);
@@ -343,7 +338,7 @@ impl Shared {
 
     /// Whether what was accepted up to `end` waits for space on the disk.
     pub(crate) fn is_stuck(&self, end: u64) -> bool {
-        let disk_full = lock(&self.intake).disk_full;
+        let disk_full = lock(&self.intake).no_space.is_some();
         disk_full && lock(&self.log).written.offset < end
     }
 
@@ -375,8 +370,9 @@ impl Shared {
             NoRoom::DiskFull => (
                 ErrorKind::Full,
                 format!(
-                    "the file system of {dir} has no space left (or less than min_free_space); \
-                     {outcome}; free some space, or acknowledge more"
+                    "nothing can be written to {dir} for now ({}); {outcome}; free what is \
+                     missing, or acknowledge more",
+                    intake.no_space.as_deref().unwrap_or("there is no space")
                 ),
             ),
             NoRoom::Full if !intake.reader => (

@@ -96,9 +96,8 @@ pub(crate) struct Intake {
     /// Bytes that are kept free for batches which were found to fit and wait for a free batch
     /// buffer.
     pub reserved: u64,
-    /// Whether nothing can be written for want of space or another thing that comes
-    /// back; and what the system said.
-    pub disk_full: bool,
+    /// Why nothing can be written for now, for want of space or another thing that comes
+    /// back.
     pub no_space: Option<String>,
     /// Live `Writer`s.
     pub writers: usize,
@@ -108,9 +107,9 @@ pub(crate) struct Intake {
     pub closing: bool,
     pub failed: Option<Error>,
     /// How the write side's thread sleeps.
-    pub asleep: Sleep,
-    /// Somebody has work for the write side that the intake does not show.
-    pub poked: bool,
+    asleep: Sleep,
+    /// The write side is to look at everything once more before it rests.
+    is_roused: bool,
     /// Offsets up to which somebody waits for it to be written, synced.
     pub want_written: u64,
     pub want_synced: u64,
@@ -133,14 +132,13 @@ impl Intake {
             file_base: 0,
             extra: 0,
             reserved: 0,
-            disk_full: false,
             no_space: None,
             writers: 1,
             reader: true,
             closing: false,
             failed: None,
             asleep: Sleep::Awake,
-            poked: false,
+            is_roused: false,
             want_written: 0,
             want_synced: 0,
             ledger_tickets: 0,
@@ -158,10 +156,39 @@ impl Intake {
         self.extra = extra;
     }
 
+    // ---- waking the write side ----
+
+    /// The write side is to look at everything again. Whether its thread sleeps, and
+    /// `Shared::work` has to be rung for it.
+    #[must_use]
+    pub(crate) fn rouse(&mut self) -> bool {
+        self.is_roused = true;
+        std::mem::replace(&mut self.asleep, Sleep::Awake) != Sleep::Awake
+    }
+
+    /// Whether the write side has been roused since it last began to look.
+    pub(crate) fn is_roused(&self) -> bool {
+        self.is_roused
+    }
+
+    pub(crate) fn asleep(&self) -> Sleep {
+        self.asleep
+    }
+
+    /// For whoever drives the write side: it begins to look at everything.
+    pub(crate) fn note_look(&mut self) {
+        self.is_roused = false;
+        self.asleep = Sleep::Awake;
+    }
+
+    /// For the write side's thread, which has found nothing to do.
+    pub(crate) fn fall_asleep(&mut self, sleep: Sleep) {
+        self.asleep = sleep;
+    }
+
     /// For the write side: why nothing can be written for the time being, if it
     /// cannot.
     pub(crate) fn set_no_space(&mut self, why: Option<String>) {
-        self.disk_full = why.is_some();
         self.no_space = why;
     }
 
@@ -173,12 +200,12 @@ impl Intake {
     #[inline]
     pub(crate) fn fits(&self, len: u64) -> bool {
         let on_disk = self.accepted.offset - self.head + self.extra;
-        !self.disk_full && on_disk + self.reserved + len <= self.stream_bytes_max
+        self.no_space.is_none() && on_disk + self.reserved + len <= self.stream_bytes_max
     }
 
     /// What is missing where something does not fit.
     pub(crate) fn lack(&self) -> NoRoom {
-        if self.disk_full {
+        if self.no_space.is_some() {
             NoRoom::DiskFull
         } else {
             NoRoom::Full

@@ -9,7 +9,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::intake::Sleep;
 use crate::shared::{Shared, Step};
 use crate::wake::lock;
 use crate::write_side::WriteSide;
@@ -44,15 +43,13 @@ fn drive(mut side: WriteSide, shared: &Arc<Shared>) {
             continue;
         }
         let Some((sleep, until)) = side.how_to_sleep(shared, &intake, due, has_worked) else {
-            intake.poked = false;
+            intake.note_look();
             continue;
         };
-        intake.asleep = sleep;
+        intake.fall_asleep(sleep);
         has_worked = false;
         shared.work.wait(intake, 0, until);
-        let mut intake = lock(&shared.intake);
-        intake.asleep = Sleep::Awake;
-        intake.poked = false;
+        lock(&shared.intake).note_look();
     }
     side.remove_mark(shared);
 }

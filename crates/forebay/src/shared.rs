@@ -20,7 +20,7 @@ use crate::acks::{Acks, Count, Stretch};
 use crate::config::{Io, Limits, ReaderSees};
 use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
-use crate::intake::{Intake, Sleep};
+use crate::intake::Intake;
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::lost::LostReason;
@@ -147,7 +147,7 @@ impl Shared {
         let Some(driven) = side.as_mut() else {
             return false;
         };
-        lock(&self.intake).poked = false;
+        lock(&self.intake).note_look();
         match self.step_of(&mut **driven) {
             Some(Step::Progress) => {
                 self.progress.fetch_add(1, Ordering::SeqCst);
@@ -160,7 +160,7 @@ impl Shared {
             }
         }
         // Another caller may want something since the step looked.
-        lock(&self.intake).poked
+        lock(&self.intake).is_roused()
     }
 
     /// A step of the write side; `None` if it panicked, in a storage or a waker that
@@ -302,10 +302,9 @@ impl Shared {
     }
 
     pub(crate) fn wake_write_side(&self, mut intake: MutexGuard<'_, Intake>) {
-        intake.poked = true;
-        if intake.asleep != Sleep::Awake {
-            intake.asleep = Sleep::Awake;
-            drop(intake);
+        let is_asleep = intake.rouse();
+        drop(intake);
+        if is_asleep {
             self.work.ring();
         }
     }

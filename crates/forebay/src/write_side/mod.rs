@@ -153,7 +153,7 @@ impl WriteSide {
         due: Option<Instant>,
         has_worked: bool,
     ) -> Option<(Sleep, Option<Instant>)> {
-        if intake.poked {
+        if intake.is_roused() {
             return None;
         }
         if self.failure.is_poisoned() || self.failure.pauses_writing(shared, intake.closing) {
