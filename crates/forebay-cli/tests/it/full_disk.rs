@@ -100,7 +100,6 @@ fn a_push_that_waits_for_space_lets_others_open_the_buffer() {
 /// Where every batch is synced, the append itself waited for ever, and neither a
 /// pull nor a signal got through.
 #[test]
-#[ignore = "the library's append waits for a full disk without end under EveryBatch"]
 fn a_push_that_syncs_every_batch_waits_no_differently() {
     let scratch = Scratch::new();
     let (mut push, stdin) = waiting_push(&scratch, &lines(1, 3), &["--sync", "batch"]);
