@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use forebay::format::file_id::LEDGER_FILE_NAME;
-use forebay::format::record::{encode, frame_len};
+use forebay::format::record::{ROOT_LEN, encode, frame_len};
 use forebay::storage::sim::{PAGE_LEN, SECTOR_LEN, Sim};
 
 use super::claims::Claims;
@@ -124,11 +124,13 @@ pub(super) fn touched(old: &[u8], new: &[u8], claims: &Claims) -> Vec<u64> {
         let record = &known.record;
         let mut frame = vec![0; frame_len(record.payload.len())];
         encode(&mut frame, record.id, record.metadata, &record.payload);
-        // A frame with a damaged delimiter or root may be known by its payload.
-        let payload = Some(&record.payload).filter(|payload| payload.len() >= 16);
+        // A record with a damaged delimiter, pointer or length is known by checksum, id
+        // and payload.
+        let root = frame.len() - ROOT_LEN;
         let stands = |bytes: &[u8], at: usize| {
-            let payload_stands = || payload.is_some_and(|p| bytes[at + 8..].starts_with(p));
-            bytes[at..].starts_with(&frame) || payload_stands()
+            let bytes = &bytes[at..];
+            let is_same = |range: Range<usize>| bytes.get(range.clone()) == frame.get(range);
+            is_same(root..root + 4) && is_same(root + 8..root + 16) && is_same(8..root)
         };
         let last = old.len().saturating_sub(frame.len());
         let mut places = (0..=last).step_by(8).filter(|at| stands(old, *at));

@@ -11,6 +11,7 @@ use super::Lean;
 use super::claims::{Claims, Fact, History, State};
 use super::limits::Limits;
 use super::panics::{Failed, caught};
+use super::picture::picture;
 use crate::support::Rng;
 use crate::workload::{Check, DIR, check_usage};
 
@@ -235,9 +236,9 @@ impl Life {
         check_usage(&usage)?;
         let size = size(&self.sim);
         if size > self.size_max {
+            let (allowed, files) = (self.size_max, picture(&self.sim));
             return Err(format!(
-                "SIZE: {size} bytes on disk, {} allowed",
-                self.size_max
+                "SIZE: {size} bytes on disk, {allowed} allowed\n{files}"
             ));
         }
         self.size_max = self.limits.max_size.max(size.min(self.size_max));
