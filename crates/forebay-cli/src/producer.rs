@@ -298,7 +298,11 @@ impl Appended {
 }
 
 /// Whether there is no room. A buffer that is full and has no reader in this process says
-/// that it is closed.
+/// that it is closed; where every batch is synced, records that were accepted and then
+/// found no space say that their sync has not come in time.
 fn is_full(error: &forebay::Error) -> bool {
-    matches!(error.kind(), ErrorKind::Full | ErrorKind::Closed)
+    matches!(
+        error.kind(),
+        ErrorKind::Full | ErrorKind::Closed | ErrorKind::TimedOut
+    )
 }

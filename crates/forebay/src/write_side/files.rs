@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use super::failure::{Trouble, trouble};
 use super::open_file::{Covered, FileSync, OpenFile};
-use crate::error::Error;
 use crate::format::file_id;
 use crate::log::Span;
 use crate::shared::Shared;
@@ -223,24 +222,5 @@ impl Files {
     pub(super) fn note_disk(&self, shared: &Shared) {
         let head = lock(&shared.log).head();
         lock(&shared.intake).set_disk(head, self.outside_bytes());
-    }
-
-    /// Cuts the preallocated zeros of the current file; a sync makes that durable.
-    /// Whether there were any.
-    pub(super) fn cut_zeros(&mut self, shared: &Shared) -> bool {
-        let Some(current) = self.current_mut() else {
-            return false;
-        };
-        let Some(cut) = current.cut_zeros() else {
-            return false;
-        };
-        lock(&shared.log).zeros_ahead = 0;
-        if let Err((zeros, e)) = cut {
-            let error = Error::io("cut", current.path(), e);
-            tracing::warn!(%error, "a data file keeps zeros behind its records");
-            let file_id = current.file_id();
-            self.note_outside(shared, file_id, zeros);
-        }
-        true
     }
 }

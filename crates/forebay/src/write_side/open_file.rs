@@ -269,19 +269,33 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Cuts the zeros; a sync makes that durable. `None` if there were none.
+    /// Cuts the zeros; a sync makes that durable. Whether there were any.
     ///
     /// # Errors
-    /// How many zeros stay in the file, and why.
-    pub(super) fn cut_zeros(&mut self) -> Option<Result<(), (u64, io::Error)>> {
-        let zeros = self.zeros_left();
-        self.zeros_to = 0;
-        if zeros == 0 {
-            return None;
+    /// The storage's; they are still there then.
+    pub(super) fn cut_zeros(&mut self) -> io::Result<bool> {
+        if self.zeros_left() == 0 {
+            return Ok(false);
         }
-        self.note_change();
         let to = self.len() + self.partial as u64;
-        Some(uninterrupted(|| self.file.truncate(to)).map_err(|e| (zeros, e)))
+        self.cut(to)?;
+        Ok(true)
+    }
+
+    /// Cuts whatever is behind the records: a failed sync may have brought it back.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub(super) fn cut_rest(&mut self) -> io::Result<()> {
+        self.partial = 0;
+        self.cut(self.len())
+    }
+
+    fn cut(&mut self, to: u64) -> io::Result<()> {
+        self.note_change();
+        uninterrupted(|| self.file.truncate(to))?;
+        self.zeros_to = 0;
+        Ok(())
     }
 
     // ---- syncing ----
@@ -447,13 +461,13 @@ mod tests {
         let sim = Sim::new();
         let mut file = created(&sim);
         write(&mut file, 1);
-        assert!(file.cut_zeros().is_none());
+        assert!(!file.cut_zeros().unwrap());
         file.write_zeros(200).unwrap();
         assert_eq!(file.zeros_left(), 152);
         write(&mut file, 2);
         assert_eq!(file.zeros_left(), 56);
         assert_eq!(sim.read_file("/file").unwrap().len(), 200);
-        file.cut_zeros().unwrap().unwrap();
+        assert!(file.cut_zeros().unwrap());
         assert_eq!(sim.read_file("/file").unwrap().len(), 144);
         assert_eq!(file.zeros_left(), 0);
     }

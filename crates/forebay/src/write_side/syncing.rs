@@ -6,6 +6,7 @@ use super::open_file::{NotSynced, Outcome};
 use super::sync_queue::Due;
 use super::write_again::write_again;
 use crate::shared::Shared;
+use crate::wake::lock;
 
 impl WriteSide {
     /// Takes note of a background sync that is done. Whether there was one.
@@ -61,10 +62,11 @@ impl WriteSide {
         };
         if due == Due::Closing {
             // At the end, nothing but records stays.
-            self.files.cut_zeros(shared);
+            self.cut_zeros(shared)?;
         }
         if !self.can_sync(shared) {
-            return Ok(false);
+            // What has just failed is mended first.
+            return Ok(self.files.has_failed() && !self.failure.waits_for_space(shared));
         }
         if due == Due::Awaited {
             self.preallocation.before_sync(shared, &mut self.files);
@@ -92,6 +94,13 @@ impl WriteSide {
             && file.failure().is_some()
         {
             write_again(shared, file)?;
+            if self
+                .files
+                .current()
+                .is_none_or(|current| current.zeros_left() == 0)
+            {
+                lock(&shared.log).zeros_ahead = 0;
+            }
         }
         if let Some(sync) = self.files.begin_sync() {
             self.note_outcome(shared, sync.run(shared))?;

@@ -8,6 +8,7 @@
 //! Invariants:
 //! - Bytes come from memory where they are still held. Others are read back from the
 //!   file, and count only if every checksum holds.
+//! - Whatever is in the file behind its records is cut off again.
 //! - Nothing moves: file ids, offsets and lengths stay, so a crash at any step leaves
 //!   what a crash before any sync leaves.
 
@@ -37,6 +38,8 @@ pub(super) fn write_again(shared: &Shared, file: &mut OpenFile) -> Result<(), Tr
         write(file, &frames[..len as usize], at)?;
         at += len;
     }
+    file.cut_rest()
+        .map_err(|e| trouble("cut the rest of", file.path(), e))?;
     file.trust_again();
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::config::{Io, ReaderSees};
 use crate::error::Error;
 use crate::shared::Shared;
 use crate::sync::atomic::Ordering;
+use crate::wake::lock;
 
 impl WriteSide {
     /// Writes the next batch, if it is time. Whether it did anything.
@@ -101,8 +102,11 @@ impl WriteSide {
         // no thread syncs, a reader of synced records would wait in vain.
         let is_alone =
             shared.limits.io == Io::Caller && shared.limits.reader_sees == ReaderSees::Synced;
-        if self.files.cut_zeros(shared) || (is_alone && self.sync_queue.is_dirty(&self.files)) {
+        if self.cut_zeros(shared)? || (is_alone && self.sync_queue.is_dirty(&self.files)) {
             self.sync_all(shared)?;
+        }
+        if self.files.has_failed() {
+            return Ok(());
         }
         let unsynced = self.files.current().map_or(0, OpenFile::unsynced);
         while self.sync_queue.is_full_for(shared, &self.files, unsynced) {
@@ -123,6 +127,25 @@ impl WriteSide {
             }
             rolled => rolled,
         }
+    }
+
+    /// Cuts the preallocated zeros of the current file; a sync makes that durable.
+    /// Whether there were any.
+    pub(super) fn cut_zeros(&mut self, shared: &Shared) -> Result<bool, Trouble> {
+        let Some(current) = self.files.current_mut() else {
+            return Ok(false);
+        };
+        let were_there = match current.cut_zeros() {
+            Ok(were_there) => were_there,
+            Err(e) if is_no_space(&e) => return Err(Trouble::NoSpace(e)),
+            Err(e) => {
+                self.fail_current(shared, "cut", e)?;
+                false
+            }
+        };
+        let zeros_left = self.files.current().map_or(0, OpenFile::zeros_left);
+        lock(&shared.log).zeros_ahead = zeros_left;
+        Ok(were_there)
     }
 
     /// The current file cannot be trusted beyond its synced length.
