@@ -183,9 +183,12 @@ impl Shared {
         &self,
         records: impl Iterator<Item = (u32, &'p [u8])>,
     ) -> Result<Vec<Checked<'p>>> {
-        records
-            .map(|(metadata, payload)| self.check_record(metadata, payload))
-            .collect()
+        // Collecting results would forget how many there are, and copy them as it grows.
+        let mut checked = Vec::with_capacity(records.size_hint().0);
+        for (metadata, payload) in records {
+            checked.push(self.check_record(metadata, payload)?);
+        }
+        Ok(checked)
     }
 
     pub(crate) fn check_open(&self, intake: &Intake) -> Result<()> {
