@@ -7,20 +7,15 @@
 //!   free batch buffer, so that no other append can take it.
 //! - Every error says how many records were accepted, and says it once.
 
-use std::time::Duration;
-
 use crate::acks::Count;
-use crate::config::{Io, SyncPolicy, WhenFull};
+use crate::config::{SyncPolicy, WhenFull};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record;
 use crate::intake::{Intake, NoRoom, Sleep};
 use crate::shared::Shared;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, MutexGuard, deadline_after};
-use crate::wake::lock;
-
-/// While an append waits for its sync, how often it looks whether the disk is full.
-const DISK_LOOK: Duration = Duration::from_millis(20);
+use crate::wake::{Woken, lock};
 
 /// A record that may be appended, with the one answer of the event counter.
 #[derive(Debug, Clone, Copy)]
@@ -305,57 +300,53 @@ impl Shared {
     }
 
     /// Under [`SyncPolicy::EveryBatch`], waits for the sync of what an append has put in, up to
-    /// `end`. On a full disk it waits no longer than [`WhenFull`] allows.
+    /// `end`. Where nothing can be made durable for now it waits no longer than [`WhenFull`]
+    /// allows.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`]: the records are accepted, and their sync is pending.
     pub(crate) fn wait_durable(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
-        let deadline = match self.limits.when_full {
+        let limit = match self.limits.when_full {
+            WhenFull::Block => None,
             WhenFull::BlockFor(time) => deadline.or_else(|| deadline_after(time)),
-            _ => None,
+            WhenFull::Reject | WhenFull::DropNewest => Some(Instant::now()),
         };
         loop {
-            let look = match self.limits.when_full {
-                WhenFull::Block => None,
-                _ => deadline_after(DISK_LOOK),
-            };
-            let error = match self.await_synced(end, look) {
-                Err(error) if error.kind() == ErrorKind::TimedOut => error,
-                done => return done,
-            };
-            // With `Io::Caller` it is not time that is up: nothing is left to do.
-            let waits = self.limits.io == Io::Thread
-                && match self.limits.when_full {
-                    WhenFull::Block => true,
-                    WhenFull::BlockFor(_) => deadline.is_none_or(|at| Instant::now() < at),
-                    WhenFull::Reject | WhenFull::DropNewest => false,
-                };
-            if !waits && self.is_stuck(end) {
-                return Err(self.sync_pending());
+            let log = lock(&self.log);
+            if log.synced.offset >= end {
+                return Ok(());
             }
-            if self.limits.io == Io::Caller {
-                return Err(error);
+            if let Some(error) = &log.failed {
+                return Err(error.clone());
+            }
+            let is_stuck = log.is_stuck(end);
+            match self.wait(log, &self.synced, end, limit.filter(|_| is_stuck)) {
+                Some(Woken::Reached) => return Ok(()),
+                Some(Woken::Look) => {}
+                // With `Io::Caller` it is not time that is up: nothing is left to do.
+                None => return Err(self.sync_pending()),
             }
         }
     }
 
-    /// Whether what was accepted up to `end` waits for space on the disk.
+    /// Whether what was accepted up to `end` cannot be made durable for now.
+    #[cfg(feature = "tokio")]
     pub(crate) fn is_stuck(&self, end: u64) -> bool {
-        let disk_full = lock(&self.intake).no_space.is_some();
-        disk_full && lock(&self.log).written.offset < end
+        lock(&self.log).is_stuck(end)
     }
 
-    /// The error of an append whose records are accepted and find no space on the disk.
+    /// The error of an append whose records are accepted and cannot be made durable for now.
     #[cold]
     pub(crate) fn sync_pending(&self) -> Error {
+        let why = lock(&self.intake).no_space.clone();
+        let why = why.unwrap_or_else(|| "the directory cannot be synced".to_owned());
         Error::with_path(
             ErrorKind::TimedOut,
             &self.dir,
             format!(
-                "what was appended is accepted, but the file system of {} has no space left (or \
-                 less than min_free_space), so it is not written yet and a power cut or a killed \
-                 process would lose it; it is written and synced as soon as there is space: free \
-                 some, and do not append it again",
+                "what was appended is accepted, but nothing can be made durable in {} for now \
+                 ({why}), so a power cut or a killed process would lose it; it is synced as soon \
+                 as that is mended: do not append it again",
                 self.dir.display()
             ),
         )

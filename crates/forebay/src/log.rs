@@ -50,6 +50,9 @@ pub(crate) struct Log {
     pub zeros_ahead: u64,
     /// Nothing will be written any more.
     pub ended: bool,
+    /// The offset from which on nothing can be made durable for now, because space or
+    /// another thing that comes back is missing.
+    pub stuck_from: Option<u64>,
     /// Why nothing can be written any more.
     pub failed: Option<Error>,
     /// The last wait for a synced ledger that is answered.
@@ -68,6 +71,7 @@ impl Log {
             synced: end,
             zeros_ahead: 0,
             ended: false,
+            stuck_from: None,
             failed: None,
             ledger_ticket: 0,
             reader_at: None,
@@ -111,6 +115,11 @@ impl Log {
         }
         self.written = end;
         debug_assert_eq!(self.spans.back().map(Span::end), Some(end.offset));
+    }
+
+    /// Whether what lies before `end` cannot be made durable for now.
+    pub(crate) fn is_stuck(&self, end: u64) -> bool {
+        self.stuck_from.is_some_and(|from| from < end)
     }
 
     /// The place of the frame at `offset`, which must be below `visible`.

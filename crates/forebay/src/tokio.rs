@@ -131,18 +131,14 @@ async fn durable(shared: &Arc<Shared>, end: u64, begun: Instant) -> Result<()> {
         }
         WhenFull::Reject | WhenFull::DropNewest => {}
     }
+    // Rung also when nothing can be synced for now.
     let mut on_sync = Registration::new(&shared.synced);
-    // Rung also when the disk turns out to be full.
-    let mut on_space = Registration::new(&shared.space);
     poll_fn(|cx| {
-        if let Poll::Ready(done) = poll_synced(shared, end, &mut on_sync, cx) {
-            return Poll::Ready(done);
-        }
-        drop(on_space.renew(0, cx.waker().clone()));
-        if shared.is_stuck(end) {
+        let done = poll_synced(shared, end, &mut on_sync, cx);
+        if done.is_pending() && shared.is_stuck(end) {
             return Poll::Ready(Err(shared.sync_pending()));
         }
-        Poll::Pending
+        done
     })
     .await
 }

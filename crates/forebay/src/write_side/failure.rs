@@ -135,6 +135,7 @@ impl FailurePolicy {
                 "no space to write; appends follow the when-full policy until it returns");
             lock(&shared.intake).set_no_space(Some(error.to_string()));
             shared.space.ring();
+            self.tell(shared);
         }
         let closing = lock(&shared.intake).closing;
         let gives_up = closing && !std::mem::replace(&mut self.gave_up, closing);
@@ -152,6 +153,7 @@ impl FailurePolicy {
         if self.entry.note_failure() {
             tracing::warn!(%error, dir = %shared.dir.display(),
                 "a new data file cannot be made durable yet");
+            self.tell(shared);
         }
         false
     }
@@ -162,7 +164,21 @@ impl FailurePolicy {
             tracing::info!(dir = %shared.dir.display(), "there is space to write again");
             lock(&shared.intake).set_no_space(None);
             shared.space.ring();
+            self.tell(shared);
         }
+    }
+
+    /// Tells those who wait for a sync whether something is missing for it.
+    fn tell(&self, shared: &Shared) {
+        {
+            let mut log = lock(&shared.log);
+            log.stuck_from = if self.entry.is_needed() {
+                Some(log.synced.offset)
+            } else {
+                self.space.is_needed().then_some(log.written.offset)
+            };
+        }
+        shared.synced.ring();
     }
 
     /// Something was deleted: there may be space.
@@ -171,8 +187,10 @@ impl FailurePolicy {
     }
 
     /// A sync of the directory succeeded, or was not needed.
-    pub(super) fn entry_came_back(&mut self) {
-        self.entry = Retry::default();
+    pub(super) fn entry_came_back(&mut self, shared: &Shared) {
+        if self.entry.0.take().is_some() {
+            self.tell(shared);
+        }
     }
 
     pub(super) fn poison(&mut self, shared: &Shared, cause: &Error) {

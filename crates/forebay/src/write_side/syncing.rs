@@ -116,7 +116,7 @@ impl WriteSide {
                 let is_current = self.files.current_id() == Some(covered.file_id);
                 // If the file is no longer here, it was deleted meanwhile.
                 if let Some(bytes) = self.files.note_synced(&covered) {
-                    self.failure.entry_came_back();
+                    self.failure.entry_came_back(shared);
                     self.sync_queue
                         .note_synced(shared, &outcome, bytes, is_current);
                     self.synced_mark.advance(covered.file_id, covered.len);
