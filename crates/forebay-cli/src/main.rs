@@ -14,6 +14,7 @@ mod losses;
 mod opening;
 mod options;
 mod output;
+mod patience;
 mod pipe;
 mod producer;
 mod reports;

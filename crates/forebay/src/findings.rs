@@ -1,5 +1,5 @@
-//! What a look at a buffer's directory finds: one vocabulary for opening,
-//! verifying and repairing.
+//! What a look at a buffer's directory finds: one vocabulary for opening and
+//! verifying.
 //!
 //! Invariants:
 //! - A finding loses the events that the record ids prove lost there; the same
@@ -29,6 +29,9 @@ pub enum FindingKind {
     /// Record ids step further than the record before holds events, and nothing
     /// found there explains it.
     IdGap,
+    /// Records that begin among the events which the record before is said to hold: the
+    /// event counter counts more than the one the buffer was written with.
+    IdOverlap,
     /// A data file that should be there is not.
     MissingFile,
     /// Records whose ids were already covered by others: a whole data file, or
@@ -54,6 +57,7 @@ impl FindingKind {
             Self::BadRecord => "bad_record",
             Self::Checksum => "checksum",
             Self::IdGap => "id_gap",
+            Self::IdOverlap => "id_overlap",
             Self::MissingFile => "missing_file",
             Self::StaleFile => "stale_file",
             Self::LedgerMissing => "ledger_missing",

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::data_file::Check;
 use crate::format::file_id::LOCK_FILE_NAME;
 use crate::format::ledger::LedgerState;
 use crate::records::DEFAULT_MAX_FRAME_LEN;
@@ -25,7 +24,8 @@ use crate::{Error, EventCounter, Result};
 pub struct InspectOptions {
     /// How many events a record holds. Default: one.
     pub counter: EventCounter,
-    /// The longest frame to believe, in bytes. Default: 128 MiB and 64 bytes.
+    /// The longest frame to believe, in bytes. Default: whatever the format allows and
+    /// its file can hold.
     pub max_frame_len: u64,
     /// Count the unread records, which means to read over all of them; without,
     /// the cost depends on the number of files only. Default: yes.
@@ -170,7 +170,7 @@ pub fn inspect_with(
     options: &InspectOptions,
 ) -> Result<Inspection> {
     let dir = dir.as_ref();
-    let survey = Survey::take_existing(storage, dir, options.max_frame_len)?;
+    let survey = Survey::take_existing(storage, dir, &options.counter, options.max_frame_len)?;
     let facts = look(storage, survey, &options.counter, options.max_frame_len)?;
     let believed = facts.believed_ledger();
     let Plan { recovered, .. } = plan(&facts);
@@ -193,9 +193,9 @@ pub fn inspect_with(
         let walk = Walk::new(
             storage.clone(),
             survey,
-            recovered.acknowledged,
+            facts.unread(),
+            &options.counter,
             options.max_frame_len,
-            Check::Checksums,
         );
         unread.records = count(walk, recovered.last_id)?;
     }

@@ -56,6 +56,9 @@ pub struct Lost {
     /// The offset in that file where the damage, or the record behind the gap,
     /// begins.
     pub offset: u64,
+    /// The damaged bytes should have been kept in quarantine, and could not be, on a full
+    /// disk for instance: they go with their data file.
+    pub not_kept: bool,
 }
 
 impl fmt::Display for Lost {
@@ -72,9 +75,12 @@ impl fmt::Display for Lost {
             f,
             "lost {events} events (ids {first_id} to {last_id}): {reason}"
         )?;
-        match &self.file {
-            Some(file) => write!(f, ", noticed in {file} at offset {offset}"),
-            None => Ok(()),
+        if let Some(file) = &self.file {
+            write!(f, ", noticed in {file} at offset {offset}")?;
         }
+        if self.not_kept {
+            write!(f, "; the damaged bytes could not be kept in quarantine")?;
+        }
+        Ok(())
     }
 }

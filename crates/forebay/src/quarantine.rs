@@ -100,7 +100,8 @@ impl Quarantine {
     }
 
     /// Keeps `len` bytes of a file from `offset`, with a report that says what
-    /// `kind` of damage it is and how many events it lost.
+    /// `kind` of damage it is and how many events it lost. Says whether nothing went wrong
+    /// with it; what is beyond the bound is not kept, and nothing went wrong.
     pub(crate) fn keep_span(
         &self,
         file: &dyn File,
@@ -109,7 +110,7 @@ impl Quarantine {
         len: u64,
         kind: &str,
         events_lost: u64,
-    ) {
+    ) -> bool {
         let report = Report {
             file_name,
             offset,
@@ -124,7 +125,9 @@ impl Quarantine {
                 file = file_name, offset, len, %error,
                 "cannot keep damaged bytes in {}", self.dir.display()
             );
+            return false;
         }
+        true
     }
 
     /// Moves a file out of the buffer's directory, within the bound. Says

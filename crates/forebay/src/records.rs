@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::data_file::{Check, Damage, Found};
+use crate::data_file::{Damage, Found};
 use crate::inspect::is_open_elsewhere;
 use crate::recovery::look;
 use crate::storage::Storage;
@@ -19,9 +19,9 @@ use crate::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::survey::{LedgerStatus, Survey, acknowledged_id};
 use crate::{EventCounter, Result};
 
-/// What a frame may have at most when the buffer's own limit is not known: the
-/// usual 128 MiB, and its overhead.
-pub(crate) const DEFAULT_MAX_FRAME_LEN: u64 = (128 << 20) + 64;
+/// The longest frame that is believed unless told otherwise: the format and the length
+/// of its file bound it.
+pub(crate) const DEFAULT_MAX_FRAME_LEN: u64 = u64::MAX;
 
 /// Which records to list.
 #[derive(Debug, Clone)]
@@ -33,7 +33,8 @@ pub struct RecordsOptions {
     pub from: Option<u64>,
     /// How many events a record holds. Default: one.
     pub counter: EventCounter,
-    /// The longest frame to believe, in bytes. Default: 128 MiB and 64 bytes.
+    /// The longest frame to believe, in bytes. Default: whatever the format allows and
+    /// its file can hold.
     pub max_frame_len: u64,
     /// The buffer is open elsewhere, so its last data file may end in a record
     /// that is being written. [`records`] finds out by itself.
@@ -113,7 +114,6 @@ pub struct Records {
     survey: Survey,
     walk: Walk,
     ids: IdTrack,
-    counter: EventCounter,
     from: u64,
     live: bool,
     /// The writer's next id, where the ledger is believed.
@@ -143,35 +143,39 @@ pub fn records_with(
     dir: impl AsRef<Path>,
     options: &RecordsOptions,
 ) -> Result<Records> {
-    let survey = Survey::take_existing(&storage, dir.as_ref(), options.max_frame_len)?;
+    let survey = Survey::take_existing(
+        &storage,
+        dir.as_ref(),
+        &options.counter,
+        options.max_frame_len,
+    )?;
     let facts = look(&storage, survey, &options.counter, options.max_frame_len)?;
     let ledger = facts.believed_ledger();
-    let (mut at, mut ids) = if options.all {
+    let (mut begin, mut ids) = if options.all {
         let acknowledged_id = ledger.and(facts.survey.acknowledged_id);
-        ((0, 0), IdTrack::new(acknowledged_id))
+        (facts.all(), IdTrack::new(acknowledged_id))
     } else {
-        let (at, last_id) = facts.acknowledged();
-        (at, IdTrack::behind(last_id))
+        let begin = facts.unread();
+        (begin, IdTrack::behind(begin.last_id))
     };
     if let Some(from) = options.from {
         let begins_before = |id: Option<u64>| id.is_some_and(|id| id <= from);
         let files = &facts.survey.files;
         let index = files.iter().rposition(|file| begins_before(file.first_id));
-        at = at.max((index.unwrap_or(0), 0));
+        begin.at = begin.at.max((index.unwrap_or(0), 0));
         ids.skip_to(from.saturating_sub(1));
     }
     let walk = Walk::new(
         storage.clone(),
         &facts.survey,
-        at,
+        begin,
+        &options.counter,
         options.max_frame_len,
-        Check::Checksums,
     );
     Ok(Records {
         storage,
         walk,
         ids,
-        counter: options.counter.clone(),
         from: options.from.unwrap_or(0),
         live: options.live,
         next_id: ledger.map(|ledger| ledger.writer_next_record_id),
@@ -215,7 +219,7 @@ impl Records {
 
     fn deliver(&mut self, index: usize, found: &Found) -> Option<StoredRecord> {
         let payload = self.walk.slice(found);
-        let events = self.counter.count(found.metadata, &payload);
+        let events = self.walk.events();
         let Place::Next { gap } = self.ids.place(found.id, events) else {
             return None;
         };

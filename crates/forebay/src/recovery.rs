@@ -118,7 +118,7 @@ pub(crate) fn recover(
     dir: &Path,
     options: &RecoveryOptions,
 ) -> Result<Recovered> {
-    let survey = Survey::take(storage, dir, options.max_frame_len)?;
+    let survey = Survey::take(storage, dir, &options.counter, options.max_frame_len)?;
     let facts = look(storage, survey, &options.counter, options.max_frame_len)?;
     let plan = plan(&facts);
     if options.on_corruption == OnCorruption::Refuse {
@@ -131,14 +131,15 @@ pub(crate) fn recover(
 }
 
 fn refuse(dir: &Path, report: &Recovery) -> Result<()> {
-    let damage = |finding: &&Finding| finding.severity == Severity::Damage;
+    let damage =
+        |finding: &&Finding| finding.severity == Severity::Damage || finding.events_lost > 0;
     let Some(finding) = report.findings.iter().find(damage) else {
         return Ok(());
     };
     let path = dir.join(finding.file.as_deref().unwrap_or_default());
     let message = format!(
         "{} is damaged at offset {} ({}, {} events lost) and the configuration refuses damage; \
-         verify or repair the buffer, or open it with another on_corruption",
+         verify the buffer, or open it with another on_corruption, which steps over damage",
         path.display(),
         finding.offset,
         finding.kind,
@@ -228,7 +229,7 @@ fn end_well(
         .map_err(|e| Error::io("open", path, e))?;
     if let Some(cut) = cut {
         // What a crash leaves is not worth keeping, unless it was more.
-        if cut.events_lost > 0 || !is_certain {
+        if cut.events_lost > 0 || cut.holds_unread || !is_certain {
             let kind = FindingKind::from(cut.kind).as_str();
             quarantine.keep_span(&*file, name, cut.offset, cut.len, kind, cut.events_lost);
         }

@@ -5,8 +5,8 @@
 //! - Nothing is written, and a directory that changes meanwhile is a directory
 //!   like any other: a file that is gone when it is looked at was deleted.
 //! - The order of the files is that of their first record ids. File ids and the
-//!   ledger only place what has no readable record, and choose between files
-//!   that begin with the same one.
+//!   ledger only say which files need a closer look, place what has no readable record,
+//!   and choose between files that begin with the same one.
 //! - The cost depends on the number of files, not on their lengths.
 
 use std::io;
@@ -14,21 +14,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::data_file::is_device_error;
 use crate::format::file_id::{
     LEDGER_FILE_NAME, LOCK_FILE_NAME, SYNCED_MARK_FILE_NAME, file_name, parse_file_name,
 };
-use crate::format::ledger::{LEDGER_LEN, LedgerState};
+use crate::format::ledger::{LEDGER_LEN, LedgerDamage, LedgerState};
 use crate::pool::Pool;
 use crate::quarantine::QUARANTINE_DIR_NAME;
 use crate::storage::{Access, File, Storage, read_full, uninterrupted};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, EventCounter, Result};
 
 mod first_record;
 mod order;
 pub(crate) mod walk;
 
-/// A ledger that is no ledger is read this often: a running buffer changes it
-/// while it is read.
+/// A ledger that is no ledger, or cannot be read, is read this often: a running buffer
+/// changes it while it is read, and a device's error may pass.
 const LEDGER_ATTEMPTS: usize = 3;
 
 /// What the ledger's file holds.
@@ -44,6 +45,9 @@ pub(crate) enum LedgerStatus {
         why: String,
         len: u64,
         is_blank: bool,
+        /// The state where nothing is wrong but that its reader is ahead of its writer:
+        /// a killed writer of the format may leave that.
+        reader_ahead: Option<LedgerState>,
     },
 }
 
@@ -90,6 +94,14 @@ impl SurveyedFile {
 }
 
 impl LedgerStatus {
+    /// The state whose reader is ahead of its writer, if nothing else is wrong.
+    pub(crate) fn reader_ahead(&self) -> Option<LedgerState> {
+        match self {
+            Self::Damaged { reader_ahead, .. } => *reader_ahead,
+            Self::Ok(_) | Self::Missing => None,
+        }
+    }
+
     /// The state, if it can be one.
     pub(crate) fn state(&self) -> Option<LedgerState> {
         match self {
@@ -105,13 +117,19 @@ impl Survey {
     /// # Errors
     /// [`ErrorKind::NotABuffer`] when there is no such directory, otherwise
     /// those of the storage.
-    pub(crate) fn take(storage: &Arc<dyn Storage>, dir: &Path, max_frame_len: u64) -> Result<Self> {
+    pub(crate) fn take(
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+        counter: &EventCounter,
+        max_frame_len: u64,
+    ) -> Result<Self> {
         let ledger = read_ledger(&**storage, dir)?;
         let listing = Listing::of(&**storage, dir)?;
         let (files, stale) = order::order(
             &first_record::FirstRecords::new(
                 storage,
                 dir,
+                counter,
                 max_frame_len,
                 pool_for(&listing.data_files),
             ),
@@ -140,9 +158,10 @@ impl Survey {
     pub(crate) fn take_existing(
         storage: &Arc<dyn Storage>,
         dir: &Path,
+        counter: &EventCounter,
         max_frame_len: u64,
     ) -> Result<Self> {
-        let survey = Self::take(storage, dir, max_frame_len)?;
+        let survey = Self::take(storage, dir, counter, max_frame_len)?;
         if survey.is_buffer {
             Ok(survey)
         } else {
@@ -260,7 +279,15 @@ fn read_ledger(storage: &dyn Storage, dir: &Path) -> Result<LedgerStatus> {
             }
             file => file.map_err(|e| Error::io("open", &path, e))?,
         };
-        status = ledger_in(&*file).map_err(|e| Error::io("read", &path, e))?;
+        status = match ledger_in(&*file) {
+            Err(e) if is_device_error(&e) => LedgerStatus::Damaged {
+                why: format!("it cannot be read: {e}"),
+                len: uninterrupted(|| file.len()).unwrap_or(LEDGER_LEN as u64),
+                is_blank: false,
+                reader_ahead: None,
+            },
+            status => status.map_err(|e| Error::io("read", &path, e))?,
+        };
         if status.state().is_some() {
             break;
         }
@@ -273,7 +300,7 @@ fn ledger_in(file: &dyn File) -> io::Result<LedgerStatus> {
     let len = uninterrupted(|| file.len())?;
     let read = read_full(file, &mut bytes, 0)?;
     let state = if len > LEDGER_LEN as u64 {
-        Err(crate::format::ledger::LedgerDamage::Length(len))
+        Err(LedgerDamage::Length(len))
     } else {
         LedgerState::from_bytes(&bytes[..read])
     };
@@ -282,9 +309,27 @@ fn ledger_in(file: &dyn File) -> io::Result<LedgerStatus> {
             why: why.to_string(),
             len,
             is_blank: len <= LEDGER_LEN as u64 && bytes == [0; LEDGER_LEN],
+            reader_ahead: reader_ahead(why, &bytes),
         },
         LedgerStatus::Ok,
     ))
+}
+
+/// The state, if nothing else is wrong with it.
+fn reader_ahead(why: LedgerDamage, bytes: &[u8; LEDGER_LEN]) -> Option<LedgerState> {
+    let LedgerDamage::ReaderAheadOfWriter { reader_last, .. } = why else {
+        return None;
+    };
+    let mut words = [0; 3];
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    let state = LedgerState::from_words(words);
+    let in_order = LedgerState {
+        writer_next_record_id: reader_last.checked_add(1)?,
+        ..state
+    };
+    in_order.check().ok().map(|()| state)
 }
 
 /// The last acknowledged id as it is now; at least what it was in `before`.
@@ -293,10 +338,11 @@ pub(crate) fn acknowledged_id(
     dir: &Path,
     before: &LedgerStatus,
 ) -> Result<Option<u64>> {
-    let Some(before) = before.state() else {
+    let Some(before) = before.state().or(before.reader_ahead()) else {
         return Ok(None);
     };
-    let now = read_ledger(storage, dir)?.state();
+    let now = read_ledger(storage, dir)?;
+    let now = now.state().or(now.reader_ahead());
     let now_id = now.map_or(0, |state| state.reader_last_record_id);
     Ok(Some(before.reader_last_record_id.max(now_id)))
 }

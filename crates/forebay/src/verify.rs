@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::data_file::{Check, Damage, Found, Mended};
+use crate::data_file::{Damage, Found, Mended};
 use crate::findings::{Finding, FindingKind, Severity, is_tail};
 use crate::format::file_id::{distance, file_name, next};
 use crate::inspect::is_open_elsewhere;
@@ -34,7 +34,8 @@ const PROGRESS_STEP: u64 = 1 << 20;
 pub struct VerifyOptions {
     /// How many events a record holds. Default: one.
     pub counter: EventCounter,
-    /// The longest frame to believe, in bytes. Default: 128 MiB and 64 bytes.
+    /// The longest frame to believe, in bytes. Default: whatever the format allows and
+    /// its file can hold.
     pub max_frame_len: u64,
     /// The buffer is open elsewhere, so its last data file may end in a record
     /// that is being written. [`verify`] finds out by itself.
@@ -115,7 +116,12 @@ pub fn verify_with(
     options: &VerifyOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verification> {
-    let survey = Survey::take_existing(storage, dir.as_ref(), options.max_frame_len)?;
+    let survey = Survey::take_existing(
+        storage,
+        dir.as_ref(),
+        &options.counter,
+        options.max_frame_len,
+    )?;
     let facts = look(storage, survey, &options.counter, options.max_frame_len)?;
     let mut verifier = Verifier::new(&facts, options);
     verifier.before();
@@ -123,9 +129,9 @@ pub fn verify_with(
     let mut walk = Walk::new(
         storage.clone(),
         survey,
-        (0, 0),
+        facts.all(),
+        &options.counter,
         options.max_frame_len,
-        Check::Checksums,
     );
     let total = survey.files.iter().map(|file| file.len).sum();
     // Where the file that is walked begins in the row of all, and the next one.
@@ -147,7 +153,7 @@ pub fn verify_with(
                 base
             }
             Step::Record(found) => {
-                verifier.record(index, &found, walk.payload(&found));
+                verifier.record(index, &found, walk.events(), walk.overlaps());
                 base + found.offset + found.frame_len
             }
             Step::Damage(damage) => {
@@ -193,6 +199,8 @@ struct Verifier<'a> {
     suspects: Vec<Suspect>,
     /// A run of records that were there before: file, begin and end.
     repeats: Option<(usize, u64, u64)>,
+    /// The last finding of overlapping ids, among those that are listed.
+    overlap: Option<usize>,
     result: Verification,
 }
 
@@ -208,6 +216,7 @@ impl<'a> Verifier<'a> {
             last_with_data: files.iter().rposition(|file| file.len > 0),
             suspects: Vec::new(),
             repeats: None,
+            overlap: None,
             result: Verification::default(),
         }
     }
@@ -255,8 +264,7 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    fn record(&mut self, index: usize, found: &Found, payload: &[u8]) {
-        let events = self.options.counter.count(found.metadata, payload);
+    fn record(&mut self, index: usize, found: &Found, events: u64, overlaps: bool) {
         let expected = self.ids.expected();
         match self.ids.place(found.id, events) {
             Place::Repeat => {
@@ -271,6 +279,9 @@ impl<'a> Verifier<'a> {
                 self.end_repeats();
                 self.settle(expected, gap, Some((index, found.offset)));
             }
+        }
+        if overlaps {
+            self.note_overlap(index, found);
         }
         self.result.records += 1;
         self.result.events = self.result.events.saturating_add(events);
@@ -288,6 +299,27 @@ impl<'a> Verifier<'a> {
                 events_lost: 0,
             });
         }
+    }
+
+    /// One finding for all overlaps of a file.
+    fn note_overlap(&mut self, index: usize, found: &Found) {
+        let file = self.facts.survey.files[index].name();
+        let end = found.offset + found.frame_len;
+        if let Some(at) = self.overlap
+            && let Some(finding) = self.result.findings.get_mut(at)
+            && finding.file.as_ref() == Some(&file)
+        {
+            finding.length = end - finding.offset;
+            return;
+        }
+        self.overlap = self.add(Finding {
+            kind: FindingKind::IdOverlap,
+            severity: Severity::Damage,
+            file: Some(file),
+            offset: found.offset,
+            length: found.frame_len,
+            events_lost: 0,
+        });
     }
 
     fn damage(&mut self, index: usize, damage: &Damage) {

@@ -11,6 +11,7 @@ use crate::losses::Losses;
 use crate::opening::{self, require_buffer};
 use crate::options::{BufferOptions, FramingOptions};
 use crate::output::{Progress, Sink, Written, bytes, count, note};
+use crate::patience::patiently;
 use crate::sizes;
 use crate::standard::{Stream, require};
 use crate::stop::Stop;
@@ -163,7 +164,8 @@ impl Pull<'_> {
                 return Ok(End::Stopped);
             }
             let records_max = usize::try_from(self.left).unwrap_or(usize::MAX);
-            let batch = match reader.try_next_batch(records_max.min(BATCH_RECORDS), BATCH_BYTES)? {
+            let records_max = records_max.min(BATCH_RECORDS);
+            let batch = match patiently(|| reader.try_next_batch(records_max, BATCH_BYTES))? {
                 TryBatch::Batch(batch) => batch,
                 TryBatch::Empty | TryBatch::End => return Ok(End::Empty),
             };

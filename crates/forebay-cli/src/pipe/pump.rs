@@ -17,6 +17,7 @@ use crate::failure::{Failure, Result};
 use crate::framing::Framing;
 use crate::losses::Losses;
 use crate::output::note;
+use crate::patience::patiently;
 use crate::pipe::backoff::Backoff;
 use crate::pipe::child::{Child, Children};
 use crate::pipe::outgoing::Outgoing;
@@ -303,7 +304,8 @@ impl<'a> Pump<'a> {
 
     /// Gets what the buffer has, or waits a little for it to have something.
     fn fetch(&mut self) -> Result<()> {
-        match self.reader.try_next_batch(BATCH_RECORDS, BATCH_BYTES)? {
+        let reader = &mut self.reader;
+        match patiently(|| reader.try_next_batch(BATCH_RECORDS, BATCH_BYTES))? {
             TryBatch::Batch(batch) => {
                 self.losses.note(batch.lost(), None);
                 for record in batch.iter() {
@@ -315,7 +317,7 @@ impl<'a> Pump<'a> {
                 self.held.push_back((Held::Batch(batch), self.fetched));
             }
             TryBatch::End => self.is_drained = true,
-            TryBatch::Empty => match self.reader.next_timeout(IDLE)? {
+            TryBatch::Empty => match patiently(|| reader.next_timeout(IDLE))? {
                 TryNext::Item(Item::Record(delivery)) => {
                     self.outgoing
                         .push(delivery.payload(), self.plan.framing)

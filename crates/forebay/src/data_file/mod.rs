@@ -24,6 +24,7 @@
 mod bad_sectors;
 mod salvage;
 mod search;
+pub(crate) mod sequence;
 mod sound;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ use crate::storage::File;
 pub(crate) use bad_sectors::is_device_error;
 use bad_sectors::{read_around, read_or_zeros};
 use search::Salvage;
+pub(crate) use search::each_frame;
 use sound::padding_is_zero;
 
 /// How a scanner judges.
@@ -88,6 +90,18 @@ pub(crate) struct Found {
     pub payload: Range<usize>,
     /// The redundant field that was wrong, if one was.
     pub mended: Option<Mended>,
+}
+
+impl Found {
+    /// A whole record whose id does not belong where it stands, as damage.
+    pub(crate) fn misplaced(&self) -> Damage {
+        Damage {
+            offset: self.offset,
+            len: self.frame_len,
+            kind: DamageKind::BadRecord,
+            claimed_id: None,
+        }
+    }
 }
 
 /// A redundant field of a record that was wrong; nothing is lost by it.
@@ -180,6 +194,8 @@ pub(crate) struct Scanner {
     check: Check,
     /// Id and offset of the last record returned.
     last: Option<(u64, u64)>,
+    /// An id that went before, so many bytes before the beginning of the file.
+    behind: Option<(u64, u64)>,
     source: Source,
     /// Where the caller says the bytes end.
     to: u64,
@@ -233,11 +249,19 @@ impl Scanner {
                 .clamp(FRAME_OVERHEAD as u64, frame_len(MAX_PAYLOAD_LEN) as u64),
             check: options.check,
             last: None,
+            behind: None,
             source: Source::File { file, pool },
             to,
             end: to,
             salvage: None,
         }
+    }
+
+    /// The same, behind a record with this id, which is at most so many bytes before the
+    /// beginning of the file.
+    pub(crate) fn behind(self, id: u64, len: u64) -> Self {
+        let behind = Some((id, len));
+        Self { behind, ..self }
     }
 
     /// A scanner over whole frames that this process has just encoded, the first
@@ -252,6 +276,7 @@ impl Scanner {
             max_frame_len: frame_len(MAX_PAYLOAD_LEN) as u64,
             check: Check::Structure,
             last: None,
+            behind: None,
             source: Source::Memory,
             to,
             end: to,
@@ -436,8 +461,32 @@ impl Scanner {
         }
     }
 
-    /// Judges the frame at the current place by itself.
+    /// Judges the frame at the current place by itself. One whose length is wrong only
+    /// because another frame begins there ends before that.
     fn examine(&mut self, check: Check) -> io::Result<Verdict> {
+        let verdict = self.examine_alone(check)?;
+        let Verdict::Record(found) = &verdict else {
+            return Ok(verdict);
+        };
+        if found.mended != Some(Mended::Length) {
+            return Ok(verdict);
+        }
+        let (offset, len) = (found.offset, found.frame_len - ALIGN as u64);
+        self.seek(offset + len);
+        let next = self.examine_alone(Check::Checksums)?;
+        self.seek(offset);
+        match next {
+            Verdict::Record(next) if next.mended.is_none() => Ok(Verdict::Damaged(Damage {
+                offset,
+                len,
+                kind: DamageKind::BadRecord,
+                claimed_id: None,
+            })),
+            _ => self.examine_alone(check),
+        }
+    }
+
+    fn examine_alone(&mut self, check: Check) -> io::Result<Verdict> {
         self.fill(FRAME_OVERHEAD)?;
         let Reach::Inside(end) = self.reach() else {
             return Ok(Verdict::Doubtful(None));

@@ -9,12 +9,15 @@
 //! - A possible delimiter is believed: the damage ends where it leads, and runs
 //!   before that lie inside the payload. Unless a run stands across that place,
 //!   or ends at it: no frame inside a payload can, because the root is between.
-//!   Then the chain of that run counts.
+//!   Then the chain of that run counts. Nor is it believed across a torn frame at the
+//!   end of the file that follows a run whose ids follow.
 //! - A delimiter that leads behind the end is a torn frame, and so is one whose
 //!   frame and all behind it end in zeros.
 //! - Otherwise the runs are taken in order, if their ids make sense: beyond the
-//!   last record's, and by no more than the bytes between can hold (an event
-//!   takes a byte at least), or else part of an unbroken chain to the end.
+//!   last record's, or what the caller says went before, and by no more than the bytes
+//!   between can hold (an event takes a byte at least), or else part of an unbroken
+//!   chain to the end. Whether a record's id belongs where it stands is not judged
+//!   here: the last record may be the one that does not.
 //!
 //! Two of these can speak at once. Own root against delimiter: the delimiter
 //! wins where it leads to a run or to the end and nothing contradicts it, or
@@ -87,13 +90,38 @@ impl Scanner {
             && (salvage.from..salvage.known_to).contains(&at)
         {
             salvage.forget_before(at);
-            return Ok(());
+            return self.align_first_run(at);
         }
         if let Source::File { file, .. } = &self.source {
             self.end = self.end.min(uninterrupted(|| file.len())?.max(at));
         }
         let search = Search::new(&self.source, &self.chunk, self.base, self.max_frame_len);
         self.salvage = Some(search.run(at, self.end)?);
+        Ok(())
+    }
+
+    /// Where no frame of the first run begins at `at`, a frame that was taken reaches into
+    /// the run: it goes on with its next frame.
+    fn align_first_run(&mut self, at: u64) -> io::Result<()> {
+        let Some(run) = self.salvage().runs.front().copied() else {
+            return Ok(());
+        };
+        if run.by_root || run.start >= at {
+            return Ok(());
+        }
+        let mut start = run.start;
+        while start < at {
+            self.seek(start);
+            self.fill(DELIMITER_LEN)?;
+            start = match self.reach() {
+                Reach::Inside(end) => end,
+                Reach::Beyond | Reach::Impossible => run.end,
+            };
+        }
+        match self.salvage().runs.front_mut() {
+            Some(run) if start < run.end => run.start = start,
+            _ => drop(self.salvage().runs.pop_front()),
+        }
         Ok(())
     }
 
@@ -130,7 +158,9 @@ impl Scanner {
             }
             Reach::Beyond if at == damage.offset => Ok(Step::Torn),
             Reach::Beyond => Ok(Step::Stop(at)),
-            Reach::Inside(end) if !self.salvage().contradicts(at, end) => {
+            Reach::Inside(end)
+                if !self.salvage().contradicts(at, end) && !self.runs_refute(at, end)? =>
+            {
                 damage.note(at, DamageKind::BadRecord, damage.claimed_id);
                 self.salvage().forget_before(end);
                 Ok(Step::Boundary(end))
@@ -185,6 +215,37 @@ impl Scanner {
         }
     }
 
+    /// Whether frames between `at` and `end` refute the damaged frame at `at` that would
+    /// end there: their ids follow, and behind them stands the torn frame that ends the
+    /// file, across that place.
+    fn runs_refute(&mut self, at: u64, end: u64) -> io::Result<bool> {
+        let salvage = self.salvage();
+        let place = salvage.runs.partition_point(|run| run.end < end);
+        let last = place.checked_sub(1).and_then(|at| salvage.runs.get(at));
+        let first = salvage.runs.partition_point(|run| run.start <= at);
+        let first = salvage.runs.get(first).copied();
+        // As in a torn frame, there is room for one before them.
+        let first = first.filter(|run| run.start >= at + FRAME_OVERHEAD as u64);
+        let (Some(first), Some(last)) = (first, last.copied()) else {
+            return Ok(false);
+        };
+        if last.start < first.start {
+            return Ok(false);
+        }
+        if !self.is_torn_at(last.end)? {
+            return Ok(false);
+        }
+        let found = self.first_record(first)?;
+        Ok(found.is_some_and(|found| self.follows(&found)))
+    }
+
+    /// Whether a delimiter at `at` leads beyond the end of the file.
+    fn is_torn_at(&mut self, at: u64) -> io::Result<bool> {
+        self.seek(at);
+        self.fill(DELIMITER_LEN)?;
+        Ok(self.reach() == Reach::Beyond)
+    }
+
     /// Whether the frame at `at`, which would end behind the end of the file, is
     /// refuted by frames that follow it up to there.
     fn chain_refutes_a_tear(&mut self, at: u64) -> io::Result<bool> {
@@ -204,7 +265,7 @@ impl Scanner {
         };
         while let Some(run) = self.salvage().runs.get(place).copied() {
             if let Some(found) = self.first_record(run)? {
-                return Ok(self.follows_closely(&found));
+                return Ok(self.follows(&found));
             }
             place += 1;
         }
@@ -217,12 +278,21 @@ impl Scanner {
         let Some(run) = self.salvage().runs.front().copied() else {
             return Ok(Step::Lost(known_to.max(at + ALIGN as u64)));
         };
-        let step = match self.first_record(run)? {
+        let (end, step) = match self.first_record(run)? {
             Some(found) if self.makes_sense(&found) => return Ok(Step::Stop(found.offset)),
-            Some(_) => Step::Lost(run.end),
-            None => Step::Boundary(run.end),
+            // Where the torn frame at the end of the file follows, no payload ends: the
+            // next record of the run may be another's.
+            Some(found) if self.is_torn_at(run.end)? => {
+                let end = found.offset + found.frame_len;
+                (end, Step::Lost(end))
+            }
+            Some(_) => (run.end, Step::Lost(run.end)),
+            None => (run.end, Step::Boundary(run.end)),
         };
-        self.salvage().forget_before(run.end);
+        match self.salvage().runs.front_mut() {
+            Some(run) if end < run.end => run.start = end,
+            _ => self.salvage().forget_before(run.end),
+        }
         Ok(step)
     }
 
@@ -278,23 +348,26 @@ impl Scanner {
         }
     }
 
-    /// Whether a record found by searching can be the next one: by its id, or as
-    /// part of an unbroken chain to the end whose ids rise.
+    /// Whether a record found by searching can be one: by its id, or as part of an
+    /// unbroken chain to the end.
     fn makes_sense(&self, found: &Found) -> bool {
         let unbroken = self
             .salvage
             .as_ref()
             .is_some_and(|salvage| found.offset >= salvage.unbroken_from);
-        let rises = self.last.is_none_or(|(last_id, _)| found.id > last_id);
-        (unbroken && rises) || self.follows_closely(found)
+        unbroken || self.follows(found)
     }
 
-    /// Whether the ids between the last record and this one fit into the bytes
-    /// between them: an event takes at least one.
-    fn follows_closely(&self, found: &Found) -> bool {
-        self.last.is_none_or(|(last_id, last_offset)| {
-            found.id > last_id && found.id - last_id <= found.offset - last_offset
-        })
+    /// Whether the ids between this record and the last one, or what the caller says went
+    /// before, fit into the bytes between them: an event takes at least one.
+    fn follows(&self, found: &Found) -> bool {
+        let follows_begin = self
+            .behind
+            .is_some_and(|(id, len)| found.id > id && found.id - id <= found.offset + len);
+        follows_begin
+            || self.last.is_none_or(|(last_id, last_offset)| {
+                found.id > last_id && found.id - last_id <= found.offset - last_offset
+            })
     }
 
     /// The damage ends at `end`, where something of its own begins.

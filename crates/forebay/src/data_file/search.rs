@@ -19,6 +19,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -27,10 +29,14 @@ use super::bad_sectors::{read_around, read_or_zeros};
 use crate::format::record::{
     ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root, hasher, padded_len,
 };
-use crate::pool::Buffer;
+use crate::pool::{Buffer, Pool};
+use crate::storage::File;
 
 /// How many runs one search keeps.
 pub(super) const MAX_RUNS: usize = 1 << 15;
+
+/// So many zeros at the end of a file are taken for zeros written ahead.
+const ZERO_TAIL_LEN: u64 = 512;
 
 /// Frames back to back that a search took for frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,14 +87,11 @@ impl Salvage {
         self.runs.get(place).is_some_and(|run| run.start == at)
     }
 
-    /// Cuts off what lies before `at`.
+    /// Forgets the runs that lie before `at`, and what is known by its root only and
+    /// begins there.
     pub(super) fn forget_before(&mut self, at: u64) {
-        while let Some(run) = self.runs.front_mut() {
-            if run.start >= at {
-                return;
-            }
-            if run.end > at && !run.by_root {
-                run.start = at;
+        while let Some(run) = self.runs.front() {
+            if run.start >= at || (run.end > at && !run.by_root) {
                 return;
             }
             self.runs.pop_front();
@@ -136,6 +139,39 @@ impl Salvage {
             self.runs.pop_back();
             self.known_to = self.runs.back().map_or(self.from, |run| run.end);
         }
+    }
+}
+
+/// The ids of the whole frames, with checksums that hold, that stand anywhere in this
+/// part of a file, whatever leads to them. Also of those for which it would take too long
+/// to find out.
+///
+/// # Errors
+/// Those of reading the file.
+pub(crate) fn each_frame(
+    file: &Arc<dyn File>,
+    part: Range<u64>,
+    pool: &Pool,
+    mut take: impl FnMut(u64),
+) -> io::Result<()> {
+    let source = Source::File {
+        file: file.clone(),
+        pool: pool.clone(),
+    };
+    let nothing = Bytes::new();
+    let mut search = Search::new(&source, &nothing, 0, u64::MAX);
+    search.from = part.start.next_multiple_of(ALIGN as u64);
+    search.budget = 16 * (part.end - part.start);
+    let mut at = part.end / ALIGN as u64 * ALIGN as u64;
+    loop {
+        at = search.claim_before(at)?;
+        if at < search.from + FRAME_OVERHEAD as u64 {
+            return Ok(());
+        }
+        if let Some(root) = search.proven_root_before(at)? {
+            take(root.id);
+        }
+        at -= ALIGN as u64;
     }
 }
 
@@ -190,7 +226,15 @@ impl<'a> Search<'a> {
         // the payload length can be 0, the pointer cannot.
         let align = ALIGN as u64;
         let mut at = (self.end / align * align).min(zero_from.next_multiple_of(align) + align);
+        // Where many zeros begin, the file ends as far as frames are concerned: they were
+        // written ahead. A few may be those of a payload that is torn there.
         let mut boundary = at == self.end;
+        if self.end - zero_from >= ZERO_TAIL_LEN {
+            if at < self.from + FRAME_OVERHEAD as u64 || self.frame_before(at, true)?.is_none() {
+                at = at.saturating_sub(align).max(self.from);
+            }
+            boundary = true;
+        }
         let mut unbroken = boundary;
         while at >= self.from + FRAME_OVERHEAD as u64 {
             if let Some(run) = self.frame_before(at, boundary)? {
@@ -278,6 +322,25 @@ impl<'a> Search<'a> {
             end: at,
             by_root,
         }))
+    }
+
+    /// The root of a frame that ends at `at`, if its checksum proves it, or the budget
+    /// does not allow to find out.
+    fn proven_root_before(&mut self, at: u64) -> io::Result<Option<Root>> {
+        let bytes = self.window.before(self.from, at)?;
+        let Some(root) = bytes.last_chunk().map(Root::from_bytes) else {
+            return Ok(None);
+        };
+        let frame_len = root
+            .agreed_len()
+            .map(|len| u64::from(len) + FRAME_OVERHEAD as u64);
+        match frame_len.and_then(|len| at.checked_sub(len)) {
+            Some(start) if start >= self.from && root.has_possible_id() => {
+                let is_too_much = u64::from(root.len) > self.budget;
+                Ok((is_too_much || self.checksum_holds(start, &root)?).then_some(root))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The frame that ends at `at` when its delimiter agrees with either the

@@ -69,6 +69,14 @@ impl Scanner {
         last.map(|last| Passed { last, at })
     }
 
+    /// The id of the frame behind a record of this chunk, if it lies within the chunk and
+    /// nothing at all is wrong with it.
+    pub(crate) fn id_behind(&self, found: &Found) -> Option<u64> {
+        let at = found.payload.start - DELIMITER_LEN + found.frame_len as usize;
+        let frame = self.sound_frame_at(at)?;
+        frame.root.matches(frame.payload).then_some(frame.root.id)
+    }
+
     /// Goes behind what [`sound_frames`](Self::sound_frames) has just given.
     pub(crate) fn pass_all(&mut self, passed: &Passed) {
         self.last = Some(passed.last);

@@ -26,6 +26,10 @@ impl Reader {
         let found = source.scanner.sound_frame()?;
         let payload = source.scanner.payload(&found);
         let events = self.shared.limits.counter.count(found.metadata, payload);
+        if events > 1 && source.file.is_some() {
+            // The next record's id bounds it.
+            return None;
+        }
         let end = source.base + found.offset + found.frame_len;
         let stretch = expected(self.tail, self.id_limit, found.id, events, end)?;
         source.scanner.pass(&found);
@@ -51,6 +55,7 @@ impl Reader {
         };
         let counter = &self.shared.limits.counter;
         let (base, id_limit) = (source.base, self.id_limit);
+        let from_file = source.file.is_some();
         let mut tail = self.tail;
         let mut last_id = self.last_id;
         let mut has_room = true;
@@ -61,6 +66,9 @@ impl Reader {
                 let root = &frame.root;
                 let len = frame.payload.len();
                 let events = counter.count(root.metadata, frame.payload);
+                if events > 1 && from_file {
+                    return false;
+                }
                 let end = base + offset + frame.len as u64;
                 let Some(stretch) = expected(tail, id_limit, root.id, events, end) else {
                     return false;

@@ -9,6 +9,7 @@ use super::{Lost, LostReason, Reader};
 use crate::acks::Stretch;
 use crate::data_file::Damage;
 use crate::error::{Error, ErrorKind, Result};
+use crate::findings::is_tail;
 use crate::format::file_id;
 use crate::quarantine::OnCorruption;
 use crate::storage::File;
@@ -30,7 +31,18 @@ const PENDING_SPANS_MAX: usize = 256;
 impl Reader {
     /// The ids between the tail and `to` are not there. Acknowledges the gap,
     /// and reports it unless that was done before a rewind.
-    pub(super) fn lose(&mut self, to: Position, reason: LostReason) -> Option<Lost> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when the configuration refuses the damage that took them.
+    pub(super) fn lose(&mut self, to: Position, reason: LostReason) -> Result<Option<Lost>> {
+        if self.shared.limits.on_corruption == OnCorruption::Refuse
+            && let Some(damage) = &self.damage
+            && let Some((_, name, tail)) = damage.spans.first()
+        {
+            let error = self.refusal(name, tail);
+            self.refused = Some(error.clone());
+            return Err(error);
+        }
         let stretch = Stretch {
             from: self.tail,
             to,
@@ -45,7 +57,7 @@ impl Reader {
                 self.keep(&damage.spans, 0);
             }
             // It may be one that was found before and has not reached the caller.
-            return self.due_loss();
+            return Ok(self.due_loss());
         }
         let (file, offset) = match &damage {
             Some(damage) => (Some(damage.file.clone()), damage.offset),
@@ -57,22 +69,40 @@ impl Reader {
                 None => (None, 0),
             },
         };
-        let lost = Lost {
+        let mut lost = Lost {
             first_id,
             events: newly.events,
             bytes: newly.bytes,
             reason,
             file,
             offset,
+            not_kept: false,
         };
         // Before anything else: a subscriber that panics must not take the report along.
-        self.losses.insert(self.losses_given, lost.clone());
+        let place = self.losses_given;
+        self.losses.insert(place, lost.clone());
         self.losses_given += 1;
-        if let Some(damage) = &damage {
-            self.keep(&damage.spans, newly.events);
+        if let Some(damage) = &damage
+            && !self.keep(&damage.spans, newly.events)
+        {
+            lost.not_kept = true;
+            self.losses[place].not_kept = true;
         }
         tracing::warn!(%lost, "events are lost");
-        Some(lost)
+        Ok(Some(lost))
+    }
+
+    fn refusal(&self, name: &str, damage: &Damage) -> Error {
+        let path = self.shared.dir.join(name);
+        let message = format!(
+            "{} is damaged: {} bytes at offset {} ({}); verify the buffer, or open it with \
+             another on_corruption",
+            path.display(),
+            damage.len,
+            damage.offset,
+            damage.kind.as_str(),
+        );
+        Error::with_path(ErrorKind::Corrupt, &path, message)
     }
 
     pub(super) fn note_damage(&mut self, damage: &Damage) -> Result<()> {
@@ -84,20 +114,9 @@ impl Reader {
             return Ok(());
         };
         let name = file_id::file_name(span.file_id);
-        if self.shared.limits.on_corruption == OnCorruption::Refuse {
-            let path = self.shared.dir.join(&name);
-            let error = Error::with_path(
-                ErrorKind::Corrupt,
-                &path,
-                format!(
-                    "{} is damaged: {} bytes at offset {} ({}); verify the buffer, or open it \
-                     with another on_corruption",
-                    path.display(),
-                    damage.len,
-                    damage.offset,
-                    damage.kind.as_str(),
-                ),
-            );
+        // A crash leaves a torn or a zero tail: it is refused only if it costs events.
+        if self.shared.limits.on_corruption == OnCorruption::Refuse && !is_tail(damage.kind) {
+            let error = self.refusal(&name, damage);
             self.refused = Some(error.clone());
             return Err(error);
         }
@@ -115,21 +134,29 @@ impl Reader {
         Ok(())
     }
 
-    /// Keeps damaged spans; the first one's report says what they cost.
-    pub(super) fn keep(&self, spans: &[(Arc<dyn File>, String, Damage)], mut events_lost: u64) {
+    /// Keeps damaged spans; the first one's report says what they cost. False if that
+    /// failed.
+    pub(super) fn keep(
+        &self,
+        spans: &[(Arc<dyn File>, String, Damage)],
+        mut events_lost: u64,
+    ) -> bool {
+        let mut is_kept = true;
         for (file, name, damage) in spans {
             let Damage {
                 offset, len, kind, ..
             } = *damage;
             let quarantine = &self.shared.quarantine;
-            quarantine.keep_span(&**file, name, offset, len, kind.as_str(), events_lost);
+            is_kept &= quarantine.keep_span(&**file, name, offset, len, kind.as_str(), events_lost);
             events_lost = 0;
         }
+        is_kept
     }
 
-    /// Damage that cost no event.
+    /// Damage that cost no event. A tail that a crash left is not worth keeping then.
     pub(super) fn forgive(&mut self) {
-        if let Some(damage) = self.damage.take() {
+        if let Some(mut damage) = self.damage.take() {
+            damage.spans.retain(|(_, _, damage)| !is_tail(damage.kind));
             self.keep(&damage.spans, 0);
         }
     }

@@ -15,6 +15,8 @@
 
 mod expected;
 mod losses;
+mod patience;
+mod sequence;
 mod source;
 mod unfinished;
 mod waiting;
@@ -28,11 +30,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::losses::PendingDamage;
+use self::patience::Patience;
+use self::sequence::Decided;
 use self::source::Source;
 use self::unfinished::Mark;
 
 use crate::acks::{Count, Stretch};
-use crate::data_file::{Damage, DamageKind, Found, Scanned};
+use crate::data_file::{Found, Scanned};
 use crate::error::{Error, ErrorKind, Result};
 use crate::findings::Recovery;
 use crate::format::file_id;
@@ -67,6 +71,9 @@ pub struct Reader {
     /// A record found behind a gap; the gap is delivered first.
     stash: Option<Found>,
     damage: Option<PendingDamage>,
+    /// What is known of records that jump forward in ids.
+    decided: Decided,
+    patience: Patience,
     /// Before this offset, records may already be acknowledged.
     filter_until: u64,
     /// The next id at the end of what is visible: records before that end with
@@ -135,6 +142,8 @@ impl Reader {
             last_id: done.next_id - 1,
             stash: None,
             damage: None,
+            decided: Decided::default(),
+            patience: Patience::default(),
             filter_until: 0,
             id_limit: done.next_id,
             refused: None,
@@ -150,7 +159,9 @@ impl Reader {
     /// closed and everything is read.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if a data file cannot be read; [`ErrorKind::Corrupt`]
+    /// [`ErrorKind::Io`] if a data file cannot be read: a later call tries again, and after
+    /// three such errors at the same place takes what cannot be read for damage, if other
+    /// parts of the file can be; [`ErrorKind::Corrupt`]
     /// if damage is met and [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) is set;
     /// [`ErrorKind::Poisoned`] if everything is read and nothing can be written
     /// any more; [`ErrorKind::Full`] if so many records are acknowledged out of
@@ -443,6 +454,10 @@ impl Reader {
                 (Some(found), _) => Some(Scanned::Record(found)),
                 (None, Some(source)) => {
                     let scanned = source.scanner.next();
+                    let gives_up = scanned.is_err() && self.patience.is_over(self.at);
+                    if let Some(file) = &source.patient {
+                        file.set_gives_up(gives_up);
+                    }
                     scanned.map_err(|e| self.read_error(e))?
                 }
                 (None, None) => None,
@@ -478,21 +493,22 @@ impl Reader {
             );
             return Ok(None);
         }
-        if found.id >= self.id_limit {
-            let out_of_place = Damage {
-                offset: found.offset,
-                len: found.frame_len,
-                kind: DamageKind::BadRecord,
-                claimed_id: None,
-            };
-            return self.note_damage(&out_of_place).map(|()| None);
+        let is_misplaced = match self.is_misplaced(&found) {
+            Ok(is_misplaced) => is_misplaced,
+            Err(error) => {
+                self.stash = Some(found);
+                return Err(error);
+            }
+        };
+        if is_misplaced {
+            return self.note_damage(&found.misplaced()).map(|()| None);
         }
         if found.id > self.tail.next_id {
             let to = Position {
                 next_id: found.id,
                 offset: begin,
             };
-            if let Some(lost) = self.lose(to, LostReason::Gap) {
+            if let Some(lost) = self.lose(to, LostReason::Gap)? {
                 self.stash = Some(found);
                 return Ok(Some(Advance::Lost(lost)));
             }
@@ -505,6 +521,13 @@ impl Reader {
             .as_ref()
             .map_or(&[][..], |s| s.scanner.payload(&found));
         let events = self.shared.limits.counter.count(found.metadata, payload);
+        let events = match self.bounded_events(&found, events) {
+            Ok(events) => events,
+            Err(error) => {
+                self.stash = Some(found);
+                return Err(error);
+            }
+        };
         let to = Position {
             next_id: (found.id + events).min(self.id_limit),
             offset: end,

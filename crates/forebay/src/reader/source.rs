@@ -3,9 +3,11 @@
 //! Invariant: no stretch reaches beyond what is visible, and each begins where
 //! the one before it ended.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::losses::PendingDamage;
+use super::patience::PatientFile;
 use super::{Advance, Batch, LostReason, Reader};
 use crate::config::ReaderSees;
 use crate::data_file::{Check, Damage, ScanOptions, Scanner};
@@ -22,6 +24,8 @@ pub(super) struct Source {
     /// The stream offset of the scanner's offset 0.
     pub(super) base: u64,
     pub(super) file: Option<(Span, Arc<dyn File>)>,
+    /// The same file as the scanner reads it.
+    pub(super) patient: Option<Arc<PatientFile>>,
     /// How far the scanner may go, in its own offsets.
     pub(super) to: u64,
     /// Counts the reader's sources: a chunk is known by this and its number.
@@ -85,6 +89,7 @@ impl Reader {
                     scanner,
                     base: 0,
                     file: None,
+                    patient: None,
                     to,
                     number: self.source_count,
                 });
@@ -183,22 +188,30 @@ impl Reader {
                 }
             }
         };
-        let options = ScanOptions {
-            // The file may grow under the scanner; its end bounds every frame.
-            max_frame_len: u64::MAX,
-            check: Check::Checksums,
-        };
-        let (from, pool) = (self.at - span.base, self.shared.pool.clone());
-        let scanner = Scanner::over_file(Arc::clone(&file), from, visible_len, options, pool);
+        let patient = Arc::new(PatientFile::new(Arc::clone(&file)));
+        let read: Arc<dyn File> = patient.clone();
+        let scanner = self.scanner(&read, self.at - span.base..visible_len);
+        let scanner = scanner.behind(self.tail.next_id.saturating_sub(1), 0);
         self.source_count += 1;
         self.source = Some(Source {
             scanner,
             base: span.base,
             file: Some((span, file)),
+            patient: Some(patient),
             to: visible_len,
             number: self.source_count,
         });
         Ok(())
+    }
+
+    pub(super) fn scanner(&self, file: &Arc<dyn File>, part: Range<u64>) -> Scanner {
+        let options = ScanOptions {
+            // The file may grow under the scanner; its end bounds every frame.
+            max_frame_len: u64::MAX,
+            check: Check::Checksums,
+        };
+        let pool = self.shared.pool.clone();
+        Scanner::over_file(Arc::clone(file), part.start, part.end, options, pool)
     }
 
     /// A data file that the log had a moment ago is not there.
@@ -237,7 +250,7 @@ impl Reader {
             offset: self.at,
         };
         if to.next_id > self.tail.next_id
-            && let Some(lost) = self.lose(to, LostReason::Gap)
+            && let Some(lost) = self.lose(to, LostReason::Gap)?
         {
             self.last_id = to.next_id - 1;
             return Ok(Advance::Lost(lost));

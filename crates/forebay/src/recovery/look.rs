@@ -3,21 +3,24 @@
 //!
 //! Invariants:
 //! - Nothing is written.
-//! - An end or a place is believed by a checksum. The walk to it compares
-//!   lengths only, so that a file of 128 MiB is walked at the speed of reading.
-//! - A file that ends where the ledger says the writer stopped, or with the
-//!   record before the next file's first, is not walked.
+//! - A file is not walked when its last frames show where it ends: they follow one
+//!   another for more than a page, and lead exactly to the id that the ledger, or the
+//!   first record of the next file, says comes next. One frame alone proves nothing: it
+//!   can be an old one.
+//! - Otherwise the file is walked as a reader would, so that a record that does not
+//!   belong where it stands says nothing of ids.
 
 use std::sync::Arc;
 
 use crate::data_file::{
-    Check, Damage, DamageKind, Found, ScanOptions, Scanned, Scanner, is_device_error,
+    Check, Damage, DamageKind, Found, ScanOptions, Scanned, Scanner, each_frame, is_device_error,
 };
 use crate::findings::{Finding, is_tail};
 use crate::format::ledger::LedgerState;
 use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
 use crate::pool::Pool;
 use crate::storage::{File, Storage, read_full};
+use crate::survey::walk::{From, Step, Walk};
 use crate::survey::{LedgerStatus, Survey, SurveyedFile, open_data_file, pool_for};
 use crate::{Error, EventCounter, Result};
 
@@ -27,6 +30,10 @@ use super::plan::{believe, ledger_finding};
 /// repeat records that an earlier one holds more of, when that was given up
 /// after a failed sync.
 const ENDS_WITH_RECORDS: usize = 2;
+
+/// So many bytes of frames that follow one another are believed: more than a page,
+/// which may stand where it does not belong.
+const VOUCHED_LEN: u64 = 4096 + 1;
 
 /// What the plan is made from.
 #[derive(Debug)]
@@ -44,9 +51,32 @@ impl Facts {
         believe(&self.survey, &self.ends).ledger
     }
 
-    /// Where the acknowledged records end, and the last id there.
-    pub(crate) fn acknowledged(&self) -> ((usize, u64), u64) {
-        (self.reached.at, self.reached.last_id)
+    /// Where reading begins.
+    pub(crate) fn unread(&self) -> From {
+        let last_id = self.reached.last_id;
+        From {
+            at: self.reached.at,
+            last_id,
+            next_id: last_id.saturating_add(1),
+            limit: self.limit(),
+        }
+    }
+
+    /// Where the records begin, those that are acknowledged included.
+    pub(crate) fn all(&self) -> From {
+        let acknowledged = believe(&self.survey, &self.ends).last_id;
+        From {
+            at: (0, 0),
+            last_id: 0,
+            next_id: acknowledged.map_or(0, |id| id.saturating_add(1)),
+            limit: self.limit(),
+        }
+    }
+
+    /// The id that the next record gets: none that is there has it, or a higher one.
+    fn limit(&self) -> u64 {
+        let next_id = believe(&self.survey, &self.ends).next_id;
+        next_id.max(self.reached.last_id.saturating_add(1))
     }
 
     /// What there is to say of the ledger.
@@ -64,6 +94,9 @@ pub(super) struct End {
     pub(super) records_end: u64,
     /// Damage that reaches to the end of the file.
     pub(super) tail: Option<Damage>,
+    /// A whole frame that is not acknowledged stands in that damage: it is not cut off
+    /// before it is kept elsewhere.
+    pub(super) holds_unread: bool,
 }
 
 /// Where the acknowledged records end.
@@ -76,19 +109,22 @@ pub(super) struct Reached {
 }
 
 /// One record at the end of what was looked for.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Last {
     pub(super) offset: u64,
     pub(super) end: u64,
     pub(super) id: u64,
-    payload_len: u64,
     events: u64,
 }
 
 impl Last {
-    /// Whether `id` is one that the record's events can have, whatever the
-    /// counter says.
-    pub(super) fn can_hold(&self, id: u64) -> bool {
-        id >= self.id && id - self.id < self.payload_len.max(1)
+    pub(super) fn of(found: &Found, events: u64) -> Self {
+        Self {
+            offset: found.offset,
+            end: found.offset + found.frame_len,
+            id: found.id,
+            events,
+        }
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -107,7 +143,7 @@ pub(crate) fn look(
     max_frame_len: u64,
 ) -> Result<Facts> {
     let look = Look {
-        storage: &**storage,
+        storage,
         survey: &survey,
         counter,
         max_frame_len,
@@ -123,9 +159,9 @@ pub(crate) fn look(
 }
 
 pub(super) struct Look<'a> {
-    storage: &'a dyn Storage,
+    storage: &'a Arc<dyn Storage>,
     pub(super) survey: &'a Survey,
-    counter: &'a EventCounter,
+    pub(super) counter: &'a EventCounter,
     max_frame_len: u64,
     pool: Pool,
 }
@@ -139,8 +175,8 @@ impl Look<'_> {
         let mut ends = Vec::new();
         let mut with_records = 0;
         let mut following_id = None;
-        for file in self.survey.files.iter().rev() {
-            let end = self.end(file, [ledger_next, following_id])?;
+        for (index, file) in self.survey.files.iter().enumerate().rev() {
+            let end = self.end(index, [ledger_next, following_id])?;
             following_id = file.first_id;
             with_records += usize::from(end.next_id.is_some());
             ends.push(end);
@@ -151,13 +187,15 @@ impl Look<'_> {
         Ok(ends)
     }
 
-    /// How a file ends. A frame at its very end is the last record if one of
-    /// `next_ids` follows it: what the ledger, or the file behind it, says.
-    fn end(&self, file: &SurveyedFile, next_ids: [Option<u64>; 2]) -> Result<End> {
+    /// How a file ends; `next_ids` are what the ledger and the file after it say comes
+    /// next.
+    fn end(&self, index: usize, next_ids: [Option<u64>; 2]) -> Result<End> {
+        let file = &self.survey.files[index];
         let none = End {
             next_id: None,
             records_end: 0,
             tail: None,
+            holds_unread: false,
         };
         if file.len == 0 {
             return Ok(none);
@@ -165,40 +203,48 @@ impl Look<'_> {
         let Some(open) = self.open(file)? else {
             return Ok(none);
         };
-        if let Some(last) = self.last_frame(file, &*open)?
-            && next_ids
-                .into_iter()
-                .flatten()
-                .any(|next_id| next_id > last.id && last.can_hold(next_id - 1))
+        if let Some(last) = self.vouched_last(file, &*open)?
+            && next_ids.contains(&Some(last.next_id()))
         {
             return Ok(End {
                 next_id: Some(last.next_id()),
-                records_end: last.end,
+                records_end: file.len,
                 tail: None,
+                holds_unread: false,
             });
         }
-        let mut end = self.scan_to_end(file, &open)?;
+        let mut end = self.walk_to_end(index)?;
         if let Some(tail) = end.tail.filter(|tail| is_tail(tail.kind)) {
             // Zeros may be pages that could not be read. What can be read now
             // is looked at once more; what cannot is not cut.
             let readable = self.is_readable(file, &*open, tail.offset)?;
             if readable {
-                end = self.scan_to_end(file, &open)?;
+                end = self.walk_to_end(index)?;
             }
             if let Some(again) = &mut end.tail
                 && (!readable || again.offset < tail.offset)
             {
                 again.kind = DamageKind::BadRecord;
             }
+            end.holds_unread = self.holds_unread(file, &open, &tail)?;
         }
         Ok(end)
     }
 
-    fn scan_to_end(&self, file: &SurveyedFile, open: &Arc<dyn File>) -> Result<End> {
-        match self.walk_to_end(file, open)? {
-            Some(end) => Ok(end),
-            None => self.check_to_end(file, open.clone()),
-        }
+    /// Whether a whole frame that is not acknowledged stands in a tail, whatever leads to
+    /// it: part of the payload of a torn record, most likely.
+    fn holds_unread(
+        &self,
+        file: &SurveyedFile,
+        open: &Arc<dyn File>,
+        tail: &Damage,
+    ) -> Result<bool> {
+        let acknowledged = self.survey.acknowledged_id.unwrap_or(0);
+        let mut holds = false;
+        let take = |id: u64| holds |= id > acknowledged;
+        each_frame(open, tail.offset..file.len, &self.pool, take)
+            .map_err(|e| Error::io("read", &self.survey.path(file), e))?;
+        Ok(holds)
     }
 
     /// Whether the device can read a file from `from` to its end.
@@ -216,14 +262,37 @@ impl Look<'_> {
         Ok(true)
     }
 
-    /// The frame that ends where the file ends, if it is right in every respect.
-    pub(super) fn last_frame(&self, file: &SurveyedFile, open: &dyn File) -> Result<Option<Last>> {
-        match self.read_last_frame(file.len, open) {
-            Err(e) if is_device_error(&e) => Ok(None),
-            result => result.map_err(|e| Error::io("read", &self.survey.path(file), e)),
+    /// The last frame of a file, if more than a page of frames up to its end, or all
+    /// there are, follow one another in place and in id.
+    pub(super) fn vouched_last(
+        &self,
+        file: &SurveyedFile,
+        open: &dyn File,
+    ) -> Result<Option<Last>> {
+        let mut last = None;
+        let mut first: Option<Last> = None;
+        loop {
+            let at = first.as_ref().map_or(file.len, |first| first.offset);
+            if at == 0 || file.len - at >= VOUCHED_LEN {
+                return Ok(last);
+            }
+            let frame = match self.read_last_frame(at, open) {
+                Err(e) if is_device_error(&e) => return Ok(None),
+                result => result.map_err(|e| Error::io("read", &self.survey.path(file), e))?,
+            };
+            let follows = |frame: &&Last| {
+                let next = first.as_ref();
+                next.is_none_or(|next| frame.id < next.id && next.id <= frame.next_id())
+            };
+            let Some(frame) = frame.as_ref().filter(follows).copied() else {
+                return Ok(None);
+            };
+            last = last.or(Some(frame));
+            first = Some(frame);
         }
     }
 
+    /// The frame that ends at `len`, if it is right in every respect.
     fn read_last_frame(&self, len: u64, open: &dyn File) -> std::io::Result<Option<Last>> {
         let mut root = [0; ROOT_LEN];
         let Some(root_at) = len.checked_sub(ROOT_LEN as u64) else {
@@ -257,65 +326,50 @@ impl Look<'_> {
             offset: len - frame_len,
             end: len,
             id: root.id,
-            payload_len: u64::from(root.len),
             events: self.counter.count(root.metadata, payload),
         }))
     }
 
-    /// The end by the lengths alone; `None` when the last record is not what
-    /// its lengths promise, or not the highest.
-    fn walk_to_end(&self, file: &SurveyedFile, open: &Arc<dyn File>) -> Result<Option<End>> {
-        let mut scanner = self.scanner(file, open.clone(), 0, Check::Structure);
-        let mut last: Option<Found> = None;
-        let mut highest_id = 0;
-        let mut tail = None;
-        while let Some(item) = self.step(file, &mut scanner)? {
-            match item {
-                Scanned::Record(found) => {
-                    highest_id = found.id.max(highest_id);
-                    last = Some(found);
-                    tail = None;
-                }
-                Scanned::Damage(damage) => tail = Some(damage),
-            }
-        }
-        let Some(last) = last else {
-            return Ok(Some(End {
-                next_id: None,
-                records_end: 0,
-                tail,
-            }));
+    /// How a file ends, by all that a reader would find in it.
+    pub(super) fn walk_to_end(&self, index: usize) -> Result<End> {
+        let from = From {
+            at: (index, 0),
+            last_id: 0,
+            next_id: 0,
+            limit: u64::MAX,
         };
-        let checked = self.check(file, open, &last)?;
-        Ok(checked
-            .filter(|last| last.id == highest_id)
-            .map(|last| End {
-                next_id: Some(last.next_id()),
-                records_end: last.end,
-                tail,
-            }))
-    }
-
-    /// The end by the checksums of all records.
-    fn check_to_end(&self, file: &SurveyedFile, open: Arc<dyn File>) -> Result<End> {
-        let mut scanner = self.scanner(file, open, 0, Check::Checksums);
+        let mut walk = self.walk(from);
         let mut end = End {
             next_id: None,
             records_end: 0,
             tail: None,
+            holds_unread: false,
         };
-        while let Some(item) = self.step(file, &mut scanner)? {
-            match item {
-                Scanned::Record(found) => {
-                    let next_id = self.last(&scanner, &found).next_id();
+        let mut highest_id = 0;
+        while let Some((at, step)) = walk.next()? {
+            match step {
+                _ if at != index => break,
+                Step::File | Step::Gone => {}
+                Step::Record(found) => {
+                    let events = self.counter.count(found.metadata, walk.payload(&found));
+                    let next_id = found.id.saturating_add(events);
+                    // Behind a repeat, as behind damage, a new file begins.
+                    if found.id > highest_id {
+                        highest_id = found.id;
+                        end.records_end = found.offset + found.frame_len;
+                    }
                     end.next_id = end.next_id.max(Some(next_id));
-                    end.records_end = found.offset + found.frame_len;
                     end.tail = None;
                 }
-                Scanned::Damage(damage) => end.tail = Some(damage),
+                Step::Damage(damage) => end.tail = Some(damage),
             }
         }
         Ok(end)
+    }
+
+    pub(super) fn walk(&self, from: From) -> Walk {
+        let (storage, survey) = (self.storage.clone(), self.survey);
+        Walk::new(storage, survey, from, self.counter, self.max_frame_len)
     }
 
     /// A record found by its lengths, if its checksum holds.
@@ -338,17 +392,11 @@ impl Look<'_> {
 
     pub(super) fn last(&self, scanner: &Scanner, found: &Found) -> Last {
         let payload = scanner.payload(found);
-        Last {
-            offset: found.offset,
-            end: found.offset + found.frame_len,
-            id: found.id,
-            payload_len: payload.len() as u64,
-            events: self.counter.count(found.metadata, payload),
-        }
+        Last::of(found, self.counter.count(found.metadata, payload))
     }
 
     pub(super) fn open(&self, file: &SurveyedFile) -> Result<Option<Arc<dyn File>>> {
-        open_data_file(self.storage, &self.survey.path(file))
+        open_data_file(&**self.storage, &self.survey.path(file))
     }
 
     pub(super) fn scanner(

@@ -50,6 +50,8 @@ pub(crate) struct Cut {
     pub(crate) kind: DamageKind,
     /// The events that the ids prove lost with it.
     pub(crate) events_lost: u64,
+    /// A whole frame that is not acknowledged stands in it.
+    pub(crate) holds_unread: bool,
 }
 
 /// What becomes of the ledger's file.
@@ -83,6 +85,15 @@ pub(super) fn believe(survey: &Survey, ends: &[End]) -> Believed {
             ledger.writer_next_record_id <= data_next_id.saturating_add(MAX_AHEAD)
         })
     });
+    // Records up to there and beyond prove that its writer was only slow to say so.
+    let ledger = ledger.or_else(|| {
+        let ahead = survey.ledger.reader_ahead()?;
+        let data_next_id = data_next_id.filter(|next_id| *next_id > ahead.reader_last_record_id)?;
+        Some(LedgerState {
+            writer_next_record_id: data_next_id,
+            ..ahead
+        })
+    });
     let ledger_next_id = ledger.map_or(1, |ledger| ledger.writer_next_record_id);
     Believed {
         ledger,
@@ -112,6 +123,7 @@ pub(crate) fn plan(facts: &Facts) -> Plan {
         len: tail.len,
         kind: tail.kind,
         events_lost: lost_at_tail,
+        holds_unread: facts.ends.first().is_some_and(|end| end.holds_unread),
     });
     let mut writer = None;
     if let Some(last) = files.last_mut() {
@@ -253,7 +265,8 @@ pub(super) fn ledger_finding(survey: &Survey, believed: &Believed) -> Option<Fin
             return None;
         }
         (LedgerStatus::Missing, _) => (FindingKind::LedgerMissing, Severity::Damage, 0),
-        (LedgerStatus::Damaged { len, .. }, _) => {
+        (LedgerStatus::Damaged { .. }, Some(_)) => (FindingKind::LedgerBehind, Severity::Normal, 0),
+        (LedgerStatus::Damaged { len, .. }, None) => {
             (FindingKind::LedgerDamaged, Severity::Damage, *len)
         }
         (LedgerStatus::Ok(_), None) => (FindingKind::LedgerDamaged, Severity::Damage, 24),

@@ -1,8 +1,9 @@
 //! Where the acknowledged records end.
 //!
 //! Invariants:
-//! - The place is that of record ids: neither the ledger's reader file id nor a
-//!   first id that was not checked leads past an unread record.
+//! - The place is before any record with an id that is not acknowledged and that a
+//!   reader would believe: neither the ledger's reader file id, nor a file's first or
+//!   last record alone, leads past one. Beginning too early costs only time.
 //! - A record whose events are acknowledged in part is before the place behind
 //!   which reading begins: it is delivered again.
 
@@ -12,6 +13,7 @@ use crate::Result;
 use crate::data_file::{Check, Found, Scanned};
 use crate::storage::File;
 use crate::survey::SurveyedFile;
+use crate::survey::walk::{From, Step};
 
 use super::look::{End, Last, Look, Reached};
 use super::plan::believe;
@@ -23,10 +25,9 @@ impl Look<'_> {
         let files = &self.survey.files;
         let Some(last_id) = believed.last_id else {
             // Nothing tells what was acknowledged: everything there is unread.
-            let first_id = files.iter().find_map(|file| file.first_id);
             return Ok(Reached {
                 at: (0, 0),
-                last_id: first_id.unwrap_or(1).saturating_sub(1),
+                last_id: self.first_id(believed.next_id)?.saturating_sub(1),
             });
         };
         if let Some(last) = files.last()
@@ -38,20 +39,80 @@ impl Look<'_> {
                 last_id,
             });
         }
-        // A first id can be wrong when it was not checked: the file before the
-        // one it points at is looked at when that holds nothing acknowledged.
-        for (index, file) in files.iter().enumerate().rev() {
-            if file.first_id.is_none_or(|first_id| first_id > last_id) {
-                continue;
-            }
-            if let Some(last) = self.last_acknowledged(file, last_id)? {
-                return self.behind(index, &last, last_id);
+        let begins_before = |file: &SurveyedFile| file.first_id.is_some_and(|id| id <= last_id);
+        let mut index = files.iter().rposition(begins_before).unwrap_or(0);
+        for before in (0..index).rev() {
+            if !self.ends_by(before, last_id)? {
+                index = before;
             }
         }
-        Ok(Reached {
+        let Some(file) = files.get(index) else {
+            return Ok(Reached {
+                at: (0, 0),
+                last_id,
+            });
+        };
+        match self.last_acknowledged(file, last_id)? {
+            Some(last) if last.next_id() > last_id => self.behind(index, &last, last_id),
+            last => self.before_gap(index, last.as_ref(), last_id),
+        }
+    }
+
+    /// The place behind `last`, or at the beginning of the file, where the records up to
+    /// `last_id` end before they should. A record further on may be acknowledged in part.
+    fn before_gap(&self, index: usize, last: Option<&Last>, last_id: u64) -> Result<Reached> {
+        let at = (index, last.map_or(0, |last| last.end));
+        let before = last.map_or(0, |last| last.id);
+        let mut walk = self.walk(From {
+            at,
+            last_id: before,
+            next_id: before,
+            limit: u64::MAX,
+        });
+        while let Some((index, step)) = walk.next()? {
+            let Step::Record(found) = step else {
+                continue;
+            };
+            if found.id > last_id {
+                break;
+            }
+            let events = self.counter.count(found.metadata, walk.payload(&found));
+            let inside = Last::of(&found, events);
+            if inside.next_id() > last_id.saturating_add(1) {
+                let reached = self.behind(index, &inside, last_id)?;
+                return Ok(Reached { at, ..reached });
+            }
+        }
+        Ok(Reached { at, last_id })
+    }
+
+    /// The id of the first record there is, or 1.
+    fn first_id(&self, limit: u64) -> Result<u64> {
+        let mut walk = self.walk(From {
             at: (0, 0),
-            last_id,
-        })
+            last_id: 0,
+            next_id: 0,
+            limit,
+        });
+        while let Some((_, step)) = walk.next()? {
+            if let Step::Record(found) = step {
+                return Ok(found.id);
+            }
+        }
+        Ok(1)
+    }
+
+    /// Whether no record of a file has an event behind `last_id`.
+    fn ends_by(&self, index: usize, last_id: u64) -> Result<bool> {
+        let file = &self.survey.files[index];
+        let Some(open) = self.open(file)? else {
+            return Ok(true);
+        };
+        if let Some(last) = self.vouched_last(file, &*open)? {
+            return Ok(last.next_id() <= last_id.saturating_add(1));
+        }
+        let end = self.walk_to_end(index)?;
+        Ok(end.next_id.is_none_or(|id| id <= last_id.saturating_add(1)))
     }
 
     /// The last record of a file up to `last_id`.
@@ -59,8 +120,8 @@ impl Look<'_> {
         let Some(open) = self.open(file)? else {
             return Ok(None);
         };
-        if let Some(last) = self.last_frame(file, &*open)?
-            && last.can_hold(last_id)
+        if let Some(last) = self.vouched_last(file, &*open)?
+            && last.next_id() == last_id.saturating_add(1)
         {
             return Ok(Some(last));
         }
@@ -82,9 +143,12 @@ impl Look<'_> {
         last_id: u64,
     ) -> Result<Option<Found>> {
         let mut scanner = self.scanner(file, open.clone(), 0, Check::Structure);
-        let mut last = None;
+        let mut last: Option<Found> = None;
         while let Some(item) = self.step(file, &mut scanner)? {
             match item {
+                // An old record further on does not move the place.
+                Scanned::Record(found) if last.as_ref().is_some_and(|last| found.id <= last.id) => {
+                }
                 Scanned::Record(found) if found.id <= last_id => last = Some(found),
                 Scanned::Record(found) => {
                     let checked = self.check(file, open, &found)?;
@@ -104,9 +168,11 @@ impl Look<'_> {
         last_id: u64,
     ) -> Result<Option<Last>> {
         let mut scanner = self.scanner(file, open, 0, Check::Checksums);
-        let mut last = None;
+        let mut last: Option<Last> = None;
         while let Some(item) = self.step(file, &mut scanner)? {
             match item {
+                Scanned::Record(found) if last.as_ref().is_some_and(|last| found.id <= last.id) => {
+                }
                 Scanned::Record(found) if found.id <= last_id => {
                     last = Some(self.last(&scanner, &found));
                 }
@@ -137,17 +203,19 @@ impl Look<'_> {
     /// Whether the record behind `last` has the id `id`: then `last` holds fewer
     /// events than the counter says, and is acknowledged as a whole.
     fn follows(&self, index: usize, last: &Last, id: u64) -> Result<bool> {
-        let files = &self.survey.files;
-        if last.end == files[index].len {
-            let next = files[index + 1..].iter().find_map(|file| file.first_id);
-            return Ok(next == Some(id));
+        let mut walk = self.walk(From {
+            at: (index, last.end),
+            last_id: last.id,
+            next_id: last.id,
+            limit: u64::MAX,
+        });
+        while let Some((_, step)) = walk.next()? {
+            match step {
+                Step::File | Step::Gone => {}
+                Step::Record(found) => return Ok(found.id == id),
+                Step::Damage(_) => return Ok(false),
+            }
         }
-        let file = &files[index];
-        let Some(open) = self.open(file)? else {
-            return Ok(false);
-        };
-        let mut scanner = self.scanner(file, open, last.end, Check::Checksums);
-        let next = self.step(file, &mut scanner)?;
-        Ok(matches!(next, Some(Scanned::Record(found)) if found.id == id))
+        Ok(false)
     }
 }

@@ -9,11 +9,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::data_file::sequence::{IdRun, LookAhead};
 use crate::data_file::{Check, ScanOptions, Scanned, Scanner, is_device_error};
 use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
 use crate::pool::Pool;
 use crate::storage::{File, Storage, read_full};
-use crate::{Error, Result};
+use crate::{Error, EventCounter, Result};
 
 use super::{SurveyedFile, open_data_file};
 
@@ -51,6 +52,7 @@ impl FirstId {
 pub(super) struct FirstRecords<'a> {
     storage: &'a Arc<dyn Storage>,
     dir: &'a Path,
+    counter: &'a EventCounter,
     max_frame_len: u64,
     pool: Pool,
 }
@@ -59,12 +61,14 @@ impl<'a> FirstRecords<'a> {
     pub(super) fn new(
         storage: &'a Arc<dyn Storage>,
         dir: &'a Path,
+        counter: &'a EventCounter,
         max_frame_len: u64,
         pool: Pool,
     ) -> Self {
         Self {
             storage,
             dir,
+            counter,
             max_frame_len,
             pool,
         }
@@ -102,25 +106,39 @@ impl<'a> FirstRecords<'a> {
         }
     }
 
-    /// How many records a file holds and the highest id among them, all of them
-    /// checked.
+    /// The runs of records at the beginning of a file, all of them checked.
     ///
     /// # Errors
     /// Those of the storage.
-    pub(super) fn extent(&self, file: &SurveyedFile) -> Result<(u64, u64)> {
+    pub(super) fn first_runs(&self, file: &SurveyedFile) -> Result<Vec<IdRun>> {
+        let mut ahead = LookAhead::behind(0, u64::MAX);
+        self.scan(file, &mut ahead)?;
+        Ok(ahead.into_runs())
+    }
+
+    /// The runs of all records of a file, and whether they are complete: they are not
+    /// if there are too many.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub(super) fn all_runs(&self, file: &SurveyedFile) -> Result<(Vec<IdRun>, bool)> {
+        let mut ahead = LookAhead::without_anchor();
+        let is_complete = self.scan(file, &mut ahead)?;
+        Ok((ahead.into_runs(), is_complete))
+    }
+
+    fn scan(&self, file: &SurveyedFile, ahead: &mut LookAhead) -> Result<bool> {
         let path = self.path(file);
         let Some(open) = open_data_file(&**self.storage, &path)? else {
-            return Ok((0, 0));
+            return Ok(true);
         };
-        let mut scanner = self.scanner(open, file.len);
-        let (mut highest_id, mut count) = (0, 0);
-        while let Some(item) = scanner.next().map_err(|e| Error::io("read", &path, e))? {
-            if let Scanned::Record(found) = item {
-                highest_id = found.id.max(highest_id);
-                count += 1;
-            }
-        }
-        Ok((highest_id, count))
+        // Which ids belong together is judged afterwards.
+        let mut scanner = self.scanner(open, file.len).behind(0, u64::MAX - file.len);
+        ahead
+            .scan(&mut scanner, |metadata, payload| {
+                self.counter.count(metadata, payload)
+            })
+            .map_err(|e| Error::io("read", &path, e))
     }
 
     /// `None` when the first frame is not what it should be.

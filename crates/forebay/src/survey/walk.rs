@@ -3,17 +3,20 @@
 //! Invariants:
 //! - Memory is bounded: one scanner at a time.
 //! - A file that is gone is a step of its own; what follows is still walked.
-//! - A record is the next one or a repeat, judged by its id alone.
+//! - A record that jumps forward in ids is believed as a reader believes it: as part
+//!   of the heaviest chain of what follows. Otherwise it is damage where it stands.
+//! - Of the others a record is the next one or a repeat, judged by its id alone.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::data_file::sequence::{FOLLOWING_LEN, LookAhead, Sequence};
 use crate::data_file::{Check, Damage, Found, ScanOptions, Scanned, Scanner};
 use crate::pool::Pool;
-use crate::storage::Storage;
-use crate::{Error, Result};
+use crate::storage::{File, Storage};
+use crate::{Error, EventCounter, Result};
 
 use super::{Survey, SurveyedFile, open_data_file, pool_for};
 
@@ -30,41 +33,59 @@ pub(crate) enum Step {
     Damage(Damage),
 }
 
+/// Where a walk begins, and which ids it takes for the next ones.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct From {
+    /// The index of the file, and the offset of a frame boundary in it.
+    pub(crate) at: (usize, u64),
+    /// A record up to this id is a repeat.
+    pub(crate) last_id: u64,
+    /// The id that is expected next.
+    pub(crate) next_id: u64,
+    /// No record has this id or a higher one.
+    pub(crate) limit: u64,
+}
+
 /// A pass over data files.
 #[derive(Debug)]
 pub(crate) struct Walk {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
     files: Vec<SurveyedFile>,
-    /// The file that is walked, or comes next.
-    index: usize,
-    /// Where to begin in the file that comes next.
-    from: u64,
+    counter: EventCounter,
+    /// Where the walk stands; its offset is that to begin at in a file that comes next.
+    from: From,
+    /// The file that is walked.
     scanner: Option<Scanner>,
-    options: ScanOptions,
+    /// The events of the record just met, and what the counter says of it.
+    events: u64,
+    counted: u64,
+    /// What is decided of the file that is walked.
+    sequence: Sequence,
+    max_frame_len: u64,
     pool: Pool,
 }
 
 impl Walk {
-    /// A walk over the files of a survey, from `offset` in the file `index` on.
+    /// A walk over the files of a survey.
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
         survey: &Survey,
-        (index, offset): (usize, u64),
+        from: From,
+        counter: &EventCounter,
         max_frame_len: u64,
-        check: Check,
     ) -> Self {
         Self {
             storage,
             dir: survey.dir.clone(),
             files: survey.files.clone(),
-            index,
-            from: offset,
+            counter: counter.clone(),
+            from,
             scanner: None,
-            options: ScanOptions {
-                max_frame_len,
-                check,
-            },
+            events: 0,
+            counted: 0,
+            sequence: Sequence::default(),
+            max_frame_len,
             pool: pool_for(&survey.files),
         }
     }
@@ -75,42 +96,134 @@ impl Walk {
     /// Those of the storage.
     pub(crate) fn next(&mut self) -> Result<Option<(usize, Step)>> {
         loop {
-            let Some(file) = self.files.get(self.index) else {
+            let (index, offset) = self.from.at;
+            let Some(file) = self.files.get(index) else {
                 return Ok(None);
             };
             let Some(scanner) = &mut self.scanner else {
                 let path = self.dir.join(file.name());
                 let Some(open) = open_data_file(&*self.storage, &path)? else {
-                    self.index += 1;
-                    self.from = 0;
-                    return Ok(Some((self.index - 1, Step::Gone)));
+                    self.from.at = (index + 1, 0);
+                    return Ok(Some((index, Step::Gone)));
                 };
-                let options = ScanOptions { ..self.options };
-                self.scanner = Some(Scanner::over_file(
-                    open,
-                    self.from.min(file.len),
-                    file.len,
-                    options,
-                    self.pool.clone(),
-                ));
-                self.from = 0;
-                return Ok(Some((self.index, Step::File)));
+                let scanner = self.scan(open, offset, file.len);
+                self.scanner = Some(scanner.behind(self.from.next_id.saturating_sub(1), 0));
+                self.sequence = Sequence::default();
+                return Ok(Some((index, Step::File)));
             };
             let item = scanner.next().map_err(|e| {
                 let path = self.dir.join(file.name());
                 Error::io("read", &path, e)
             })?;
             let step = match item {
-                Some(Scanned::Record(found)) => Step::Record(found),
+                Some(Scanned::Record(found)) => self.judge(index, found)?,
                 Some(Scanned::Damage(damage)) => Step::Damage(damage),
                 None => {
                     self.scanner = None;
-                    self.index += 1;
+                    self.from.at = (index + 1, 0);
                     continue;
                 }
             };
-            return Ok(Some((self.index, step)));
+            return Ok(Some((index, step)));
         }
+    }
+
+    /// Whether a record stands where it belongs.
+    fn judge(&mut self, index: usize, found: Found) -> Result<Step> {
+        self.counted = self.counter.count(found.metadata, self.payload(&found));
+        let events = match self.counted {
+            0..=1 => self.counted,
+            counted => match self.id_behind(index, &found)? {
+                Some(id) if id > found.id => counted.min(id - found.id),
+                _ => counted,
+            },
+        };
+        self.events = events;
+        if found.id >= self.from.limit
+            || (found.id > self.from.next_id && !self.believes(index, &found)?)
+        {
+            return Ok(Step::Damage(found.misplaced()));
+        }
+        if found.id > self.from.last_id {
+            self.from.last_id = found.id;
+            self.from.next_id = found.id.saturating_add(events);
+        }
+        Ok(Step::Record(found))
+    }
+
+    /// How many events the record just met stands for: no more than ids there are up to
+    /// the next record's.
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Whether the counter says that the record just met holds more events than that.
+    pub(crate) fn overlaps(&self) -> bool {
+        self.counted > self.events
+    }
+
+    /// The id of the record behind this one.
+    fn id_behind(&self, index: usize, found: &Found) -> Result<Option<u64>> {
+        let next = self.scanner.as_ref().and_then(|at| at.id_behind(found));
+        if next.is_some() {
+            return Ok(next);
+        }
+        let mut from = found.offset + found.frame_len;
+        for file in &self.files[index..] {
+            let path = self.dir.join(file.name());
+            if let Some(open) = open_data_file(&*self.storage, &path)? {
+                let mut scanner = self.scan(open, from, file.len);
+                let item = scanner.next().map_err(|e| Error::io("read", &path, e))?;
+                match item {
+                    Some(Scanned::Record(next)) => return Ok(Some(next.id)),
+                    Some(Scanned::Damage(_)) => return Ok(None),
+                    None => {}
+                }
+            }
+            from = 0;
+        }
+        Ok(None)
+    }
+
+    /// Whether a record that jumps forward is in the heaviest chain of what follows.
+    fn believes(&mut self, index: usize, found: &Found) -> Result<bool> {
+        if let Some(believed) = self.sequence.believes(found.offset) {
+            return Ok(believed);
+        }
+        let mut ahead = LookAhead::behind(self.from.last_id, self.from.limit);
+        let (mut following_len, mut len_before) = (0, 0);
+        let mut from = found.offset;
+        for file in &self.files[index..] {
+            let path = self.dir.join(file.name());
+            if let Some(open) = open_data_file(&*self.storage, &path)? {
+                let scanner = self.scan(open, from, file.len);
+                let mut scanner = scanner.behind(self.from.last_id, len_before);
+                let goes_on = ahead.scan(&mut scanner, |metadata, payload| {
+                    self.counter.count(metadata, payload)
+                });
+                if !goes_on.map_err(|e| Error::io("read", &path, e))? {
+                    break;
+                }
+                following_len += if ahead.is_in_this_file() { 0 } else { file.len };
+            }
+            if following_len >= FOLLOWING_LEN {
+                break;
+            }
+            ahead.next_file();
+            len_before += file.len;
+            from = 0;
+        }
+        self.sequence = ahead.decide();
+        // What is looked at begins with this record.
+        Ok(self.sequence.believes(found.offset).unwrap_or(true))
+    }
+
+    fn scan(&self, open: Arc<dyn File>, from: u64, len: u64) -> Scanner {
+        let options = ScanOptions {
+            max_frame_len: self.max_frame_len,
+            check: Check::Checksums,
+        };
+        Scanner::over_file(open, from.min(len), len, options, self.pool.clone())
     }
 
     /// The payload of the record just met.

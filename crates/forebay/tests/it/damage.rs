@@ -12,4 +12,7 @@ mod judge;
 mod ledgers;
 mod lengths;
 mod pairs;
+mod sectors;
 mod shapes;
+mod unreadable;
+mod witnesses;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use forebay::format::ledger::LedgerState;
+use forebay::format::ledger::{LedgerDamage, LedgerState};
 use forebay::storage::Storage;
 use forebay::storage::sim::Sim;
 use forebay::{Config, Io, Item, Reader, TryNext, VerifyOptions, Writer};
@@ -13,6 +13,20 @@ use crate::workload::{Check, DIR, Record, check_usage, must};
 
 /// No ledger can be so far ahead of the records that are there.
 pub(super) const MAX_AHEAD: u64 = 1 << 48;
+
+/// What these bytes say as a ledger over records up to `data_end`: as far as it can be,
+/// and with the records' next id where only that is too low.
+pub(super) fn ledger_said(bytes: &[u8], data_end: u64) -> Option<LedgerState> {
+    match LedgerState::from_bytes(bytes) {
+        Ok(state) => Some(state),
+        Err(LedgerDamage::ReaderAheadOfWriter { reader_last, .. }) if reader_last < data_end => {
+            let mut bytes = bytes.to_vec();
+            bytes[..8].copy_from_slice(&data_end.to_le_bytes());
+            LedgerState::from_bytes(&bytes).ok()
+        }
+        Err(_) => None,
+    }
+}
 
 /// What damage left of a buffer.
 pub(super) struct Left<'a> {

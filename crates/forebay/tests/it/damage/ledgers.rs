@@ -3,7 +3,7 @@
 use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::format::ledger::{LEDGER_LEN, LedgerState};
 
-use super::judge::{Left, MAX_AHEAD, tell};
+use super::judge::{Left, MAX_AHEAD, ledger_said, tell};
 use super::shapes::{Shape, path};
 use crate::workload::Record;
 
@@ -11,8 +11,7 @@ use crate::workload::Record;
 /// as it can be.
 fn check(shape: &Shape, bytes: &[u8], what: &str) {
     let data_end = shape.records().map(Record::end).max().unwrap_or(1);
-    let possible = LedgerState::from_bytes(bytes)
-        .ok()
+    let possible = ledger_said(bytes, data_end)
         .filter(|state| state.writer_next_record_id <= data_end + MAX_AHEAD);
     let left = Left {
         ledger: possible,

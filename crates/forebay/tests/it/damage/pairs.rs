@@ -5,10 +5,10 @@
 use forebay::format::file_id::{LEDGER_FILE_NAME, MAX_FILE_ID, file_name};
 use forebay::format::ledger::{LEDGER_LEN, LedgerState};
 
-use super::judge::{Left, MAX_AHEAD, tell};
+use super::judge::{Left, MAX_AHEAD, ledger_said, tell};
 use super::shapes::{Shape, path};
 use crate::support::{Rng, number_from};
-use crate::workload::{Check, DIR};
+use crate::workload::{Check, DIR, Record};
 
 /// What has become of a buffer: each file's name and bytes, and the ledger's.
 struct Harmed<'a> {
@@ -139,7 +139,13 @@ impl<'a> Harmed<'a> {
             return Ok(());
         }
         let ledger = self.ledger.as_deref();
-        let ledger = ledger.and_then(|bytes| LedgerState::from_bytes(bytes).ok());
+        let data_end = self.shape.records().map(Record::end).max().unwrap_or(1);
+        let certain = ledger.and_then(|bytes| LedgerState::from_bytes(bytes).ok());
+        let ledger = ledger.and_then(|bytes| ledger_said(bytes, data_end));
+        if certain != ledger && !self.may_be_gone.is_empty() {
+            // Whether this ledger is believed depends on records that may be gone.
+            return Ok(());
+        }
         if ledger.is_some_and(|ledger| ledger.writer_next_record_id >= MAX_AHEAD) {
             // Whether that can be depends on records that may be gone.
             return Ok(());

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use forebay::format::file_id::{LEDGER_FILE_NAME, file_name};
-use forebay::format::ledger::LedgerState;
+use forebay::format::ledger::{LedgerDamage, LedgerState};
 use forebay::format::record::{encode, frame_len};
 use forebay::storage::Storage;
 use forebay::storage::sim::Sim;
@@ -139,7 +139,14 @@ pub fn ledger(bytes: &[u8]) {
     let sim = Sim::new();
     write(&sim, &file_name(0), &frames(1..=3));
     write(&sim, LEDGER_FILE_NAME, bytes);
-    let last = LedgerState::from_bytes(bytes).map_or(0, |state| state.reader_last_record_id);
+    let last = match LedgerState::from_bytes(bytes) {
+        Ok(state) => state.reader_last_record_id,
+        // Believed where records show that only the next id is too low.
+        Err(LedgerDamage::ReaderAheadOfWriter { reader_last, .. }) if reader_last < 4 => {
+            reader_last
+        }
+        Err(_) => 0,
+    };
     let ids = live(&sim);
     // A ledger so far ahead that it cannot be is none.
     assert!(ids == [1, 2, 3] || ids.iter().copied().eq(last.saturating_add(1)..4));

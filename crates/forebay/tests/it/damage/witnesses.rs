@@ -1,0 +1,300 @@
+//! One intact record where it does not belong, and what it once cost: whole files,
+//! deleted without a copy, or records that were reported synced.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use forebay::format::file_id::{LEDGER_FILE_NAME, file_name};
+use forebay::format::ledger::LedgerState;
+use forebay::format::record::{encode, frame_len};
+use forebay::storage::Storage;
+use forebay::storage::sim::Sim;
+use forebay::{
+    Config, ErrorKind, FindingKind, Io, Item, OnCorruption, Reader, TryNext, VerifyOptions, Writer,
+};
+
+use super::shapes::path;
+use crate::support::payload;
+use crate::workload::DIR;
+
+/// A payload whose frame fills a sector.
+const SECTOR: usize = 472;
+
+/// A payload whose frame fills a page.
+const PAGE: usize = 4056;
+
+fn frames(ids: RangeInclusive<u64>, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for id in ids {
+        let at = bytes.len();
+        bytes.resize(at + frame_len(len), 0);
+        encode(&mut bytes[at..], id, 0, &payload(id, len));
+    }
+    bytes
+}
+
+/// Data files of so many records each, up to the id `last`.
+fn files(last: u64, per_file: u64, len: usize) -> Vec<Vec<u8>> {
+    let firsts = (1..=last).step_by(per_file as usize);
+    firsts
+        .map(|first| frames(first..=last.min(first + per_file - 1), len))
+        .collect()
+}
+
+/// A buffer of these files, acknowledged up to `last`.
+fn buffer(files: &[Vec<u8>], next: u64, last: u64) -> Sim {
+    let sim = Sim::new();
+    for (file_id, bytes) in (0..).zip(files) {
+        sim.write_file(path(&file_name(file_id)), bytes).unwrap();
+    }
+    let ledger = LedgerState {
+        writer_next_record_id: next,
+        writer_file_id: files.len() as u16 - 1,
+        reader_file_id: 0,
+        reader_last_record_id: last,
+    };
+    sim.write_file(path(LEDGER_FILE_NAME), &ledger.to_bytes())
+        .unwrap();
+    sim
+}
+
+fn config() -> Config {
+    Config::new(DIR)
+        .max_size(16 << 20)
+        .data_file_size(64 << 10)
+        .batch_size(4 << 10)
+        .io(Io::Caller)
+}
+
+fn open(sim: &Sim) -> (Writer, Reader) {
+    forebay::open_with(config(), Arc::new(sim.clone())).unwrap()
+}
+
+/// The ids that come, and the number of events lost. Nothing is acknowledged.
+fn read(reader: &mut Reader) -> (Vec<u64>, u64) {
+    let (mut ids, mut lost) = (Vec::new(), 0);
+    loop {
+        match reader.try_next().unwrap() {
+            TryNext::Item(Item::Record(delivery)) => {
+                assert_eq!(delivery.payload()[..8], payload(delivery.id(), 8)[..]);
+                ids.push(delivery.id());
+            }
+            TryNext::Item(Item::Lost(loss)) => lost += loss.events,
+            TryNext::Empty | TryNext::End => return (ids, lost),
+        }
+    }
+}
+
+fn lost_by_verify(sim: &Sim) -> u64 {
+    let storage: Arc<dyn Storage> = Arc::new(sim.clone());
+    let options = VerifyOptions::default();
+    let verified = forebay::verify_with(&storage, DIR, &options, &mut |_, _| {});
+    verified.unwrap().events_lost
+}
+
+/// Exactly these are lost, of those up to `last` that are not acknowledged; verify said
+/// so before, and another life finds the same.
+fn only_lost(sim: &Sim, acknowledged: u64, last: u64, gone: &[u64]) {
+    let wanted: Vec<u64> = (acknowledged + 1..=last)
+        .filter(|id| !gone.contains(id))
+        .collect();
+    assert_eq!(lost_by_verify(sim), gone.len() as u64);
+    let (writer, mut reader) = open(sim);
+    let (ids, lost) = read(&mut reader);
+    assert_eq!(ids, wanted);
+    assert_eq!(lost, gone.len() as u64);
+    writer.append(&payload(last + 1, SECTOR)).unwrap();
+    writer.flush().unwrap();
+    let sim = sim.kill();
+    let (_writer, mut reader) = open(&sim);
+    let (ids, _) = read(&mut reader);
+    let again: Vec<u64> = wanted.into_iter().chain([last + 1]).collect();
+    assert_eq!(ids, again);
+}
+
+/// The frame of record 21, at the end of the last file, was taken for the one that the
+/// acknowledged events end in: none of 30 records came, and verify found nothing lost.
+#[test]
+fn an_old_record_at_the_end_of_the_last_file_hides_none() {
+    let mut files = files(300, 120, PAGE);
+    files[2].extend(frames(21..=21, PAGE));
+    only_lost(&buffer(&files, 301, 270), 270, 300, &[]);
+}
+
+/// Sector 29 over sector 99: none of 49 intact records came.
+#[test]
+fn an_old_sector_at_the_end_of_the_last_file_hides_none() {
+    let mut files = files(100, 100, SECTOR);
+    let old = files[0][29 * 512..30 * 512].to_vec();
+    files[0][99 * 512..].copy_from_slice(&old);
+    only_lost(&buffer(&files, 101, 50), 50, 100, &[100]);
+}
+
+/// The same in the zeros that a kill leaves: what was appended behind it was gone in the
+/// next life, also what had been reported synced, and its ids were given out again.
+#[test]
+fn an_old_record_in_a_zero_tail_hides_nothing_that_is_appended() {
+    let mut files = files(40, 100, SECTOR);
+    files[0].resize(60 * 512, 0);
+    files[0].extend(frames(21..=21, SECTOR));
+    only_lost(&buffer(&files, 41, 12), 12, 40, &[]);
+    only_lost(&buffer(&files, 41, 40), 40, 40, &[]);
+}
+
+/// The first sector of file 12 replaced by record 3: the file was taken for the oldest,
+/// and the intact ones before it were deleted.
+#[test]
+fn an_old_record_at_the_beginning_of_a_file_does_not_move_it() {
+    let mut files = files(2000, 128, SECTOR);
+    files[12][..512].copy_from_slice(&frames(3..=3, SECTOR));
+    only_lost(&buffer(&files, 2001, 3), 3, 2000, &[12 * 128 + 1]);
+}
+
+/// Sector 10 of file 1 replaced by a record of file 12: all between them was lost.
+#[test]
+fn a_record_from_a_later_file_skips_nothing() {
+    let mut files = files(2000, 128, SECTOR);
+    files[1][10 * 512..11 * 512].copy_from_slice(&frames(1600..=1600, SECTOR));
+    only_lost(&buffer(&files, 2001, 3), 3, 2000, &[128 + 11]);
+}
+
+/// Sector 10 replaced by sector 90 of 100 cost 80 records.
+#[test]
+fn a_record_from_further_on_in_the_file_skips_nothing() {
+    let mut files = files(100, 100, SECTOR);
+    let later = files[0][90 * 512..91 * 512].to_vec();
+    files[0][10 * 512..11 * 512].copy_from_slice(&later);
+    only_lost(&buffer(&files, 101, 0), 0, 100, &[11]);
+}
+
+/// A record with a damaged delimiter and root, and the zeros of a kill: everything behind
+/// it was cut as a torn tail, 79 intact old records and 40 new ones that were synced.
+#[test]
+fn a_damaged_record_before_a_zero_tail_is_no_torn_tail() {
+    let mut files = files(140, 200, SECTOR);
+    let damaged = 100 * 512;
+    files[0][damaged + 6] ^= 0x70;
+    files[0][damaged + 480..damaged + 512].fill(0xa7);
+    let end = files[0].len();
+    files[0].resize(end + 512 * 1024, 0);
+    only_lost(&buffer(&files, 141, 20), 20, 140, &[101]);
+}
+
+/// The second half of a file zeroed, which the ledger knows of: `Refuse` looked at the
+/// severity alone, opened and cut it.
+#[test]
+fn a_zero_tail_that_costs_events_is_refused() {
+    let mut files = files(100, 100, SECTOR);
+    files[0][50 * 512..].fill(0);
+    let sim = buffer(&files, 101, 0);
+    let config = config().on_corruption(OnCorruption::Refuse);
+    let error = forebay::open_with(config, Arc::new(sim.clone())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert_eq!(sim.read_file(path(&file_name(0))), Some(files[0].clone()));
+}
+
+/// A tail of zeros that a kill left in a file that is not the last any more: verify called
+/// it normal, `Refuse` refused it, and the default kept the zeros in quarantine.
+#[test]
+fn a_zero_tail_before_another_file_that_costs_nothing_is_normal() {
+    let mut files = files(40, 20, SECTOR);
+    let end = files[0].len();
+    files[0].resize(end + 2048, 0);
+    let sim = buffer(&files, 41, 3);
+    only_lost(&sim.kill(), 3, 40, &[]);
+    let config = config().on_corruption(OnCorruption::Refuse);
+    let opened = forebay::open_with(config, Arc::new(sim.clone()));
+    let (_writer, mut reader) = opened.unwrap();
+    assert_eq!(read(&mut reader), ((4..=40).collect(), 0));
+    assert!(sim.files(format!("{DIR}/quarantine")).is_empty());
+}
+
+/// The same where the ids prove a loss: verify calls it damage, and `Refuse` refuses it.
+#[test]
+fn a_zero_tail_before_another_file_that_costs_events_is_refused() {
+    let mut files = files(40, 20, SECTOR);
+    files[0][19 * 512..].fill(0);
+    let sim = buffer(&files, 41, 3);
+    let config = config().on_corruption(OnCorruption::Refuse);
+    let opened = forebay::open_with(config, Arc::new(sim.clone()));
+    let (_writer, mut reader) = opened.unwrap();
+    for _ in 4..20 {
+        assert!(matches!(reader.try_next().unwrap(), TryNext::Item(_)));
+    }
+    assert_eq!(reader.try_next().unwrap_err().kind(), ErrorKind::Corrupt);
+    only_lost(&sim.kill(), 3, 40, &[20]);
+}
+
+/// A life with a counter that counts more than the one before: the events of a record
+/// reached into the next one, whose acknowledgement was then believed. Record 4 was gone
+/// in the third life, and 0 events were lost.
+#[test]
+fn a_counter_that_counts_more_in_a_later_life_discards_nothing() {
+    let sim = buffer(&files(20, 7, 100), 21, 0);
+    let config = config().event_counter(forebay::EventCounter::new(|_, _| 2));
+    let storage: Arc<dyn Storage> = Arc::new(sim.kill());
+    let options = VerifyOptions::default().counter(forebay::EventCounter::new(|_, _| 2));
+    let verified = forebay::verify_with(&storage, DIR, &options, &mut |_, _| {}).unwrap();
+    let kinds: Vec<_> = verified
+        .findings
+        .iter()
+        .map(|finding| finding.kind)
+        .collect();
+    assert!(kinds.contains(&FindingKind::IdOverlap), "{kinds:?}");
+    assert_eq!(verified.events_lost, 0);
+    for acknowledged in 1..=3 {
+        let sim = sim.kill();
+        let opened = forebay::open_with(config.clone(), Arc::new(sim.clone()));
+        let (writer, mut reader) = opened.unwrap();
+        for id in 1..=20 {
+            let TryNext::Item(Item::Record(delivery)) = reader.try_next().unwrap() else {
+                panic!("record {id} did not come");
+            };
+            assert_eq!(delivery.id(), id);
+            if id <= acknowledged {
+                delivery.ack();
+            }
+        }
+        reader.close().unwrap();
+        writer.close().unwrap();
+        let (_writer, mut reader) = open(&sim);
+        let (ids, lost) = read(&mut reader);
+        assert_eq!(ids, (acknowledged + 1..=20).collect::<Vec<_>>());
+        assert!(lost <= 1, "{lost}");
+    }
+}
+
+/// Another writer of the format, killed, may leave a ledger whose last acknowledged id is
+/// not below its next one. It was rebuilt, and all that was acknowledged came again.
+#[test]
+fn a_reader_ahead_of_the_writer_is_believed_where_records_prove_it() {
+    for (next, last) in [(21, 30), (25, 25), (1, 40)] {
+        let sim = buffer(&files(40, 15, SECTOR), next, last);
+        only_lost(&sim, last, 40, &[]);
+        let config = config().on_corruption(OnCorruption::Refuse);
+        forebay::open_with(config, Arc::new(sim.crash(0))).unwrap();
+    }
+    let sim = buffer(&files(40, 15, SECTOR), 30, 41);
+    let (_writer, mut reader) = open(&sim);
+    assert_eq!(read(&mut reader), ((1..=40).collect(), 0));
+}
+
+/// On a full disk damage was stepped over and its file deleted with nothing kept in
+/// quarantine, and nobody was told.
+#[test]
+fn a_loss_says_that_a_full_disk_kept_nothing_of_it() {
+    let mut files = files(40, 20, SECTOR);
+    files[0][9 * 512 + 100] ^= 1;
+    let sim = buffer(&files, 41, 0);
+    let (_writer, mut reader) = open(&sim);
+    sim.set_capacity(Some(sim.used_bytes()));
+    let lost = loop {
+        match reader.try_next().unwrap() {
+            TryNext::Item(Item::Lost(lost)) => break lost,
+            TryNext::Item(Item::Record(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(lost.not_kept, "{lost}");
+    assert!(lost.to_string().contains("could not be kept"), "{lost}");
+}
