@@ -174,16 +174,16 @@ fn wire(
         next_id: recovered.last_id + 1,
         offset: spans.get(index).map_or(0, |span| span.base) + offset,
     };
-    let ledger = Ledger::open(&*storage, &dir.join(file_id::LEDGER_FILE_NAME))?;
     let writer_file_id = spans
         .back()
         .map_or(recovered.next_file_id, |span| span.file_id);
-    ledger.set(LedgerState {
+    let state = LedgerState {
         writer_next_record_id: recovered.next_id,
         writer_file_id,
         reader_file_id: spans.get(index).map_or(writer_file_id, |span| span.file_id),
         reader_last_record_id: recovered.last_id,
-    });
+    };
+    let ledger = Ledger::open(&*storage, &dir.join(file_id::LEDGER_FILE_NAME), state)?;
     let current = match (recovered.writer, spans.back()) {
         (Some((id, len)), Some(span)) => {
             debug_assert_eq!((span.file_id, span.len), (id, len));

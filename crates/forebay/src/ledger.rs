@@ -13,9 +13,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use crate::error::{Error, Result};
-use crate::format::ledger::{LEDGER_LEN, LedgerState};
+use crate::format::ledger::LedgerState;
 
-use crate::storage::{Access, Map, Storage, read_full, uninterrupted, write_all};
+use crate::storage::{Access, Map, Storage, uninterrupted, write_all};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug)]
@@ -28,8 +28,9 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<Self> {
-        write_again(storage, path).map_err(|e| Error::io("write again to", path, e))?;
+    /// Opens the ledger's file, of 24 bytes, with this state: what recovery believes.
+    pub(crate) fn open(storage: &dyn Storage, path: &Path, state: LedgerState) -> Result<Self> {
+        write(storage, path, state).map_err(|e| Error::io("write to", path, e))?;
         let map = uninterrupted(|| storage.map(path)).map_err(|e| Error::io("map", path, e))?;
         Ok(Self {
             map,
@@ -59,13 +60,6 @@ impl Ledger {
 
     pub(crate) fn state(&self) -> LedgerState {
         LedgerState::from_words([self.load(0), self.load(1), self.load(2)])
-    }
-
-    /// Stores all fields (recovery, before anything else uses the ledger).
-    pub(crate) fn set(&self, state: LedgerState) {
-        for (index, word) in state.to_words().into_iter().enumerate() {
-            self.store(index, word);
-        }
     }
 
     /// For the write side only.
@@ -114,14 +108,10 @@ impl Ledger {
     }
 }
 
-/// Writes the ledger's bytes where they are. The process before may have died with a
-/// failed sync behind it, after which the kernel holds a page for clean that never
-/// reached the disk: a sync that succeeds would prove nothing.
-fn write_again(storage: &dyn Storage, path: &Path) -> io::Result<()> {
+/// Writes all of the ledger, also where nothing has changed. The process before may have
+/// died with a failed sync behind it, after which the kernel holds a page for clean that
+/// never reached the disk: a sync that succeeds would prove nothing.
+fn write(storage: &dyn Storage, path: &Path, state: LedgerState) -> io::Result<()> {
     let file = uninterrupted(|| storage.open(path, Access::Write))?;
-    let mut bytes = [0; LEDGER_LEN];
-    if read_full(&*file, &mut bytes, 0)? == LEDGER_LEN {
-        write_all(&*file, &bytes, 0)?;
-    }
-    Ok(())
+    write_all(&*file, &state.to_bytes(), 0)
 }

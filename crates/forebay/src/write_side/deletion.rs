@@ -141,9 +141,11 @@ impl WriteSide {
             return Ok(false);
         }
         if let Some(current) = self.files.current_mut() {
+            // Errors are ignored here: the file is deleted next, and needs no sync.
             current.forget_partial();
+            let _ = current.cut_zeros();
         }
-        match self.roll(shared) {
+        match self.files.roll(shared) {
             // Not even a new file can be had: writing may have become possible.
             Err(Trouble::NoSpace(_)) if disk_is_full => Ok(false),
             rolled => rolled.map(|()| true),

@@ -159,6 +159,7 @@ impl Files {
         self.has_current = true;
         let reader_file_id = {
             let mut log = lock(&shared.log);
+            log.zeros_ahead = 0;
             log.spans.push_back(Span {
                 file_id,
                 base,

@@ -338,7 +338,6 @@ fn run_seed(seed: u64) -> Check<u64> {
 }
 
 #[test]
-#[ignore = "finds losses that are not mended yet"]
 fn nothing_promised_to_threads_is_lost() {
     let first = number_from("FOREBAY_LIVES_SEED", 1);
     let count = number_from("FOREBAY_LIVES_THREADS_SEEDS", 60);
