@@ -167,10 +167,12 @@ fn read(storage: &dyn Storage, dir: &Path) -> Result<Option<(u16, u64)>> {
 /// Writes what the file reads from `from` on where it is.
 fn write_file_again(file: &dyn File, from: u64) -> io::Result<()> {
     const PAGE_LEN: usize = 4096;
+    const PAGE_ATTEMPTS: u32 = 16;
     let len = uninterrupted(|| file.len())?;
     let mut chunk = vec![0; 1 << 20];
     let mut at = from;
     let mut step = chunk.len();
+    let mut attempts = 0;
     while at < len {
         // Chunks end at multiples of their length.
         let wanted = (step as u64 - at % step as u64).min(len - at) as usize;
@@ -179,11 +181,18 @@ fn write_file_again(file: &dyn File, from: u64) -> io::Result<()> {
             Ok(read) => {
                 write_all(file, &chunk[..read], at)?;
                 at += read as u64;
-                step = chunk.len();
+                (step, attempts) = (chunk.len(), 0);
             }
-            // Page by page; what cannot be read stays as it is.
-            Err(_) if step > PAGE_LEN => step = PAGE_LEN,
-            Err(_) => at += wanted as u64,
+            // Page by page, because the others of the chunk may be read. An error may
+            // pass; what cannot be read at all stays as it is.
+            Err(_) if attempts < PAGE_ATTEMPTS => {
+                step = PAGE_LEN;
+                attempts += 1;
+            }
+            Err(_) => {
+                at += wanted as u64;
+                attempts = 0;
+            }
         }
     }
     Ok(())
