@@ -332,9 +332,15 @@ impl Look<'_> {
 
     /// How a file ends, by all that a reader would find in it.
     pub(super) fn walk_to_end(&self, index: usize) -> Result<End> {
+        // What belongs to an earlier file is a displaced page here, however heavy.
+        let files = &self.survey.files;
+        let first_id = files[index].first_id;
+        let before = files[..index].iter().rev().find_map(|file| file.first_id);
+        let last_id = before.filter(|before| first_id.is_some_and(|first| *before < first));
+        let last_id = last_id.unwrap_or(0);
         let from = From {
             at: (index, 0),
-            last_id: 0,
+            last_id,
             next_id: 0,
             limit: u64::MAX,
         };
@@ -345,7 +351,7 @@ impl Look<'_> {
             tail: None,
             holds_unread: false,
         };
-        let mut highest_id = 0;
+        let mut highest_id = last_id;
         while let Some((at, step)) = walk.next()? {
             match step {
                 _ if at != index => break,

@@ -59,7 +59,7 @@ pub(super) fn damage(sim: &Sim, before: &Sim, claims: &Claims, rng: &mut Rng) ->
     let mut new = old.clone();
     let count = fresh.len().min(range.len());
     new[range.start..range.start + count].copy_from_slice(&fresh[..count]);
-    if new == old {
+    if new == old || (!ends_well(&old) && leads_beyond(&new, &range)) {
         return None;
     }
     let touched = touched(&old, &new, claims);
@@ -68,6 +68,32 @@ pub(super) fn damage(sim: &Sim, before: &Sim, claims: &Claims, rng: &mut Rng) ->
         words: format!("{name}: bytes {range:?} replaced by {kind}, which touches {touched:?}"),
         touched,
         is_ledger: wants_ledger,
+    })
+}
+
+/// Whether the frames of a data file end where it ends.
+fn ends_well(bytes: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(delimiter) = bytes.get(at..at + 8) {
+        let behind = u64::from_be_bytes(delimiter.try_into().unwrap());
+        if behind < ROOT_LEN as u64 || behind > (bytes.len() - at) as u64 {
+            return false;
+        }
+        at += 8 + behind as usize;
+    }
+    at == bytes.len()
+}
+
+/// Whether a frame could begin in this part of a file that leads beyond its end. Together
+/// with a tail that a crash left, nobody can tell such a file from one torn record, which
+/// docs/durability.md names among what is not promised.
+fn leads_beyond(bytes: &[u8], part: &Range<usize>) -> bool {
+    part.clone().step_by(8).any(|at| {
+        let delimiter = bytes.get(at..at + 8).map(|it| it.try_into().unwrap());
+        let behind = delimiter.map_or(0, u64::from_be_bytes);
+        behind.is_multiple_of(8)
+            && (ROOT_LEN as u64..1 << 31).contains(&behind)
+            && behind > (bytes.len() - at - 8) as u64
     })
 }
 
