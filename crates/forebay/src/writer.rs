@@ -58,21 +58,21 @@ impl Writer {
     /// Appends a record with metadata 0.
     ///
     /// The payload is copied into the open batch; what happens when there is no
-    /// room is [`WhenFull`]'s. Nobody waits for a reader that is gone: when the
-    /// buffer is full then, appends fail with [`ErrorKind::Closed`].
+    /// room is [`WhenFull`](crate::WhenFull)'s. Nobody waits for a reader that is gone: when the
+    /// buffer is full then, appends fail with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     ///
     /// Under [`SyncPolicy::EveryBatch`] this returns when the record is synced. If the disk
     /// turns out to be full after the record was accepted, the wait for its sync ends as
-    /// [`WhenFull`] says, with [`ErrorKind::TimedOut`]: the record stays accepted, and is
+    /// [`WhenFull`](crate::WhenFull) says, with [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut): the record stays accepted, and is
     /// written and synced once there is space ([`flush`](Self::flush) waits for that). While
     /// the disk is known to be full, records are refused before they are accepted.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRecord`] if the payload is longer than the maximum or
-    /// counts no events; [`ErrorKind::Full`] by policy; [`ErrorKind::Poisoned`]
-    /// and [`ErrorKind::Closed`] for good. After any of these nothing was
+    /// [`ErrorKind::InvalidRecord`](crate::ErrorKind::InvalidRecord) if the payload is longer than the maximum or
+    /// counts no events; [`ErrorKind::Full`](crate::ErrorKind::Full) by policy; [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned)
+    /// and [`ErrorKind::Closed`](crate::ErrorKind::Closed) for good. After any of these nothing was
     /// accepted, except that a failed sync under `EveryBatch` leaves open
-    /// whether the record survives. [`ErrorKind::TimedOut`] under `EveryBatch` as above: the
+    /// whether the record survives. [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) under `EveryBatch` as above: the
     /// record is accepted, do not append it again.
     ///
     /// ```
@@ -119,7 +119,7 @@ impl Writer {
     /// The receipt is the last record's. When they fit together, they are
     /// accepted together, and no other append takes their room. Otherwise, while waiting for room is allowed, they
     /// are accepted one after another as room appears; under
-    /// [`WhenFull::Reject`] none is, and under [`WhenFull::DropNewest`] those
+    /// [`WhenFull::Reject`](crate::WhenFull::Reject) none is, and under [`WhenFull::DropNewest`](crate::WhenFull::DropNewest) those
     /// that do not fit are dropped.
     ///
     /// # Errors
@@ -188,7 +188,7 @@ impl Writer {
     /// appended and every acknowledgement given, by whomever.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] if a sync failed and could not be made good.
+    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if a sync failed and could not be made good.
     pub fn flush(&self) -> Result<()> {
         let end = lock(&self.shared.intake).accepted().offset;
         self.shared.wait_synced(end, None)?;
@@ -198,8 +198,8 @@ impl Writer {
     /// [`flush`](Self::flush) for so long at most.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] if not everything is synced by then (it may still
-    /// become so); [`ErrorKind::Poisoned`] as above.
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if not everything is synced by then (it may still
+    /// become so); [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) as above.
     pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
         let deadline = deadline_after(timeout);
         let end = lock(&self.shared.intake).accepted().offset;
@@ -266,7 +266,7 @@ impl<'w> Receipt<'w> {
     }
 
     /// Whether the record was accepted; false only if
-    /// [`WhenFull::DropNewest`] dropped it.
+    /// [`WhenFull::DropNewest`](crate::WhenFull::DropNewest) dropped it.
     pub fn accepted(&self) -> bool {
         self.accepted
     }
@@ -275,7 +275,7 @@ impl<'w> Receipt<'w> {
     /// survives if this process is killed. At once for a dropped record.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] if it could not be written.
+    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if it could not be written.
     pub fn wait_written(&self) -> Result<()> {
         self.shared.wait_written(self.end, None)
     }
@@ -284,7 +284,7 @@ impl<'w> Receipt<'w> {
     /// a power cut. At once for a dropped record.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] if it could not be synced.
+    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if it could not be synced.
     pub fn wait_synced(&self) -> Result<()> {
         self.shared.wait_synced(self.end, None)
     }
@@ -292,8 +292,8 @@ impl<'w> Receipt<'w> {
     /// [`wait_synced`](Self::wait_synced) for so long at most.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] if it is not synced by then (it may still become
-    /// so); [`ErrorKind::Poisoned`] as above.
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it is not synced by then (it may still become
+    /// so); [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) as above.
     pub fn wait_synced_timeout(&self, timeout: Duration) -> Result<()> {
         self.shared.wait_synced(self.end, deadline_after(timeout))
     }

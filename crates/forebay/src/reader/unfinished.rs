@@ -5,6 +5,7 @@
 //!   next one begins, that one reads again from there.
 //! - A loss is acknowledged when it is found. It is kept until a call has handed it out.
 
+#[cfg(feature = "tokio")]
 use std::collections::VecDeque;
 
 use super::Reader;

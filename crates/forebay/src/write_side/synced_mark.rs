@@ -126,7 +126,8 @@ pub(crate) fn write_again(storage: &dyn Storage, dir: &Path) -> Result<()> {
         let path = dir.join(file_id::file_name(file_id));
         match uninterrupted(|| storage.open(&path, Access::Write)) {
             Ok(file) => {
-                write_file_again(&*file, from).map_err(|e| Error::io("write again to", &path, e))?
+                write_file_again(&*file, from)
+                    .map_err(|e| Error::io("write again to", &path, e))?;
             }
             // It was deleted; those behind it may be there.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
