@@ -11,7 +11,7 @@
 //!   `fault`), never in the code above.
 
 use std::fmt::Debug;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
@@ -82,13 +82,6 @@ pub trait File: Debug + Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes up to `buf.len()` bytes, growing the file where needed.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
-    /// Writes the bytes of several buffers, one behind the other, as
-    /// [`write_at`](Self::write_at) does those of one. Where there is no such
-    /// call, it writes of the first that is not empty.
-    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        let first = bufs.iter().find(|buf| !buf.is_empty());
-        first.map_or(Ok(0), |buf| self.write_at(buf, offset))
-    }
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Makes the contents and the length durable (`fdatasync`).

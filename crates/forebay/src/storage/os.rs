@@ -243,11 +243,6 @@ impl File for OsFile {
         std::os::windows::fs::FileExt::seek_write(&self.0, buf, offset)
     }
 
-    #[cfg(target_os = "linux")]
-    fn write_vectored_at(&self, bufs: &[io::IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::pwritev(&self.0, bufs, offset)?)
-    }
-
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -93,14 +93,7 @@ impl File for WatchedFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.write_vectored_at(&[IoSlice::new(buf)], offset)
-    }
-
-    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        let mut written = 0;
-        for buf in bufs {
-            written += self.inner.write_at(buf, offset + written as u64)?;
-        }
+        let written = self.inner.write_at(buf, offset)?;
         let mut seen = self.watched.seen.lock().unwrap();
         seen.writes.push((offset, written as u64));
         drop(seen);
