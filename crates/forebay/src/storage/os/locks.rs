@@ -24,7 +24,7 @@ use crate::storage::uninterrupted;
 /// More than the kernel gives at a time, a page.
 const READ_LEN: usize = 64 << 10;
 /// How often a list of several pages is looked at.
-const LOOKS: usize = 4;
+const LOOKS: usize = 16;
 
 /// A file as `/proc/locks` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
