@@ -1,6 +1,6 @@
 //! Errors of reading that may pass.
 //!
-//! Invariant: no data is given up here. The library hands out the same error three times
+//! Invariant: no data is given up here. The library hands out the same error eight times
 //! before it takes what it cannot read for damage, so it is asked once more than that.
 
 use std::thread;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forebay::{ErrorKind, Result};
 
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 9;
 
 const PAUSE: Duration = Duration::from_millis(50);
 

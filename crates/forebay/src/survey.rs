@@ -30,7 +30,7 @@ pub(crate) mod walk;
 
 /// A ledger that is no ledger, or cannot be read, is read this often: a running buffer
 /// changes it while it is read, and a device's error may pass.
-const LEDGER_ATTEMPTS: usize = 3;
+const LEDGER_ATTEMPTS: usize = 16;
 
 /// What the ledger's file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -160,7 +160,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if a data file cannot be read: a later call tries again, and after
-    /// three such errors at the same place takes what cannot be read for damage, if other
+    /// eight such errors at the same place takes what cannot be read for damage, if other
     /// parts of the file can be; [`ErrorKind::Corrupt`]
     /// if damage is met and [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) is set;
     /// [`ErrorKind::Poisoned`] if everything is read and nothing can be written

@@ -10,9 +10,9 @@ use crate::data_file::is_device_error;
 use crate::storage::File;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// So many errors are handed out at one place before the unreadable pages there are
-/// taken for damage.
-const ERRORS_MAX: u32 = 3;
+/// At most this many errors are handed out at one place before the unreadable pages there
+/// are taken for damage.
+const ERRORS_MAX: u32 = 8;
 
 /// The errors of reading that were handed out since the reader last came forward.
 #[derive(Debug, Default)]
