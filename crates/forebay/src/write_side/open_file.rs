@@ -288,6 +288,11 @@ impl OpenFile {
     /// The storage's.
     pub(super) fn cut_rest(&mut self) -> io::Result<()> {
         self.partial = 0;
+        // Mostly there is nothing, and nothing that could fail.
+        if uninterrupted(|| self.file.len()).is_ok_and(|len| len <= self.len()) {
+            self.zeros_to = 0;
+            return Ok(());
+        }
         self.cut(self.len())
     }
 

@@ -50,6 +50,11 @@ fn all(reader: &mut Reader) -> Vec<u64> {
 /// A buffer of which the first of several pages is synced, and the sync of the others
 /// has failed and was made good.
 fn mended(seed: u64) -> (Sim, Fault, Writer, Reader) {
+    mended_without(seed, None)
+}
+
+/// The same where the next call of another kind fails as well.
+fn mended_without(seed: u64, also: Option<Op>) -> (Sim, Fault, Writer, Reader) {
     let sim = Sim::new();
     let fault = Fault::of_sim(&sim, seed);
     let (writer, reader) = open(&fault, config()).unwrap();
@@ -57,6 +62,9 @@ fn mended(seed: u64) -> (Sim, Fault, Writer, Reader) {
     writer.flush().unwrap();
     write(&writer, 2..=400);
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
+    if let Some(op) = also {
+        fault.fail(op, next(&fault, op), Errno::Eio);
+    }
     writer.flush().unwrap();
     assert_eq!(writer.usage().last_synced_id, 400);
     assert_eq!(writer.usage().files_given_up, 1);
@@ -82,8 +90,7 @@ fn what_is_synced_after_a_failed_sync_survives_a_power_cut() {
 #[test]
 fn what_is_synced_after_a_failed_sync_survives_a_kernel_short_of_memory() {
     for seed in 1..60 {
-        let (sim, fault, writer, reader) = mended(seed);
-        fault.fail(Op::Truncate, next(&fault, Op::Truncate), Errno::Eio);
+        let (sim, _fault, writer, reader) = mended_without(seed, Some(Op::Truncate));
         drop(reader);
         writer.close().unwrap();
         sim.evict(format!("{DIR}/buffer-data-0.dat")).unwrap();
