@@ -23,7 +23,7 @@ pub(crate) const DEFAULT_MAX_DATA_FILE_SIZE: u64 = 128 << 20;
 /// The largest data file size that can be configured: 4 GiB.
 pub(crate) const MAX_DATA_FILE_SIZE: u64 = 4 << 30;
 /// How many data files a buffer may have by its limits. There are 65,535 file
-/// ids; the rest is room for files given up early.
+/// ids; the rest is room for files that are left before they are full.
 pub(crate) const MAX_DATA_FILES: u64 = 60_000;
 /// So many data files, the newest ones, may hold bytes that are not synced; a
 /// process that is killed leaves no more.

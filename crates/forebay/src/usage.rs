@@ -53,7 +53,8 @@ pub struct Usage {
     pub syncs: u64,
     /// The time these syncs took together.
     pub sync_time: Duration,
-    /// Data files given up after a failed write or sync.
+    /// How often a data file failed a write or a sync; what no sync covered of it was
+    /// written again.
     pub files_given_up: u64,
     /// The first id not acknowledged yet by a contiguous prefix, less one.
     pub last_acknowledged_id: u64,

@@ -369,8 +369,8 @@ impl<'a> Verifier<'a> {
         let Some((index, begin, end)) = self.repeats.take() else {
             return;
         };
-        // A file that was given up after a failed sync may hold records that
-        // the next one begins with.
+        // Older versions moved records after a failed sync: such a file may hold
+        // records that the next one begins with.
         let severity = if begin == 0 && index > 0 {
             Severity::Normal
         } else {

@@ -26,9 +26,9 @@ use crate::{Error, EventCounter, Result};
 
 use super::plan::{believe, ledger_finding};
 
-/// The newest files with records whose ends are looked at: the last one may
-/// repeat records that an earlier one holds more of, when that was given up
-/// after a failed sync.
+/// The newest files with records whose ends are looked at. Older versions moved records
+/// after a failed sync, so the last one may repeat some that the one before it holds
+/// more of.
 const ENDS_WITH_RECORDS: usize = 2;
 
 /// So many bytes of frames that follow one another are believed: more than a page,

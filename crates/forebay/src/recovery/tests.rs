@@ -237,9 +237,9 @@ fn a_first_frame_too_long_to_check_is_checked_where_it_matters() {
 }
 
 #[test]
-fn a_file_given_up_after_a_failed_sync_keeps_its_ids_from_being_given_out_again() {
-    // File 0 was synced up to record 2; 3 and 4 went to file 1 again, which the
-    // crash cut down to 3. File 0 still holds what was not synced.
+fn a_file_whose_records_had_begun_to_move_keeps_its_ids_from_being_given_out_again() {
+    // As older versions left it: file 0 was synced up to record 2; 3 and 4 went to
+    // file 1 again, which the crash cut down to 3. File 0 still holds both.
     let setting = Setting::new().file(0, 4).ledger(3, 0);
     setting.write("buffer-data-1.dat", &frame(3, &[3; 24]));
     let recovered = setting.recover();

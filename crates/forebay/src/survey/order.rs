@@ -193,7 +193,7 @@ fn without_repeats(
             continue;
         };
         // The one that reaches furthest; between copies, where it belongs, and
-        // then the newer one: the older may have been given up after a failed
+        // then the newer one: older versions moved records to it after a failed
         // sync. Lengths are no help: recovery changes them.
         let mut ranked = Vec::with_capacity(group.len());
         for file in group {

@@ -4,6 +4,7 @@
 //! Each failed sync keeps another subset of pages, and the files are of several.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,24 +100,32 @@ fn what_is_synced_after_a_failed_sync_survives_a_kernel_short_of_memory() {
     }
 }
 
-/// A kill while records were moved left a part of their copy in a newer file; what
-/// only the older one held was stepped over.
-#[test]
-fn a_kill_at_any_step_after_a_failed_sync_loses_nothing_written() {
+/// Of 20 records half are synced and so many acknowledged when the next sync fails and is
+/// made good. The machine, and each moment of that.
+fn stops_after_a_failed_sync(acknowledged: u64) -> (Sim, RangeInclusive<u64>) {
     let sim = Sim::new();
     let fault = Fault::of_sim(&sim, 0);
     let (writer, mut reader) = open(&fault, config()).unwrap();
     write(&writer, 1..=10);
     writer.flush().unwrap();
     write(&writer, 11..=20);
-    for _ in 1..=15 {
+    for _ in 0..acknowledged {
         record(reader.next().unwrap()).ack();
     }
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
     sim.keep_history();
     let from = sim.operations();
     writer.flush().unwrap();
-    for stop in from..=sim.operations() {
+    let to = sim.operations();
+    (sim, from..=to)
+}
+
+/// A kill while records were moved left a part of their copy in a newer file; what
+/// only the older one held was stepped over.
+#[test]
+fn a_kill_at_any_step_after_a_failed_sync_loses_nothing_written() {
+    let (sim, stops) = stops_after_a_failed_sync(15);
+    for stop in stops {
         let (_writer, mut reader) = reopened(&sim.at(stop).unwrap().kill());
         assert_eq!(all(&mut reader), [16, 17, 18, 19, 20], "killed at {stop}");
     }
@@ -125,20 +134,8 @@ fn a_kill_at_any_step_after_a_failed_sync_loses_nothing_written() {
 /// And the life after that lost them, when it acknowledged some and closed cleanly.
 #[test]
 fn lives_after_a_kill_at_any_step_lose_nothing_either() {
-    let sim = Sim::new();
-    let fault = Fault::of_sim(&sim, 0);
-    let (writer, mut reader) = open(&fault, config()).unwrap();
-    write(&writer, 1..=10);
-    writer.flush().unwrap();
-    write(&writer, 11..=20);
-    for _ in 1..=5 {
-        record(reader.next().unwrap()).ack();
-    }
-    fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
-    sim.keep_history();
-    let from = sim.operations();
-    writer.flush().unwrap();
-    for stop in from..=sim.operations() {
+    let (sim, stops) = stops_after_a_failed_sync(5);
+    for stop in stops {
         let killed = sim.at(stop).unwrap().kill();
         let (writer, mut reader) = reopened(&killed);
         for id in 6..=15 {

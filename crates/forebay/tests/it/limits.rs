@@ -290,8 +290,8 @@ fn opening_reads_only_the_boundary_files() {
             let (writer, _reader) = open(config.clone(), &storage);
             assert_eq!(writer.usage().unread.events, files * 31 - 20);
             let seen = storage.seen();
-            // The oldest, and the two newest: a file given up after a failed sync
-            // may hold more than the one behind it.
+            // The oldest, and the two newest: where records moved after a failed sync,
+            // as in older versions, a file may hold more than the one behind it.
             let boundary_names = [0, files - 2, files - 1].map(|n| format!("buffer-data-{n}.dat"));
             let mut cost = (0, 0);
             for (name, (calls, bytes)) in &seen.reads {

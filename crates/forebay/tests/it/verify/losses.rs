@@ -87,8 +87,8 @@ fn a_last_file_that_is_empty_does_not_explain_what_the_ledger_knows() {
     assert_eq!(made.verified(), [(LedgerAhead, 2)]);
 }
 
-/// A file given up after a failed sync: the next one begins with records that
-/// the first still holds.
+/// Older versions moved records after a failed sync: a file may begin with some that
+/// the one before it still holds.
 #[test]
 fn records_that_the_next_file_begins_with_again_are_normal() {
     let made = Made::three_files();
