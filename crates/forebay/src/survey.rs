@@ -78,6 +78,8 @@ pub(crate) struct Survey {
     /// Data files whose records are those of another, with the index in `files`
     /// of that one.
     pub(crate) stale: Vec<(SurveyedFile, usize)>,
+    /// Whether their first records and their file ids tell the same order.
+    pub(crate) order_is_certain: bool,
     /// File ids whose names are taken by something that is no file.
     pub(crate) blocked: Vec<u16>,
     /// Whether anything here belongs to a buffer.
@@ -125,7 +127,11 @@ impl Survey {
     ) -> Result<Self> {
         let ledger = read_ledger(&**storage, dir)?;
         let listing = Listing::of(&**storage, dir)?;
-        let (files, stale) = order::order(
+        let order::Ordered {
+            files,
+            stale,
+            is_certain,
+        } = order::order(
             &first_record::FirstRecords::new(
                 storage,
                 dir,
@@ -143,6 +149,7 @@ impl Survey {
             acknowledged_id,
             files,
             stale,
+            order_is_certain: is_certain,
             blocked: listing.blocked,
             is_buffer: listing.is_buffer,
             others: listing.others,

@@ -473,17 +473,16 @@ impl<'a> Verifier<'a> {
     /// What is missing between the last record and the writer's next id.
     fn end(mut self) -> Verification {
         self.end_repeats();
-        let Some(ledger) = self.facts.believed_ledger() else {
-            return self.result;
-        };
         let expected = self.ids.expected();
         let there_to = expected.unwrap_or(0);
-        let lost = ledger.writer_next_record_id.saturating_sub(there_to);
+        let lost = self.facts.next_id().saturating_sub(there_to);
         self.suspects
             .retain(|suspect| !matches!(suspect, Suspect::Empty(_)));
-        if lost > 0 && !self.suspects.is_empty() {
+        if lost > 0 && expected.is_some() && !self.suspects.is_empty() {
             self.settle(expected, lost, None);
-        } else if !self.options.live || lost > 0 {
+        } else if let Some(ledger) = self.facts.believed_ledger()
+            && (!self.options.live || lost > 0)
+        {
             let files = &self.facts.survey.files;
             let is_there = |file_id| files.iter().any(|file| file.file_id == file_id);
             if let Some(finding) = end_finding(&ledger, there_to, is_there) {

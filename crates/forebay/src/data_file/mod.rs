@@ -196,6 +196,8 @@ pub(crate) struct Scanner {
     last: Option<(u64, u64)>,
     /// An id that went before, so many bytes before the beginning of the file.
     behind: Option<(u64, u64)>,
+    /// The caller knows from elsewhere that the records before this id were written.
+    written_to: u64,
     source: Source,
     /// Where the caller says the bytes end.
     to: u64,
@@ -250,6 +252,7 @@ impl Scanner {
             check: options.check,
             last: None,
             behind: None,
+            written_to: 0,
             source: Source::File { file, pool },
             to,
             end: to,
@@ -262,6 +265,15 @@ impl Scanner {
     pub(crate) fn behind(self, id: u64, len: u64) -> Self {
         let behind = Some((id, len));
         Self { behind, ..self }
+    }
+
+    /// The same for a caller who knows from elsewhere that the records before this id were
+    /// written, whether they are in this file or not.
+    pub(crate) fn written_to(self, id: u64) -> Self {
+        Self {
+            written_to: id,
+            ..self
+        }
     }
 
     /// A scanner over whole frames that this process has just encoded, the first
@@ -277,6 +289,7 @@ impl Scanner {
             check: Check::Structure,
             last: None,
             behind: None,
+            written_to: 0,
             source: Source::Memory,
             to,
             end: to,

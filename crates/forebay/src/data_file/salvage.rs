@@ -246,30 +246,69 @@ impl Scanner {
         Ok(self.reach() == Reach::Beyond)
     }
 
-    /// Whether the frame at `at`, which would end behind the end of the file, is
-    /// refuted by frames that follow it up to there.
+    /// Whether the frame at `at`, which would end after the end of the file, is refuted by
+    /// frames that stand between.
+    ///
+    /// They refute it if the first of them leaves room for a frame at `at`, because inner
+    /// frames of its payload could stand nearer; if their ids belong here; and if they lead
+    /// to the end of the file. Where they lead only to an incomplete frame, which a crash
+    /// leaves, a torn payload can look the same: then the caller must know that their
+    /// records were written. Between `at` and them may be other damage.
     fn chain_refutes_a_tear(&mut self, at: u64) -> io::Result<bool> {
         let salvage = self.salvage();
         if salvage.known_to < salvage.end {
             return Ok(true);
         }
-        // The chain begins with this frame's own root; or frames begin where
-        // this one has room before them: those of its payload could be nearer.
-        // Between them and the chain may be other damage.
         let from = salvage.unbroken_from;
+        let is_unbroken = from < salvage.end;
         let mut place = salvage.runs.partition_point(|run| run.start < at);
-        let own = match salvage.runs.get(place) {
+        let own = match salvage.runs.get(place).copied() {
+            // The frame's own root.
             Some(run) if run.start == at => at >= from,
-            Some(run) if run.start >= at + FRAME_OVERHEAD as u64 && from < salvage.end => false,
+            Some(run)
+                if run.start >= at + FRAME_OVERHEAD as u64
+                    && (is_unbroken || self.ends_incomplete()?) =>
+            {
+                false
+            }
             _ => return Ok(false),
         };
         while let Some(run) = self.salvage().runs.get(place).copied() {
             if let Some(found) = self.first_record(run)? {
-                return Ok(self.follows(&found));
+                let is_known = is_unbroken || found.id < self.written_to;
+                return Ok(is_known && (self.follows(&found) || self.leads_past_known_id(&found)?));
             }
             place += 1;
         }
         Ok(own)
+    }
+
+    /// Whether an incomplete frame, or what is left of its delimiter, begins where the last
+    /// frame of the file ends.
+    fn ends_incomplete(&mut self) -> io::Result<bool> {
+        let salvage = self.salvage();
+        let file_end = salvage.end;
+        let Some(end) = salvage.runs.back().map(|run| run.end) else {
+            return Ok(false);
+        };
+        Ok(salvage.zero_from <= end
+            || file_end - end < DELIMITER_LEN as u64
+            || self.is_torn_at(end)?)
+    }
+
+    /// Whether the frames of the file lead from `first` past the id that the caller says
+    /// went before: then they are the file's own, although `first` was delivered already.
+    fn leads_past_known_id(&mut self, first: &Found) -> io::Result<bool> {
+        let Some((id, _)) = self.behind.filter(|(id, _)| first.id <= *id) else {
+            return Ok(false);
+        };
+        let Some(end) = self.salvage().runs.back().map(|run| run.end) else {
+            return Ok(false);
+        };
+        self.seek(end - ROOT_LEN as u64);
+        self.fill(ROOT_LEN)?;
+        let root = self.chunk[self.at..].first_chunk().map(Root::from_bytes);
+        Ok(root.is_some_and(|root| root.has_possible_id() && root.id > id))
     }
 
     /// From `at` on nothing is known but the list of runs.

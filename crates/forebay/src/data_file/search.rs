@@ -27,7 +27,7 @@ use bytes::Bytes;
 use super::Source;
 use super::bad_sectors::{read_around, read_or_zeros};
 use crate::format::record::{
-    ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root, hasher, padded_len,
+    ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root, frame_len, hasher, padded_len,
 };
 use crate::pool::{Buffer, Pool};
 use crate::storage::File;
@@ -142,9 +142,9 @@ impl Salvage {
     }
 }
 
-/// The ids of the whole frames, with checksums that hold, that stand anywhere in this
-/// part of a file, whatever leads to them. Also of those for which it would take too long
-/// to find out.
+/// Where the whole frames begin, with checksums that hold, that stand anywhere in this part
+/// of a file, whatever leads to them, and their ids; the last frame first. Also those for
+/// which it would take too long to find out.
 ///
 /// # Errors
 /// Those of reading the file.
@@ -152,7 +152,7 @@ pub(crate) fn each_frame(
     file: &Arc<dyn File>,
     part: Range<u64>,
     pool: &Pool,
-    mut take: impl FnMut(u64),
+    mut take: impl FnMut(u64, u64),
 ) -> io::Result<()> {
     let source = Source::File {
         file: file.clone(),
@@ -169,7 +169,7 @@ pub(crate) fn each_frame(
             return Ok(());
         }
         if let Some(root) = search.proven_root_before(at)? {
-            take(root.id);
+            take(at - frame_len(root.len as usize) as u64, root.id);
         }
         at -= ALIGN as u64;
     }

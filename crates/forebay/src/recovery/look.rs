@@ -75,8 +75,12 @@ impl Facts {
 
     /// The id that the next record gets: none that is there has it, or a higher one.
     fn limit(&self) -> u64 {
-        let next_id = believe(&self.survey, &self.ends).next_id;
-        next_id.max(self.reached.last_id.saturating_add(1))
+        self.next_id().max(self.reached.last_id.saturating_add(1))
+    }
+
+    /// The id after the highest one that is known to have been given out.
+    pub(crate) fn next_id(&self) -> u64 {
+        believe(&self.survey, &self.ends).next_id
     }
 
     /// What there is to say of the ledger.
@@ -97,6 +101,10 @@ pub(super) struct End {
     /// A whole frame that is not acknowledged stands in that damage: it is not cut off
     /// before it is kept elsewhere.
     pub(super) holds_unread: bool,
+    /// The id after the highest one of a whole frame in that damage that could be a record
+    /// of this file; 0 without any. The record is not believed, but its id may have been
+    /// given out, so it is not given out again.
+    pub(super) tail_next_id: u64,
 }
 
 /// Where the acknowledged records end.
@@ -196,6 +204,7 @@ impl Look<'_> {
             records_end: 0,
             tail: None,
             holds_unread: false,
+            tail_next_id: 0,
         };
         if file.len == 0 {
             return Ok(none);
@@ -211,6 +220,7 @@ impl Look<'_> {
                 records_end: file.len,
                 tail: None,
                 holds_unread: false,
+                tail_next_id: 0,
             });
         }
         let mut end = self.walk_to_end(index)?;
@@ -226,25 +236,35 @@ impl Look<'_> {
             {
                 again.kind = DamageKind::BadRecord;
             }
-            end.holds_unread = self.holds_unread(file, &open, &tail)?;
+            self.look_into_tail(file, &open, &tail, &mut end)?;
         }
         Ok(end)
     }
 
-    /// Whether a whole frame that is not acknowledged stands in a tail, whatever leads to
-    /// it: part of the payload of a torn record, most likely.
-    fn holds_unread(
+    /// Takes note of whole frames that stand in the tail of a file, whatever leads to them:
+    /// parts of the payload of a torn record, most likely.
+    fn look_into_tail(
         &self,
         file: &SurveyedFile,
         open: &Arc<dyn File>,
         tail: &Damage,
-    ) -> Result<bool> {
+        end: &mut End,
+    ) -> Result<()> {
         let acknowledged = self.survey.acknowledged_id.unwrap_or(0);
-        let mut holds = false;
-        let take = |id: u64| holds |= id > acknowledged;
+        let after_last = end.next_id.unwrap_or(0).max(acknowledged.saturating_add(1));
+        // An event takes at least one byte.
+        let possible = after_last..after_last.saturating_add(file.len - tail.offset);
+        let take = |offset: u64, id: u64| {
+            end.holds_unread |= id > acknowledged;
+            if offset < tail.offset + FRAME_OVERHEAD as u64 {
+                // No frame has room before this one, so all are of one payload.
+                end.tail_next_id = 0;
+            } else if possible.contains(&id) {
+                end.tail_next_id = end.tail_next_id.max(id.saturating_add(1));
+            }
+        };
         each_frame(open, tail.offset..file.len, &self.pool, take)
-            .map_err(|e| Error::io("read", &self.survey.path(file), e))?;
-        Ok(holds)
+            .map_err(|e| Error::io("read", &self.survey.path(file), e))
     }
 
     /// Whether the device can read a file from `from` to its end.
@@ -350,6 +370,7 @@ impl Look<'_> {
             records_end: 0,
             tail: None,
             holds_unread: false,
+            tail_next_id: 0,
         };
         let mut highest_id = last_id;
         while let Some((at, step)) = walk.next()? {

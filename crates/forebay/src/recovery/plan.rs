@@ -74,6 +74,8 @@ pub(super) struct Believed {
     pub(super) last_id: Option<u64>,
     /// The id behind the last record that is there.
     pub(super) data_next_id: Option<u64>,
+    /// The id after all that were given out, as far as the ledger, the records and the
+    /// frames in a tail that is cut tell.
     pub(super) next_id: u64,
 }
 
@@ -95,11 +97,14 @@ pub(super) fn believe(survey: &Survey, ends: &[End]) -> Believed {
         })
     });
     let ledger_next_id = ledger.map_or(1, |ledger| ledger.writer_next_record_id);
+    let tail_next_id = ends.iter().map(|end| end.tail_next_id).max().unwrap_or(0);
     Believed {
         ledger,
         last_id: ledger.and(survey.acknowledged_id),
         data_next_id,
-        next_id: ledger_next_id.max(data_next_id.unwrap_or(1)),
+        next_id: ledger_next_id
+            .max(data_next_id.unwrap_or(1))
+            .max(tail_next_id),
     }
 }
 
@@ -128,12 +133,15 @@ pub(crate) fn plan(facts: &Facts) -> Plan {
     let mut writer = None;
     if let Some(last) = files.last_mut() {
         last.len = cut.map_or(last.len, |cut| cut.offset);
-        // Behind other damage a new file begins: nobody need wonder where the
-        // records behind it start.
+        // After other damage a new file begins: nobody need wonder where the records after
+        // it start. So it does where another file may be the newest one: a file in which
+        // the newest records stand by mistake is no place for the next ones.
         let records_end = facts.ends.first().map_or(0, |end| end.records_end);
-        writer = (last.len == records_end).then_some((last.file_id, last.len));
+        writer = (last.len == records_end && survey.order_is_certain)
+            .then_some((last.file_id, last.len));
     }
     let mut next_file_id = match (files.last(), believed.ledger) {
+        (Some(_), Some(ledger)) if !survey.order_is_certain => next(ledger.writer_file_id),
         (Some(last), _) => next(last.file_id),
         (None, Some(ledger)) => ledger.writer_file_id,
         (None, None) => 0,

@@ -19,9 +19,14 @@ use crate::format::ledger::LedgerState;
 use super::SurveyedFile;
 use super::first_record::{FirstId, FirstRecords};
 
-/// The files in order, and those that repeat another, which is named by its
-/// index in the first.
-type Ordered = (Vec<SurveyedFile>, Vec<(SurveyedFile, usize)>);
+/// Data files in order.
+pub(super) struct Ordered {
+    pub(super) files: Vec<SurveyedFile>,
+    /// Those that repeat another one, which is named by its index in `files`.
+    pub(super) stale: Vec<(SurveyedFile, usize)>,
+    /// Whether the first records and the file ids tell the same order.
+    pub(super) is_certain: bool,
+}
 
 /// Looks at the beginning of each file and puts them in order.
 pub(super) fn order(
@@ -52,6 +57,7 @@ pub(super) fn order(
         .into_iter()
         .map(|(file, live)| (file, files[live].file_id))
         .collect();
+    let is_certain = file_ids_rise(&files);
     files = place_unknown(files, unknown, ledger);
     let stale = stale
         .into_iter()
@@ -60,7 +66,11 @@ pub(super) fn order(
             Some((file, index))
         })
         .collect();
-    Ok((files, stale))
+    Ok(Ordered {
+        files,
+        stale,
+        is_certain,
+    })
 }
 
 /// The files, with the first ids that decide on their order.
@@ -166,6 +176,12 @@ fn suspects(ids: &[Option<u64>]) -> Vec<bool> {
     is_suspect
 }
 
+/// Whether files are in the order of their file ids, going round.
+fn file_ids_rise(files: &[SurveyedFile]) -> bool {
+    let origin = behind_widest_gap(files.iter().map(|file| file.file_id).collect());
+    files.is_sorted_by_key(|file| distance(origin, file.file_id))
+}
+
 /// Where file ids begin, going round: behind the widest gap.
 fn behind_widest_gap(mut file_ids: Vec<u16>) -> u16 {
     file_ids.sort_unstable();
@@ -182,7 +198,7 @@ fn without_repeats(
     first_records: &FirstRecords<'_>,
     known: &[SurveyedFile],
     ledger: Option<LedgerState>,
-) -> Result<Ordered> {
+) -> Result<(Vec<SurveyedFile>, Vec<(SurveyedFile, usize)>)> {
     let mut files: Vec<SurveyedFile> = Vec::with_capacity(known.len());
     let mut stale = Vec::new();
     let acknowledged = ledger.map_or(0, |ledger| ledger.reader_last_record_id);

@@ -63,6 +63,8 @@ pub(crate) struct Walk {
     /// What is decided of the file that is walked.
     sequence: Sequence,
     max_frame_len: u64,
+    /// The ledger says that records up to this id, exclusive, were written.
+    written_to: u64,
     pool: Pool,
 }
 
@@ -86,6 +88,10 @@ impl Walk {
             counted: 0,
             sequence: Sequence::default(),
             max_frame_len,
+            written_to: survey
+                .ledger
+                .state()
+                .map_or(0, |ledger| ledger.writer_next_record_id),
             pool: pool_for(&survey.files),
         }
     }
@@ -224,6 +230,7 @@ impl Walk {
             check: Check::Checksums,
         };
         Scanner::over_file(open, from.min(len), len, options, self.pool.clone())
+            .written_to(self.written_to)
     }
 
     /// The payload of the record just met.

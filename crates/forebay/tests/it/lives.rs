@@ -65,7 +65,7 @@ enum Lean {
     All,
     /// As `Writes`, and the event counter panics.
     Panics,
-    /// As `Writes`, and between two lives a sector or a page is damaged.
+    /// As `Writes`, and once, between two lives, a sector or a page is damaged.
     Damage,
 }
 
@@ -94,12 +94,16 @@ fn run_seed(seed: u64, explored: &Explored, trace: &Trace) -> Check {
     };
     let mut claims = Claims::new(first_id);
     for number in 1..=2 + rng.below(4) {
+        trace.note(|| picture::picture(&sim));
         let life = Life::new(&sim, &claims, lean, number, &mut rng, trace, counts_events);
         let steps = 8 + rng.below(40);
         let left = life.live(steps)?;
         explored.count_life();
         let mut stopped = explore(&left, claims, explored, &mut rng, trace)?;
-        if lean == Lean::Damage {
+        // One damage to a buffer that has no other: with several, or beside records that a
+        // power cut took, which reading is the right one may be anybody's guess.
+        let is_whole = !stopped.claims.damaged && stopped.claims.gaps.is_empty();
+        if lean == Lean::Damage && is_whole {
             stopped.claims = damage_some(&stopped, &left, explored, &mut rng, trace)?;
         }
         (sim, claims) = (stopped.sim, stopped.claims);

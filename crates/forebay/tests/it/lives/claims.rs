@@ -93,6 +93,8 @@ pub(super) struct Claims {
     /// A data file or the ledger was damaged by the test.
     pub(super) damaged: bool,
     pub(super) ledger_damaged: bool,
+    /// Records of which the test put a copy where it does not belong.
+    pub(super) displaced: BTreeSet<u64>,
 }
 
 impl Claims {
@@ -211,6 +213,7 @@ impl Claims {
             first: there.acknowledged + 1,
             damaged: self.damaged,
             ledger_damaged: self.ledger_damaged,
+            displaced: self.displaced.clone(),
             ..Self::default()
         };
         if is_settled {
@@ -234,7 +237,7 @@ impl Claims {
             match seen {
                 Seen::Lost(_) => next.gaps.push(seen.ids()),
                 Seen::Record(record) => {
-                    let known = self.known_of(record, is_settled);
+                    let known = self.known_of(record, stop);
                     next.records.insert(record.id, known);
                 }
             }
@@ -242,9 +245,19 @@ impl Claims {
         next
     }
 
-    fn known_of(&self, record: &Record, is_settled: bool) -> Known {
+    fn known_of(&self, record: &Record, stop: Stop) -> Known {
         let before = self.records.get(&record.id);
         let was_synced = before.is_some_and(|known| known.state == State::Synced);
+        let survived = before.is_some_and(|known| self.survives(known, stop));
+        if self.displaced.contains(&record.id) && !survived {
+            // It may have come from the copy alone, of which nothing is promised.
+            return Known {
+                record: record.clone(),
+                state: State::Accepted,
+                doubt: Doubt::Gone,
+            };
+        }
+        let is_settled = stop.is_power_cut();
         // What a power cut left is on the disk. What a killed process left is in the page
         // cache, and the next one distrusts every sync before its own.
         let state = match is_settled || was_synced {

@@ -15,6 +15,8 @@ use crate::workload::DIR;
 pub(super) struct Damage {
     pub(super) words: String,
     touched: Vec<u64>,
+    /// Records of which the damage is a copy.
+    displaced: Vec<u64>,
     is_ledger: bool,
 }
 
@@ -25,6 +27,7 @@ impl Damage {
             claims.forget(*id);
         }
         claims.damaged = true;
+        claims.displaced.extend(&self.displaced);
         if self.is_ledger {
             claims.ledger_damaged = true;
             // Of what was acknowledged, only the ledger knew.
@@ -59,41 +62,16 @@ pub(super) fn damage(sim: &Sim, before: &Sim, claims: &Claims, rng: &mut Rng) ->
     let mut new = old.clone();
     let count = fresh.len().min(range.len());
     new[range.start..range.start + count].copy_from_slice(&fresh[..count]);
-    if new == old || (!ends_well(&old) && leads_beyond(&new, &range)) {
+    if new == old {
         return None;
     }
-    let touched = touched(&old, &new, claims);
+    let (touched, displaced) = (touched(&old, &new, claims), touched(&new, &old, claims));
     sim.write_file(&path, &new).ok()?;
     Some(Damage {
         words: format!("{name}: bytes {range:?} replaced by {kind}, which touches {touched:?}"),
         touched,
+        displaced,
         is_ledger: wants_ledger,
-    })
-}
-
-/// Whether the frames of a data file end where it ends.
-fn ends_well(bytes: &[u8]) -> bool {
-    let mut at = 0;
-    while let Some(delimiter) = bytes.get(at..at + 8) {
-        let behind = u64::from_be_bytes(delimiter.try_into().unwrap());
-        if behind < ROOT_LEN as u64 || behind > (bytes.len() - at) as u64 {
-            return false;
-        }
-        at += 8 + behind as usize;
-    }
-    at == bytes.len()
-}
-
-/// Whether a frame could begin in this part of a file that leads beyond its end. Together
-/// with a tail that a crash left, nobody can tell such a file from one torn record, which
-/// docs/durability.md names among what is not promised.
-fn leads_beyond(bytes: &[u8], part: &Range<usize>) -> bool {
-    part.clone().step_by(8).any(|at| {
-        let delimiter = bytes.get(at..at + 8).map(|it| it.try_into().unwrap());
-        let behind = delimiter.map_or(0, u64::from_be_bytes);
-        behind.is_multiple_of(8)
-            && (ROOT_LEN as u64..1 << 31).contains(&behind)
-            && behind > (bytes.len() - at - 8) as u64
     })
 }
 
