@@ -37,7 +37,7 @@ use bytes::Bytes;
 
 use crate::format::record::{
     ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, MAX_PAYLOAD_LEN, ROOT_LEN, Root, frame_len, hasher,
-    padded_len,
+    padded_len, padding_is_zero, stated_len,
 };
 use crate::pool::Pool;
 use crate::storage::File;
@@ -45,7 +45,6 @@ pub(crate) use bad_sectors::is_device_error;
 use bad_sectors::{read_around, read_or_zeros};
 use search::Salvage;
 pub(crate) use search::each_frame;
-use sound::padding_is_zero;
 
 /// How a scanner judges.
 #[derive(Debug, Clone, Copy)]
@@ -461,12 +460,11 @@ impl Scanner {
         let Some(delimiter) = self.chunk[self.at..].first_chunk() else {
             return Reach::Impossible;
         };
-        let behind = u64::from_be_bytes(*delimiter);
-        let longest = self.max_frame_len - DELIMITER_LEN as u64;
-        if behind < ROOT_LEN as u64 || behind % ALIGN as u64 != 0 || behind > longest {
+        let len = stated_len(*delimiter).filter(|len| *len <= self.max_frame_len);
+        let Some(len) = len else {
             return Reach::Impossible;
-        }
-        let end = self.offset() + DELIMITER_LEN as u64 + behind;
+        };
+        let end = self.offset() + len;
         if end <= self.end {
             Reach::Inside(end)
         } else {

@@ -369,9 +369,7 @@ impl Scanner {
         };
         let root = Root::from_bytes(root);
         match body.get(..root.len as usize) {
-            Some(payload)
-                if root.agreed_len() == Some(body.len() as u32) && root.matches(payload) =>
-            {
+            Some(payload) if root.frame_len() == Some(frame_len) && root.matches(payload) => {
                 if !root.has_possible_id() {
                     return Ok(Err(None));
                 }

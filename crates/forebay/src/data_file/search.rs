@@ -294,14 +294,13 @@ impl<'a> Search<'a> {
             return Ok(None);
         };
         let root = Root::from_bytes(root);
-        let Some(body_len) = root.agreed_len() else {
+        let Some(frame_len) = root.frame_len() else {
             return if boundary {
                 self.frame_by_delimiter(at, &root)
             } else {
                 Ok(None)
             };
         };
-        let frame_len = u64::from(body_len) + FRAME_OVERHEAD as u64;
         if frame_len > self.max_frame_len {
             return Ok(None);
         }
@@ -331,10 +330,7 @@ impl<'a> Search<'a> {
         let Some(root) = bytes.last_chunk().map(Root::from_bytes) else {
             return Ok(None);
         };
-        let frame_len = root
-            .agreed_len()
-            .map(|len| u64::from(len) + FRAME_OVERHEAD as u64);
-        match frame_len.and_then(|len| at.checked_sub(len)) {
+        match root.frame_len().and_then(|len| at.checked_sub(len)) {
             Some(start) if start >= self.from && root.has_possible_id() => {
                 let is_too_much = u64::from(root.len) > self.budget;
                 Ok((is_too_much || self.checksum_holds(start, &root)?).then_some(root))

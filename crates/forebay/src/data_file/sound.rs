@@ -4,16 +4,8 @@
 //! Invariant: nothing here changes the place of the scanner but
 //! [`Scanner::pass_all`]; whatever is not sound is left to the careful path.
 
-use super::{ALIGN, Check, DELIMITER_LEN, Found, ROOT_LEN, Root, Scanner};
-use crate::format::record::Heads;
-
-/// A frame with which nothing is wrong.
-pub(crate) struct Frame<'c> {
-    /// The length of the frame in bytes.
-    pub len: usize,
-    pub root: Root,
-    pub payload: &'c [u8],
-}
+use super::{Check, DELIMITER_LEN, Found, Scanner};
+use crate::format::record::{Frame, Heads};
 
 /// The frames that [`Scanner::sound_frames`] gave.
 pub(crate) struct Passed {
@@ -29,7 +21,7 @@ impl Scanner {
     #[inline]
     pub(crate) fn sound_frame(&self) -> Option<Found> {
         let frame = self.sound_frame_at(self.at)?;
-        if self.check == Check::Checksums && !frame.root.matches(frame.payload) {
+        if self.check == Check::Checksums && !frame.is_intact() {
             return None;
         }
         Some(self.found(&frame.root, frame.len as u64, frame.payload.len(), None))
@@ -74,7 +66,7 @@ impl Scanner {
     pub(crate) fn id_behind(&self, found: &Found) -> Option<u64> {
         let at = found.payload.start - DELIMITER_LEN + found.frame_len as usize;
         let frame = self.sound_frame_at(at)?;
-        frame.root.matches(frame.payload).then_some(frame.root.id)
+        frame.is_intact().then_some(frame.root.id)
     }
 
     /// Goes behind what [`sound_frames`](Self::sound_frames) has just given.
@@ -87,34 +79,6 @@ impl Scanner {
     /// the checksum, nothing is wrong with it.
     #[inline]
     fn sound_frame_at(&self, at: usize) -> Option<Frame<'_>> {
-        let rest = self.chunk.get(at..)?;
-        let (delimiter, rest) = rest.split_first_chunk::<DELIMITER_LEN>()?;
-        let behind = u64::from_be_bytes(*delimiter);
-        if behind > rest.len() as u64 || behind > self.max_frame_len - DELIMITER_LEN as u64 {
-            return None;
-        }
-        let (body, root) = rest[..behind as usize].split_last_chunk::<ROOT_LEN>()?;
-        let root = Root::from_bytes(root);
-        if root.agreed_len()? as usize != body.len()
-            || !padding_is_zero(&root, body)
-            || !root.has_possible_id()
-        {
-            return None;
-        }
-        let payload = body.get(..root.len as usize)?;
-        let len = DELIMITER_LEN + behind as usize;
-        Some(Frame { len, root, payload })
+        Frame::first(self.chunk.get(at..)?, self.max_frame_len)
     }
-}
-
-/// Whether the zeros of the root and behind the payload are zero. The payload
-/// length fits the body.
-#[inline]
-pub(super) fn padding_is_zero(root: &Root, body: &[u8]) -> bool {
-    let used = root.len as usize % ALIGN;
-    let behind = match body.last_chunk() {
-        Some(last) if used != 0 => u64::from_le_bytes(*last) >> (8 * used),
-        _ => 0,
-    };
-    (root.padding[0] | root.padding[1]) == 0 && behind == 0
 }

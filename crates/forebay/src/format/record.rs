@@ -229,6 +229,71 @@ const fn pointer(padded: usize) -> i32 {
     (-((POINTER_AT + padded) as i64)) as i32
 }
 
+/// The length of the frame that begins with this delimiter, in bytes; `None` when no frame
+/// has it.
+#[inline]
+pub(crate) const fn stated_len(delimiter: [u8; DELIMITER_LEN]) -> Option<u64> {
+    let after = u64::from_be_bytes(delimiter);
+    let longest = frame_len(MAX_PAYLOAD_LEN) - DELIMITER_LEN;
+    if after < ROOT_LEN as u64 || !after.is_multiple_of(ALIGN as u64) || after > longest as u64 {
+        return None;
+    }
+    Some(DELIMITER_LEN as u64 + after)
+}
+
+/// A frame with which nothing is wrong, whatever its checksum says: its three lengths agree,
+/// its padding is zero, and records can have its id.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'b> {
+    /// The length of the frame in bytes.
+    pub(crate) len: usize,
+    pub(crate) root: Root,
+    pub(crate) payload: &'b [u8],
+}
+
+impl<'b> Frame<'b> {
+    /// The frame at the beginning of `bytes`, if it lies within them and has at most
+    /// `max_len` bytes.
+    #[inline]
+    pub(crate) fn first(bytes: &'b [u8], max_len: u64) -> Option<Self> {
+        let (delimiter, rest) = bytes.split_first_chunk::<DELIMITER_LEN>()?;
+        // Not `stated_len`: what the root has to agree with need not be checked by itself.
+        let after = u64::from_be_bytes(*delimiter);
+        if after > rest.len() as u64 || after > max_len - DELIMITER_LEN as u64 {
+            return None;
+        }
+        let (body, root) = rest[..after as usize].split_last_chunk::<ROOT_LEN>()?;
+        let root = Root::from_bytes(root);
+        if root.agreed_len()? as usize != body.len()
+            || !padding_is_zero(&root, body)
+            || !root.has_possible_id()
+        {
+            return None;
+        }
+        let payload = body.get(..root.len as usize)?;
+        let len = DELIMITER_LEN + after as usize;
+        Some(Self { len, root, payload })
+    }
+
+    /// Whether its checksum holds.
+    #[inline]
+    pub(crate) fn is_intact(&self) -> bool {
+        self.root.matches(self.payload)
+    }
+}
+
+/// Whether the zeros of the root and after the payload are zero. The payload
+/// length fits the body.
+#[inline]
+pub(crate) fn padding_is_zero(root: &Root, body: &[u8]) -> bool {
+    let used = root.len as usize % ALIGN;
+    let after = match body.last_chunk() {
+        Some(last) if used != 0 => u64::from_le_bytes(*last) >> (8 * used),
+        _ => 0,
+    };
+    (root.padding[0] | root.padding[1]) == 0 && after == 0
+}
+
 /// The last 32 bytes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Root {
@@ -295,6 +360,15 @@ impl Root {
                 Some(padded)
             }
             _ => None,
+        }
+    }
+
+    /// The length of the frame that both claim, in bytes.
+    #[inline]
+    pub(crate) const fn frame_len(&self) -> Option<u64> {
+        match self.agreed_len() {
+            Some(padded) => Some(padded as u64 + FRAME_OVERHEAD as u64),
+            None => None,
         }
     }
 

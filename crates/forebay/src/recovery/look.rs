@@ -17,7 +17,7 @@ use crate::data_file::{
 };
 use crate::findings::{Finding, is_tail};
 use crate::format::ledger::LedgerState;
-use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
+use crate::format::record::{ALIGN, FRAME_OVERHEAD, Frame, ROOT_LEN, Root};
 use crate::pool::Pool;
 use crate::storage::{File, Storage, read_full};
 use crate::survey::walk::{From, Step, Walk};
@@ -321,28 +321,20 @@ impl Look<'_> {
         if read_full(open, &mut root, root_at)? < ROOT_LEN {
             return Ok(None);
         }
-        let root = Root::from_bytes(&root);
-        let Some(padded) = root.agreed_len() else {
+        let longest = len.min(self.max_frame_len);
+        let frame_len = Root::from_bytes(&root).frame_len();
+        let Some(frame_len) = frame_len.filter(|frame_len| *frame_len <= longest) else {
             return Ok(None);
         };
-        let frame_len = u64::from(padded) + FRAME_OVERHEAD as u64;
-        if frame_len > len.min(self.max_frame_len) || !len.is_multiple_of(ALIGN as u64) {
+        if !len.is_multiple_of(ALIGN as u64) {
             return Ok(None);
         }
-        // Below 2^32, and no longer than the file.
-        let head_len = DELIMITER_LEN + root.len as usize;
-        let mut head = self.pool.take_len(head_len);
-        if read_full(open, &mut head[..head_len], len - frame_len)? < head_len {
-            return Ok(None);
-        }
-        let (delimiter, payload) = head[..head_len].split_at(DELIMITER_LEN);
-        if delimiter != (frame_len - DELIMITER_LEN as u64).to_be_bytes()
-            || !root.has_possible_id()
-            || !root.matches(payload)
-        {
-            return Ok(None);
-        }
-        Ok(Some(Last {
+        let mut bytes = self.pool.take_len(frame_len as usize);
+        let bytes = &mut bytes[..frame_len as usize];
+        let read = read_full(open, bytes, len - frame_len)?;
+        let frame = Frame::first(&bytes[..read], frame_len);
+        let frame = frame.filter(|frame| frame.len as u64 == frame_len && frame.is_intact());
+        Ok(frame.map(|Frame { root, payload, .. }| Last {
             offset: len - frame_len,
             end: len,
             id: root.id,

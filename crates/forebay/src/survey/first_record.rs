@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::data_file::sequence::{IdRun, LookAhead};
 use crate::data_file::{Check, ScanOptions, Scanned, Scanner, is_device_error};
-use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
+use crate::format::record::{FRAME_OVERHEAD, Frame, ROOT_LEN, Root, stated_len};
 use crate::pool::Pool;
 use crate::storage::{File, Storage, read_full};
 use crate::{Error, EventCounter, Result};
@@ -145,24 +145,19 @@ impl<'a> FirstRecords<'a> {
     fn by_head(&self, file: &dyn File, len: u64) -> std::io::Result<Option<FirstId>> {
         let mut head = [0; FIRST_READ_LEN];
         let read = read_full(file, &mut head, 0)?;
-        let Some((delimiter, _)) = head[..read].split_first_chunk::<DELIMITER_LEN>() else {
+        let delimiter = head[..read].first_chunk();
+        let Some(frame_len) = delimiter.and_then(|delimiter| stated_len(*delimiter)) else {
             return Ok(None);
         };
-        let Some(frame_len) = u64::from_be_bytes(*delimiter).checked_add(DELIMITER_LEN as u64)
-        else {
-            return Ok(None);
-        };
-        let longest = len.min(self.max_frame_len);
-        if frame_len < FRAME_OVERHEAD as u64
-            || !frame_len.is_multiple_of(ALIGN as u64)
-            || frame_len > longest
-        {
+        if frame_len > len.min(self.max_frame_len) {
             return Ok(None);
         }
         if frame_len > CHECKED_LEN {
             let mut root = [0; ROOT_LEN];
             let read = read_full(file, &mut root, frame_len - ROOT_LEN as u64)?;
-            return Ok(claimed_id(&root[..read], frame_len).map(FirstId::Claimed));
+            let root = Root::from_bytes(&root);
+            let agrees = read == ROOT_LEN && root.frame_len() == Some(frame_len);
+            return Ok((agrees && root.has_possible_id()).then_some(FirstId::Claimed(root.id)));
         }
         // At most CHECKED_LEN.
         let frame_len = frame_len as usize;
@@ -171,9 +166,7 @@ impl<'a> FirstRecords<'a> {
         }
         let mut frame = self.pool.take_len(frame_len);
         let read = read_full(file, &mut frame[..frame_len], 0)?;
-        Ok((read == frame_len)
-            .then(|| checked_id(&frame[..frame_len]))
-            .flatten())
+        Ok(checked_id(&frame[..read]))
     }
 
     fn search(&self, open: Arc<dyn File>, file: &SurveyedFile) -> Result<FirstId> {
@@ -204,18 +197,8 @@ impl<'a> FirstRecords<'a> {
     }
 }
 
-/// The id in a root whose lengths agree with the frame's.
-fn claimed_id(root: &[u8], frame_len: u64) -> Option<u64> {
-    let root = Root::from_bytes(root.try_into().ok()?);
-    let agreed = u64::from(root.agreed_len()?) + FRAME_OVERHEAD as u64;
-    (agreed == frame_len && root.has_possible_id()).then_some(root.id)
-}
-
-/// The id of a whole frame that is right in every respect.
-fn checked_id(frame: &[u8]) -> Option<FirstId> {
-    let (rest, root) = frame.split_last_chunk::<ROOT_LEN>()?;
-    let id = claimed_id(root, frame.len() as u64)?;
-    let root = Root::from_bytes(root);
-    let payload = rest.get(DELIMITER_LEN..)?.get(..root.len as usize)?;
-    root.matches(payload).then_some(FirstId::Checked(id))
+/// The id of the frame with which `bytes` begin, if nothing is wrong with it.
+fn checked_id(bytes: &[u8]) -> Option<FirstId> {
+    let frame = Frame::first(bytes, u64::MAX).filter(Frame::is_intact)?;
+    Some(FirstId::Checked(frame.root.id))
 }

@@ -19,11 +19,14 @@ use crate::format::ledger::LedgerState;
 use super::SurveyedFile;
 use super::first_record::{FirstId, FirstRecords};
 
+/// Files that repeat another one, each with the index of that one.
+type Stale = Vec<(SurveyedFile, usize)>;
+
 /// Data files in order.
 pub(super) struct Ordered {
     pub(super) files: Vec<SurveyedFile>,
-    /// Those that repeat another one, which is named by its index in `files`.
-    pub(super) stale: Vec<(SurveyedFile, usize)>,
+    /// Indices are those in `files`.
+    pub(super) stale: Stale,
     /// Whether the first records and the file ids tell the same order.
     pub(super) is_certain: bool,
 }
@@ -198,7 +201,7 @@ fn without_repeats(
     first_records: &FirstRecords<'_>,
     known: &[SurveyedFile],
     ledger: Option<LedgerState>,
-) -> Result<(Vec<SurveyedFile>, Vec<(SurveyedFile, usize)>)> {
+) -> Result<(Vec<SurveyedFile>, Stale)> {
     let mut files: Vec<SurveyedFile> = Vec::with_capacity(known.len());
     let mut stale = Vec::new();
     let acknowledged = ledger.map_or(0, |ledger| ledger.reader_last_record_id);

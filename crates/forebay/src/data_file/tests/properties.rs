@@ -2,6 +2,7 @@
 //! in order, with its bytes, and nothing else ever is.
 
 use super::*;
+use crate::format::record::Frame;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -286,6 +287,38 @@ proptest! {
         let options = ScanOptions { check, ..OPTIONS };
         let mut scanner = Scanner::over_file(file, 0, to, options, Pool::new(chunk_len, 1));
         drain(&mut scanner);
+    }
+
+    /// The two frame parsers: the one that takes only what is right in every respect, and the
+    /// one that mends.
+    #[test]
+    fn both_frame_parsers_agree_on_what_is_right(
+        id in prop_oneof![1..1000u64, any::<u64>()],
+        content in plain(),
+        harms in prop::collection::vec((any::<Index>(), any::<u8>()), 0..3),
+        max_len in prop_oneof![4 => Just(u64::MAX), 1 => 40..200u64],
+    ) {
+        let mut bytes = frames(&[Record::new(id, content.payload(id))]);
+        for (at, byte) in harms {
+            // Mostly the parts that are not payload.
+            let at = match at.index(3) {
+                0 => at.index(DELIMITER_LEN),
+                1 => bytes.len() - 1 - at.index(ROOT_LEN),
+                _ => at.index(bytes.len()),
+            };
+            bytes[at] = byte;
+        }
+        let frame = Frame::first(&bytes, max_len).filter(Frame::is_intact);
+        let right = frame.map(|frame| (frame.root.id, frame.len as u64, frame.payload.to_vec()));
+        let options = ScanOptions { max_frame_len: max_len, ..OPTIONS };
+        let mut scanner = scanner_of(MemoryFile::new(&*bytes), options, 1 << 16);
+        let careful = match scanner.next_with_care().unwrap() {
+            Some(Scanned::Record(found)) if found.mended.is_none() => {
+                Some((found.id, found.frame_len, scanner.payload(&found).to_vec()))
+            }
+            _ => None,
+        };
+        prop_assert_eq!(right, careful);
     }
 
     #[test]
