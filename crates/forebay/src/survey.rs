@@ -40,7 +40,7 @@ pub(crate) enum LedgerStatus {
     /// There is no file.
     Missing,
     /// No ledger, for a reason; the file has `len` bytes. It is blank when
-    /// nothing but zeros was ever written to it.
+    /// nothing but zeros or a part of the first state was ever written to it.
     Damaged {
         why: String,
         len: u64,
@@ -270,6 +270,15 @@ pub(crate) fn not_a_buffer(dir: &Path, others: &[String]) -> Error {
     Error::with_path(ErrorKind::NotABuffer, dir, message)
 }
 
+/// The file that the writer last stood in, where there is a ledger that tells.
+///
+/// # Errors
+/// Those of the storage.
+pub(crate) fn writer_file_id(storage: &dyn Storage, dir: &Path) -> Result<Option<u16>> {
+    let ledger = read_ledger(storage, dir)?;
+    Ok(ledger.state().map(|ledger| ledger.writer_file_id))
+}
+
 fn read_ledger(storage: &dyn Storage, dir: &Path) -> Result<LedgerStatus> {
     let path = dir.join(LEDGER_FILE_NAME);
     let mut status = LedgerStatus::Missing;
@@ -315,11 +324,17 @@ fn ledger_in(file: &dyn File) -> io::Result<LedgerStatus> {
         |why| LedgerStatus::Damaged {
             why: why.to_string(),
             len,
-            is_blank: len <= LEDGER_LEN as u64 && bytes == [0; LEDGER_LEN],
+            is_blank: len <= LEDGER_LEN as u64
+                && (bytes == [0; LEDGER_LEN] || is_cut_short(&bytes[..read])),
             reader_ahead: reader_ahead(why, &bytes),
         },
         LedgerStatus::Ok,
     ))
+}
+
+/// Whether these bytes are what a process leaves that is killed while it makes a ledger.
+fn is_cut_short(bytes: &[u8]) -> bool {
+    bytes.len() < LEDGER_LEN && LedgerState::INITIAL.to_bytes().starts_with(bytes)
 }
 
 /// The state, if nothing else is wrong with it.

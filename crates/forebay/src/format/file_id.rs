@@ -38,6 +38,11 @@ pub const fn next(id: u16) -> u16 {
     if id >= MAX_FILE_ID { 0 } else { id + 1 }
 }
 
+/// The id that was given out so many ids before this one.
+pub(crate) const fn back(id: u16, count: u16) -> u16 {
+    ((id as u32 + FILE_ID_COUNT - count as u32) % FILE_ID_COUNT) as u16
+}
+
 /// How many times [`next`] leads from `from` to `to`: 0 ..= 65534.
 ///
 /// Both must be file ids, that is at most [`MAX_FILE_ID`].

@@ -11,6 +11,7 @@
 //!   one, so a killed process leaves a true one.
 //! - After a power cut it may say anything, or be missing: what can be read then is
 //!   what is on the disk, so that writing it again changes nothing.
+//! - Where it is there and cannot be true, nothing is believed of the newest files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,14 +19,16 @@ use std::path::{Path, PathBuf};
 use super::failure::{Trouble, trouble};
 use super::files::Files;
 use crate::config::UNSYNCED_FILES_MAX;
+use crate::data_file::is_device_error;
 use crate::error::{Error, Result};
 use crate::format::file_id;
 use crate::shared::Shared;
 use crate::storage::{Access, File, Storage, read_full, uninterrupted, write_all};
+use crate::survey;
 
 /// With the ledger it has the 32 bytes that size computations count for that.
 const FILE_LEN: usize = 8;
-/// The file id stands above this bit, the synced length below it.
+/// The file id plus one stands above this bit, the synced length below it.
 const FILE_ID_SHIFT: u32 = 48;
 
 /// See the head of this file. Changed by the thread that drives the write side.
@@ -38,7 +41,8 @@ pub(super) struct SyncedMark {
 
 fn bytes_of(file_id: u16, synced_len: u64) -> [u8; FILE_LEN] {
     debug_assert!(synced_len >> FILE_ID_SHIFT == 0);
-    (u64::from(file_id) << FILE_ID_SHIFT | synced_len).to_le_bytes()
+    // One more than the id, so that zeros, which a disk leaves, say nothing.
+    ((u64::from(file_id) + 1) << FILE_ID_SHIFT | synced_len).to_le_bytes()
 }
 
 impl SyncedMark {
@@ -113,14 +117,30 @@ fn make(storage: &dyn Storage, path: &Path, bytes: [u8; FILE_LEN]) -> io::Result
     Ok(file)
 }
 
+/// What the mark of the process before says.
+enum Found {
+    /// Everything was synced, or nothing was written.
+    Nothing,
+    /// Everything up to this length of this file was synced.
+    Synced(u16, u64),
+    /// It is damaged.
+    Damaged,
+}
+
 /// Before a buffer is recovered: writes again what the process before may have left
 /// unsynced. Recovery syncs it.
 ///
 /// # Errors
 /// Those of the storage, but for bytes that cannot be read.
 pub(crate) fn write_again(storage: &dyn Storage, dir: &Path) -> Result<()> {
-    let Some((mut file_id, mut from)) = read(storage, dir)? else {
-        return Ok(());
+    let (mut file_id, mut from) = match read(storage, dir)? {
+        Found::Nothing => return Ok(()),
+        Found::Synced(file_id, synced_len) => (file_id, synced_len),
+        // No more files than these can be unsynced.
+        Found::Damaged => match survey::writer_file_id(storage, dir)? {
+            Some(newest) => (file_id::back(newest, UNSYNCED_FILES_MAX as u16 - 1), 0),
+            None => return Ok(()),
+        },
     };
     for _ in 0..UNSYNCED_FILES_MAX {
         let path = dir.join(file_id::file_name(file_id));
@@ -149,20 +169,27 @@ pub(crate) fn forget(storage: &dyn Storage, dir: &Path) -> Result<()> {
     }
 }
 
-/// Where the mark stands; `None` without one that can be true.
-fn read(storage: &dyn Storage, dir: &Path) -> Result<Option<(u16, u64)>> {
+fn read(storage: &dyn Storage, dir: &Path) -> Result<Found> {
     let path = path(dir);
     let file = match uninterrupted(|| storage.open(&path, Access::Read)) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         file => file.map_err(|e| Error::io("open", &path, e))?,
     };
     let mut bytes = [0; FILE_LEN];
-    let read = read_full(&*file, &mut bytes, 0).map_err(|e| Error::io("read", &path, e))?;
+    let read = match read_full(&*file, &mut bytes, 0) {
+        Err(e) if is_device_error(&e) => return Ok(Found::Damaged),
+        read => read.map_err(|e| Error::io("read", &path, e))?,
+    };
     let word = u64::from_le_bytes(bytes);
-    let file_id = (word >> FILE_ID_SHIFT) as u16;
+    let file_id = ((word >> FILE_ID_SHIFT) as u16).checked_sub(1);
     let synced_len = word & ((1 << FILE_ID_SHIFT) - 1);
-    let can_be = read == FILE_LEN && file_id <= file_id::MAX_FILE_ID;
-    Ok(can_be.then_some((file_id, synced_len)))
+    Ok(match (read, file_id) {
+        // The process ended before it wrote the mark, and so before anything else.
+        (0, _) => Found::Nothing,
+        // At most the largest id, because one more than it is the largest number.
+        (FILE_LEN, Some(file_id)) => Found::Synced(file_id, synced_len),
+        _ => Found::Damaged,
+    })
 }
 
 /// Writes what the file reads from `from` on where it is.

@@ -8,7 +8,7 @@ use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::format::record::{encode, frame_len};
 use forebay::storage::Storage;
 use forebay::storage::sim::Sim;
-use forebay::{Item, Lost, Reader, TryNext, VerifyOptions};
+use forebay::{ErrorKind, Item, Lost, OnCorruption, Reader, TryNext, VerifyOptions};
 
 use super::claims::Claims;
 use super::limits::Limits;
@@ -255,6 +255,9 @@ pub(super) fn check_stop(
         0 => Some(verify(sim, limits)?),
         _ => None,
     };
+    if rng.below(8) == 0 {
+        check_refusal(sim, claims, stop, limits)?;
+    }
     let trial = sim.kill();
     // The look is not about a full disk.
     trial.set_capacity(None);
@@ -288,6 +291,42 @@ pub(super) fn check_stop(
             .map_err(|e| format!("{e}; acknowledged {acks} items of {}", brief(&there.items)))?;
     }
     Ok(there)
+}
+
+/// A buffer that refuses damage opens if nothing but kills went before; if it does not,
+/// nothing is changed.
+fn check_refusal(sim: &Sim, claims: &Claims, stop: Stop, limits: &Limits) -> Check {
+    let trial = sim.kill();
+    trial.set_capacity(None);
+    let storage: Arc<dyn Storage> = Arc::new(trial.clone());
+    let config = limits.config().on_corruption(OnCorruption::Refuse);
+    let before = trial.fingerprint(DIR);
+    for _ in 0..16 {
+        match forebay::open_with(config.clone(), Arc::clone(&storage)) {
+            Ok((writer, reader)) => {
+                let recovery = writer.recovery();
+                if recovery.events_lost > 0 {
+                    return Err(format!("REFUSAL: opened with {recovery:?}"));
+                }
+                drop((writer, reader));
+                return Ok(());
+            }
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                let lost = verify(sim, limits)?;
+                let was_cut = claims.power_was_cut || stop.is_power_cut();
+                if lost == 0 && !was_cut && !claims.damaged && !claims.evicted {
+                    return Err(format!("REFUSAL: of a buffer that has lost nothing: {e}"));
+                }
+                if trial.fingerprint(DIR) != before {
+                    return Err(format!("REFUSAL: {e}, but files are changed"));
+                }
+                return Ok(());
+            }
+            // A write-back that failed in an earlier process is told once for each file.
+            Err(_) => {}
+        }
+    }
+    Err("SHUT: with refusal, open fails without a fault".to_owned())
 }
 
 fn verify(sim: &Sim, limits: &Limits) -> Check<u64> {

@@ -90,6 +90,8 @@ pub(super) struct Claims {
     pub(super) syncs_failed: bool,
     pub(super) ledger_failed: bool,
     pub(super) evicted: bool,
+    /// The power was cut in an earlier life, and left what it left.
+    pub(super) power_was_cut: bool,
     /// A data file or the ledger was damaged by the test.
     pub(super) damaged: bool,
     pub(super) ledger_damaged: bool,
@@ -213,6 +215,7 @@ impl Claims {
             first: there.acknowledged + 1,
             damaged: self.damaged,
             ledger_damaged: self.ledger_damaged,
+            power_was_cut: self.power_was_cut || is_settled,
             displaced: self.displaced.clone(),
             ..Self::default()
         };

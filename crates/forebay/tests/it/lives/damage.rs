@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use forebay::format::file_id::LEDGER_FILE_NAME;
+use forebay::format::file_id::{LEDGER_FILE_NAME, SYNCED_MARK_FILE_NAME};
 use forebay::format::record::{ROOT_LEN, encode, frame_len};
 use forebay::storage::sim::{PAGE_LEN, SECTOR_LEN, Sim};
 
@@ -40,7 +40,11 @@ impl Damage {
 
 /// Damages a file of the machine, whose older contents `before` may have.
 pub(super) fn damage(sim: &Sim, before: &Sim, claims: &Claims, rng: &mut Rng) -> Option<Damage> {
-    let wants_ledger = rng.below(12) == 0;
+    let kind = rng.below(24);
+    if kind == 0 {
+        return damage_mark(sim, rng);
+    }
+    let wants_ledger = kind < 3;
     let mut files = sim.files(DIR);
     files.retain(|(name, len)| match wants_ledger {
         true => name == LEDGER_FILE_NAME,
@@ -72,6 +76,24 @@ pub(super) fn damage(sim: &Sim, before: &Sim, claims: &Claims, rng: &mut Rng) ->
         touched,
         displaced,
         is_ledger: wants_ledger,
+    })
+}
+
+/// The mark of what is synced becomes zeros, or is cut.
+fn damage_mark(sim: &Sim, rng: &mut Rng) -> Option<Damage> {
+    let path = format!("{DIR}/{SYNCED_MARK_FILE_NAME}");
+    let len = sim.read_file(&path)?.len();
+    let kept = match rng.below(2) {
+        0 => len,
+        // Without any byte it would say that nothing was written.
+        _ => 1 + rng.below(len.max(2) as u64 - 1) as usize,
+    };
+    sim.write_file(&path, &vec![0; kept]).ok()?;
+    Some(Damage {
+        words: format!("{SYNCED_MARK_FILE_NAME}: {kept} bytes of zeros"),
+        touched: Vec::new(),
+        displaced: Vec::new(),
+        is_ledger: false,
     })
 }
 

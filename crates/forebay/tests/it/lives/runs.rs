@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::life::Trace;
@@ -13,6 +14,9 @@ use crate::workload::Check;
 
 /// So many fingerprints are kept: beyond, a long run forgets them and begins anew.
 const FINGERPRINTS_MAX: usize = 8 << 20;
+
+/// A seed takes milliseconds; one that takes as long hangs.
+const HANG: Duration = Duration::from_secs(120);
 
 /// Failures by kind: how many, and the first seed.
 pub(super) type Failures = BTreeMap<String, (u64, u64)>;
@@ -71,6 +75,7 @@ impl Run {
                 return;
             }
             let trace = Trace::default();
+            let _watch = Watch::over(seed, &trace);
             let run = || run_seed(seed, &self.explored, &trace);
             let result: Check = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<String>().cloned();
@@ -97,6 +102,27 @@ impl Run {
         if !self.keeps_going {
             self.next.store(self.end, Ordering::Relaxed);
         }
+    }
+}
+
+/// Ends the process, with what the seed did so far, if it does not end in time.
+struct Watch {
+    /// Closed when the seed is done.
+    _done: mpsc::Sender<()>,
+}
+
+impl Watch {
+    fn over(seed: u64, trace: &Trace) -> Self {
+        let (done, is_done) = mpsc::channel::<()>();
+        let trace = trace.clone();
+        thread::spawn(move || {
+            if is_done.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let text = trace.text();
+                eprintln!("{text}\nFOREBAY_LIVES_SEED={seed} FOREBAY_LIVES_SEEDS=1: HANG");
+                std::process::abort();
+            }
+        });
+        Self { _done: done }
     }
 }
 
