@@ -130,6 +130,72 @@ fn an_old_sector_at_the_end_of_the_last_file_hides_none() {
     only_lost(&buffer(&files, 101, 50), 50, 100, &[100]);
 }
 
+/// A sector with the beginning of a long record over sector 29 of a file that a kill left
+/// with an incomplete last frame: all from there on was taken for one torn record and cut,
+/// 10 intact records among it.
+#[test]
+fn a_length_that_leads_beyond_an_incomplete_last_frame_hides_no_written_record() {
+    let mut files = files(40, 100, SECTOR);
+    let long = frames(90..=90, 64 << 10);
+    files[0][29 * 512..30 * 512].copy_from_slice(&long[..512]);
+    files[0].extend(&frames(41..=41, SECTOR)[..104]);
+    only_lost(&buffer(&files, 41, 12), 12, 40, &[30]);
+}
+
+/// The same behind a ledger that a power cut set back: nobody can tell the records after
+/// the bad length from the payload of a torn record. Their ids were given out again.
+#[test]
+fn ids_after_such_a_length_are_not_given_out_again() {
+    let mut files = files(40, 100, SECTOR);
+    let long = frames(90..=90, 64 << 10);
+    files[0][29 * 512..30 * 512].copy_from_slice(&long[..512]);
+    files[0].extend(&frames(41..=41, SECTOR)[..104]);
+    let sim = buffer(&files, 13, 12);
+    assert_eq!(lost_by_verify(&sim), 11);
+    let (writer, mut reader) = open(&sim);
+    assert_eq!(read(&mut reader), ((13..=29).collect(), 11));
+    assert_eq!(writer.append(b"next").unwrap().id(), 41);
+    let kept = sim.files(format!("{DIR}/quarantine"));
+    assert!(
+        kept.iter().any(|(name, _)| name.contains(".dat")),
+        "{kept:?}"
+    );
+}
+
+/// The first page of the oldest file replaced by that of a later one, whose last frame
+/// leads beyond the end of the shorter file: the records after it were taken for the
+/// payload of a torn one, because the first of them was acknowledged.
+#[test]
+fn acknowledged_records_after_such_a_length_vouch_for_those_behind_them() {
+    let mut files = files(30, 10, SECTOR);
+    let mut later = frames(20..=24, SECTOR);
+    later.extend(frames(25..=25, 3000));
+    files[0][..4096].copy_from_slice(&later[..4096]);
+    files[2] = later;
+    files[2].extend(frames(26..=30, SECTOR));
+    files[1].truncate(9 * 512);
+    only_lost(&buffer(&files, 31, 9), 9, 30, &[]);
+}
+
+/// The last page of a file replaced by one of the newest file, so that it seemed to hold
+/// the newest records itself: records were appended to it, and with the next power cut
+/// nothing led to them. They were lost, and their ids were given out again.
+#[test]
+fn nothing_is_appended_to_a_file_that_is_last_by_mistake() {
+    let mut files = vec![
+        frames(1..=2, SECTOR),
+        frames(3..=3, 3 * 4096 - 40),
+        frames(4..=20, SECTOR),
+    ];
+    let displaced = files[2][8 * 512..16 * 512].to_vec();
+    files[1][8192..].copy_from_slice(&displaced);
+    let sim = buffer(&files, 21, 0);
+    let before = sim.read_file(path(&file_name(1))).unwrap();
+    only_lost(&sim, 0, 20, &[3]);
+    assert_eq!(sim.read_file(path(&file_name(1))).unwrap(), before);
+    assert!(sim.read_file(path(&file_name(3))).is_some());
+}
+
 /// The same in the zeros that a kill leaves: what was appended behind it was gone in the
 /// next life, also what had been reported synced, and its ids were given out again.
 #[test]

@@ -1,8 +1,9 @@
 //! Ledgers that are missing, damaged, or disagree with the data files.
 
 use forebay::FindingKind::{LedgerAhead, LedgerBehind, LedgerDamaged, LedgerMissing, MissingFile};
+use forebay::format::ledger::LedgerState;
 use forebay::format::record::{encode, frame_len};
-use forebay::{EventCounter, Item, Severity};
+use forebay::{EventCounter, Item, OnCorruption, Severity};
 
 use super::made::{Expected, Made, frames, kinds};
 use crate::support::{drain, open};
@@ -30,7 +31,10 @@ fn rebuilt(ledger: Option<&[u8]>) {
     assert_eq!(kinds(&recovery), [kind]);
     assert_eq!(made.read("buffer.db").len(), 24);
     let kept = made.dir.path().join("quarantine/buffer.db");
-    let worth_keeping = ledger.is_some_and(|bytes| bytes.iter().any(|b| *b != 0));
+    // Zeros and the beginning of the first state are what a kill leaves.
+    let first = LedgerState::INITIAL.to_bytes();
+    let tells_something = |bytes: &[u8]| bytes.iter().any(|b| *b != 0) && !first.starts_with(bytes);
+    let worth_keeping = ledger.is_some_and(tells_something);
     assert_eq!(kept.exists(), worth_keeping);
     if let (Some(bytes), true) = (ledger, worth_keeping) {
         assert_eq!(std::fs::read(kept).unwrap(), bytes);
@@ -52,6 +56,21 @@ fn ledger_short() {
     rebuilt(Some(&[1]));
     rebuilt(Some(&[0; 16]));
     rebuilt(Some(&[9; 23]));
+}
+
+/// The first opening was killed while it wrote the ledger: a buffer that refuses damage
+/// could not be opened from then on.
+#[test]
+fn a_ledger_cut_short_while_the_buffer_is_made_is_no_damage() {
+    let first = LedgerState::INITIAL.to_bytes();
+    for len in 0..first.len() {
+        let made = Made::of(&[(0, 1..=0)]);
+        made.write("buffer.db", &first[..len]);
+        let config = made.config.clone().on_corruption(OnCorruption::Refuse);
+        let (writer, _reader) = forebay::open(config).unwrap();
+        assert_eq!(writer.recovery().findings, []);
+        assert_eq!(writer.append(b"first").unwrap().id(), 1);
+    }
 }
 
 #[test]
