@@ -64,7 +64,8 @@ fn ledger_short() {
 fn a_ledger_cut_short_while_the_buffer_is_made_is_no_damage() {
     let first = LedgerState::INITIAL.to_bytes();
     for len in 0..first.len() {
-        let made = Made::of(&[(0, 1..=0)]);
+        let made = Made::of(&[]);
+        made.write("buffer-data-0.dat", &[]);
         made.write("buffer.db", &first[..len]);
         let config = made.config.clone().on_corruption(OnCorruption::Refuse);
         let (writer, _reader) = forebay::open(config).unwrap();
