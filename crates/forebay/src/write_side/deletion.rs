@@ -152,3 +152,6 @@ impl WriteSide {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

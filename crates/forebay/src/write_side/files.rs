@@ -225,3 +225,6 @@ impl Files {
         lock(&shared.intake).set_disk(head, self.outside_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests;

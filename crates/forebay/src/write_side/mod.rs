@@ -25,6 +25,8 @@ mod sync_queue;
 mod sync_rate;
 pub(crate) mod synced_mark;
 mod syncing;
+#[cfg(test)]
+mod testing;
 mod write_again;
 mod writing;
 

@@ -368,26 +368,10 @@ impl OpenFile {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
+    use super::super::testing::frames;
     use super::*;
-    use crate::format::record;
     use crate::storage::sim::Sim;
     use crate::storage::{Access, Storage};
-
-    fn frames(id: u64, offset: u64, count: u64) -> Frames {
-        let mut bytes = Vec::new();
-        for id in id..id + count {
-            let begin = bytes.len();
-            bytes.resize(begin + 48, 0);
-            record::encode(&mut bytes[begin..], id, 0, b"payload");
-        }
-        let end = Position {
-            next_id: id + count,
-            offset: offset + bytes.len() as u64,
-        };
-        Frames::new(Bytes::from(bytes), 0, end)
-    }
 
     fn created(sim: &Sim) -> OpenFile {
         let path = PathBuf::from("/file");
@@ -400,7 +384,7 @@ mod tests {
     }
 
     fn write(file: &mut OpenFile, count: u64) {
-        let frames = frames(file.end().next_id, file.end().offset, count);
+        let frames = frames(file.end(), count);
         file.write(&frames, frames.len()).unwrap();
         file.publish(frames.end);
     }
@@ -435,14 +419,14 @@ mod tests {
         let sim = Sim::new();
         let mut file = created(&sim);
         write(&mut file, 1);
-        let two = frames(2, file.end().offset, 2);
+        let two = frames(file.end(), 2);
         file.write(&two, 60).unwrap();
         assert_eq!((file.len(), file.partial()), (48, 60));
         // It goes on there.
         file.write(&two, 96).unwrap();
         file.publish(two.end);
         assert_eq!((file.len(), file.partial()), (144, 0));
-        file.write(&frames(4, file.end().offset, 1), 10).unwrap();
+        file.write(&frames(file.end(), 1), 10).unwrap();
         file.forget_partial();
         assert_eq!(sim.read_file("/file").unwrap().len(), 144);
     }

@@ -184,3 +184,6 @@ pub(super) enum Due {
     /// A reader waits that sees synced records only.
     Unasked,
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,3 +225,6 @@ fn write_file_again(file: &dyn File, from: u64) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
