@@ -196,10 +196,11 @@ fn read(storage: &dyn Storage, dir: &Path) -> Result<Found> {
 fn write_file_again(file: &dyn File, from: u64) -> io::Result<()> {
     const PAGE_LEN: usize = 4096;
     const PAGE_ATTEMPTS: u32 = 16;
+    const CHUNK_LEN: usize = 1 << 20;
     let len = uninterrupted(|| file.len())?;
-    let mut chunk = vec![0; 1 << 20];
+    let mut chunk = vec![0; CHUNK_LEN];
     let mut at = from;
-    let mut step = chunk.len();
+    let mut step = CHUNK_LEN;
     let mut attempts = 0;
     while at < len {
         // Chunks end at multiples of their length.
@@ -209,10 +210,13 @@ fn write_file_again(file: &dyn File, from: u64) -> io::Result<()> {
             Ok(read) => {
                 write_all(file, &chunk[..read], at)?;
                 at += read as u64;
-                (step, attempts) = (chunk.len(), 0);
+                attempts = 0;
+                if at.is_multiple_of(CHUNK_LEN as u64) {
+                    step = CHUNK_LEN;
+                }
             }
-            // Page by page, because the others of the chunk may be read. An error may
-            // pass; what cannot be read at all stays as it is.
+            // Page by page up to the end of the chunk, because its others may be read. An
+            // error may pass; what cannot be read at all stays as it is.
             Err(_) if attempts < PAGE_ATTEMPTS => {
                 step = PAGE_LEN;
                 attempts += 1;
@@ -220,6 +224,9 @@ fn write_file_again(file: &dyn File, from: u64) -> io::Result<()> {
             Err(_) => {
                 at += wanted as u64;
                 attempts = 0;
+                if at.is_multiple_of(CHUNK_LEN as u64) {
+                    step = CHUNK_LEN;
+                }
             }
         }
     }

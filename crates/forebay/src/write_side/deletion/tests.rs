@@ -162,7 +162,7 @@ fn what_is_acknowledged_for_good_needs_no_sync() {
     assert_eq!(lock(&shared.log).synced.offset, 2 * FRAME);
     let oldest = side.files.oldest().map(OpenFile::file_id);
     assert_eq!(oldest, Some(2));
-    assert_eq!(mark(&setting).unwrap(), [0, 0, 0, 0, 0, 0, 2, 0]);
+    assert_eq!(mark(&setting).unwrap(), [0, 0, 0, 0, 0, 0, 3, 0]);
 }
 
 #[test]

@@ -12,8 +12,17 @@ fn mark_path() -> PathBuf {
     path(Path::new("/buffer"))
 }
 
+/// Where the mark stands; `None` without one.
 fn mark_of(sim: &Sim) -> Option<(u16, u64)> {
-    read(sim, Path::new("/buffer")).unwrap()
+    match read(sim, Path::new("/buffer")).unwrap() {
+        Found::Synced(file_id, synced_len) => Some((file_id, synced_len)),
+        Found::Nothing => None,
+        Found::Damaged => panic!("the mark is damaged"),
+    }
+}
+
+fn is_damaged(sim: &Sim) -> bool {
+    matches!(read(sim, Path::new("/buffer")).unwrap(), Found::Damaged)
 }
 
 #[test]
@@ -40,25 +49,27 @@ fn the_mark_is_read_back_exactly() {
         mark.advance(file_id, synced_len);
         assert_eq!(mark_of(&setting.sim), Some((file_id, synced_len)));
     }
-    // The format: one little-endian word.
+    // The format: one little-endian word, with the id plus one.
     mark.advance(0x0708, 0x0102_0304_0506);
     assert_eq!(
         setting.sim.read_file(mark_path()).unwrap(),
-        [6, 5, 4, 3, 2, 1, 8, 7]
+        [6, 5, 4, 3, 2, 1, 9, 7]
     );
 }
 
 #[test]
-fn a_mark_that_cannot_be_true_is_none() {
+fn a_mark_that_cannot_be_true_is_damaged() {
     let sim = Sim::new();
     assert_eq!(mark_of(&sim), None, "there is no file");
     let word = bytes_of(1, 100);
-    for len in 0..FILE_LEN {
+    sim.write_file(mark_path(), &[]).unwrap();
+    assert_eq!(mark_of(&sim), None, "nothing was written by then");
+    for len in 1..FILE_LEN {
         sim.write_file(mark_path(), &word[..len]).unwrap();
-        assert_eq!(mark_of(&sim), None, "{len} bytes");
+        assert!(is_damaged(&sim), "{len} bytes");
     }
-    sim.write_file(mark_path(), &[0xff; FILE_LEN]).unwrap();
-    assert_eq!(mark_of(&sim), None, "there is no such file id");
+    sim.write_file(mark_path(), &[0; FILE_LEN]).unwrap();
+    assert!(is_damaged(&sim), "zeros name no file");
     sim.write_file(mark_path(), &word).unwrap();
     assert_eq!(mark_of(&sim), Some((1, 100)));
 }

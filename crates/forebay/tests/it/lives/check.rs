@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use forebay::format::file_id::LEDGER_FILE_NAME;
+use forebay::format::file_id::{LEDGER_FILE_NAME, LOCK_FILE_NAME};
 use forebay::format::record::{encode, frame_len};
 use forebay::storage::Storage;
 use forebay::storage::sim::Sim;
@@ -300,7 +300,7 @@ fn check_refusal(sim: &Sim, claims: &Claims, stop: Stop, limits: &Limits) -> Che
     trial.set_capacity(None);
     let storage: Arc<dyn Storage> = Arc::new(trial.clone());
     let config = limits.config().on_corruption(OnCorruption::Refuse);
-    let before = trial.fingerprint(DIR);
+    let before = contents(&trial);
     for _ in 0..16 {
         match forebay::open_with(config.clone(), Arc::clone(&storage)) {
             Ok((writer, reader)) => {
@@ -317,7 +317,7 @@ fn check_refusal(sim: &Sim, claims: &Claims, stop: Stop, limits: &Limits) -> Che
                 if lost == 0 && !was_cut && !claims.damaged && !claims.evicted {
                     return Err(format!("REFUSAL: of a buffer that has lost nothing: {e}"));
                 }
-                if trial.fingerprint(DIR) != before {
+                if contents(&trial) != before {
                     return Err(format!("REFUSAL: {e}, but files are changed"));
                 }
                 return Ok(());
@@ -327,6 +327,18 @@ fn check_refusal(sim: &Sim, claims: &Claims, stop: Stop, limits: &Limits) -> Che
         }
     }
     Err("SHUT: with refusal, open fails without a fault".to_owned())
+}
+
+/// The files of the buffer, but for the lock.
+fn contents(sim: &Sim) -> Vec<(String, Option<Vec<u8>>)> {
+    let files = sim.files(DIR).into_iter().map(|(name, _)| name);
+    files
+        .filter(|name| name != LOCK_FILE_NAME)
+        .map(|name| {
+            let bytes = sim.read_file(format!("{DIR}/{name}"));
+            (name, bytes)
+        })
+        .collect()
 }
 
 fn verify(sim: &Sim, limits: &Limits) -> Check<u64> {
