@@ -10,6 +10,7 @@
 //! - Otherwise the file is walked as a reader would, so that a record that does not
 //!   belong where it stands says nothing of ids.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::data_file::{
@@ -166,6 +167,42 @@ pub(crate) fn look(
     })
 }
 
+/// A data file whose last bytes are in memory: short frames up to the end then cost one read.
+struct FileEnd<'f> {
+    file: &'f dyn File,
+    /// Where the bytes begin.
+    from: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'f> FileEnd<'f> {
+    /// Twice what has to be looked at, so that it holds the frame that crosses that place,
+    /// unless it is long.
+    const LEN: u64 = 2 * VOUCHED_LEN;
+
+    fn read(file: &'f dyn File, len: u64) -> io::Result<Self> {
+        let from = len.saturating_sub(Self::LEN);
+        let mut bytes = vec![0; (len - from) as usize];
+        let read = read_full(file, &mut bytes, from)?;
+        bytes.truncate(read);
+        Ok(Self { file, from, bytes })
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let held = offset.checked_sub(self.from).and_then(|at| {
+            let at = at as usize;
+            self.bytes.get(at..at + buf.len())
+        });
+        match held {
+            Some(held) => {
+                buf.copy_from_slice(held);
+                Ok(held.len())
+            }
+            None => read_full(self.file, buf, offset),
+        }
+    }
+}
+
 pub(super) struct Look<'a> {
     storage: &'a Arc<dyn Storage>,
     pub(super) survey: &'a Survey,
@@ -289,6 +326,14 @@ impl Look<'_> {
         file: &SurveyedFile,
         open: &dyn File,
     ) -> Result<Option<Last>> {
+        let device_error = |e| match is_device_error(&e) {
+            true => Ok(None),
+            false => Err(Error::io("read", &self.survey.path(file), e)),
+        };
+        let end = match FileEnd::read(open, file.len) {
+            Err(e) => return device_error(e),
+            Ok(end) => end,
+        };
         let mut last = None;
         let mut first: Option<Last> = None;
         loop {
@@ -296,9 +341,9 @@ impl Look<'_> {
             if at == 0 || file.len - at >= VOUCHED_LEN {
                 return Ok(last);
             }
-            let frame = match self.read_last_frame(at, open) {
-                Err(e) if is_device_error(&e) => return Ok(None),
-                result => result.map_err(|e| Error::io("read", &self.survey.path(file), e))?,
+            let frame = match self.read_last_frame(at, &end) {
+                Err(e) => return device_error(e),
+                Ok(frame) => frame,
             };
             let follows = |frame: &&Last| {
                 let next = first.as_ref();
@@ -313,12 +358,12 @@ impl Look<'_> {
     }
 
     /// The frame that ends at `len`, if it is right in every respect.
-    fn read_last_frame(&self, len: u64, open: &dyn File) -> std::io::Result<Option<Last>> {
+    fn read_last_frame(&self, len: u64, file_end: &FileEnd<'_>) -> io::Result<Option<Last>> {
         let mut root = [0; ROOT_LEN];
         let Some(root_at) = len.checked_sub(ROOT_LEN as u64) else {
             return Ok(None);
         };
-        if read_full(open, &mut root, root_at)? < ROOT_LEN {
+        if file_end.read_at(&mut root, root_at)? < ROOT_LEN {
             return Ok(None);
         }
         let longest = len.min(self.max_frame_len);
@@ -331,7 +376,7 @@ impl Look<'_> {
         }
         let mut bytes = self.pool.take_len(frame_len as usize);
         let bytes = &mut bytes[..frame_len as usize];
-        let read = read_full(open, bytes, len - frame_len)?;
+        let read = file_end.read_at(bytes, len - frame_len)?;
         let frame = Frame::first(&bytes[..read], frame_len);
         let frame = frame.filter(|frame| frame.len as u64 == frame_len && frame.is_intact());
         Ok(frame.map(|Frame { root, payload, .. }| Last {

@@ -39,6 +39,16 @@ impl Look<'_> {
                 last_id,
             });
         }
+        // The first record there is comes next: nothing is to be searched for. Were it not
+        // where it belongs, reading would begin too early.
+        if let Some(first) = files.first()
+            && first.first_id == Some(last_id.saturating_add(1))
+        {
+            return Ok(Reached {
+                at: (0, 0),
+                last_id,
+            });
+        }
         let begins_before = |file: &SurveyedFile| file.first_id.is_some_and(|id| id <= last_id);
         let mut index = files.iter().rposition(begins_before).unwrap_or(0);
         for before in (0..index).rev() {

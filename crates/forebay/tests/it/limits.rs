@@ -315,6 +315,32 @@ fn opening_reads_only_the_boundary_files() {
     }
 }
 
+/// The last frames of a file were read one by one, two calls each, until they came to more
+/// than a page; and where nothing was acknowledged, the file was searched for it.
+#[test]
+fn opening_a_closed_buffer_of_small_records_takes_few_reads() {
+    for acknowledged in [0, 1, 500, 1000] {
+        let sim = Sim::new();
+        let storage = Watched::new(&sim, Arc::new(sim.clone()));
+        let config = Config::new(DIR).max_size(64 << 20).io(Io::Caller);
+        let (writer, mut reader) = open(config.clone(), &storage);
+        for n in 0..1000 {
+            writer.append(&payload(n, 8)).unwrap();
+        }
+        writer.flush().unwrap();
+        for _ in 0..acknowledged {
+            record(reader.next().unwrap()).ack();
+        }
+        drop(reader);
+        writer.close().unwrap();
+        let storage = Watched::new(&sim, Arc::new(sim.clone()));
+        let (writer, _reader) = open(config, &storage);
+        assert_eq!(writer.usage().unread.events, 1000 - acknowledged);
+        let calls: u64 = storage.seen().reads.values().map(|(calls, _)| calls).sum();
+        assert!(calls <= 16, "{acknowledged} acknowledged: {calls} reads");
+    }
+}
+
 /// Says to the test program, run again, how much to hold. Set it to see the
 /// peak with any backlog.
 const BACKLOG: &str = "FOREBAY_TEST_BACKLOG_BYTES";

@@ -148,8 +148,9 @@ fn check_claims(claims: &Claims, stop: Stop, there: &Inventory) -> Check {
             "AGAIN: {acknowledged} comes again, done up to {due}"
         ));
     }
-    let given = match claims.damaged {
-        // Old bytes may bring back what a power cut took.
+    let given = match claims.damaged || claims.syncs_failed {
+        // Old bytes may bring back what a power cut took; and a power cut brings back what
+        // was cut off a file that could not be synced.
         true => claims.given.max(claims.given_ever),
         false => claims.given,
     };
