@@ -9,31 +9,31 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::acks::Acks;
 use crate::config::{Config, Io, Limits};
+use crate::directory::quarantine::Quarantine;
+use crate::directory::recovery::{self, Recovered, RecoveryOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id;
 use crate::format::ledger::LedgerState;
 use crate::format::record::MAX_RECORD_ID;
-use crate::intake::Intake;
-use crate::io_thread;
-use crate::ledger::Ledger;
-use crate::log::{Log, Span};
-use crate::meters::Meters;
-use crate::pool::Pool;
-use crate::quarantine::Quarantine;
-use crate::reader::Reader;
-use crate::recovery::{self, Recovered, RecoveryOptions};
-use crate::shared::Shared;
+use crate::read::Reader;
+use crate::state::acks::Acks;
+use crate::state::intake::Intake;
+use crate::state::ledger::Ledger;
+use crate::state::log::{Log, Span};
+use crate::state::meters::Meters;
+use crate::state::shared::Shared;
+use crate::state::stream::Position;
 use crate::storage::os::{Os, process_id};
 use crate::storage::{Access, File, Lock, Storage, uninterrupted};
-use crate::stream::Position;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::pool::Pool;
 use crate::sync::thread;
-use crate::wake::{Bell, lock};
-use crate::write_side::{WriteSide, synced_mark};
-use crate::writer::Writer;
+use crate::sync::wake::{Bell, lock};
+use crate::write::io_thread;
+use crate::write::side::{WriteSide, synced_mark};
+use crate::write::writer::Writer;
 
 /// Free batch buffers to keep: what producers, the write side and the recent
 /// batches have out at a time.

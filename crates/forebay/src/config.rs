@@ -9,7 +9,6 @@ use std::time::Duration;
 use crate::counter::EventCounter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record;
-use crate::quarantine::OnCorruption;
 
 /// The smallest maximum size: 4 KiB.
 pub(crate) const MIN_MAX_SIZE: u64 = 4 << 10;
@@ -28,6 +27,21 @@ pub(crate) const MAX_DATA_FILES: u64 = 60_000;
 /// So many data files, the newest ones, may hold bytes that are not synced; a
 /// process that is killed leaves no more.
 pub(crate) const UNSYNCED_FILES_MAX: usize = 10;
+/// What to do with damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum OnCorruption {
+    /// Step over it and count what is lost.
+    Skip,
+    /// The same, and keep the damaged bytes under `quarantine/`, within a bound.
+    #[default]
+    Quarantine,
+    /// Fail with [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) and change
+    /// nothing. A power cut while much is written may leave what is damage here: a
+    /// data file that is not the last one and was not synced yet.
+    Refuse,
+}
+
 /// What the ledger counts in size computations, in bytes.
 pub(crate) const LEDGER_ALLOWANCE: u64 = 32;
 

@@ -52,68 +52,52 @@
 // Pages about features link to what only those features bring.
 #![cfg_attr(not(feature = "tokio"), allow(rustdoc::broken_intra_doc_links))]
 
-mod acks;
-mod append;
 mod buffer;
-mod codec;
 mod config;
 mod counter;
-mod data_file;
-mod delivery;
+mod directory;
+mod edge;
 mod error;
-mod findings;
 pub mod format;
-mod inspect;
-mod intake;
-mod io_thread;
-mod ledger;
-mod log;
-mod lost;
-mod meters;
-#[cfg(feature = "metrics")]
-pub mod metrics;
-mod pool;
-mod quarantine;
-mod reader;
-mod records;
-mod recovery;
-mod shared;
+mod read;
+mod scan;
+mod state;
 pub mod storage;
-mod stream;
-mod survey;
 #[cfg(not(forebay_shuttle))]
 mod sync;
 #[cfg(forebay_shuttle)]
 #[doc(hidden)]
 pub mod sync;
-#[cfg(feature = "tokio")]
-pub mod tokio;
 mod usage;
-mod verify;
-mod wake;
-mod write_side;
-mod writer;
+mod write;
 
-pub use acks::Count;
 pub use buffer::{open, open_with};
-#[cfg(feature = "serde_json")]
-pub use codec::Json;
-pub use codec::{Codec, TypedItem, TypedReader, TypedWriter, open_typed};
-pub use config::{Config, Io, ReaderSees, SyncPolicy, WhenFull};
+pub use config::{Config, Io, OnCorruption, ReaderSees, SyncPolicy, WhenFull};
 pub use counter::EventCounter;
-pub use data_file::DamageKind;
-pub use error::{Error, ErrorKind, Result};
-pub use findings::{Finding, FindingKind, Recovery, Severity};
-pub use inspect::{
+pub use directory::findings::{Finding, FindingKind, Recovery, Severity};
+pub use directory::inspect::{
     FileReport, InspectOptions, Inspection, LedgerCondition, LedgerReport, Unread, inspect,
     inspect_with,
 };
-pub use quarantine::OnCorruption;
-pub use reader::{Ack, Batch, Delivery, Item, Lost, LostReason, Reader, Record, TryBatch, TryNext};
-pub use records::{Records, RecordsOptions, Skipped, StoredRecord, records, records_with};
+pub use directory::records::{
+    Records, RecordsOptions, Skipped, StoredRecord, records, records_with,
+};
+pub use directory::verify::{Verification, VerifyOptions, verify, verify_with};
+#[cfg(feature = "serde_json")]
+pub use edge::codec::Json;
+pub use edge::codec::{Codec, TypedItem, TypedReader, TypedWriter, open_typed};
+#[cfg(feature = "metrics")]
+pub use edge::metrics;
+#[cfg(feature = "tokio")]
+pub use edge::tokio;
+pub use error::{Error, ErrorKind, Result};
+pub use read::delivery::{Ack, Batch, Delivery, Item, Record};
+pub use read::{Reader, TryBatch, TryNext};
+pub use scan::DamageKind;
+pub use state::acks::Count;
+pub use state::lost::{Lost, LostReason};
 pub use usage::Usage;
-pub use verify::{Verification, VerifyOptions, verify, verify_with};
-pub use writer::{Receipt, Writer};
+pub use write::writer::{Receipt, Writer};
 
 /// The README, so that its example is compiled.
 #[cfg(doctest)]

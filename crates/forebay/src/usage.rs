@@ -7,11 +7,11 @@
 
 use std::time::{Duration, SystemTime};
 
-pub(crate) use crate::acks::Count;
-use crate::lost::LostReason;
-use crate::shared::Shared;
+pub(crate) use crate::state::acks::Count;
+use crate::state::lost::LostReason;
+use crate::state::shared::Shared;
 use crate::sync::atomic::Ordering;
-use crate::wake::lock;
+use crate::sync::wake::lock;
 
 /// A snapshot of what went through a buffer since it was opened, and what is
 /// in it. Bytes are frames as on disk: a payload, its padding, and 40 bytes.

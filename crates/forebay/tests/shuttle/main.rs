@@ -39,8 +39,8 @@ mod unsynced_files;
     unreachable_pub,
     reason = "the library uses what the models do not"
 )]
-#[path = "../../src/sync.rs"]
+#[path = "../../src/sync/model.rs"]
 mod sync;
 #[allow(dead_code, reason = "the library uses what the models do not")]
-#[path = "../../src/wake.rs"]
+#[path = "../../src/sync/wake.rs"]
 mod wake;

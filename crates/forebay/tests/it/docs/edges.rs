@@ -1,96 +1,10 @@
-//! Who may know whom: the rules of `ARCHITECTURE.md`, as tables.
+//! Who may know whom: the table of `ARCHITECTURE.md`, held against the imports.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::markdown::{code_spans, table};
 use super::read;
 use super::sources::{Source, below, code, names_behind, tokens, without_tests};
-
-/// Modules that know these of the crate and nothing else.
-const KNOW_ONLY: &[(&str, &[&str])] = &[
-    ("error", &[]),
-    ("format", &[]),
-    ("storage", &[]),
-    ("counter", &[]),
-    ("sync", &[]),
-    ("pool", &["storage", "sync"]),
-    ("wake", &["sync"]),
-    ("stream", &["format"]),
-    ("log", &["error", "stream"]),
-    ("acks", &["stream"]),
-    ("lost", &[]),
-    ("meters", &["acks", "lost", "sync"]),
-    ("ledger", &["error", "format", "storage", "sync"]),
-    ("quarantine", &["error", "format", "storage", "sync"]),
-    (
-        "data_file",
-        &["counter", "error", "format", "pool", "storage"],
-    ),
-];
-
-/// Modules that never know these.
-const NEVER_KNOW: &[(&str, &[&str])] = &[
-    ("writer", &["reader"]),
-    ("reader", &["writer", "intake"]),
-    ("intake", OPEN_BUFFER),
-    ("append", &["writer", "reader", "write_side", "io_thread"]),
-    ("write_side", &["writer", "reader", "buffer", "io_thread"]),
-    ("io_thread", &["writer", "reader", "buffer"]),
-    // What is shared knows none of those who share it.
-    (
-        "shared",
-        &[
-            "writer",
-            "reader",
-            "delivery",
-            "usage",
-            "write_side",
-            "io_thread",
-            "buffer",
-        ],
-    ),
-    ("delivery", &["writer", "reader", "buffer"]),
-    ("usage", &["writer", "reader", "buffer"]),
-    ("config", OPEN_BUFFER),
-    // What reads a directory without opening the buffer, or before it is open.
-    ("survey", OPEN_BUFFER),
-    ("recovery", OPEN_BUFFER),
-    ("inspect", OPEN_BUFFER),
-    ("verify", OPEN_BUFFER),
-    ("records", OPEN_BUFFER),
-    // The edges stand on the public API.
-    ("tokio", BELOW_THE_API),
-    ("codec", BELOW_THE_API),
-];
-
-/// The parts of an open buffer.
-const OPEN_BUFFER: &[&str] = &[
-    "writer",
-    "reader",
-    "shared",
-    "write_side",
-    "io_thread",
-    "buffer",
-];
-
-/// What the public API hides.
-const BELOW_THE_API: &[&str] = &[
-    "acks",
-    "data_file",
-    "format",
-    "intake",
-    "io_thread",
-    "write_side",
-    "ledger",
-    "log",
-    "quarantine",
-    "recovery",
-    "storage",
-    "survey",
-];
-
-/// Edges of the library: nothing inside it knows them.
-const KNOWN_BY_NONE: &[&str] = &["codec", "tokio"];
 
 /// Parts of `std` and crates through which code touches the system. They occur
 /// in `storage` only.
@@ -106,7 +20,7 @@ const NOT_FOR_BYTES: &[&str] = &["io", "path", "sync", "thread", "time"];
 const MEETINGS: &[&str] = &["Mutex", "RwLock", "Condvar", "mpsc", "thread", "Instant"];
 
 /// The only file that may contain `unsafe`.
-const UNSAFE_IN: &str = "storage/os.rs";
+const UNSAFE_IN: &str = "storage/os/mod.rs";
 
 /// The library's sources, of which there are some.
 fn library() -> Vec<Source> {
@@ -122,85 +36,146 @@ fn module(path: &str) -> &str {
         .map_or(path, |first| first.trim_end_matches(".rs"))
 }
 
-/// The names that `lib.rs` re-exports, with the module each comes from.
-fn re_exports(lib: &str) -> BTreeMap<&str, &str> {
-    let mut names = BTreeMap::new();
-    for statement in lib.split(';') {
-        let tokens = tokens(statement);
-        let Some(at) = tokens.windows(2).position(|pair| pair == ["pub", "use"]) else {
-            continue;
-        };
-        let Some((module, rest)) = tokens[at + 2..].split_first() else {
-            continue;
-        };
-        names.extend(rest.iter().map(|name| (*name, *module)));
+/// The path of the module that a source holds, without the crate.
+fn module_path(source: &Source) -> Vec<&str> {
+    let path = source.path.trim_end_matches(".rs");
+    let mut parts: Vec<_> = path.split('/').collect();
+    if matches!(parts.last(), Some(&"mod" | &"lib")) {
+        parts.pop();
     }
-    names
+    parts
 }
 
-/// Module by module, the other modules of the crate that it names.
-fn edges() -> BTreeMap<String, BTreeSet<String>> {
+/// Whether a source holds tests only.
+fn is_of_tests(source: &Source) -> bool {
+    let parts = module_path(source);
+    parts.contains(&"tests") || parts.contains(&"testing")
+}
+
+/// Module by module, those among `siblings`, the modules of one folder, that it names. A
+/// module is its file or everything in its folder.
+fn edges<'s>(
+    sources: &'s [Source],
+    folder: &[&'s str],
+    siblings: &BTreeSet<&'s str>,
+) -> BTreeMap<&'s str, BTreeSet<&'s str>> {
+    let mut edges: BTreeMap<_, BTreeSet<_>> =
+        siblings.iter().map(|s| (*s, BTreeSet::new())).collect();
+    for source in sources.iter().filter(|source| !is_of_tests(source)) {
+        let path = module_path(source);
+        let Some(from) = path
+            .strip_prefix(folder)
+            .and_then(|rest| rest.first().copied())
+        else {
+            continue;
+        };
+        let code = without_tests(&code(&source.text));
+        // From the crate's root, or from the folder as the module sees it.
+        let from_root = ["crate"].iter().chain(folder).copied().collect::<Vec<_>>();
+        let depth = path.len() - folder.len();
+        let from_here = vec!["super"; depth];
+        let named = names_behind(&code, &from_root).into_iter();
+        let named: BTreeSet<String> = named
+            .chain(names_behind(&code, &from_here))
+            .map(str::to_owned)
+            .collect();
+        let known = siblings
+            .iter()
+            .filter(|to| **to != from && named.contains(**to));
+        edges.entry(from).or_default().extend(known);
+    }
+    edges
+}
+
+/// The rows of the table: the modules of each, and those that they may know.
+fn rules() -> Vec<(String, BTreeSet<String>)> {
+    let page = read("ARCHITECTURE.md");
+    let rows = table(&page, "place");
+    let of = |cell| {
+        code_spans(cell)
+            .into_iter()
+            .map(|name| module(name).to_owned())
+    };
+    rows.into_iter()
+        .flat_map(|row| of(row[0]).map(move |place| (place, of(row[2]).collect())))
+        .collect()
+}
+
+#[test]
+fn modules_know_only_what_the_architecture_allows() {
     let sources = library();
     let modules: BTreeSet<&str> = sources.iter().map(|s| module(&s.path)).collect();
-    let lib = read("crates/forebay/src/lib.rs");
-    let lib = code(&lib);
-    let re_exports = re_exports(&lib);
-    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for source in &sources {
-        let from = module(&source.path);
-        let code = without_tests(&code(&source.text));
-        let mut names = names_behind(&code, "crate");
-        if !source.path.contains('/') {
-            names.extend(names_behind(&code, "super"));
-        }
-        let known = names.iter().filter_map(|name| {
-            let module = re_exports.get(name).unwrap_or(name);
-            modules.get(module).filter(|to| **to != from)
-        });
-        edges
-            .entry(from.to_owned())
-            .or_default()
-            .extend(known.map(|to| (*to).to_owned()));
+    let edges = edges(&sources, &[], &modules);
+    let rules = rules();
+    assert!(
+        edges.values().any(|known| !known.is_empty()),
+        "no imports were found"
+    );
+    let mut wrong = Vec::new();
+    for (from, allowed) in rules.iter().filter(|(from, _)| from != "lib") {
+        let known = &edges[from.as_str()];
+        let forbidden = known.iter().filter(|to| !allowed.contains(**to));
+        wrong.extend(forbidden.map(|to| format!("{from} knows {to}")));
+        let idle = allowed.iter().filter(|to| !known.contains(to.as_str()));
+        wrong.extend(idle.map(|to| format!("{from} need not know {to}")));
     }
-    edges
-}
-
-fn known_by<'a>(
-    edges: &'a BTreeMap<String, BTreeSet<String>>,
-    module: &str,
-) -> &'a BTreeSet<String> {
-    edges
-        .get(module)
-        .unwrap_or_else(|| panic!("a rule names the module {module}, which is not there"))
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 #[test]
-fn low_modules_know_only_what_they_are_given() {
-    let edges = edges();
-    for (from, only) in KNOW_ONLY {
-        for to in known_by(&edges, from) {
-            assert!(only.contains(&to.as_str()), "{from} knows {to}");
-        }
+fn a_row_of_the_architecture_knows_only_rows_above_it() {
+    let mut above = BTreeSet::new();
+    for (place, allowed) in rules() {
+        let below: Vec<_> = allowed.difference(&above).collect();
+        assert!(below.is_empty(), "{place} may know {below:?}");
+        above.insert(place);
     }
 }
 
 #[test]
-fn forbidden_edges_do_not_exist() {
-    let edges = edges();
-    for (from, never) in NEVER_KNOW {
-        for to in *never {
-            assert!(
-                edges.contains_key(*to),
-                "a rule names the module {to}, which is not there"
-            );
-            assert!(!known_by(&edges, from).contains(*to), "{from} knows {to}");
+fn no_modules_of_a_folder_know_each_other_in_a_circle() {
+    let sources = library();
+    let folders: BTreeSet<Vec<&str>> = sources
+        .iter()
+        .filter(|source| !is_of_tests(source))
+        .map(|source| module_path(source))
+        .filter_map(|path| path.split_last().map(|(_, folder)| folder.to_vec()))
+        .collect();
+    assert!(folders.len() > 8, "only the folders {folders:?} were found");
+    for folder in folders {
+        let below = sources.iter().filter(|source| !is_of_tests(source));
+        let siblings: BTreeSet<&str> = below
+            .filter_map(|source| module_path(source).strip_prefix(&*folder)?.first().copied())
+            .collect();
+        let mut edges = edges(&sources, &folder, &siblings);
+        // Without those that know nobody, again and again.
+        while let Some(leaf) = edges.iter().find(|(_, known)| known.is_empty()) {
+            let leaf = *leaf.0;
+            edges.remove(leaf);
+            for known in edges.values_mut() {
+                known.remove(leaf);
+            }
         }
+        assert!(
+            edges.is_empty(),
+            "{folder:?}: in a circle, or above one: {edges:?}"
+        );
     }
-    for (from, known) in &edges {
-        for edge in KNOWN_BY_NONE {
+}
+
+#[test]
+fn nothing_is_imported_through_the_root_of_the_crate() {
+    let modules: BTreeSet<String> = library()
+        .iter()
+        .map(|s| module(&s.path).to_owned())
+        .collect();
+    for source in library().iter().filter(|source| source.path != "lib.rs") {
+        let code = code(&source.text);
+        for name in names_behind(&code, &["crate"]) {
             assert!(
-                from == "lib" || !known.contains(*edge),
-                "{from} knows {edge}"
+                modules.contains(name),
+                "{} imports crate::{name}",
+                source.path
             );
         }
     }
@@ -210,11 +185,9 @@ fn forbidden_edges_do_not_exist() {
 fn only_storage_touches_the_system() {
     let (parts, crates) = SYSTEM;
     let mut met = false;
-    // A module of tests may stand in a file of its own.
-    let of_tests = |source: &Source| source.path.ends_with("/tests.rs");
-    for source in library().into_iter().filter(|source| !of_tests(source)) {
+    for source in library().into_iter().filter(|source| !is_of_tests(source)) {
         let code = without_tests(&code(&source.text));
-        let std = names_behind(&code, "std");
+        let std = names_behind(&code, &["std"]);
         let words = tokens(&code);
         let part = parts.iter().find(|part| std.contains(*part));
         let found = part.or_else(|| crates.iter().find(|name| words.contains(name)));
@@ -241,7 +214,7 @@ fn threads_meet_only_over_what_the_models_see() {
             let mut behind = tokens.iter().skip_while(|token| **token != "std");
             behind.any(|token| MEETINGS.contains(token))
         });
-        let own_tests = source.path.ends_with("/tests.rs");
+        let own_tests = is_of_tests(&source);
         match module(&source.path) {
             "sync" => met |= found,
             // Nothing waits there for another thread.
@@ -286,21 +259,21 @@ fn every_source_says_its_purpose_first_and_leaves_nothing_to_do() {
 
 #[test]
 fn every_module_of_the_library_has_a_row_in_the_architecture() {
-    let page = read("ARCHITECTURE.md");
-    let rows: BTreeSet<String> = table(&page, "file")
-        .into_iter()
-        .flat_map(|row| code_spans(row[0]))
-        .map(|file| module(file).to_owned())
-        .collect();
-    let modules: BTreeSet<String> = library()
-        .iter()
-        .map(|source| module(&source.path).to_owned())
-        .collect();
-    let missing: Vec<_> = modules.difference(&rows).collect();
-    assert!(missing.is_empty(), "no row for the modules {missing:?}");
-    let gone: Vec<_> = rows.difference(&modules).collect();
-    assert!(
-        gone.is_empty(),
-        "rows for modules that are not there: {gone:?}"
-    );
+    let rows: BTreeSet<String> = rules().into_iter().map(|(place, _)| place).collect();
+    let sources = library();
+    let modules = sources.iter().map(|source| module(&source.path).to_owned());
+    assert_eq!(rows, modules.collect::<BTreeSet<_>>());
+    assert!(rows.len() <= 16, "too many for one look: {}", rows.len());
+}
+
+#[test]
+fn modules_have_one_style() {
+    for source in library() {
+        let folder = source.path.trim_end_matches(".rs");
+        let has_folder = super::root()
+            .join("crates/forebay/src")
+            .join(folder)
+            .is_dir();
+        assert!(!has_folder, "{} stands beside its folder", source.path);
+    }
 }

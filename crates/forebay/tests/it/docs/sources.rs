@@ -147,38 +147,54 @@ pub(super) fn without_tests(code: &str) -> String {
     out
 }
 
-/// The first names behind `{root}::` wherever that begins a path, those of a
-/// group included.
-pub(super) fn names_behind<'a>(code: &'a str, root: &str) -> BTreeSet<&'a str> {
+/// The names behind the path `prefix` wherever that begins a path, those of a group
+/// included.
+pub(super) fn names_behind<'a>(code: &'a str, prefix: &[&str]) -> BTreeSet<&'a str> {
     let tokens = tokens(code);
     let mut names = BTreeSet::new();
-    for (at, token) in tokens.iter().enumerate() {
+    for at in 0..tokens.len() {
         let inside_path = matches!(&tokens[..at], [.., before, ":", ":"]
             if before.starts_with(|c: char| c.is_alphanumeric() || c == '_'));
-        if *token != root || inside_path || tokens.get(at + 1..at + 3) != Some(&[":", ":"][..]) {
-            continue;
-        }
-        let mut depth = 0;
-        // A name counts at the beginning of a path: first of all, or behind `{`
-        // or `,` of the outermost group.
-        let mut begins = true;
-        for token in &tokens[at + 3..] {
-            match *token {
-                "{" => depth += 1,
-                "}" => depth -= 1,
-                "," if depth == 1 => begins = true,
-                name if begins => {
-                    names.insert(name);
-                    begins = false;
-                }
-                _ => {}
-            }
-            if depth == 0 {
-                break;
-            }
+        if !inside_path {
+            collect_behind(&tokens[at..], prefix, &mut names);
         }
     }
     names
+}
+
+/// The same for a path that begins with these tokens, which may end in a group.
+fn collect_behind<'a>(tokens: &[&'a str], prefix: &[&str], names: &mut BTreeSet<&'a str>) {
+    let Some((first, rest)) = tokens.split_first() else {
+        return;
+    };
+    if *first == "{" {
+        let mut depth = 0;
+        // A path begins first of all, or behind `,` of this group.
+        for (at, token) in tokens.iter().enumerate() {
+            match *token {
+                "{" => depth += 1,
+                "}" => depth -= 1,
+                _ => {}
+            }
+            let begins = depth == 1 && matches!(*token, "{" | ",");
+            if begins && tokens.get(at + 1) != Some(&"}") {
+                collect_behind(&tokens[at + 1..], prefix, names);
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+        return;
+    }
+    let Some((wanted, deeper)) = prefix.split_first() else {
+        names.insert(first);
+        return;
+    };
+    if let [":", ":", rest @ ..] = rest
+        && first == wanted
+    {
+        collect_behind(rest, deeper, names);
+    }
 }
 
 /// The names of the functions that carry a `test` attribute.
@@ -243,10 +259,12 @@ r#"unsafe " "# g br"unsafe" h for"i"
 #[test]
 fn imports_are_found_in_paths_and_groups() {
     let code = "use crate::a::B; use crate::{c::{D, E}, f, G as H}; fn x(i: crate::i::J) -> ::std::o::P { super::k::l() } mod m { use std::crate_like::n; other::std::q() }";
-    let names = |root| Vec::from_iter(names_behind(code, root)).join(" ");
-    assert_eq!(names("crate"), "G a c f i");
-    assert_eq!(names("super"), "k");
-    assert_eq!(names("std"), "crate_like o");
+    let names = |path: &[&str]| Vec::from_iter(names_behind(code, path)).join(" ");
+    assert_eq!(names(&["crate"]), "G a c f i");
+    assert_eq!(names(&["crate", "c"]), "D E");
+    assert_eq!(names(&["crate", "i"]), "J");
+    assert_eq!(names(&["super"]), "k");
+    assert_eq!(names(&["std"]), "crate_like o");
 }
 
 #[test]

@@ -1,0 +1,262 @@
+//! Describes a buffer without opening it.
+//!
+//! Invariants:
+//! - Nothing is written, the lock is not taken.
+//! - What is said is what opening would find: it is derived from the same look.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::counter::EventCounter;
+use crate::directory::recovery::{Plan, look, plan};
+use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
+use crate::directory::survey::{DEFAULT_MAX_FRAME_LEN, LedgerStatus, Survey, is_open_elsewhere};
+use crate::error::Result;
+use crate::format::file_id::LOCK_FILE_NAME;
+use crate::format::ledger::LedgerState;
+use crate::storage::Storage;
+use crate::storage::os::{self, Os};
+
+/// How to inspect.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct InspectOptions {
+    /// How many events a record holds. Default: one.
+    pub counter: EventCounter,
+    /// The longest frame to believe, in bytes. Default: whatever the format allows and
+    /// its file can hold.
+    pub max_frame_len: u64,
+    /// Count the unread records, which means to read over all of them; without,
+    /// the cost depends on the number of files only. Default: yes.
+    pub count_records: bool,
+}
+
+impl Default for InspectOptions {
+    fn default() -> Self {
+        Self {
+            counter: EventCounter::one(),
+            max_frame_len: DEFAULT_MAX_FRAME_LEN,
+            count_records: true,
+        }
+    }
+}
+
+impl InspectOptions {
+    /// Sets how many events a record holds.
+    #[must_use]
+    pub fn counter(mut self, counter: EventCounter) -> Self {
+        self.counter = counter;
+        self
+    }
+
+    /// Sets whether the unread records are counted.
+    #[must_use]
+    pub fn count_records(mut self, count: bool) -> Self {
+        self.count_records = count;
+        self
+    }
+}
+
+/// What a buffer looks like.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The directory, as it was given.
+    pub directory: PathBuf,
+    /// Whether the buffer is open somewhere.
+    pub locked: bool,
+    /// The process that has it open, where the system tells.
+    pub lock_holder_pid: Option<u32>,
+    /// The ledger.
+    pub ledger: LedgerReport,
+    /// The data files, oldest first; behind them those that only repeat others.
+    pub files: Vec<FileReport>,
+    /// What was not acknowledged.
+    pub unread: Unread,
+    /// The age of the oldest unread record in seconds, as far as the time of its
+    /// file's last change tells; `None` with nothing unread.
+    pub oldest_unread_age_seconds: Option<f64>,
+}
+
+/// What a ledger is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LedgerCondition {
+    /// It says what can be.
+    Ok,
+    /// There is none.
+    Missing,
+    /// It has the wrong length, or says what cannot be.
+    Damaged,
+}
+
+impl LedgerCondition {
+    /// The name, in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Missing => "missing",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// The ledger; its fields are `None` unless it says what can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LedgerReport {
+    /// What it is worth.
+    pub status: LedgerCondition,
+    /// Why it is damaged.
+    pub damage: Option<String>,
+    /// The id that the next appended record gets.
+    pub writer_next_record_id: Option<u64>,
+    /// The data file that is appended to.
+    pub writer_file_id: Option<u16>,
+    /// The data file that holds the first unacknowledged record.
+    pub reader_file_id: Option<u16>,
+    /// The id of the last acknowledged event.
+    pub reader_last_record_id: Option<u64>,
+}
+
+/// A data file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileReport {
+    /// Its id.
+    pub file_id: u16,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The id of its first record, where that can be read.
+    pub first_record_id: Option<u64>,
+    /// Whether its records are those of another file, so that it is not read.
+    pub is_stale: bool,
+}
+
+/// What was not acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unread {
+    /// The readable records; 0 unless they were asked to be counted.
+    pub records: u64,
+    /// The events by their ids: those between the last acknowledged and the next
+    /// one, lost ones among them.
+    pub events: u64,
+    /// The bytes of the data files from the first unacknowledged record on.
+    pub bytes: u64,
+}
+
+/// Describes the buffer in `dir`, which may be open elsewhere.
+///
+/// # Errors
+/// [`ErrorKind::NotABuffer`](crate::ErrorKind::NotABuffer) when there is no
+/// buffer in `dir`, otherwise those of the system. Damage is no error.
+pub fn inspect(dir: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspection> {
+    let dir = dir.as_ref();
+    let storage: Arc<dyn Storage> = Arc::new(Os::new());
+    let mut inspection = inspect_with(&storage, dir, options)?;
+    inspection.locked = is_open_elsewhere(dir)?;
+    inspection.lock_holder_pid = os::lock_holder(&dir.join(LOCK_FILE_NAME));
+    Ok(inspection)
+}
+
+/// The same over any storage, which does not tell about locks.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_with(
+    storage: &Arc<dyn Storage>,
+    dir: impl AsRef<Path>,
+    options: &InspectOptions,
+) -> Result<Inspection> {
+    let dir = dir.as_ref();
+    let survey = Survey::take_existing(storage, dir, &options.counter, options.max_frame_len)?;
+    let facts = look(storage, survey, &options.counter, options.max_frame_len)?;
+    let believed = facts.believed_ledger();
+    let Plan { recovered, .. } = plan(&facts);
+    let survey = &facts.survey;
+    let (at, offset) = recovered.acknowledged;
+    let unread_files = || recovered.files.iter().enumerate().skip(at);
+    let unread_len =
+        |(index, len): (usize, u64)| len.saturating_sub(if index == at { offset } else { 0 });
+    let mut unread = Unread {
+        records: 0,
+        events: recovered
+            .next_id
+            .saturating_sub(recovered.last_id)
+            .saturating_sub(1),
+        bytes: unread_files()
+            .map(|(index, file)| unread_len((index, file.len)))
+            .sum(),
+    };
+    if options.count_records {
+        let walk = Walk::new(
+            storage.clone(),
+            survey,
+            facts.unread(),
+            &options.counter,
+            options.max_frame_len,
+        );
+        unread.records = count(walk, recovered.last_id)?;
+    }
+    let oldest = unread_files()
+        .find(|(index, file)| unread_len((*index, file.len)) > 0)
+        .and_then(|(_, file)| file.modified);
+    let age = oldest.map(|time| SystemTime::now().duration_since(time).unwrap_or_default());
+    Ok(Inspection {
+        directory: dir.to_owned(),
+        locked: false,
+        lock_holder_pid: None,
+        ledger: ledger_report(&survey.ledger, believed),
+        files: file_reports(survey),
+        unread,
+        oldest_unread_age_seconds: age.map(|age| age.as_secs_f64()),
+    })
+}
+
+fn count(mut walk: Walk, last_id: u64) -> Result<u64> {
+    let mut ids = IdTrack::behind(last_id);
+    let mut records = 0;
+    while let Some((_, step)) = walk.next()? {
+        if let Step::Record(found) = step
+            && ids.place(found.id, 1) != Place::Repeat
+        {
+            records += 1;
+        }
+    }
+    Ok(records)
+}
+
+fn ledger_report(status: &LedgerStatus, believed: Option<LedgerState>) -> LedgerReport {
+    let (condition, damage) = match (status, believed) {
+        (LedgerStatus::Missing, _) => (LedgerCondition::Missing, None),
+        (LedgerStatus::Damaged { why, .. }, _) => (LedgerCondition::Damaged, Some(why.clone())),
+        (LedgerStatus::Ok(_), Some(_)) => (LedgerCondition::Ok, None),
+        (LedgerStatus::Ok(_), None) => {
+            let why = "its next record id is far beyond the data".to_owned();
+            (LedgerCondition::Damaged, Some(why))
+        }
+    };
+    let state = status.state();
+    LedgerReport {
+        status: condition,
+        damage,
+        writer_next_record_id: state.map(|state| state.writer_next_record_id),
+        writer_file_id: state.map(|state| state.writer_file_id),
+        reader_file_id: state.map(|state| state.reader_file_id),
+        reader_last_record_id: state.map(|state| state.reader_last_record_id),
+    }
+}
+
+fn file_reports(survey: &Survey) -> Vec<FileReport> {
+    let live = survey.files.iter().map(|file| (file, false));
+    let stale = survey.stale.iter().map(|(file, _)| (file, true));
+    live.chain(stale)
+        .map(|(file, is_stale)| FileReport {
+            file_id: file.file_id,
+            bytes: file.len,
+            first_record_id: file.first_id,
+            is_stale,
+        })
+        .collect()
+}

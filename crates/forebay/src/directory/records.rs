@@ -1,0 +1,265 @@
+//! Lists the records of a buffer without opening it.
+//!
+//! Invariants:
+//! - Nothing is written, the lock is not taken.
+//! - Records come in the order of their ids, each once: what a reader would get.
+//! - Memory is bounded: one chunk, or one record that is longer.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::counter::EventCounter;
+use crate::directory::recovery::look;
+use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
+use crate::directory::survey::{
+    DEFAULT_MAX_FRAME_LEN, LedgerStatus, Survey, acknowledged_id, is_open_elsewhere,
+};
+use crate::error::Result;
+use crate::scan::{Damage, Found};
+use crate::storage::Storage;
+use crate::storage::os::Os;
+
+/// Which records to list.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RecordsOptions {
+    /// Acknowledged records that are still on disk as well. Default: no.
+    pub all: bool,
+    /// Nothing before the record that holds this event. Default: from the first.
+    pub from: Option<u64>,
+    /// How many events a record holds. Default: one.
+    pub counter: EventCounter,
+    /// The longest frame to believe, in bytes. Default: whatever the format allows and
+    /// its file can hold.
+    pub max_frame_len: u64,
+    /// The buffer is open elsewhere, so its last data file may end in a record
+    /// that is being written. [`records`] finds out by itself.
+    pub live: bool,
+}
+
+impl Default for RecordsOptions {
+    fn default() -> Self {
+        Self {
+            all: false,
+            from: None,
+            counter: EventCounter::one(),
+            max_frame_len: DEFAULT_MAX_FRAME_LEN,
+            live: false,
+        }
+    }
+}
+
+impl RecordsOptions {
+    /// Sets whether acknowledged records are listed as well.
+    #[must_use]
+    pub fn all(mut self, all: bool) -> Self {
+        self.all = all;
+        self
+    }
+
+    /// Sets the event to begin with.
+    #[must_use]
+    pub fn from(mut self, id: u64) -> Self {
+        self.from = Some(id);
+        self
+    }
+
+    /// Sets how many events a record holds.
+    #[must_use]
+    pub fn counter(mut self, counter: EventCounter) -> Self {
+        self.counter = counter;
+        self
+    }
+}
+
+/// A record and where it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredRecord {
+    /// The id of its first event.
+    pub id: u64,
+    /// How many events it holds.
+    pub events: u64,
+    /// The producer's metadata.
+    pub metadata: u32,
+    /// The payload. It shares a buffer of up to 1 MiB with its neighbours: copy
+    /// what is kept for long.
+    pub payload: Bytes,
+    /// The data file it is in.
+    pub file_id: u16,
+    /// Where its frame begins in that file, in bytes.
+    pub offset: u64,
+}
+
+/// What a listing stepped over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Skipped {
+    /// The events that the record ids prove lost.
+    pub events: u64,
+    /// The damaged spans between the records.
+    pub spans: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The records of a buffer as they were when the listing began.
+#[derive(Debug)]
+pub struct Records {
+    storage: Arc<dyn Storage>,
+    survey: Survey,
+    walk: Walk,
+    ids: IdTrack,
+    from: u64,
+    live: bool,
+    /// The writer's next id, where the ledger is believed.
+    next_id: Option<u64>,
+    skipped: Skipped,
+    ended: bool,
+}
+
+/// Lists the records of the buffer in `dir`, which may be open elsewhere.
+///
+/// # Errors
+/// [`ErrorKind::NotABuffer`](crate::ErrorKind::NotABuffer) when there is no
+/// buffer in `dir`, otherwise those of the system. Damage is no error.
+pub fn records(dir: impl AsRef<Path>, options: &RecordsOptions) -> Result<Records> {
+    let dir = dir.as_ref();
+    let mut options = options.clone();
+    options.live |= is_open_elsewhere(dir)?;
+    records_with(Arc::new(Os::new()), dir, &options)
+}
+
+/// The same over any storage.
+///
+/// # Errors
+/// As [`records`].
+pub fn records_with(
+    storage: Arc<dyn Storage>,
+    dir: impl AsRef<Path>,
+    options: &RecordsOptions,
+) -> Result<Records> {
+    let survey = Survey::take_existing(
+        &storage,
+        dir.as_ref(),
+        &options.counter,
+        options.max_frame_len,
+    )?;
+    let facts = look(&storage, survey, &options.counter, options.max_frame_len)?;
+    let ledger = facts.believed_ledger();
+    let (mut begin, mut ids) = if options.all {
+        let acknowledged_id = ledger.and(facts.survey.acknowledged_id);
+        (facts.all(), IdTrack::new(acknowledged_id))
+    } else {
+        let begin = facts.unread();
+        (begin, IdTrack::behind(begin.last_id))
+    };
+    if let Some(from) = options.from {
+        let begins_before = |id: Option<u64>| id.is_some_and(|id| id <= from);
+        let files = &facts.survey.files;
+        let index = files.iter().rposition(|file| begins_before(file.first_id));
+        begin.at = begin.at.max((index.unwrap_or(0), 0));
+        ids.skip_to(from.saturating_sub(1));
+    }
+    let walk = Walk::new(
+        storage.clone(),
+        &facts.survey,
+        begin,
+        &options.counter,
+        options.max_frame_len,
+    );
+    Ok(Records {
+        storage,
+        walk,
+        ids,
+        from: options.from.unwrap_or(0),
+        live: options.live,
+        next_id: ledger.map(|ledger| ledger.writer_next_record_id),
+        skipped: Skipped::default(),
+        ended: false,
+        survey: facts.survey,
+    })
+}
+
+impl Records {
+    /// What was stepped over so far; at the end, also what is missing between
+    /// the last record and the writer's next id.
+    pub fn lost(&self) -> Skipped {
+        self.skipped
+    }
+
+    fn advance(&mut self) -> Result<Option<StoredRecord>> {
+        while let Some((index, step)) = self.walk.next()? {
+            match step {
+                Step::File => {}
+                Step::Gone => {
+                    let ledger: &LedgerStatus = &self.survey.ledger;
+                    let id = acknowledged_id(&*self.storage, &self.survey.dir, ledger)?;
+                    if let Some(id) = id {
+                        self.ids.skip_to(id);
+                    }
+                }
+                Step::Damage(damage) => self.step_over(index, &damage),
+                Step::Record(found) => {
+                    if let Some(record) = self.deliver(index, &found) {
+                        return Ok(Some(record));
+                    }
+                }
+            }
+        }
+        if let (Some(next_id), Some(expected)) = (self.next_id, self.ids.expected()) {
+            self.lose(next_id.saturating_sub(expected));
+        }
+        Ok(None)
+    }
+
+    fn deliver(&mut self, index: usize, found: &Found) -> Option<StoredRecord> {
+        let payload = self.walk.slice(found);
+        let events = self.walk.events();
+        let Place::Next { gap } = self.ids.place(found.id, events) else {
+            return None;
+        };
+        self.lose(gap);
+        (found.id.saturating_add(events) > self.from).then(|| StoredRecord {
+            id: found.id,
+            events,
+            metadata: found.metadata,
+            payload,
+            file_id: self.survey.files[index].file_id,
+            offset: found.offset,
+        })
+    }
+
+    fn step_over(&mut self, index: usize, damage: &Damage) {
+        let is_last = index + 1 == self.survey.files.len();
+        let at_end = damage.offset + damage.len >= self.survey.files[index].len;
+        if self.live && is_last && at_end {
+            // The writer may not be done with this; what is lost, the ids tell.
+            return;
+        }
+        self.skipped.spans += 1;
+        self.skipped.bytes = self.skipped.bytes.saturating_add(damage.len);
+    }
+
+    fn lose(&mut self, events: u64) {
+        self.skipped.events = self.skipped.events.saturating_add(events);
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<StoredRecord>;
+
+    /// The next record. After an error the listing has ended.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = self.advance().transpose();
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+impl std::iter::FusedIterator for Records {}

@@ -1,0 +1,302 @@
+//! Opening: from what is in the directory to where writer and reader stand.
+//!
+//! Three steps: *look* (reads only), *plan* (pure), *apply*.
+//!
+//! Invariants:
+//! - A crash at any point of applying, and another recovery, lead to the same
+//!   place: every step leaves a directory that is read as the one before it.
+//! - What is cut is cut durably before anything can be appended behind it.
+//! - Afterwards whatever the data files hold is synced, so that what an earlier
+//!   process wrote and did not sync counts as synced from now on.
+//! - A buffer that was closed is opened without a write.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::config::OnCorruption;
+use crate::config::UNSYNCED_FILES_MAX;
+use crate::counter::EventCounter;
+use crate::directory::findings::{Finding, FindingKind, Recovery, Severity};
+use crate::directory::quarantine::Quarantine;
+use crate::directory::survey::{Listing, Survey, not_a_buffer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::file_id::{LEDGER_FILE_NAME, file_name};
+use crate::format::ledger::{LEDGER_LEN, LedgerState};
+use crate::storage::{Access, File, Storage, uninterrupted, write_all};
+
+mod believed;
+mod look;
+mod plan;
+mod reach;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use look::{Facts, look};
+use plan::{Cut, LedgerPlan, free_id};
+pub(crate) use plan::{Plan, end_finding, plan};
+
+/// How to recover.
+#[derive(Debug, Clone)]
+pub(crate) struct RecoveryOptions {
+    /// How many events a record holds.
+    pub(crate) counter: EventCounter,
+    /// The longest frame to believe, in bytes. Buffers may have been written
+    /// with larger limits than they are opened with now.
+    pub(crate) max_frame_len: u64,
+    /// What to do with damage.
+    pub(crate) on_corruption: OnCorruption,
+    /// The most bytes to keep under `quarantine/`.
+    pub(crate) quarantine_bytes: u64,
+}
+
+/// One data file that is part of the buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DataFile {
+    /// Its id.
+    pub(crate) file_id: u16,
+    /// Its length in bytes, after recovery.
+    pub(crate) len: u64,
+    /// When it was last modified, before recovery.
+    pub(crate) modified: Option<SystemTime>,
+}
+
+/// Where a buffer stands once it is recovered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    /// The data files that are part of the buffer, oldest first.
+    pub(crate) files: Vec<DataFile>,
+    /// The id of the last acknowledged event.
+    pub(crate) last_id: u64,
+    /// The frame boundary behind the last acknowledged record: an index into
+    /// `files` and an offset in that file. `(0, 0)` without files.
+    pub(crate) acknowledged: (usize, u64),
+    /// The id for the next record, never given out before.
+    pub(crate) next_id: u64,
+    /// Append to this file (the last of `files`) at this length, which is its
+    /// end; `None`: go on in a new file, `next_file_id`.
+    pub(crate) writer: Option<(u16, u64)>,
+    /// An unused id for the next new file.
+    pub(crate) next_file_id: u16,
+    /// What was found.
+    pub(crate) report: Recovery,
+}
+
+/// Makes sure that `dir` is a buffer's directory, or an empty one that can
+/// become it; creates it when it is missing. Touches nothing in it, so that it
+/// can go before taking the lock.
+///
+/// # Errors
+/// [`ErrorKind::NotABuffer`] when it is no directory or holds something else,
+/// otherwise those of the storage.
+pub(crate) fn prepare(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    match uninterrupted(|| storage.create_dir(dir)) {
+        Ok(()) => {}
+        // Something else has the name: the listing says what.
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory
+            ) => {}
+        Err(e) => return Err(Error::io("create the directory", dir, e)),
+    }
+    let listing = Listing::of(storage, dir)?;
+    if listing.is_buffer || listing.others.is_empty() {
+        Ok(())
+    } else {
+        Err(not_a_buffer(dir, &listing.others))
+    }
+}
+
+/// Finds out where the buffer in `dir` stands and makes its files fit that:
+/// afterwards the ledger is a file of 24 bytes, and the data that `Recovered`
+/// speaks of is synced. The caller holds the lock, and sets the ledger's fields.
+///
+/// # Errors
+/// Those of the storage, and [`ErrorKind::Corrupt`] when there is damage and
+/// the options refuse it; then nothing was changed.
+pub(crate) fn recover(
+    storage: &Arc<dyn Storage>,
+    dir: &Path,
+    options: &RecoveryOptions,
+) -> Result<Recovered> {
+    let survey = Survey::take(storage, dir, &options.counter, options.max_frame_len)?;
+    let facts = look(storage, survey, &options.counter, options.max_frame_len)?;
+    let plan = plan(&facts);
+    if options.on_corruption == OnCorruption::Refuse {
+        refuse(dir, &plan.recovered.report)?;
+    }
+    for finding in &plan.recovered.report.findings {
+        trace(dir, finding);
+    }
+    apply(storage, dir, plan, options)
+}
+
+fn refuse(dir: &Path, report: &Recovery) -> Result<()> {
+    let damage =
+        |finding: &&Finding| finding.severity == Severity::Damage || finding.events_lost > 0;
+    let Some(finding) = report.findings.iter().find(damage) else {
+        return Ok(());
+    };
+    let path = dir.join(finding.file.as_deref().unwrap_or_default());
+    let message = format!(
+        "{} is damaged at offset {} ({}, {} events lost) and the configuration refuses damage; \
+         verify the buffer, or open it with another on_corruption, which steps over damage",
+        path.display(),
+        finding.offset,
+        finding.kind,
+        finding.events_lost,
+    );
+    Err(Error::with_path(ErrorKind::Corrupt, &path, message))
+}
+
+fn trace(dir: &Path, finding: &Finding) {
+    let file = finding.file.as_deref().unwrap_or_default();
+    let (offset, length, lost) = (finding.offset, finding.length, finding.events_lost);
+    let dir = dir.display();
+    if finding.severity == Severity::Damage || lost > 0 {
+        tracing::warn!(%dir, file, offset, length, lost, "found {}", finding.kind);
+    } else {
+        tracing::info!(%dir, file, offset, length, lost, "found {}", finding.kind);
+    }
+}
+
+/// Makes the files fit the plan.
+fn apply(
+    storage: &Arc<dyn Storage>,
+    dir: &Path,
+    plan: Plan,
+    options: &RecoveryOptions,
+) -> Result<Recovered> {
+    let quarantine = Quarantine::new(
+        storage.clone(),
+        dir,
+        options.on_corruption,
+        options.quarantine_bytes,
+    );
+    let storage = &**storage;
+    let mut recovered = plan.recovered;
+    if let Some(last) = recovered.files.last() {
+        let name = file_name(last.file_id);
+        let path = dir.join(&name);
+        if plan.is_new {
+            create(storage, &path, &[])?;
+        } else {
+            let is_certain = plan.ledger == LedgerPlan::Keep;
+            end_well(storage, &path, &name, plan.cut, is_certain, &quarantine)?;
+        }
+    }
+    for file in recovered
+        .files
+        .iter()
+        .rev()
+        .skip(1)
+        .take(UNSYNCED_FILES_MAX - 1)
+    {
+        let path = dir.join(file_name(file.file_id));
+        uninterrupted(|| storage.open(&path, Access::Write))
+            .map_err(|e| Error::io("open", &path, e))
+            .and_then(|file| sync(&*file, &path))?;
+    }
+    put_aside(&quarantine, &plan.stale, &mut recovered);
+    recovered.next_file_id = free_id(recovered.next_file_id, &recovered.files, &plan.blocked);
+    let ledger_path = dir.join(LEDGER_FILE_NAME);
+    match plan.ledger {
+        LedgerPlan::Keep => {}
+        LedgerPlan::Create => create(storage, &ledger_path, &ledger_of(&recovered))?,
+        LedgerPlan::Replace { is_blank } => {
+            let kind = FindingKind::LedgerDamaged.as_str();
+            if is_blank || !quarantine.keep_file(LEDGER_FILE_NAME, kind) {
+                uninterrupted(|| storage.delete(&ledger_path))
+                    .map_err(|e| Error::io("replace", &ledger_path, e))?;
+            }
+            create(storage, &ledger_path, &ledger_of(&recovered))?;
+        }
+    }
+    uninterrupted(|| storage.sync_dir(dir)).map_err(|e| Error::io("sync the directory", dir, e))?;
+    Ok(recovered)
+}
+
+/// Cuts and syncs the last data file. Whether it `is_certain` that no more is cut
+/// than the report says is the ledger's word.
+fn end_well(
+    storage: &dyn Storage,
+    path: &Path,
+    name: &str,
+    cut: Option<Cut>,
+    is_certain: bool,
+    quarantine: &Quarantine,
+) -> Result<()> {
+    let file = uninterrupted(|| storage.open(path, Access::Write))
+        .map_err(|e| Error::io("open", path, e))?;
+    if let Some(cut) = cut {
+        // What a crash leaves is not worth keeping, unless it was more.
+        if cut.events_lost > 0 || cut.holds_unread || !is_certain {
+            let kind = FindingKind::from(cut.kind).as_str();
+            quarantine.keep_span(&*file, name, cut.offset, cut.len, kind, cut.events_lost);
+        }
+        uninterrupted(|| file.truncate(cut.offset))
+            .map_err(|e| Error::io("cut the tail of", path, e))?;
+    }
+    sync(&*file, path)
+}
+
+fn sync(file: &dyn File, path: &Path) -> Result<()> {
+    uninterrupted(|| file.sync()).map_err(|e| Error::io("sync", path, e))
+}
+
+/// Moves stale files away. One that stays comes behind the file that has its
+/// records: the reader steps over them, and the file goes when it is passed.
+fn put_aside(quarantine: &Quarantine, stale: &[(u16, usize)], recovered: &mut Recovered) {
+    for (file_id, live) in stale.iter().rev() {
+        let name = file_name(*file_id);
+        if quarantine.keep_file(&name, FindingKind::StaleFile.as_str()) {
+            continue;
+        }
+        let finding = recovered
+            .report
+            .findings
+            .iter()
+            .find(|f| f.file.as_ref() == Some(&name));
+        let len = finding.map_or(0, |finding| finding.length);
+        recovered.files.insert(
+            live + 1,
+            DataFile {
+                file_id: *file_id,
+                len,
+                modified: None,
+            },
+        );
+        if recovered.acknowledged.0 > *live {
+            recovered.acknowledged.0 += 1;
+        }
+    }
+    let last = recovered.files.last().map(|file| file.file_id);
+    recovered.writer = recovered
+        .writer
+        .filter(|(file_id, _)| Some(*file_id) == last);
+}
+
+/// Makes a new file with these bytes, durable but for its directory entry.
+fn create(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = uninterrupted(|| storage.open(path, Access::CreateNew))
+        .map_err(|e| Error::io("create", path, e))?;
+    write_all(&*file, bytes, 0)
+        .and_then(|()| uninterrupted(|| file.sync()))
+        .map_err(|e| Error::io("write to", path, e))
+}
+
+/// The ledger of a recovered buffer.
+fn ledger_of(recovered: &Recovered) -> [u8; LEDGER_LEN] {
+    let reader = recovered.files.get(recovered.acknowledged.0);
+    let writer = recovered.writer.map(|(file_id, _)| file_id);
+    let writer = writer.or(recovered.files.last().map(|file| file.file_id));
+    LedgerState {
+        writer_next_record_id: recovered.next_id,
+        writer_file_id: writer.unwrap_or(recovered.next_file_id),
+        reader_file_id: reader.map_or(recovered.next_file_id, |file| file.file_id),
+        reader_last_record_id: recovered.last_id,
+    }
+    .to_bytes()
+}

@@ -1,0 +1,256 @@
+//! What opening does, decided: a pure function of what was found.
+//!
+//! Invariants:
+//! - The data files are believed where the ledger disagrees; the ledger only
+//!   moves the next record id forward and says what was acknowledged.
+//! - Nothing but a torn or a zero tail of the last data file is cut, and no
+//!   data file is deleted.
+//! - An id that was given out, as far as ledger and records tell, is not given
+//!   out again.
+
+use std::collections::BTreeSet;
+
+use crate::directory::findings::{Finding, FindingKind, Recovery, Severity, is_tail};
+use crate::directory::survey::LedgerStatus;
+use crate::format::file_id::{FILE_ID_COUNT, LEDGER_FILE_NAME, file_name, next};
+use crate::format::ledger::LedgerState;
+use crate::scan::DamageKind;
+
+use super::believed::{Believed, believe, ledger_finding};
+use super::look::Facts;
+use super::{DataFile, Recovered};
+
+/// What opening does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Where the buffer stands afterwards, if every stale file can be moved away;
+    /// they are not among its files.
+    pub(crate) recovered: Recovered,
+    /// What to cut off the last file, whose length in `recovered` is the one
+    /// after the cut.
+    pub(crate) cut: Option<Cut>,
+    /// Files to move away: id, and the index of the file that has their records.
+    pub(crate) stale: Vec<(u16, usize)>,
+    /// Ids whose names something else has.
+    pub(crate) blocked: Vec<u16>,
+    pub(crate) ledger: LedgerPlan,
+    /// There is no data file and never was a record: make the first one, which is
+    /// the only file in `recovered`.
+    pub(crate) is_new: bool,
+}
+
+/// A tail to cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+    pub(crate) kind: DamageKind,
+    /// The events that the ids prove lost with it.
+    pub(crate) events_lost: u64,
+    /// A whole frame that is not acknowledged stands in it.
+    pub(crate) holds_unread: bool,
+}
+
+/// What becomes of the ledger's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LedgerPlan {
+    Keep,
+    Create,
+    /// Put the old one aside, if there is anything in it, and write a new one.
+    Replace {
+        is_blank: bool,
+    },
+}
+
+/// Decides what opening does.
+pub(crate) fn plan(facts: &Facts) -> Plan {
+    let survey = &facts.survey;
+    let believed = believe(survey, &facts.ends);
+    let tail = facts.ends.first().and_then(|end| end.tail.as_ref());
+    let mut files: Vec<DataFile> = survey
+        .files
+        .iter()
+        .map(|file| DataFile {
+            file_id: file.file_id,
+            len: file.len,
+            modified: file.modified,
+        })
+        .collect();
+    let (report, lost_at_tail) = findings(facts, &believed);
+    let cut = tail.filter(|tail| is_tail(tail.kind)).map(|tail| Cut {
+        offset: tail.offset,
+        len: tail.len,
+        kind: tail.kind,
+        events_lost: lost_at_tail,
+        holds_unread: facts.ends.first().is_some_and(|end| end.holds_unread),
+    });
+    let mut writer = None;
+    if let Some(last) = files.last_mut() {
+        last.len = cut.map_or(last.len, |cut| cut.offset);
+        // After other damage a new file begins: nobody need wonder where the records after
+        // it start. So it does where another file may be the newest one: a file in which
+        // the newest records stand by mistake is no place for the next ones.
+        let records_end = facts.ends.first().map_or(0, |end| end.records_end);
+        writer = (last.len == records_end && survey.order_is_certain)
+            .then_some((last.file_id, last.len));
+    }
+    let mut next_file_id = match (files.last(), believed.ledger) {
+        (Some(_), Some(ledger)) if !survey.order_is_certain => next(ledger.writer_file_id),
+        (Some(last), _) => next(last.file_id),
+        (None, Some(ledger)) => ledger.writer_file_id,
+        (None, None) => 0,
+    };
+    next_file_id = free_id(next_file_id, &files, &survey.blocked);
+    let is_new = survey.files.is_empty()
+        && believed
+            .ledger
+            .is_none_or(|ledger| ledger == LedgerState::INITIAL);
+    if is_new {
+        writer = Some((next_file_id, 0));
+        files.push(DataFile {
+            file_id: next_file_id,
+            len: 0,
+            modified: None,
+        });
+        next_file_id = free_id(next(next_file_id), &files, &survey.blocked);
+    }
+    let (index, offset) = facts.reached.at;
+    let acknowledged_offset = files.get(index).map_or(0, |file| offset.min(file.len));
+    Plan {
+        recovered: Recovered {
+            last_id: facts.reached.last_id,
+            acknowledged: (index, acknowledged_offset),
+            next_id: believed
+                .next_id
+                .max(facts.reached.last_id.saturating_add(1)),
+            writer,
+            next_file_id,
+            files,
+            report,
+        },
+        cut,
+        stale: survey
+            .stale
+            .iter()
+            .map(|(file, live)| (file.file_id, *live))
+            .collect(),
+        blocked: survey.blocked.clone(),
+        ledger: match (&survey.ledger, believed.ledger) {
+            (LedgerStatus::Missing, _) => LedgerPlan::Create,
+            (_, Some(_)) => LedgerPlan::Keep,
+            (LedgerStatus::Damaged { is_blank, .. }, None) => LedgerPlan::Replace {
+                is_blank: *is_blank,
+            },
+            (LedgerStatus::Ok(_), None) => LedgerPlan::Replace { is_blank: false },
+        },
+        is_new,
+    }
+}
+
+/// The first id from `id` on that neither one of `files` nor anything else has.
+/// With every id taken it is `id`: the writer waits for a file to go.
+pub(super) fn free_id(mut id: u16, files: &[DataFile], blocked: &[u16]) -> u16 {
+    let ids = files.iter().map(|file| file.file_id);
+    let taken: BTreeSet<u16> = ids.chain(blocked.iter().copied()).collect();
+    for _ in 0..FILE_ID_COUNT {
+        if !taken.contains(&id) {
+            break;
+        }
+        id = next(id);
+    }
+    id
+}
+
+/// The report, and how many of the lost events belong to the last file's tail.
+fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
+    let survey = &facts.survey;
+    let mut report = Recovery::default();
+    let mut add = |finding: Finding| {
+        report.events_lost = report.events_lost.saturating_add(finding.events_lost);
+        report.findings.push(finding);
+    };
+    if let Some(finding) = ledger_finding(survey, believed) {
+        add(finding);
+    }
+    for (file, _) in &survey.stale {
+        add(Finding {
+            kind: FindingKind::StaleFile,
+            severity: Severity::Damage,
+            file: Some(file.name()),
+            offset: 0,
+            length: file.len,
+            events_lost: 0,
+        });
+    }
+    let there_to = believed
+        .data_next_id
+        .unwrap_or(0)
+        .max(facts.reached.last_id.saturating_add(1));
+    let lost = believed.next_id.saturating_sub(there_to);
+    let last = survey.files.last();
+    let end = last.map(|file| (survey.files.len() - 1, file.len));
+    let tail = facts.ends.first().and_then(|end| end.tail.as_ref());
+    // Damage that stays was reported until the reader had passed it.
+    let tail = tail.filter(|tail| is_tail(tail.kind) || end != Some(facts.reached.at));
+    let mut lost_at_tail = 0;
+    if let (Some(tail), Some(file)) = (tail, last) {
+        lost_at_tail = lost;
+        add(Finding {
+            kind: tail.kind.into(),
+            severity: if is_tail(tail.kind) {
+                Severity::Normal
+            } else {
+                Severity::Damage
+            },
+            file: Some(file.name()),
+            offset: tail.offset,
+            length: tail.len,
+            events_lost: lost,
+        });
+    } else if let Some(ledger) = believed.ledger {
+        let finding = end_finding(&ledger, there_to, |file_id| {
+            survey.files.iter().any(|file| file.file_id == file_id)
+        });
+        if let Some(finding) = finding {
+            add(finding);
+        }
+    }
+    (report, lost_at_tail)
+}
+
+/// What explains that the data ends well with the event before `there_to`, and
+/// not with the one before the ledger's next record id.
+pub(crate) fn end_finding(
+    ledger: &LedgerState,
+    there_to: u64,
+    is_there: impl Fn(u16) -> bool,
+) -> Option<Finding> {
+    let lost = ledger.writer_next_record_id.saturating_sub(there_to);
+    let writer_file = ledger.writer_file_id;
+    if *ledger == LedgerState::INITIAL || ledger.writer_next_record_id < there_to {
+        // Making a buffer was cut short, at worst; or the ledger is behind.
+        return None;
+    }
+    let (kind, severity, file) = if !is_there(writer_file) {
+        // Without a loss it had no record yet.
+        let severity = if lost == 0 {
+            Severity::Normal
+        } else {
+            Severity::Damage
+        };
+        (FindingKind::MissingFile, severity, file_name(writer_file))
+    } else if lost > 0 {
+        let file = LEDGER_FILE_NAME.to_owned();
+        (FindingKind::LedgerAhead, Severity::Damage, file)
+    } else {
+        return None;
+    };
+    Some(Finding {
+        kind,
+        severity,
+        file: Some(file),
+        offset: 0,
+        length: 0,
+        events_lost: lost,
+    })
+}

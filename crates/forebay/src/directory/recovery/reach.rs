@@ -1,0 +1,231 @@
+//! Where the acknowledged records end.
+//!
+//! Invariants:
+//! - The place is before any record with an id that is not acknowledged and that a
+//!   reader would believe: neither the ledger's reader file id, nor a file's first or
+//!   last record alone, leads past one. Beginning too early costs only time.
+//! - A record whose events are acknowledged in part is before the place behind
+//!   which reading begins: it is delivered again.
+
+use std::sync::Arc;
+
+use crate::directory::survey::SurveyedFile;
+use crate::directory::survey::walk::{From, Step};
+use crate::error::Result;
+use crate::scan::{Check, Found, Scanned};
+use crate::storage::File;
+
+use super::believed::{End, believe};
+use super::look::{Last, Look, Reached};
+
+impl Look<'_> {
+    /// Where the acknowledged records end.
+    pub(super) fn reach(&self, ends: &[End]) -> Result<Reached> {
+        let believed = believe(self.survey, ends);
+        let files = &self.survey.files;
+        let Some(last_id) = believed.last_id else {
+            // Nothing tells what was acknowledged: everything there is unread.
+            return Ok(Reached {
+                at: (0, 0),
+                last_id: self.first_id(believed.next_id)?.saturating_sub(1),
+            });
+        };
+        if let Some(last) = files.last()
+            && last_id > 0
+            && last_id.saturating_add(1) == believed.next_id
+        {
+            return Ok(Reached {
+                at: (files.len() - 1, last.len),
+                last_id,
+            });
+        }
+        // The first record there is comes next: nothing is to be searched for. Were it not
+        // where it belongs, reading would begin too early.
+        if let Some(first) = files.first()
+            && first.first_id == Some(last_id.saturating_add(1))
+        {
+            return Ok(Reached {
+                at: (0, 0),
+                last_id,
+            });
+        }
+        let begins_before = |file: &SurveyedFile| file.first_id.is_some_and(|id| id <= last_id);
+        let mut index = files.iter().rposition(begins_before).unwrap_or(0);
+        for before in (0..index).rev() {
+            if !self.ends_by(before, last_id)? {
+                index = before;
+            }
+        }
+        let Some(file) = files.get(index) else {
+            return Ok(Reached {
+                at: (0, 0),
+                last_id,
+            });
+        };
+        match self.last_acknowledged(file, last_id)? {
+            Some(last) if last.next_id() > last_id => self.behind(index, &last, last_id),
+            last => self.before_gap(index, last.as_ref(), last_id),
+        }
+    }
+
+    /// The place behind `last`, or at the beginning of the file, where the records up to
+    /// `last_id` end before they should. A record further on may be acknowledged in part.
+    fn before_gap(&self, index: usize, last: Option<&Last>, last_id: u64) -> Result<Reached> {
+        let at = (index, last.map_or(0, |last| last.end));
+        let before = last.map_or(0, |last| last.id);
+        let mut walk = self.walk(From {
+            at,
+            last_id: before,
+            next_id: before,
+            limit: u64::MAX,
+        });
+        while let Some((index, step)) = walk.next()? {
+            let Step::Record(found) = step else {
+                continue;
+            };
+            if found.id > last_id {
+                break;
+            }
+            let events = self.counter.count(found.metadata, walk.payload(&found));
+            let inside = Last::of(&found, events);
+            if inside.next_id() > last_id.saturating_add(1) {
+                let reached = self.behind(index, &inside, last_id)?;
+                return Ok(Reached { at, ..reached });
+            }
+        }
+        Ok(Reached { at, last_id })
+    }
+
+    /// The id of the first record there is, or 1.
+    fn first_id(&self, limit: u64) -> Result<u64> {
+        let mut walk = self.walk(From {
+            at: (0, 0),
+            last_id: 0,
+            next_id: 0,
+            limit,
+        });
+        while let Some((_, step)) = walk.next()? {
+            if let Step::Record(found) = step {
+                return Ok(found.id);
+            }
+        }
+        Ok(1)
+    }
+
+    /// Whether no record of a file has an event behind `last_id`.
+    fn ends_by(&self, index: usize, last_id: u64) -> Result<bool> {
+        let file = &self.survey.files[index];
+        let Some(open) = self.open(file)? else {
+            return Ok(true);
+        };
+        if let Some(last) = self.vouched_last(file, &*open)? {
+            return Ok(last.next_id() <= last_id.saturating_add(1));
+        }
+        let end = self.walk_to_end(index)?;
+        Ok(end.next_id.is_none_or(|id| id <= last_id.saturating_add(1)))
+    }
+
+    /// The last record of a file up to `last_id`.
+    fn last_acknowledged(&self, file: &SurveyedFile, last_id: u64) -> Result<Option<Last>> {
+        let Some(open) = self.open(file)? else {
+            return Ok(None);
+        };
+        if let Some(last) = self.vouched_last(file, &*open)?
+            && last.next_id() == last_id.saturating_add(1)
+        {
+            return Ok(Some(last));
+        }
+        if let Some(found) = self.walk_to(file, &open, last_id)? {
+            let last = self.check(file, &open, &found)?;
+            if last.is_some() {
+                return Ok(last);
+            }
+        }
+        self.check_to(file, open, last_id)
+    }
+
+    /// The last record up to `last_id` by the lengths alone; `None` when there
+    /// is none, or when a record shows that the ids cannot be believed.
+    fn walk_to(
+        &self,
+        file: &SurveyedFile,
+        open: &Arc<dyn File>,
+        last_id: u64,
+    ) -> Result<Option<Found>> {
+        let mut scanner = self.scanner(file, open.clone(), 0, Check::Structure);
+        let mut last: Option<Found> = None;
+        while let Some(item) = self.step(file, &mut scanner)? {
+            match item {
+                // An old record further on does not move the place.
+                Scanned::Record(found) if last.as_ref().is_some_and(|last| found.id <= last.id) => {
+                }
+                Scanned::Record(found) if found.id <= last_id => last = Some(found),
+                Scanned::Record(found) => {
+                    let checked = self.check(file, open, &found)?;
+                    return Ok(checked.and(last));
+                }
+                Scanned::Damage(_) => {}
+            }
+        }
+        Ok(last)
+    }
+
+    /// The last record up to `last_id` by the checksums.
+    fn check_to(
+        &self,
+        file: &SurveyedFile,
+        open: Arc<dyn File>,
+        last_id: u64,
+    ) -> Result<Option<Last>> {
+        let mut scanner = self.scanner(file, open, 0, Check::Checksums);
+        let mut last: Option<Last> = None;
+        while let Some(item) = self.step(file, &mut scanner)? {
+            match item {
+                Scanned::Record(found) if last.as_ref().is_some_and(|last| found.id <= last.id) => {
+                }
+                Scanned::Record(found) if found.id <= last_id => {
+                    last = Some(self.last(&scanner, &found));
+                }
+                Scanned::Record(_) => break,
+                Scanned::Damage(_) => {}
+            }
+        }
+        Ok(last)
+    }
+
+    /// The place behind the last acknowledged record, or before it when only
+    /// some of its events are acknowledged.
+    fn behind(&self, index: usize, last: &Last, last_id: u64) -> Result<Reached> {
+        if last.next_id() <= last_id.saturating_add(1)
+            || self.follows(index, last, last_id.saturating_add(1))?
+        {
+            return Ok(Reached {
+                at: (index, last.end),
+                last_id,
+            });
+        }
+        Ok(Reached {
+            at: (index, last.offset),
+            last_id: last.id.saturating_sub(1),
+        })
+    }
+
+    /// Whether the record behind `last` has the id `id`: then `last` holds fewer
+    /// events than the counter says, and is acknowledged as a whole.
+    fn follows(&self, index: usize, last: &Last, id: u64) -> Result<bool> {
+        let mut walk = self.walk(From {
+            at: (index, last.end),
+            last_id: last.id,
+            next_id: last.id,
+            limit: u64::MAX,
+        });
+        while let Some((_, step)) = walk.next()? {
+            match step {
+                Step::File | Step::Gone => {}
+                Step::Record(found) => return Ok(found.id == id),
+                Step::Damage(_) => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,367 @@
+//! One pass over the records of a surveyed buffer, in order.
+//!
+//! Invariants:
+//! - Memory is bounded: one scanner at a time.
+//! - A file that is gone is a step of its own; what follows is still walked.
+//! - A record that jumps forward in ids is believed as a reader believes it: as part
+//!   of the heaviest chain of what follows. Otherwise it is damage where it stands.
+//! - Of the others a record is the next one or a repeat, judged by its id alone.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::counter::EventCounter;
+use crate::error::{Error, Result};
+use crate::scan::sequence::{FOLLOWING_LEN, LookAhead, Sequence};
+use crate::scan::{Check, Damage, Found, ScanOptions, Scanned, Scanner};
+use crate::storage::{File, Storage};
+use crate::sync::pool::Pool;
+
+use super::{Survey, SurveyedFile, open_data_file, pool_for};
+
+/// What a walk meets.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A data file begins.
+    File,
+    /// A data file was deleted since the survey.
+    Gone,
+    /// A record.
+    Record(Found),
+    /// Bytes that are no record.
+    Damage(Damage),
+}
+
+/// Where a walk begins, and which ids it takes for the next ones.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct From {
+    /// The index of the file, and the offset of a frame boundary in it.
+    pub(crate) at: (usize, u64),
+    /// A record up to this id is a repeat.
+    pub(crate) last_id: u64,
+    /// The id that is expected next.
+    pub(crate) next_id: u64,
+    /// No record has this id or a higher one.
+    pub(crate) limit: u64,
+}
+
+/// A pass over data files.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    files: Vec<SurveyedFile>,
+    counter: EventCounter,
+    /// Where the walk stands; its offset is that to begin at in a file that comes next.
+    from: From,
+    /// The file that is walked.
+    scanner: Option<Scanner>,
+    /// The events of the record just met, and what the counter says of it.
+    events: u64,
+    counted: u64,
+    /// What is decided of the file that is walked.
+    sequence: Sequence,
+    max_frame_len: u64,
+    /// The ledger says that records up to this id, exclusive, were written.
+    written_to: u64,
+    pool: Pool,
+}
+
+impl Walk {
+    /// A walk over the files of a survey.
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        survey: &Survey,
+        from: From,
+        counter: &EventCounter,
+        max_frame_len: u64,
+    ) -> Self {
+        Self {
+            storage,
+            dir: survey.dir.clone(),
+            files: survey.files.clone(),
+            counter: counter.clone(),
+            from,
+            scanner: None,
+            events: 0,
+            counted: 0,
+            sequence: Sequence::default(),
+            max_frame_len,
+            written_to: survey
+                .ledger
+                .state()
+                .map_or(0, |ledger| ledger.writer_next_record_id),
+            pool: pool_for(&survey.files),
+        }
+    }
+
+    /// The next step, with the index of its file; `None` at the end.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub(crate) fn next(&mut self) -> Result<Option<(usize, Step)>> {
+        loop {
+            let (index, offset) = self.from.at;
+            let Some(file) = self.files.get(index) else {
+                return Ok(None);
+            };
+            let Some(scanner) = &mut self.scanner else {
+                let path = self.dir.join(file.name());
+                let Some(open) = open_data_file(&*self.storage, &path)? else {
+                    self.from.at = (index + 1, 0);
+                    return Ok(Some((index, Step::Gone)));
+                };
+                let scanner = self.scan(open, offset, file.len);
+                self.scanner = Some(scanner.behind(self.from.next_id.saturating_sub(1), 0));
+                self.sequence = Sequence::default();
+                return Ok(Some((index, Step::File)));
+            };
+            let item = scanner.next().map_err(|e| {
+                let path = self.dir.join(file.name());
+                Error::io("read", &path, e)
+            })?;
+            let step = match item {
+                Some(Scanned::Record(found)) => self.judge(index, found)?,
+                Some(Scanned::Damage(damage)) => Step::Damage(damage),
+                None => {
+                    self.scanner = None;
+                    self.from.at = (index + 1, 0);
+                    continue;
+                }
+            };
+            return Ok(Some((index, step)));
+        }
+    }
+
+    /// Whether a record stands where it belongs.
+    fn judge(&mut self, index: usize, found: Found) -> Result<Step> {
+        self.counted = self.counter.count(found.metadata, self.payload(&found));
+        let events = match self.counted {
+            0..=1 => self.counted,
+            counted => match self.id_behind(index, &found)? {
+                Some(id) if id > found.id => counted.min(id - found.id),
+                _ => counted,
+            },
+        };
+        self.events = events;
+        if found.id >= self.from.limit
+            || (found.id > self.from.next_id && !self.believes(index, &found)?)
+        {
+            return Ok(Step::Damage(found.misplaced()));
+        }
+        if found.id > self.from.last_id {
+            self.from.last_id = found.id;
+            self.from.next_id = found.id.saturating_add(events);
+        }
+        Ok(Step::Record(found))
+    }
+
+    /// How many events the record just met stands for: no more than ids there are up to
+    /// the next record's.
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Whether the counter says that the record just met holds more events than that.
+    pub(crate) fn overlaps(&self) -> bool {
+        self.counted > self.events
+    }
+
+    /// The id of the record behind this one.
+    fn id_behind(&self, index: usize, found: &Found) -> Result<Option<u64>> {
+        let next = self.scanner.as_ref().and_then(|at| at.id_behind(found));
+        if next.is_some() {
+            return Ok(next);
+        }
+        let mut from = found.offset + found.frame_len;
+        for file in &self.files[index..] {
+            let path = self.dir.join(file.name());
+            if let Some(open) = open_data_file(&*self.storage, &path)? {
+                let mut scanner = self.scan(open, from, file.len);
+                let item = scanner.next().map_err(|e| Error::io("read", &path, e))?;
+                match item {
+                    Some(Scanned::Record(next)) => return Ok(Some(next.id)),
+                    Some(Scanned::Damage(_)) => return Ok(None),
+                    None => {}
+                }
+            }
+            from = 0;
+        }
+        Ok(None)
+    }
+
+    /// Whether a record that jumps forward is in the heaviest chain of what follows.
+    fn believes(&mut self, index: usize, found: &Found) -> Result<bool> {
+        if let Some(believed) = self.sequence.believes(found.offset) {
+            return Ok(believed);
+        }
+        let mut ahead = LookAhead::behind(self.from.last_id, self.from.limit);
+        let (mut following_len, mut len_before) = (0, 0);
+        let mut from = found.offset;
+        for file in &self.files[index..] {
+            let path = self.dir.join(file.name());
+            if let Some(open) = open_data_file(&*self.storage, &path)? {
+                let scanner = self.scan(open, from, file.len);
+                let mut scanner = scanner.behind(self.from.last_id, len_before);
+                let goes_on = ahead.scan(&mut scanner, |metadata, payload| {
+                    self.counter.count(metadata, payload)
+                });
+                if !goes_on.map_err(|e| Error::io("read", &path, e))? {
+                    break;
+                }
+                following_len += if ahead.is_in_this_file() { 0 } else { file.len };
+            }
+            if following_len >= FOLLOWING_LEN {
+                break;
+            }
+            ahead.next_file();
+            len_before += file.len;
+            from = 0;
+        }
+        self.sequence = ahead.decide();
+        // What is looked at begins with this record.
+        Ok(self.sequence.believes(found.offset).unwrap_or(true))
+    }
+
+    fn scan(&self, open: Arc<dyn File>, from: u64, len: u64) -> Scanner {
+        let options = ScanOptions {
+            max_frame_len: self.max_frame_len,
+            check: Check::Checksums,
+        };
+        Scanner::over_file(open, from.min(len), len, options, self.pool.clone())
+            .written_to(self.written_to)
+    }
+
+    /// The payload of the record just met.
+    pub(crate) fn payload(&self, found: &Found) -> &[u8] {
+        self.scanner
+            .as_ref()
+            .map_or(&[], |scanner| scanner.payload(found))
+    }
+
+    /// The payload of the record just met, shared.
+    pub(crate) fn slice(&self, found: &Found) -> Bytes {
+        self.scanner
+            .as_ref()
+            .map_or_else(Bytes::new, |scanner| scanner.slice(found))
+    }
+}
+
+/// What a record's id says, behind those that went before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It follows, behind `gap` events that are not there.
+    Next { gap: u64 },
+    /// A record with this or a higher id went before.
+    Repeat,
+}
+
+/// Follows the ids of a buffer's records. Pure.
+#[derive(Debug, Clone)]
+pub(crate) struct IdTrack {
+    /// The highest record id so far.
+    highest: Option<u64>,
+    /// The first event that is not accounted for: neither acknowledged nor there
+    /// nor known to be lost. `None` as long as nothing says where ids begin.
+    expected: Option<u64>,
+}
+
+impl IdTrack {
+    /// Begins behind `acknowledged_id`, or with the first record where that is
+    /// not known.
+    pub(crate) fn new(acknowledged_id: Option<u64>) -> Self {
+        Self {
+            highest: None,
+            expected: acknowledged_id.map(|id| id.saturating_add(1)),
+        }
+    }
+
+    /// Begins behind `acknowledged_id`; records up to there are repeats.
+    pub(crate) fn behind(acknowledged_id: u64) -> Self {
+        Self {
+            highest: Some(acknowledged_id),
+            ..Self::new(Some(acknowledged_id))
+        }
+    }
+
+    /// Takes note of a record.
+    pub(crate) fn place(&mut self, id: u64, events: u64) -> Place {
+        if self.highest.is_some_and(|highest| id <= highest) {
+            return Place::Repeat;
+        }
+        self.highest = Some(id);
+        let expected = self.expected.unwrap_or(id);
+        self.expected = Some(expected.max(id.saturating_add(events)));
+        Place::Next {
+            gap: id.saturating_sub(expected),
+        }
+    }
+
+    /// Events up to `id` are accounted for: acknowledged, or not asked for.
+    pub(crate) fn skip_to(&mut self, id: u64) {
+        let behind = id.saturating_add(1);
+        self.expected = Some(self.expected.map_or(behind, |e| e.max(behind)));
+    }
+
+    /// The first event that is not accounted for, where that is known.
+    pub(crate) fn expected(&self) -> Option<u64> {
+        self.expected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_follow_leave_no_gap() {
+        let mut ids = IdTrack::new(Some(4));
+        assert_eq!(ids.place(5, 1), Place::Next { gap: 0 });
+        assert_eq!(ids.place(6, 3), Place::Next { gap: 0 });
+        assert_eq!(ids.place(10, 1), Place::Next { gap: 1 });
+        assert_eq!(ids.expected(), Some(11));
+    }
+
+    #[test]
+    fn acknowledged_records_leave_no_gap() {
+        let mut ids = IdTrack::new(Some(40));
+        assert_eq!(ids.place(3, 1), Place::Next { gap: 0 });
+        assert_eq!(ids.place(20, 1), Place::Next { gap: 0 });
+        assert_eq!(ids.place(43, 1), Place::Next { gap: 2 });
+    }
+
+    #[test]
+    fn without_a_ledger_ids_begin_with_the_first_record() {
+        let mut ids = IdTrack::new(None);
+        assert_eq!(ids.expected(), None);
+        assert_eq!(ids.place(500, 1), Place::Next { gap: 0 });
+        assert_eq!(ids.place(502, 1), Place::Next { gap: 1 });
+    }
+
+    #[test]
+    fn ids_that_do_not_rise_are_repeats() {
+        let mut ids = IdTrack::new(None);
+        ids.place(7, 5);
+        assert_eq!(ids.place(7, 5), Place::Repeat);
+        assert_eq!(ids.place(3, 1), Place::Repeat);
+        assert_eq!(ids.expected(), Some(12));
+    }
+
+    #[test]
+    fn a_record_inside_what_the_counter_said_is_still_a_record() {
+        let mut ids = IdTrack::new(None);
+        ids.place(1, 10);
+        assert_eq!(ids.place(2, 10), Place::Next { gap: 0 });
+        assert_eq!(ids.expected(), Some(12));
+    }
+
+    #[test]
+    fn the_highest_ids_do_not_overflow() {
+        let mut ids = IdTrack::new(Some(u64::MAX));
+        assert_eq!(ids.place(u64::MAX, u64::MAX), Place::Next { gap: 0 });
+        ids.skip_to(u64::MAX);
+        assert_eq!(ids.expected(), Some(u64::MAX));
+    }
+}

@@ -1,0 +1,493 @@
+//! Checks every byte of a buffer without opening it.
+//!
+//! Invariants:
+//! - Nothing is written, the lock is not taken.
+//! - Memory is bounded: findings beyond [`MAX_FINDINGS`] are counted only.
+//! - An event is lost when the ids prove it: it lies between the acknowledged
+//!   ones and the writer's next id, and is not there. Each lost event belongs to
+//!   one finding.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::counter::EventCounter;
+use crate::directory::findings::{Finding, FindingKind, Severity, is_tail};
+use crate::directory::recovery::{Facts, end_finding, look};
+use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
+use crate::directory::survey::{DEFAULT_MAX_FRAME_LEN, Survey, acknowledged_id, is_open_elsewhere};
+use crate::error::Result;
+use crate::format::file_id::{distance, file_name, next};
+use crate::scan::{Damage, Found, Mended};
+use crate::storage::Storage;
+use crate::storage::os::Os;
+
+/// The most findings that are listed.
+const MAX_FINDINGS: usize = 10_000;
+
+/// How far the check goes between two reports of its progress, in bytes.
+const PROGRESS_STEP: u64 = 1 << 20;
+
+/// How to verify.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    /// How many events a record holds. Default: one.
+    pub counter: EventCounter,
+    /// The longest frame to believe, in bytes. Default: whatever the format allows and
+    /// its file can hold.
+    pub max_frame_len: u64,
+    /// The buffer is open elsewhere, so its last data file may end in a record
+    /// that is being written. [`verify`] finds out by itself.
+    pub live: bool,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self {
+            counter: EventCounter::one(),
+            max_frame_len: DEFAULT_MAX_FRAME_LEN,
+            live: false,
+        }
+    }
+}
+
+impl VerifyOptions {
+    /// Sets how many events a record holds.
+    #[must_use]
+    pub fn counter(mut self, counter: EventCounter) -> Self {
+        self.counter = counter;
+        self
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verification {
+    /// The records that are there, acknowledged ones included, repeats not.
+    pub records: u64,
+    /// The events in them.
+    pub events: u64,
+    /// The bytes of the data files that were checked.
+    pub bytes: u64,
+    /// What was found, in the order of the data; at most 10,000.
+    pub findings: Vec<Finding>,
+    /// Findings that are not listed because there are too many.
+    pub findings_omitted: u64,
+    /// The events that the record ids prove lost.
+    pub events_lost: u64,
+}
+
+impl Verification {
+    /// Whether there is nothing but what a crash leaves behind, and no event is
+    /// lost.
+    pub fn is_clean(&self) -> bool {
+        let damage = |finding: &Finding| finding.severity == Severity::Damage;
+        self.events_lost == 0 && self.findings_omitted == 0 && !self.findings.iter().any(damage)
+    }
+}
+
+/// Checks every byte of the buffer in `dir`, which may be open elsewhere.
+/// `progress` is told the bytes checked and their total from time to time.
+///
+/// # Errors
+/// [`ErrorKind::NotABuffer`](crate::ErrorKind::NotABuffer) when there is no
+/// buffer in `dir`, otherwise those of the system. Damage is no error.
+pub fn verify(
+    dir: impl AsRef<Path>,
+    options: &VerifyOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Verification> {
+    let dir = dir.as_ref();
+    let mut options = options.clone();
+    options.live |= is_open_elsewhere(dir)?;
+    let storage: Arc<dyn Storage> = Arc::new(Os::new());
+    verify_with(&storage, dir, &options, progress)
+}
+
+/// The same over any storage.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(
+    storage: &Arc<dyn Storage>,
+    dir: impl AsRef<Path>,
+    options: &VerifyOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Verification> {
+    let survey = Survey::take_existing(
+        storage,
+        dir.as_ref(),
+        &options.counter,
+        options.max_frame_len,
+    )?;
+    let facts = look(storage, survey, &options.counter, options.max_frame_len)?;
+    let mut verifier = Verifier::new(&facts, options);
+    verifier.before();
+    let survey = &facts.survey;
+    let mut walk = Walk::new(
+        storage.clone(),
+        survey,
+        facts.all(),
+        &options.counter,
+        options.max_frame_len,
+    );
+    let total = survey.files.iter().map(|file| file.len).sum();
+    // Where the file that is walked begins in the row of all, and the next one.
+    let (mut base, mut next_base, mut reported) = (0, 0, 0);
+    progress(0, total);
+    while let Some((index, step)) = walk.next()? {
+        if matches!(step, Step::File | Step::Gone) {
+            base = next_base;
+            next_base += survey.files[index].len;
+        }
+        let done = match step {
+            Step::File => {
+                verifier.file(index);
+                base
+            }
+            Step::Gone => {
+                let acknowledged = acknowledged_id(&**storage, &survey.dir, &survey.ledger)?;
+                verifier.gone(acknowledged);
+                base
+            }
+            Step::Record(found) => {
+                verifier.record(index, &found, walk.events(), walk.overlaps());
+                base + found.offset + found.frame_len
+            }
+            Step::Damage(damage) => {
+                verifier.damage(index, &damage);
+                base + damage.offset + damage.len
+            }
+        };
+        if done >= reported + PROGRESS_STEP {
+            reported = done;
+            progress(done.min(total), total);
+        }
+    }
+    progress(total, total);
+    let mut verification = verifier.end();
+    verification.bytes = total;
+    Ok(verification)
+}
+
+/// What may explain the next gap in the ids.
+enum Suspect {
+    /// A damaged span; its place among the findings, unless it is not listed.
+    Damage {
+        finding: Option<usize>,
+        claimed_id: Option<u64>,
+        /// A tail that a crash may have left.
+        at_end_of_data: bool,
+    },
+    /// No file has this id and the ones behind it.
+    Missing(u16),
+    /// A file without a byte.
+    Empty(u16),
+}
+
+/// Judges what a walk meets. Pure.
+struct Verifier<'a> {
+    facts: &'a Facts,
+    options: &'a VerifyOptions,
+    ids: IdTrack,
+    /// The writer's next id, where the ledger is believed.
+    next_id: Option<u64>,
+    /// The last file that is not empty.
+    last_with_data: Option<usize>,
+    suspects: Vec<Suspect>,
+    /// A run of records that were there before: file, begin and end.
+    repeats: Option<(usize, u64, u64)>,
+    /// The last finding of overlapping ids, among those that are listed.
+    overlap: Option<usize>,
+    result: Verification,
+}
+
+impl<'a> Verifier<'a> {
+    fn new(facts: &'a Facts, options: &'a VerifyOptions) -> Self {
+        let ledger = facts.believed_ledger();
+        let files = &facts.survey.files;
+        Self {
+            facts,
+            options,
+            ids: IdTrack::new(ledger.and(facts.survey.acknowledged_id)),
+            next_id: ledger.map(|ledger| ledger.writer_next_record_id),
+            last_with_data: files.iter().rposition(|file| file.len > 0),
+            suspects: Vec::new(),
+            repeats: None,
+            overlap: None,
+            result: Verification::default(),
+        }
+    }
+
+    /// What the survey alone shows.
+    fn before(&mut self) {
+        let ledger = self.facts.ledger_finding();
+        // A running writer tells the ledger after it has written.
+        let ledger = ledger
+            .filter(|finding| !(self.options.live && finding.kind == FindingKind::LedgerBehind));
+        if let Some(finding) = ledger {
+            self.add(finding);
+        }
+        for (file, _) in &self.facts.survey.stale {
+            self.add(Finding {
+                kind: FindingKind::StaleFile,
+                severity: Severity::Damage,
+                file: Some(file.name()),
+                offset: 0,
+                length: file.len,
+                events_lost: 0,
+            });
+        }
+    }
+
+    fn file(&mut self, index: usize) {
+        self.end_repeats();
+        let files = &self.facts.survey.files;
+        let file_id = files[index].file_id;
+        if let Some(before) = index.checked_sub(1).map(|before| files[before].file_id)
+            && distance(before, file_id) > 1
+        {
+            self.suspect(Suspect::Missing(next(before)));
+        }
+        if files[index].len == 0 {
+            self.suspect(Suspect::Empty(file_id));
+        }
+    }
+
+    /// A file was deleted meanwhile: everything in it was acknowledged.
+    fn gone(&mut self, acknowledged_id: Option<u64>) {
+        self.end_repeats();
+        if let Some(id) = acknowledged_id {
+            self.ids.skip_to(id);
+        }
+    }
+
+    fn record(&mut self, index: usize, found: &Found, events: u64, overlaps: bool) {
+        let expected = self.ids.expected();
+        match self.ids.place(found.id, events) {
+            Place::Repeat => {
+                let end = found.offset + found.frame_len;
+                match &mut self.repeats {
+                    Some((file, _, until)) if *file == index => *until = end,
+                    _ => self.repeats = Some((index, found.offset, end)),
+                }
+                return;
+            }
+            Place::Next { gap } => {
+                self.end_repeats();
+                self.settle(expected, gap, Some((index, found.offset)));
+            }
+        }
+        if overlaps {
+            self.note_overlap(index, found);
+        }
+        self.result.records += 1;
+        self.result.events = self.result.events.saturating_add(events);
+        if let Some(mended) = found.mended {
+            let kind = match mended {
+                Mended::Delimiter | Mended::Length => FindingKind::BadLength,
+                Mended::Pointer | Mended::Padding => FindingKind::BadRecord,
+            };
+            self.add(Finding {
+                kind,
+                severity: Severity::Damage,
+                file: Some(self.facts.survey.files[index].name()),
+                offset: found.offset,
+                length: found.frame_len,
+                events_lost: 0,
+            });
+        }
+    }
+
+    /// One finding for all overlaps of a file.
+    fn note_overlap(&mut self, index: usize, found: &Found) {
+        let file = self.facts.survey.files[index].name();
+        let end = found.offset + found.frame_len;
+        if let Some(at) = self.overlap
+            && let Some(finding) = self.result.findings.get_mut(at)
+            && finding.file.as_ref() == Some(&file)
+        {
+            finding.length = end - finding.offset;
+            return;
+        }
+        self.overlap = self.add(Finding {
+            kind: FindingKind::IdOverlap,
+            severity: Severity::Damage,
+            file: Some(file),
+            offset: found.offset,
+            length: found.frame_len,
+            events_lost: 0,
+        });
+    }
+
+    fn damage(&mut self, index: usize, damage: &Damage) {
+        self.end_repeats();
+        let file = &self.facts.survey.files[index];
+        let in_last = self.last_with_data == Some(index);
+        if self.options.live
+            && in_last
+            && damage.offset + damage.len >= file.len
+            && self.next_id.is_none_or(|next_id| {
+                self.ids
+                    .expected()
+                    .is_some_and(|expected| expected >= next_id)
+            })
+        {
+            // The writer is not yet done with this.
+            return;
+        }
+        let is_tail = is_tail(damage.kind);
+        let finding = self.add(Finding {
+            kind: damage.kind.into(),
+            severity: if is_tail {
+                Severity::Normal
+            } else {
+                Severity::Damage
+            },
+            file: Some(file.name()),
+            offset: damage.offset,
+            length: damage.len,
+            events_lost: 0,
+        });
+        self.suspect(Suspect::Damage {
+            finding,
+            claimed_id: damage.claimed_id,
+            at_end_of_data: is_tail && in_last,
+        });
+    }
+
+    fn suspect(&mut self, suspect: Suspect) {
+        // What is beyond is as guilty as the last one that is kept.
+        if self.suspects.len() < MAX_FINDINGS {
+            self.suspects.push(suspect);
+        }
+    }
+
+    fn end_repeats(&mut self) {
+        let Some((index, begin, end)) = self.repeats.take() else {
+            return;
+        };
+        // Older versions moved records after a failed sync: such a file may hold
+        // records that the next one begins with.
+        let severity = if begin == 0 && index > 0 {
+            Severity::Normal
+        } else {
+            Severity::Damage
+        };
+        self.add(Finding {
+            kind: FindingKind::StaleFile,
+            severity,
+            file: Some(self.facts.survey.files[index].name()),
+            offset: begin,
+            length: end - begin,
+            events_lost: 0,
+        });
+    }
+
+    /// Divides a gap in the ids among the suspects. Each but the last takes up
+    /// to the id that the one behind it claims, else one event.
+    fn settle(&mut self, expected: Option<u64>, gap: u64, behind: Option<(usize, u64)>) {
+        let suspects = std::mem::take(&mut self.suspects);
+        let Some(expected) = expected.filter(|_| gap > 0) else {
+            return;
+        };
+        let end = expected.saturating_add(gap);
+        if suspects.is_empty() {
+            if let Some((index, offset)) = behind {
+                let file = self.facts.survey.files[index].name();
+                self.add_gap(FindingKind::IdGap, file, offset, gap);
+            }
+            return;
+        }
+        let mut begin = expected;
+        for (i, suspect) in suspects.iter().enumerate() {
+            let until = match suspects.get(i + 1) {
+                None => end,
+                Some(Suspect::Damage {
+                    claimed_id: Some(id),
+                    ..
+                }) if *id > begin && *id < end => *id,
+                Some(_) => begin.saturating_add(1).min(end),
+            };
+            self.blame(suspect, until - begin);
+            begin = until;
+        }
+    }
+
+    fn blame(&mut self, suspect: &Suspect, events: u64) {
+        if events == 0 {
+            return;
+        }
+        match suspect {
+            Suspect::Damage {
+                finding,
+                at_end_of_data,
+                ..
+            } => {
+                self.lose(events);
+                if let Some(finding) = finding.and_then(|at| self.result.findings.get_mut(at)) {
+                    finding.events_lost = events;
+                    if !at_end_of_data {
+                        finding.severity = Severity::Damage;
+                    }
+                }
+            }
+            Suspect::Missing(file_id) => {
+                self.add_gap(FindingKind::MissingFile, file_name(*file_id), 0, events);
+            }
+            Suspect::Empty(file_id) => {
+                self.add_gap(FindingKind::IdGap, file_name(*file_id), 0, events);
+            }
+        }
+    }
+
+    fn add_gap(&mut self, kind: FindingKind, file: String, offset: u64, events_lost: u64) {
+        self.add(Finding {
+            kind,
+            severity: Severity::Damage,
+            file: Some(file),
+            offset,
+            length: 0,
+            events_lost,
+        });
+    }
+
+    /// Takes note of a finding; its place, if it is listed.
+    fn add(&mut self, finding: Finding) -> Option<usize> {
+        self.lose(finding.events_lost);
+        if self.result.findings.len() < MAX_FINDINGS {
+            self.result.findings.push(finding);
+            Some(self.result.findings.len() - 1)
+        } else {
+            self.result.findings_omitted += 1;
+            None
+        }
+    }
+
+    fn lose(&mut self, events: u64) {
+        self.result.events_lost = self.result.events_lost.saturating_add(events);
+    }
+
+    /// What is missing between the last record and the writer's next id.
+    fn end(mut self) -> Verification {
+        self.end_repeats();
+        let expected = self.ids.expected();
+        let there_to = expected.unwrap_or(0);
+        let lost = self.facts.next_id().saturating_sub(there_to);
+        self.suspects
+            .retain(|suspect| !matches!(suspect, Suspect::Empty(_)));
+        if lost > 0 && expected.is_some() && !self.suspects.is_empty() {
+            self.settle(expected, lost, None);
+        } else if let Some(ledger) = self.facts.believed_ledger()
+            && (!self.options.live || lost > 0)
+        {
+            let files = &self.facts.survey.files;
+            let is_there = |file_id| files.iter().any(|file| file.file_id == file_id);
+            if let Some(finding) = end_finding(&ledger, there_to, is_there) {
+                self.add(finding);
+            }
+        }
+        self.result
+    }
+}

@@ -1,0 +1,159 @@
+//! The async edge (feature `tokio`): the same operations as futures.
+//!
+//! Invariants:
+//! - Nothing here blocks a runtime's worker on the disk or on a full buffer.
+//!   The intake's lock, held for the time of copying a record, is all an append
+//!   takes; reads from disk run on the runtime's blocking threads.
+//! - A future does each step of its work in one poll or not at all. Dropping one that is
+//!   pending loses and duplicates nothing:
+//!   - [`AsyncWriter::append`]: the record is not accepted before the poll that
+//!     accepts it. Under [`SyncPolicy::EveryBatch`](crate::SyncPolicy) the
+//!     future then waits for the sync; dropped while waiting, the record is
+//!     accepted and stays so.
+//!   - [`AsyncWriter::append_batch`]: the same record by record. Dropped while it
+//!     waits for room, the first ones may be accepted, and stay so.
+//!   - [`AsyncReader::next`]: what a read in the background brings is kept for
+//!     the next call.
+
+mod reader;
+mod writer;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use ::tokio::task::spawn_blocking;
+
+pub use self::reader::AsyncReader;
+pub use self::writer::{AsyncWriter, RecordSink};
+use crate::buffer::open;
+use crate::config::{Config, WhenFull};
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::shared::{Shared, check_async};
+use crate::sync::Instant;
+use crate::sync::wake::Bell;
+
+/// Opens a buffer for async use, on a blocking thread.
+///
+/// # Errors
+/// As [`crate::open`]; [`ErrorKind::InvalidConfig`] with [`Io::Caller`](crate::Io::Caller):
+/// futures leave the work to the buffer's thread.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub async fn open_async(config: Config) -> Result<(AsyncWriter, AsyncReader)> {
+    check_async(config.limits()?.io, config.directory())?;
+    let (writer, reader) = blocking(move || open(config)).await?;
+    Ok((AsyncWriter::new(writer), AsyncReader::new(reader)))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    spawn_blocking(work).await.unwrap_or_else(|e| Err(gone(&e)))
+}
+
+fn gone(e: &::tokio::task::JoinError) -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        format!("the tokio runtime shuts down, and what was to be done on it was not done: {e}"),
+    )
+}
+
+/// A registration on a bell that ends with the future that holds it.
+struct Registration<'a> {
+    bell: &'a Bell,
+    key: Option<u64>,
+}
+
+impl<'a> Registration<'a> {
+    fn new(bell: &'a Bell) -> Self {
+        Self { bell, key: None }
+    }
+
+    /// Registers a task under the mutex of the condition; see [`Bell::register`].
+    #[must_use = "to be dropped outside of locks"]
+    fn renew(&mut self, threshold: u64, waker: Waker) -> Option<Waker> {
+        self.bell.register(&mut self.key, threshold, waker)
+    }
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        self.bell.unregister(&mut self.key);
+    }
+}
+
+fn drop_elsewhere<T: Send + 'static>(handle: T) {
+    match ::tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(handle))),
+        Err(_) => drop(handle),
+    }
+}
+
+async fn synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
+    shared.check_async()?;
+    if shared.is_synced(end) {
+        return Ok(());
+    }
+    shared.want_synced(end);
+    await_synced(shared, end).await
+}
+
+/// Waits for a sync that was asked for.
+async fn await_synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
+    let mut registration = Registration::new(&shared.synced);
+    poll_fn(|cx| poll_synced(shared, end, &mut registration, cx)).await
+}
+
+fn poll_synced(
+    shared: &Shared,
+    end: u64,
+    registration: &mut Registration<'_>,
+    cx: &Context<'_>,
+) -> Poll<Result<()>> {
+    let waker = cx.waker().clone();
+    shared.poll_log(
+        |log| log.synced.offset >= end,
+        || registration.renew(end, waker),
+    )
+}
+
+/// [`Shared::wait_durable`] as a future, for an append that began then.
+async fn durable(shared: &Arc<Shared>, end: u64, begun: Instant) -> Result<()> {
+    match shared.limits.when_full {
+        WhenFull::Block => return await_synced(shared, end).await,
+        WhenFull::BlockFor(time) => {
+            let left = time.saturating_sub(begun.elapsed());
+            if let Ok(done) = ::tokio::time::timeout(left, await_synced(shared, end)).await {
+                return done;
+            }
+        }
+        WhenFull::Reject | WhenFull::DropNewest => {}
+    }
+    // Rung also when nothing can be synced for now.
+    let mut on_sync = Registration::new(&shared.synced);
+    poll_fn(|cx| {
+        let done = poll_synced(shared, end, &mut on_sync, cx);
+        if done.is_pending() && shared.is_stuck(end) {
+            return Poll::Ready(Err(shared.sync_pending()));
+        }
+        done
+    })
+    .await
+}
+
+/// Everything acknowledged before this call becomes durable.
+async fn ledger_synced(shared: &Arc<Shared>) -> Result<()> {
+    shared.check_async()?;
+    let ticket = shared.want_ledger_synced();
+    let mut registration = Registration::new(&shared.ledger_synced);
+    poll_fn(|cx| {
+        let waker = cx.waker().clone();
+        shared.poll_log(
+            |log| log.ledger_ticket >= ticket,
+            || registration.renew(ticket, waker),
+        )
+    })
+    .await
+}

@@ -1,0 +1,344 @@
+//! The async writer: appends, flushes and a sink as futures.
+//!
+//! Invariant: the intake's lock is never held over an await.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::{Registration, blocking, drop_elsewhere, durable, ledger_synced, synced};
+use crate::config::{SyncPolicy, WhenFull};
+use crate::directory::findings::Recovery;
+use crate::error::{Error, Result};
+use crate::state::shared::Shared;
+use crate::sync::Instant;
+use crate::sync::wake::lock;
+use crate::usage::Usage;
+use crate::write::append::{Appending, Attempt, Checked, Put};
+use crate::write::writer::{Receipt, Writer};
+
+/// A [`Writer`] whose waits are futures.
+#[derive(Clone)]
+pub struct AsyncWriter {
+    /// `None` only while being closed or dropped.
+    writer: Option<Writer>,
+}
+
+impl AsyncWriter {
+    /// Makes a writer async. If its buffer is open with [`Io::Caller`](crate::Io::Caller),
+    /// every call that could have to wait fails with
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig).
+    pub fn new(writer: Writer) -> Self {
+        Self {
+            writer: Some(writer),
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        #[expect(
+            clippy::expect_used,
+            reason = "taken only by close and drop, which consume self"
+        )]
+        self.writer
+            .as_ref()
+            .expect("the writer is there until close or drop")
+            .shared()
+    }
+
+    /// Appends a record with metadata 0. Ready at once when there is room.
+    ///
+    /// Dropped while pending, the future has accepted nothing, or (under
+    /// [`SyncPolicy::EveryBatch`], while it waits for the sync) the record
+    /// stays accepted.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub async fn append(&self, payload: &[u8]) -> Result<Receipt<'_>> {
+        self.append_with(0, payload).await
+    }
+
+    /// [`append`](Self::append) with metadata.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub async fn append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
+        let record = self.shared().check_record(metadata, payload)?;
+        self.append_checked(&[record]).await
+    }
+
+    /// Appends records with metadata 0, one after the other, under one lock as
+    /// long as there is room; the receipt is the last one's.
+    ///
+    /// Dropped while it waits for room, the future may have accepted the first
+    /// ones, which stay accepted; dropped while it waits for the sync, all.
+    ///
+    /// # Errors
+    /// As [`Writer::append_batch`].
+    pub async fn append_batch<P: AsRef<[u8]> + Sync>(&self, payloads: &[P]) -> Result<Receipt<'_>> {
+        let records = payloads.iter().map(|payload| (0, payload.as_ref()));
+        let records = self.shared().check_batch(records)?;
+        self.append_checked(&records).await
+    }
+
+    /// [`append_batch`](Self::append_batch) with metadata.
+    ///
+    /// # Errors
+    /// As [`Writer::append_batch`].
+    pub async fn append_batch_with<P: AsRef<[u8]> + Sync>(
+        &self,
+        records: &[(u32, P)],
+    ) -> Result<Receipt<'_>> {
+        let records = records.iter().map(|(metadata, p)| (*metadata, p.as_ref()));
+        let records = self.shared().check_batch(records)?;
+        self.append_checked(&records).await
+    }
+
+    async fn append_checked(&self, records: &[Checked<'_>]) -> Result<Receipt<'_>> {
+        let shared = self.shared();
+        shared.check_async()?;
+        let waits_for_sync = shared.limits.sync == SyncPolicy::EveryBatch;
+        let begun = waits_for_sync.then(Instant::now);
+        let mut batch = Appending::new(shared, records);
+        let mut waits = Registration::new(&shared.space);
+        let put = poll_fn(|cx| poll_put(shared, &mut batch, &mut waits, cx));
+        let put = match shared.limits.when_full {
+            WhenFull::BlockFor(time) => ::tokio::time::timeout(time, put).await,
+            _ => Ok(put.await),
+        };
+        let next_id = match put {
+            Ok(put) => put?,
+            // The time is up.
+            Err(_) => {
+                let intake = lock(&shared.intake);
+                return Err(shared.refusal(&intake, intake.lack(), batch.accepted()));
+            }
+        };
+        let Some((id, end)) = batch.last() else {
+            return Ok(Receipt::from_parts(shared, next_id, 0, false));
+        };
+        if let Some(begun) = begun {
+            durable(shared, end, begun).await?;
+        }
+        Ok(Receipt::from_parts(shared, id, end, true))
+    }
+
+    /// Everything before this call is synced, records and acknowledgements.
+    ///
+    /// # Errors
+    /// As [`Writer::flush`].
+    pub async fn flush(&self) -> Result<()> {
+        let shared = self.shared();
+        let end = lock(&shared.intake).accepted().offset;
+        synced(shared, end).await?;
+        ledger_synced(shared).await
+    }
+
+    /// What went through the buffer, and what is in it.
+    pub fn usage(&self) -> Usage {
+        crate::usage::snapshot(self.shared())
+    }
+
+    /// What opening the buffer found and did.
+    pub fn recovery(&self) -> &Recovery {
+        &self.shared().recovery
+    }
+
+    /// Closes this writer; see [`Writer::close`].
+    ///
+    /// # Errors
+    /// As [`Writer::close`].
+    pub async fn close(mut self) -> Result<()> {
+        match self.writer.take() {
+            Some(writer) => blocking(move || writer.close()).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for AsyncWriter {
+    /// The last handle closes the buffer, on a blocking thread of the runtime
+    /// if there is one.
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            drop_elsewhere(writer);
+        }
+    }
+}
+
+/// Puts in as many records as there is room for; once all are in, the id that the next one
+/// gets. What is accepted is on its way when this returns, whatever it returns.
+fn poll_put(
+    shared: &Shared,
+    batch: &mut Appending<'_>,
+    waits: &mut Registration<'_>,
+    cx: &Context<'_>,
+) -> Poll<Result<u64>> {
+    let mut waker = None;
+    loop {
+        let mut intake = lock(&shared.intake);
+        let put = batch.put(&mut intake);
+        let next_id = intake.accepted().next_id;
+        match (put, waker.take()) {
+            (Ok(Put::NoRoom(_)), None) => {
+                drop(intake);
+                waker = Some(cx.waker().clone());
+            }
+            (Ok(Put::NoRoom(_)), Some(waker)) => {
+                let replaced = waits.renew(0, waker);
+                drop(intake);
+                drop(replaced);
+                shared.poke();
+                return Poll::Pending;
+            }
+            (put, _) => {
+                shared.notify_write_side_of(intake, batch.end());
+                return Poll::Ready(put.map(|_| next_id));
+            }
+        }
+    }
+}
+
+impl<'w> Receipt<'w> {
+    /// [`wait_synced`](Self::wait_synced) as a future.
+    ///
+    /// # Errors
+    /// As [`wait_synced`](Self::wait_synced).
+    pub fn synced(self) -> impl Future<Output = Result<()>> + Send + 'w {
+        let shared = self.shared();
+        synced(shared, self.end())
+    }
+}
+
+impl fmt::Debug for AsyncWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AsyncWriter").field(&self.writer).finish()
+    }
+}
+
+/// Appends what is sent; [`flush`](AsyncWriter::flush) on flush and close.
+///
+/// Under [`SyncPolicy::EveryBatch`] a sink does not wait for each record's
+/// sync; flush does.
+#[derive(Debug)]
+pub struct RecordSink {
+    writer: AsyncWriter,
+    /// What was sent and is not appended yet.
+    held: Option<Bytes>,
+    /// The append of what found no room.
+    appending: Option<Wait>,
+    flushing: Option<Wait>,
+    /// Something was appended since the flush that is waited for began.
+    needs_another_flush: bool,
+}
+
+/// What a sink waits for.
+struct Wait(Pin<Box<dyn Future<Output = Result<()>> + Send>>);
+
+impl Wait {
+    fn on(future: impl Future<Output = Result<()>> + Send + 'static) -> Self {
+        Self(Box::pin(future))
+    }
+
+    /// Polls what is waited for, if anything is; once it is over it is forgotten.
+    fn poll(waiting: &mut Option<Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(Self(future)) = waiting else {
+            return Poll::Ready(Ok(()));
+        };
+        let result = ready!(future.as_mut().poll(cx));
+        *waiting = None;
+        Poll::Ready(result)
+    }
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wait")
+    }
+}
+
+impl AsyncWriter {
+    /// A sink of payloads.
+    pub fn into_sink(self) -> RecordSink {
+        RecordSink {
+            writer: self,
+            held: None,
+            appending: None,
+            flushing: None,
+            needs_another_flush: false,
+        }
+    }
+}
+
+impl RecordSink {
+    /// Appends what was sent last.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Some(payload) = self.held.take() {
+            self.needs_another_flush = true;
+            if !self.append_now(&payload)? {
+                let writer = self.writer.clone();
+                let append = async move { writer.append(&payload).await.map(drop) };
+                self.appending = Some(Wait::on(append));
+            }
+        }
+        Wait::poll(&mut self.appending, cx)
+    }
+
+    /// Appends a record if there is room now.
+    fn append_now(&self, payload: &[u8]) -> Result<bool> {
+        let shared = self.writer.shared();
+        shared.check_async()?;
+        let record = shared.check_record(0, payload)?;
+        let mut intake = lock(&shared.intake);
+        match shared.try_append(&mut intake, &record)? {
+            Attempt::Accepted(..) | Attempt::Dropped => {
+                shared.notify_write_side(intake);
+                Ok(true)
+            }
+            Attempt::Refused(why) => Err(shared.refusal(&intake, why, 0)),
+            Attempt::NoRoom(_) => Ok(false),
+        }
+    }
+}
+
+impl futures_sink::Sink<Bytes> for RecordSink {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_held(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, payload: Bytes) -> Result<()> {
+        assert!(
+            self.held.is_none(),
+            "a sink must be ready before the next item is sent"
+        );
+        self.held = Some(payload);
+        Ok(())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_held(cx))?;
+        loop {
+            // A flush that has begun is waited for: beginning another one each time would put
+            // off the end for as long as others write. One more is needed only for what was
+            // sent meanwhile.
+            if self.flushing.is_none() {
+                let writer = self.writer.clone();
+                self.needs_another_flush = false;
+                self.flushing = Some(Wait::on(async move { writer.flush().await }));
+            }
+            ready!(Wait::poll(&mut self.flushing, cx))?;
+            if !self.needs_another_flush {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_flush(cx)
+    }
+}

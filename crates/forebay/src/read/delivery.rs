@@ -1,0 +1,327 @@
+//! What the reader gives out: records with their acknowledgements, batches of
+//! them, and losses.
+//!
+//! Invariant: everything here is independent of the reader that made it: it
+//! may be sent to other threads, kept, and acknowledged in any order, or not.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::format::record;
+use crate::scan::Found;
+use crate::state::acks::{Count, Stretch};
+use crate::state::lost::Lost;
+use crate::state::shared::Shared;
+use crate::state::stream::Position;
+
+/// What a reader meets.
+#[derive(Debug)]
+pub enum Item {
+    /// A record.
+    Record(Delivery),
+    /// Events that were accepted once and are not there any more.
+    Lost(Lost),
+}
+
+/// The consumer's word that a record (or a batch) is done with. Give it from
+/// any thread, in any order; dropping it without a word leaves the record
+/// unacknowledged.
+///
+/// Once the buffer is closed, acknowledging has no effect.
+#[must_use = "a record that is not acknowledged is delivered again"]
+pub struct Ack {
+    shared: Arc<Shared>,
+    stretch: Stretch,
+}
+
+impl Ack {
+    pub(crate) fn new(shared: &Arc<Shared>, stretch: Stretch) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            stretch,
+        }
+    }
+
+    /// Acknowledges.
+    pub fn ack(self) {
+        self.shared.acknowledge(self.stretch);
+    }
+}
+
+impl fmt::Debug for Ack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stretch { from, to } = self.stretch;
+        write!(f, "Ack({}..{})", from.next_id, to.next_id)
+    }
+}
+
+/// A record, given to the consumer until it says that it is done with.
+///
+/// The payload is a slice of a larger block of memory that stays as long as
+/// the slice does; copy small payloads that are kept for long.
+#[derive(Debug)]
+pub struct Delivery {
+    id: u64,
+    metadata: u32,
+    events: u64,
+    payload: Bytes,
+    ack: Ack,
+}
+
+impl Delivery {
+    pub(crate) fn new(found: &Found, events: u64, payload: Bytes, ack: Ack) -> Self {
+        Self {
+            id: found.id,
+            metadata: found.metadata,
+            events,
+            payload,
+            ack,
+        }
+    }
+
+    /// The record's id: that of its first event.
+    ///
+    /// After a crash a record may come again under the same id. To recognise that, read with
+    /// [`ReaderSees::Synced`](crate::ReaderSees::Synced): the ids of records that a power cut
+    /// took before they were synced are given out again, to other events.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The number that was stored with the record.
+    pub fn metadata(&self) -> u32 {
+        self.metadata
+    }
+
+    /// How many events the record holds.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// Where the record begins, and what no other one covers before it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn begin(&self) -> Position {
+        self.ack.stretch.from
+    }
+
+    /// Acknowledges the record.
+    pub fn ack(self) {
+        self.ack.ack();
+    }
+
+    /// The payload, and the acknowledgement to give later.
+    pub fn split(self) -> (Bytes, Ack) {
+        (self.payload, self.ack)
+    }
+}
+
+/// A record of a [`Batch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Record<'b> {
+    /// The record's id: that of its first event.
+    pub id: u64,
+    /// The number that was stored with the record.
+    pub metadata: u32,
+    /// How many events the record holds.
+    pub events: u64,
+    /// The payload.
+    pub payload: &'b [u8],
+}
+
+/// Consecutive records, acknowledged together or one by one.
+#[must_use = "records that are not acknowledged are delivered again"]
+pub struct Batch {
+    shared: Arc<Shared>,
+    chunks: Vec<Bytes>,
+    /// Which chunk of which source of the reader was pushed last.
+    last_chunk: Option<(u64, u64)>,
+    entries: Vec<Entry>,
+    lost: Vec<Lost>,
+    count: Count,
+    payload_bytes: usize,
+}
+
+/// A record of a batch. There are many, so they are small: a chunk is shorter
+/// than 4 GiB, and the events are no more than the bytes of the payload, or 1.
+struct Entry {
+    /// Where the record's stretch begins; its first id is the record's.
+    from: u64,
+    /// Where it ends.
+    to: u64,
+    id: u64,
+    events: u32,
+    metadata: u32,
+    chunk: u32,
+    begin: u32,
+    len: u32,
+}
+
+impl Entry {
+    fn stretch(&self) -> Stretch {
+        Stretch {
+            from: Position {
+                next_id: self.id,
+                offset: self.from,
+            },
+            to: Position {
+                next_id: self.id + u64::from(self.events),
+                offset: self.to,
+            },
+        }
+    }
+
+    fn payload(&self) -> Range<usize> {
+        self.begin as usize..self.begin as usize + self.len as usize
+    }
+}
+
+impl Batch {
+    /// With room for so many records; there may be more.
+    pub(crate) fn new(shared: &Arc<Shared>, records: usize) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            chunks: Vec::new(),
+            last_chunk: None,
+            entries: Vec::with_capacity(records),
+            lost: Vec::new(),
+            count: Count::default(),
+            payload_bytes: 0,
+        }
+    }
+
+    /// The memory that the following records lie in, and what tells it from
+    /// others.
+    #[inline]
+    pub(crate) fn show_chunk(&mut self, number: (u64, u64), chunk: &Bytes) {
+        if self.last_chunk != Some(number) {
+            self.last_chunk = Some(number);
+            self.chunks.push(chunk.clone());
+        }
+    }
+
+    /// A record of the chunk shown last, in which its payload lies there.
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        stretch: Stretch,
+        id: u64,
+        metadata: u32,
+        events: u64,
+        payload: Range<usize>,
+    ) {
+        debug_assert_eq!(stretch.from.next_id, id, "what is lost was reported");
+        self.payload_bytes += payload.len();
+        self.count.add(Count {
+            events,
+            bytes: record::frame_len(payload.len()) as u64,
+        });
+        self.entries.push(Entry {
+            from: stretch.from.offset,
+            to: stretch.to.offset,
+            id,
+            events: events as u32,
+            metadata,
+            chunk: (self.chunks.len() - 1) as u32,
+            begin: payload.start as u32,
+            len: payload.len() as u32,
+        });
+    }
+
+    pub(crate) fn push_lost(&mut self, lost: Lost) {
+        self.lost.push(lost);
+    }
+
+    pub(crate) fn count(&self) -> Count {
+        self.count
+    }
+
+    /// The records in the batch.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds neither records nor losses.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.lost.is_empty()
+    }
+
+    /// The events of its records.
+    pub fn events(&self) -> u64 {
+        self.count.events
+    }
+
+    /// The bytes of its records' payloads.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// The records, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
+        self.entries.iter().map(|entry| Record {
+            id: entry.id,
+            metadata: entry.metadata,
+            events: u64::from(entry.events),
+            payload: self.payload(entry),
+        })
+    }
+
+    fn payload(&self, entry: &Entry) -> &[u8] {
+        &self.chunks[entry.chunk as usize][entry.payload()]
+    }
+
+    /// What was found lost before, between or behind its records; the ids say
+    /// where.
+    pub fn lost(&self) -> &[Lost] {
+        &self.lost
+    }
+
+    /// Acknowledges all of its records.
+    pub fn ack(self) {
+        if let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) {
+            let stretch = Stretch {
+                from: first.stretch().from,
+                to: last.stretch().to,
+            };
+            self.shared.acknowledge(stretch);
+        }
+    }
+
+    /// The records as deliveries, to acknowledge one by one.
+    pub fn into_deliveries(self) -> impl ExactSizeIterator<Item = Delivery> {
+        let Self {
+            shared,
+            chunks,
+            entries,
+            ..
+        } = self;
+        entries.into_iter().map(move |entry| {
+            let payload = chunks[entry.chunk as usize].slice(entry.payload());
+            Delivery {
+                id: entry.id,
+                metadata: entry.metadata,
+                events: u64::from(entry.events),
+                payload,
+                ack: Ack::new(&shared, entry.stretch()),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("records", &self.len())
+            .field("payload_bytes", &self.payload_bytes)
+            .field("lost", &self.lost)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,163 @@
+//! What is lost before the next record, and the damage that took it.
+//!
+//! Invariant: damage is noted when it is met; what it took is known, reported and
+//! acknowledged when the ids of the next record tell.
+
+use std::sync::Arc;
+
+use super::{Lost, LostReason, Reader};
+use crate::config::OnCorruption;
+use crate::directory::findings::is_tail;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::file_id;
+use crate::scan::Damage;
+use crate::state::acks::Stretch;
+use crate::state::stream::Position;
+use crate::storage::File;
+
+/// Damage seen since the last record; what it took is known at the next one.
+pub(super) struct PendingDamage {
+    pub(super) reason: LostReason,
+    pub(super) file: String,
+    pub(super) offset: u64,
+    /// What to keep, once it is known what it cost.
+    pub(super) spans: Vec<(Arc<dyn File>, String, Damage)>,
+}
+
+/// More spans without a record between them are kept without a word on what
+/// they cost.
+const PENDING_SPANS_MAX: usize = 256;
+
+impl Reader {
+    /// The ids between the tail and `to` are not there. Acknowledges the gap,
+    /// and reports it unless that was done before a rewind.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when the configuration refuses the damage that took them.
+    pub(super) fn lose(&mut self, to: Position, reason: LostReason) -> Result<Option<Lost>> {
+        if self.shared.limits.on_corruption == OnCorruption::Refuse
+            && let Some(damage) = &self.damage
+            && let Some((_, name, tail)) = damage.spans.first()
+        {
+            let error = self.refusal(name, tail);
+            self.refused = Some(error.clone());
+            return Err(error);
+        }
+        let stretch = Stretch {
+            from: self.tail,
+            to,
+        };
+        let first_id = self.tail.next_id;
+        self.tail = to;
+        let damage = self.damage.take();
+        let reason = damage.as_ref().map_or(reason, |d| d.reason);
+        let newly = self.shared.acknowledge_lost(stretch, reason);
+        if newly.events == 0 {
+            if let Some(damage) = &damage {
+                self.keep(&damage.spans, 0);
+            }
+            // It may be one that was found before and has not reached the caller.
+            return Ok(self.due_loss());
+        }
+        let (file, offset) = match &damage {
+            Some(damage) => (Some(damage.file.clone()), damage.offset),
+            None => match self.source.as_ref().and_then(|s| s.file.as_ref()) {
+                Some((span, _)) => (
+                    Some(file_id::file_name(span.file_id)),
+                    to.offset - span.base,
+                ),
+                None => (None, 0),
+            },
+        };
+        let mut lost = Lost {
+            first_id,
+            events: newly.events,
+            bytes: newly.bytes,
+            reason,
+            file,
+            offset,
+            not_kept: false,
+        };
+        // Before anything else: a subscriber that panics must not take the report along.
+        let place = self.losses_given;
+        self.losses.insert(place, lost.clone());
+        self.losses_given += 1;
+        if let Some(damage) = &damage
+            && !self.keep(&damage.spans, newly.events)
+        {
+            lost.not_kept = true;
+            self.losses[place].not_kept = true;
+        }
+        tracing::warn!(%lost, "events are lost");
+        Ok(Some(lost))
+    }
+
+    fn refusal(&self, name: &str, damage: &Damage) -> Error {
+        let path = self.shared.dir.join(name);
+        let message = format!(
+            "{} is damaged: {} bytes at offset {} ({}); verify the buffer, or open it with \
+             another on_corruption",
+            path.display(),
+            damage.len,
+            damage.offset,
+            damage.kind.as_str(),
+        );
+        Error::with_path(ErrorKind::Corrupt, &path, message)
+    }
+
+    pub(super) fn note_damage(&mut self, damage: &Damage) -> Result<()> {
+        let Some(source) = &self.source else {
+            return Ok(());
+        };
+        self.at = source.base + damage.offset + damage.len;
+        let Some((span, file)) = &source.file else {
+            return Ok(());
+        };
+        let name = file_id::file_name(span.file_id);
+        // A crash leaves a torn or a zero tail: it is refused only if it costs events.
+        if self.shared.limits.on_corruption == OnCorruption::Refuse && !is_tail(damage.kind) {
+            let error = self.refusal(&name, damage);
+            self.refused = Some(error.clone());
+            return Err(error);
+        }
+        let pending = self.damage.get_or_insert_with(|| PendingDamage {
+            reason: LostReason::Damaged,
+            file: name.clone(),
+            offset: damage.offset,
+            spans: Vec::new(),
+        });
+        pending.spans.push((Arc::clone(file), name, *damage));
+        if pending.spans.len() >= PENDING_SPANS_MAX {
+            let spans = std::mem::take(&mut pending.spans);
+            self.keep(&spans, 0);
+        }
+        Ok(())
+    }
+
+    /// Keeps damaged spans; the first one's report says what they cost. False if that
+    /// failed.
+    pub(super) fn keep(
+        &self,
+        spans: &[(Arc<dyn File>, String, Damage)],
+        mut events_lost: u64,
+    ) -> bool {
+        let mut is_kept = true;
+        for (file, name, damage) in spans {
+            let Damage {
+                offset, len, kind, ..
+            } = *damage;
+            let quarantine = &self.shared.quarantine;
+            is_kept &= quarantine.keep_span(&**file, name, offset, len, kind.as_str(), events_lost);
+            events_lost = 0;
+        }
+        is_kept
+    }
+
+    /// Damage that cost no event. A tail that a crash left is not worth keeping then.
+    pub(super) fn forgive(&mut self) {
+        if let Some(mut damage) = self.damage.take() {
+            damage.spans.retain(|(_, _, damage)| !is_tail(damage.kind));
+            self.keep(&damage.spans, 0);
+        }
+    }
+}

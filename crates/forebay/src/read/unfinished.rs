@@ -1,0 +1,98 @@
+//! Calls that do not come to their end because user code panics in them.
+//!
+//! Invariants:
+//! - A reading call notes where it begins before it moves. If that note is still there when the
+//!   next one begins, that one reads again from there.
+//! - A loss is acknowledged when it is found. It is kept until a call has handed it out.
+
+#[cfg(feature = "tokio")]
+use std::collections::VecDeque;
+
+use super::Reader;
+#[cfg(feature = "tokio")]
+use crate::read::delivery::Item;
+use crate::state::lost::Lost;
+use crate::state::stream::Position;
+
+/// Where a reader stands.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    pub(super) at: u64,
+    pub(super) tail: Position,
+    pub(super) last_id: u64,
+}
+
+impl Mark {
+    /// Nothing before a position is delivered, everything behind it is.
+    pub(super) fn at(position: Position) -> Self {
+        Self {
+            at: position.offset,
+            tail: position,
+            last_id: position.next_id - 1,
+        }
+    }
+}
+
+impl Reader {
+    /// A call that reads begins: if the one before did not come to its end, from where that
+    /// one began.
+    pub(super) fn begin(&mut self) {
+        if let Some(mark) = self.unfinished.take() {
+            self.go_to(mark);
+        }
+        self.losses_given = 0;
+        self.unfinished = Some(Mark {
+            at: self.at,
+            tail: self.tail,
+            last_id: self.last_id,
+        });
+    }
+
+    /// What the call hands out reaches the caller.
+    pub(super) fn finish(&mut self) {
+        self.unfinished = None;
+        self.losses.drain(..self.losses_given);
+        self.losses_given = 0;
+    }
+
+    /// Reads on from there.
+    pub(super) fn go_to(&mut self, mark: Mark) {
+        self.unfinished = None;
+        self.source = None;
+        self.stash = None;
+        self.damage = None;
+        self.at = mark.at;
+        self.tail = mark.tail;
+        self.last_id = mark.last_id;
+    }
+
+    /// Takes back the items that were read last and that nobody was given: they are
+    /// delivered next.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn take_back(&mut self, items: impl IntoIterator<Item = Item>) {
+        let mut first = None;
+        let mut lost = VecDeque::new();
+        for item in items {
+            match item {
+                Item::Record(delivery) => _ = first.get_or_insert(delivery.begin()),
+                Item::Lost(loss) => lost.push_back(loss),
+            }
+        }
+        if let Some(first) = first {
+            self.go_to(Mark::at(first));
+        }
+        lost.append(&mut self.losses);
+        self.losses = lost;
+    }
+
+    /// A loss that was found by a call that did not come to its end, if the reader has come to
+    /// where it lies.
+    pub(super) fn due_loss(&mut self) -> Option<Lost> {
+        let lost = self.losses.get(self.losses_given)?;
+        if lost.first_id > self.tail.next_id {
+            return None;
+        }
+        self.losses_given += 1;
+        Some(lost.clone())
+    }
+}

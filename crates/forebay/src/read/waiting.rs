@@ -1,0 +1,55 @@
+//! Waiting for more to read, and doing the write side's work where nobody else does.
+//!
+//! Invariant: the write side knows that the reader waits, so that it does not keep a batch open
+//! for company.
+
+use super::Reader;
+use crate::config::Io;
+use crate::error::{Error, ErrorKind};
+use crate::sync::Instant;
+use crate::sync::atomic::Ordering;
+use crate::sync::wake::lock;
+
+impl Reader {
+    /// With [`Io::Caller`], does what the write side has to do until there is more to
+    /// read. False if there is nothing.
+    pub(super) fn drive(&self) -> bool {
+        self.shared.limits.io == Io::Caller && self.wait_for_data(None)
+    }
+
+    /// Waits until more is visible than was read. False at the deadline, and with
+    /// [`Io::Caller`] when nothing is left to do.
+    pub(super) fn wait_for_data(&self, deadline: Option<Instant>) -> bool {
+        self.shared.reader_waits.store(true, Ordering::SeqCst);
+        self.shared.poke();
+        let is_visible = self.wait_until_visible(deadline);
+        self.shared.reader_waits.store(false, Ordering::SeqCst);
+        is_visible
+    }
+
+    fn wait_until_visible(&self, deadline: Option<Instant>) -> bool {
+        let shared = &*self.shared;
+        loop {
+            let log = lock(&shared.log);
+            if self.visible(&log).offset > self.at || log.ended || log.failed.is_some() {
+                return true;
+            }
+            if shared.wait(log, &shared.data, 0, deadline).is_none() {
+                return false;
+            }
+        }
+    }
+
+    pub(super) fn nothing_to_read(&self) -> Error {
+        let dir = &self.shared.dir;
+        Error::with_path(
+            ErrorKind::TimedOut,
+            dir,
+            format!(
+                "everything in the buffer in {} is read, and with Io::Caller nobody writes while \
+                 this call waits; append first, or close the writers to end the stream",
+                dir.display()
+            ),
+        )
+    }
+}

@@ -1,0 +1,623 @@
+//! The scanner: bytes of one data file to records and damage, in file order.
+//!
+//! Reader, recovery, verify, inspect and listing all read data files through
+//! it, so they agree on what is a record.
+//!
+//! A frame states its length three times: in the delimiter, the pointer and the
+//! payload length. At a place where a frame should begin:
+//!
+//! 1. All three agree: the frame ends there, whatever its checksum says, and
+//!    nothing inside it is looked at. With a wrong checksum it is one damaged
+//!    record, unless another of the eight payload lengths of this frame holds.
+//! 2. The delimiter and one of the others agree, and the checksum holds: a
+//!    record, and the third is *mended*.
+//! 3. Anything else is settled by what stands behind it: see [`salvage`].
+//!
+//! Invariants:
+//! - Whatever is returned as a record has a checksum that holds (with
+//!   [`Check::Structure`]: three agreeing lengths) and an id that records can
+//!   have, and lies where the frames before it led or where a search believed it.
+//! - Items come in file order, do not overlap and leave nothing out.
+//! - Lengths are bounded by the limit and by the end of the file before memory
+//!   is taken. Work is linear in the bytes scanned, whatever the damage.
+
+mod bad_sectors;
+mod salvage;
+mod search;
+pub(crate) mod sequence;
+mod sound;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::{fmt, io};
+
+use bytes::Bytes;
+
+use crate::format::record::{
+    ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, MAX_PAYLOAD_LEN, ROOT_LEN, Root, frame_len, hasher,
+    padded_len, padding_is_zero, stated_len,
+};
+use crate::storage::File;
+use crate::sync::pool::Pool;
+pub(crate) use bad_sectors::is_device_error;
+use bad_sectors::{read_around, read_or_zeros};
+use search::Salvage;
+pub(crate) use search::each_frame;
+
+/// How a scanner judges.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScanOptions {
+    /// No frame is longer, in bytes; what claims to be is damage.
+    pub max_frame_len: u64,
+    /// What is checked of a frame.
+    pub check: Check,
+}
+
+/// What is checked of a frame whose three lengths agree. Any other frame is
+/// believed by its checksum only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// The checksum too.
+    Checksums,
+    /// Nothing else: for counting and positioning.
+    Structure,
+}
+
+/// What lies at one place of a data file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scanned {
+    /// A record.
+    Record(Found),
+    /// Bytes that are none.
+    Damage(Damage),
+}
+
+/// A record and where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Where its frame begins in the file.
+    pub offset: u64,
+    /// The length of its frame in bytes.
+    pub frame_len: u64,
+    /// The id of its first event.
+    pub id: u64,
+    /// The caller's metadata.
+    pub metadata: u32,
+    /// Where its payload lies within the scanner's chunk.
+    pub payload: Range<usize>,
+    /// The redundant field that was wrong, if one was.
+    pub mended: Option<Mended>,
+}
+
+impl Found {
+    /// A whole record whose id does not belong where it stands, as damage.
+    pub(crate) fn misplaced(&self) -> Damage {
+        Damage {
+            offset: self.offset,
+            len: self.frame_len,
+            kind: DamageKind::BadRecord,
+            claimed_id: None,
+        }
+    }
+}
+
+/// A redundant field of a record that was wrong; nothing is lost by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mended {
+    /// The delimiter; the record was found through its root.
+    Delimiter,
+    /// The pointer to the payload.
+    Pointer,
+    /// The payload length; the checksum says which it was.
+    Length,
+    /// Bytes that should be zero.
+    Padding,
+}
+
+/// A span of a data file that holds no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Damage {
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Its length in bytes; it may reach beyond the end of a file that is
+    /// shorter than it should be.
+    pub len: u64,
+    /// What is wrong.
+    pub kind: DamageKind,
+    /// The id that the root of this one damaged record states, unproven; `None`
+    /// when no root tells, or the span may hold several records.
+    pub claimed_id: Option<u64>,
+}
+
+/// What is wrong with a damaged span of a data file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DamageKind {
+    /// The file ends within its last frame, or the rest of that frame and of
+    /// the file is zeros: what a crash leaves behind.
+    TornTail,
+    /// Nothing but zeros to the end of the file, where a frame should begin:
+    /// the file grew and its contents were not written.
+    ZeroTail,
+    /// No frame can have the length that is stated, or frames that stand
+    /// contradict it.
+    BadLength,
+    /// A frame begins, but its parts do not agree, or no record has its id.
+    BadRecord,
+    /// A whole frame whose checksum does not hold.
+    Checksum,
+}
+
+impl DamageKind {
+    /// The kind as one word for programs: `torn_tail`, `zero_tail`,
+    /// `bad_length`, `bad_record` or `checksum`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TornTail => "torn_tail",
+            Self::ZeroTail => "zero_tail",
+            Self::BadLength => "bad_length",
+            Self::BadRecord => "bad_record",
+            Self::Checksum => "checksum",
+        }
+    }
+}
+
+impl fmt::Display for DamageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where the bytes come from.
+enum Source {
+    File {
+        file: Arc<dyn File>,
+        pool: Pool,
+    },
+    /// The chunk is all there is.
+    Memory,
+}
+
+/// Walks over the frames of one data file.
+pub(crate) struct Scanner {
+    chunk: Bytes,
+    /// Where the next item begins within the chunk.
+    at: usize,
+    /// Where the chunk begins in the file.
+    base: u64,
+    /// Changes with the chunk.
+    sequence: u64,
+    max_frame_len: u64,
+    check: Check,
+    /// Id and offset of the last record returned.
+    last: Option<(u64, u64)>,
+    /// An id that went before, so many bytes before the beginning of the file.
+    behind: Option<(u64, u64)>,
+    /// The caller knows from elsewhere that the records before this id were written.
+    written_to: u64,
+    source: Source,
+    /// Where the caller says the bytes end.
+    to: u64,
+    /// Where they do end: less than `to` once the file turned out shorter.
+    end: u64,
+    /// What a search behind damage has found.
+    salvage: Option<Salvage>,
+}
+
+/// What stands at a place where a frame should begin.
+enum Verdict {
+    Record(Found),
+    /// A damaged record whose extent is certain.
+    Damaged(Damage),
+    /// The delimiter is not confirmed; the id that a doubtful root states.
+    Doubtful(Option<u64>),
+}
+
+/// What a delimiter says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// The frame ends here.
+    Inside(u64),
+    /// The frame ends behind the end of the file.
+    Beyond,
+    /// No frame has such a delimiter, or the delimiter is incomplete.
+    Impossible,
+}
+
+impl Scanner {
+    /// A scanner over the bytes `from..to` of a file, both multiples of 8 in a
+    /// sound file. A frame begins at `from`; `to` is the end of the last frame
+    /// that is visible, or the length of the file.
+    ///
+    /// Chunks have the length of the pool's buffers; a longer frame gets memory
+    /// of its own.
+    pub(crate) fn over_file(
+        file: Arc<dyn File>,
+        from: u64,
+        to: u64,
+        options: ScanOptions,
+        pool: Pool,
+    ) -> Self {
+        Self {
+            chunk: Bytes::new(),
+            at: 0,
+            base: from,
+            sequence: 0,
+            max_frame_len: options
+                .max_frame_len
+                .clamp(FRAME_OVERHEAD as u64, frame_len(MAX_PAYLOAD_LEN) as u64),
+            check: options.check,
+            last: None,
+            behind: None,
+            written_to: 0,
+            source: Source::File { file, pool },
+            to,
+            end: to,
+            salvage: None,
+        }
+    }
+
+    /// The same, behind a record with this id, which is at most so many bytes before the
+    /// beginning of the file.
+    pub(crate) fn behind(self, id: u64, len: u64) -> Self {
+        let behind = Some((id, len));
+        Self { behind, ..self }
+    }
+
+    /// The same for a caller who knows from elsewhere that the records before this id were
+    /// written, whether they are in this file or not.
+    pub(crate) fn written_to(self, id: u64) -> Self {
+        Self {
+            written_to: id,
+            ..self
+        }
+    }
+
+    /// A scanner over whole frames that this process has just encoded, the first
+    /// of them at `offset` of the file. Their checksums are not computed again.
+    pub(crate) fn over_memory(bytes: Bytes, offset: u64) -> Self {
+        let to = offset + bytes.len() as u64;
+        Self {
+            chunk: bytes,
+            at: 0,
+            base: offset,
+            sequence: 0,
+            max_frame_len: frame_len(MAX_PAYLOAD_LEN) as u64,
+            check: Check::Structure,
+            last: None,
+            behind: None,
+            written_to: 0,
+            source: Source::Memory,
+            to,
+            end: to,
+            salvage: None,
+        }
+    }
+
+    /// Says that the bytes of the file are visible up to `to`, the end of a
+    /// frame. Less than before changes nothing.
+    ///
+    /// Only for a scanner over a file: memory does not grow.
+    pub(crate) fn extend(&mut self, to: u64) {
+        debug_assert!(matches!(self.source, Source::File { .. }));
+        if to > self.to {
+            self.to = to;
+            self.end = to;
+        }
+    }
+
+    /// Where the next item begins in the file.
+    #[inline]
+    pub(crate) fn offset(&self) -> u64 {
+        self.base + self.at as u64
+    }
+
+    /// The next item, or `None` at the end of what is visible.
+    ///
+    /// # Errors
+    /// Those of reading the file. The scanner stays where it is; a later call
+    /// tries again.
+    #[inline]
+    pub(crate) fn next(&mut self) -> io::Result<Option<Scanned>> {
+        match self.sound_frame() {
+            Some(found) => Ok(Some(self.deliver(found))),
+            None => self.next_with_care(),
+        }
+    }
+
+    /// The payload of the record that [`next`](Self::next) has just returned.
+    ///
+    /// # Panics
+    /// For an earlier record it may, or return other bytes.
+    #[inline]
+    pub(crate) fn payload(&self, found: &Found) -> &[u8] {
+        &self.chunk[found.payload.clone()]
+    }
+
+    /// The same as [`payload`](Self::payload), shared instead of borrowed.
+    ///
+    /// # Panics
+    /// As [`payload`](Self::payload).
+    #[inline]
+    pub(crate) fn slice(&self, found: &Found) -> Bytes {
+        self.chunk.slice(found.payload.clone())
+    }
+
+    /// The chunk that holds the record just returned, and a number that changes
+    /// when the chunk does.
+    #[inline]
+    pub(crate) fn chunk(&self) -> (&Bytes, u64) {
+        (&self.chunk, self.sequence)
+    }
+
+    /// The record of the frame at the current place.
+    #[inline]
+    fn found(
+        &self,
+        root: &Root,
+        frame_len: u64,
+        payload_len: usize,
+        mended: Option<Mended>,
+    ) -> Found {
+        let start = self.at + DELIMITER_LEN;
+        Found {
+            offset: self.offset(),
+            frame_len,
+            id: root.id,
+            metadata: root.metadata,
+            payload: start..start + payload_len,
+            mended,
+        }
+    }
+
+    /// Goes behind the record at the current place.
+    #[inline]
+    pub(crate) fn pass(&mut self, found: &Found) {
+        self.last = Some((found.id, found.offset));
+        self.at += found.frame_len as usize;
+    }
+
+    /// Goes behind the record at the current place and returns it.
+    #[inline]
+    fn deliver(&mut self, found: Found) -> Scanned {
+        self.pass(&found);
+        Scanned::Record(found)
+    }
+
+    #[cold]
+    fn next_with_care(&mut self) -> io::Result<Option<Scanned>> {
+        if self.offset() >= self.to {
+            return Ok(None);
+        }
+        match self.examine(self.check)? {
+            Verdict::Record(found) => Ok(Some(self.deliver(found))),
+            Verdict::Damaged(damage) => Ok(Some(self.skip(damage))),
+            Verdict::Doubtful(claimed_id) => {
+                let offset = self.offset();
+                let item = self.step_over_damage(claimed_id);
+                if item.is_err() {
+                    self.salvage = None;
+                    self.seek(offset);
+                }
+                item.map(Some)
+            }
+        }
+    }
+
+    /// Goes behind the damage and returns it.
+    fn skip(&mut self, damage: Damage) -> Scanned {
+        self.seek(damage.offset + damage.len);
+        Scanned::Damage(damage)
+    }
+
+    /// Makes `offset` the current place.
+    fn seek(&mut self, offset: u64) {
+        match offset.checked_sub(self.base) {
+            Some(at) if at <= self.chunk.len() as u64 => self.at = at as usize,
+            _ => {
+                self.chunk = Bytes::new();
+                self.sequence += 1;
+                self.base = offset;
+                self.at = 0;
+            }
+        }
+    }
+
+    /// How many bytes the chunk has from the current place on.
+    fn held(&self) -> usize {
+        self.chunk.len() - self.at
+    }
+
+    /// Makes the chunk hold `len` bytes from the current place on, or all there
+    /// are.
+    fn fill(&mut self, len: usize) -> io::Result<()> {
+        let left = self.end.saturating_sub(self.offset());
+        if self.held() as u64 >= left.min(len as u64) {
+            return Ok(());
+        }
+        let Source::File { file, pool } = &self.source else {
+            return Ok(());
+        };
+        let offset = self.offset();
+        let mut buffer = pool.take_len(left.min(len as u64) as usize);
+        let wanted = left.min(buffer.len() as u64) as usize;
+        let read = read_around(&**file, &mut buffer[..wanted], offset)?;
+        if read < wanted {
+            self.end = offset + read as u64;
+        }
+        self.chunk = buffer.freeze(read);
+        self.sequence += 1;
+        self.base = offset;
+        self.at = 0;
+        Ok(())
+    }
+
+    /// What the delimiter at the current place says; the chunk is filled that
+    /// far.
+    fn reach(&self) -> Reach {
+        let Some(delimiter) = self.chunk[self.at..].first_chunk() else {
+            return Reach::Impossible;
+        };
+        let len = stated_len(*delimiter).filter(|len| *len <= self.max_frame_len);
+        let Some(len) = len else {
+            return Reach::Impossible;
+        };
+        let end = self.offset() + len;
+        if end <= self.end {
+            Reach::Inside(end)
+        } else {
+            Reach::Beyond
+        }
+    }
+
+    /// Judges the frame at the current place by itself. One whose length is wrong only
+    /// because another frame begins there ends before that.
+    fn examine(&mut self, check: Check) -> io::Result<Verdict> {
+        let verdict = self.examine_alone(check)?;
+        let Verdict::Record(found) = &verdict else {
+            return Ok(verdict);
+        };
+        if found.mended != Some(Mended::Length) {
+            return Ok(verdict);
+        }
+        let (offset, len) = (found.offset, found.frame_len - ALIGN as u64);
+        self.seek(offset + len);
+        let next = self.examine_alone(Check::Checksums)?;
+        self.seek(offset);
+        match next {
+            Verdict::Record(next) if next.mended.is_none() => Ok(Verdict::Damaged(Damage {
+                offset,
+                len,
+                kind: DamageKind::BadRecord,
+                claimed_id: None,
+            })),
+            _ => self.examine_alone(check),
+        }
+    }
+
+    fn examine_alone(&mut self, check: Check) -> io::Result<Verdict> {
+        self.fill(FRAME_OVERHEAD)?;
+        let Reach::Inside(end) = self.reach() else {
+            return Ok(Verdict::Doubtful(None));
+        };
+        let frame_len = end - self.offset();
+        // A long frame takes memory of its own, so its root is looked at first.
+        if self.is_longer_than_a_chunk(frame_len) && !self.root_fits(frame_len)? {
+            return Ok(Verdict::Doubtful(None));
+        }
+        self.fill(frame_len as usize)?;
+        let frame = self.at..self.at + frame_len as usize;
+        match self.chunk.get(frame) {
+            Some(frame) => Ok(self.judge(frame, check)),
+            // The file has just turned out shorter.
+            None => Ok(Verdict::Doubtful(None)),
+        }
+    }
+
+    fn is_longer_than_a_chunk(&self, frame_len: u64) -> bool {
+        match &self.source {
+            Source::File { pool, .. } => frame_len > pool.buffer_len() as u64,
+            Source::Memory => false,
+        }
+    }
+
+    /// Whether the root at the end of the frame at the current place states the
+    /// frame's length at least once.
+    fn root_fits(&self, frame_len: u64) -> io::Result<bool> {
+        let Source::File { file, .. } = &self.source else {
+            return Ok(true);
+        };
+        let mut root = [0; ROOT_LEN];
+        let offset = self.offset() + frame_len - ROOT_LEN as u64;
+        if read_or_zeros(&**file, &mut root, offset)? < ROOT_LEN {
+            return Ok(true);
+        }
+        let root = Root::from_bytes(&root);
+        let body_len = (frame_len as usize) - FRAME_OVERHEAD;
+        Ok(pointer_fits(&root, body_len) || length_fits(&root, body_len))
+    }
+
+    /// Judges a whole frame whose delimiter leads to its end.
+    fn judge(&self, frame: &[u8], check: Check) -> Verdict {
+        let Some((body, root)) = frame[DELIMITER_LEN..].split_last_chunk::<ROOT_LEN>() else {
+            return Verdict::Doubtful(None);
+        };
+        let root = Root::from_bytes(root);
+        let damaged = |kind, claimed_id| {
+            Verdict::Damaged(Damage {
+                offset: self.offset(),
+                len: frame.len() as u64,
+                kind,
+                claimed_id,
+            })
+        };
+        let record = |payload_len: usize, mended| match root.has_possible_id() {
+            true => Verdict::Record(self.found(&root, frame.len() as u64, payload_len, mended)),
+            // Whole, and not from any buffer.
+            false => damaged(DamageKind::BadRecord, None),
+        };
+        let stated = root.len as usize;
+        match (
+            pointer_fits(&root, body.len()),
+            length_fits(&root, body.len()),
+        ) {
+            (true, true) => {
+                if check == Check::Structure || root.matches(&body[..stated]) {
+                    let mended = (!padding_is_zero(&root, body)).then_some(Mended::Padding);
+                    return record(stated, mended);
+                }
+                if let Some(payload_len) = proven_len(&root, body) {
+                    return record(payload_len, Some(Mended::Length));
+                }
+                damaged(DamageKind::Checksum, Some(root.id))
+            }
+            (false, true) if root.matches(&body[..stated]) => record(stated, Some(Mended::Pointer)),
+            (true, false) => match proven_len(&root, body) {
+                Some(payload_len) => record(payload_len, Some(Mended::Length)),
+                None => Verdict::Doubtful(Some(root.id)),
+            },
+            (false, true) => Verdict::Doubtful(Some(root.id)),
+            (false, false) => Verdict::Doubtful(None),
+        }
+    }
+}
+
+impl fmt::Debug for Scanner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scanner")
+            .field("offset", &self.offset())
+            .field("to", &self.to)
+            .field("end", &self.end)
+            .field("chunk_len", &self.chunk.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the pointer states the length of this padded payload.
+fn pointer_fits(root: &Root, body_len: usize) -> bool {
+    root.pointed_len()
+        .is_some_and(|len| len as usize == body_len)
+}
+
+/// Whether the payload length is one of this padded payload.
+fn length_fits(root: &Root, body_len: usize) -> bool {
+    let stated = root.len as usize;
+    stated <= body_len && padded_len(stated) == body_len
+}
+
+/// The payload length, among those that this padded payload can have, with
+/// which the checksum holds.
+fn proven_len(root: &Root, body: &[u8]) -> Option<usize> {
+    let certain = body.len().saturating_sub(ALIGN - 1);
+    let mut hasher = hasher(root.id, root.metadata);
+    hasher.update(&body[..certain]);
+    for len in certain..=body.len() {
+        if hasher.clone().finalize() == root.checksum {
+            return Some(len);
+        }
+        hasher.update(body.get(len..=len)?);
+    }
+    None
+}

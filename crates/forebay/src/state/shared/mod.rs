@@ -1,0 +1,438 @@
+//! What the handles and the write side of one open buffer share, and how they
+//! wait for each other.
+//!
+//! Invariants:
+//! - Lock order: intake, log, acks. None is held while waiting for another
+//!   thread, or during I/O.
+//! - After the last handle has gone, nothing stores to the ledger any more.
+//! - It knows none of those who share it.
+
+mod closing;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(feature = "tokio")]
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::{Io, Limits, ReaderSees};
+use crate::directory::findings::Recovery;
+use crate::directory::quarantine::Quarantine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::acks::{Acks, Count, Stretch};
+use crate::state::intake::Intake;
+use crate::state::ledger::Ledger;
+use crate::state::log::Log;
+use crate::state::lost::LostReason;
+use crate::state::meters::Meters;
+use crate::state::stream::{Frames, Position};
+use crate::storage::{Lock, Storage};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::pool::Pool;
+use crate::sync::thread::JoinHandle;
+use crate::sync::wake::{Bell, Woken, lock};
+use crate::sync::{Instant, Mutex, MutexGuard};
+
+/// What a step of the write side did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Something; call again.
+    Progress,
+    /// Nothing to do until somebody asks, or until then.
+    Idle(Option<Instant>),
+}
+
+/// The write side, for whoever waits for it without a thread of its own.
+pub(crate) trait Drive: Send {
+    /// Does the most urgent thing.
+    fn step(&mut self, shared: &Shared) -> Step;
+    /// After the last step of a buffer that closes.
+    fn end(&mut self, shared: &Shared);
+}
+
+/// What writer, reader and write side of one open buffer share.
+pub(crate) struct Shared {
+    pub limits: Limits,
+    pub dir: PathBuf,
+    pub storage: Arc<dyn Storage>,
+    pub pool: Pool,
+    pub intake: Mutex<Intake>,
+    /// Rung for the write side's thread; goes with `intake`.
+    pub work: Bell,
+    /// Rung when there may be room; goes with `intake`.
+    pub space: Bell,
+    pub log: Mutex<Log>,
+    /// Rung for the reader; goes with `log`.
+    pub data: Bell,
+    /// Rung for receipts, at the offset written, synced; go with `log`.
+    pub written: Bell,
+    pub synced: Bell,
+    /// Rung at the ticket answered; goes with `log`.
+    pub ledger_synced: Bell,
+    pub acks: Mutex<Acks>,
+    pub ledger: Ledger,
+    /// Where the oldest data file ends, if it may be deleted once everything
+    /// before that is acknowledged; `u64::MAX` if it may not.
+    pub head_end: AtomicU64,
+    pub reader_waits: AtomicBool,
+    pub meters: Meters,
+    pub quarantine: Quarantine,
+    pub recovery: Recovery,
+    /// Where acknowledgements stood at open.
+    pub opened_at: Position,
+    /// With [`Io::Caller`], the write side, and how often it made progress.
+    pub side: Mutex<Option<Box<dyn Drive>>>,
+    pub progress: AtomicU64,
+    /// With [`Io::Thread`], its thread.
+    pub thread: Mutex<Option<JoinHandle<()>>>,
+    /// The last handle went on that thread, which ends the closing itself.
+    pub closes_itself: AtomicBool,
+    pub lock: Mutex<Option<Box<dyn Lock>>>,
+    /// The process that opened the buffer. One forked from it has copies of the handles, and
+    /// neither its thread nor a right to its files.
+    pub process: u32,
+}
+
+impl Shared {
+    // ---- waiting ----
+
+    /// Waits for a ring of `bell`, or, with [`Io::Caller`], does a step of the
+    /// write side. `None` at the deadline, or when nothing is left to do.
+    pub(crate) fn wait<T>(
+        &self,
+        guard: MutexGuard<'_, T>,
+        bell: &Bell,
+        threshold: u64,
+        deadline: Option<Instant>,
+    ) -> Option<Woken> {
+        match self.limits.io {
+            Io::Caller => {
+                let before = self.progress.load(Ordering::SeqCst);
+                drop(guard);
+                self.step_as_caller(before).then_some(Woken::Look)
+            }
+            Io::Thread => deadline
+                .is_none_or(|deadline| Instant::now() < deadline)
+                .then(|| bell.wait(guard, threshold, deadline)),
+        }
+    }
+
+    /// The error of a wait for something that is not done yet.
+    #[cold]
+    fn timed_out(&self, what: &str) -> Error {
+        let message = match self.limits.io {
+            Io::Thread => format!(
+                "the buffer in {} has not {what} within the time limit; it goes on, and may \
+                 still do so",
+                self.dir.display()
+            ),
+            Io::Caller => format!(
+                "the buffer in {} has not {what}, and with Io::Caller this call can do no more \
+                 for it now; if the disk is full, free some space and call again",
+                self.dir.display()
+            ),
+        };
+        Error::with_path(ErrorKind::TimedOut, &self.dir, message)
+    }
+
+    /// With [`Io::Caller`], does a step of the write side, unless there was
+    /// progress since it was counted `before`. False if nothing is left to do.
+    fn step_as_caller(&self, before: u64) -> bool {
+        let mut side = lock(&self.side);
+        if self.progress.load(Ordering::SeqCst) != before {
+            // Another caller may have done what this one waits for.
+            return true;
+        }
+        let Some(driven) = side.as_mut() else {
+            return false;
+        };
+        lock(&self.intake).note_look();
+        match self.step_of(&mut **driven) {
+            Some(Step::Progress) => {
+                self.progress.fetch_add(1, Ordering::SeqCst);
+                return true;
+            }
+            Some(Step::Idle(_)) => {}
+            None => {
+                *side = None;
+                return true;
+            }
+        }
+        // Another caller may want something since the step looked.
+        lock(&self.intake).is_roused()
+    }
+
+    /// A step of the write side; `None` if it panicked, in a storage or a waker that
+    /// somebody else wrote. The buffer is poisoned then.
+    fn step_of(&self, side: &mut dyn Drive) -> Option<Step> {
+        let step = catch_unwind(AssertUnwindSafe(|| side.step(self)));
+        step.inspect_err(|_| self.publish_panic()).ok()
+    }
+
+    /// Whoever drove the write side panicked: everybody who waits is told.
+    pub(crate) fn publish_panic(&self) {
+        let cause = std::io::Error::other("a storage or a waker panicked");
+        let error = Error::io("drive the writes of", &self.dir, cause).poisoned();
+        lock(&self.intake).failed = Some(error.clone());
+        self.space.ring();
+        self.publish_failed(error);
+    }
+
+    pub(crate) fn wait_written(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
+        if lock(&self.log).written.offset >= end {
+            return Ok(());
+        }
+        {
+            let mut intake = lock(&self.intake);
+            intake.want_written = intake.want_written.max(end);
+            self.wake_write_side(intake);
+        }
+        let what = "written these records";
+        self.wait_log(what, &self.written, end, deadline, |log| {
+            log.written.offset >= end
+        })
+    }
+
+    pub(crate) fn wait_synced(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
+        if self.is_synced(end) {
+            return Ok(());
+        }
+        self.want_synced(end);
+        self.await_synced(end, deadline)
+    }
+
+    /// Waits for a sync that was asked for.
+    pub(crate) fn await_synced(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
+        let what = "synced these records";
+        self.wait_log(what, &self.synced, end, deadline, |log| {
+            log.synced.offset >= end
+        })
+    }
+
+    /// Waits until something is done, which `bell` is rung for at `threshold`.
+    fn wait_log(
+        &self,
+        what: &str,
+        bell: &Bell,
+        threshold: u64,
+        deadline: Option<Instant>,
+        done: impl Fn(&Log) -> bool,
+    ) -> Result<()> {
+        loop {
+            let log = lock(&self.log);
+            if done(&log) {
+                return Ok(());
+            }
+            if let Some(error) = &log.failed {
+                return Err(error.clone());
+            }
+            match self.wait(log, bell, threshold, deadline) {
+                Some(Woken::Reached) => return Ok(()),
+                Some(Woken::Look) => {}
+                None => return Err(self.timed_out(what)),
+            }
+        }
+    }
+
+    pub(crate) fn is_synced(&self, end: u64) -> bool {
+        lock(&self.log).synced.offset >= end
+    }
+
+    /// Whether something has happened in the log, for a task that otherwise
+    /// registers itself (under the log's lock, so that no ring is missed). The waker
+    /// that `register` replaces is dropped without a lock.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll_log(
+        &self,
+        done: impl FnOnce(&Log) -> bool,
+        register: impl FnOnce() -> Option<std::task::Waker>,
+    ) -> std::task::Poll<Result<()>> {
+        let log = lock(&self.log);
+        if done(&log) {
+            return std::task::Poll::Ready(Ok(()));
+        }
+        if let Some(error) = &log.failed {
+            return std::task::Poll::Ready(Err(error.clone()));
+        }
+        let replaced = register();
+        drop(log);
+        drop(replaced);
+        std::task::Poll::Pending
+    }
+
+    /// Refuses what an async handle cannot do.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn check_async(&self) -> Result<()> {
+        check_async(self.limits.io, &self.dir)
+    }
+
+    /// Asks the write side to make everything before `end` durable.
+    pub(crate) fn want_synced(&self, end: u64) {
+        let mut intake = lock(&self.intake);
+        intake.want_synced = intake.want_synced.max(end);
+        self.wake_write_side(intake);
+    }
+
+    /// Waits until a sync of the ledger that begins after this call is done.
+    pub(crate) fn wait_ledger_synced(&self) -> Result<()> {
+        self.wait_ledger_synced_until(None)
+    }
+
+    pub(crate) fn wait_ledger_synced_until(&self, deadline: Option<Instant>) -> Result<()> {
+        let ticket = self.want_ledger_synced();
+        let what = "synced the acknowledgements";
+        self.wait_log(what, &self.ledger_synced, ticket, deadline, |log| {
+            log.ledger_ticket >= ticket
+        })
+    }
+
+    /// Asks for a sync of the ledger; the number it will be answered with.
+    pub(crate) fn want_ledger_synced(&self) -> u64 {
+        let mut intake = lock(&self.intake);
+        intake.ledger_tickets += 1;
+        let ticket = intake.ledger_tickets;
+        self.wake_write_side(intake);
+        ticket
+    }
+
+    /// Makes the write side look around.
+    pub(crate) fn poke(&self) {
+        self.wake_write_side(lock(&self.intake));
+    }
+
+    pub(crate) fn wake_write_side(&self, mut intake: MutexGuard<'_, Intake>) {
+        let is_asleep = intake.rouse();
+        drop(intake);
+        if is_asleep {
+            self.work.ring();
+        }
+    }
+
+    // ---- what the write side reports ----
+
+    pub(crate) fn publish_written(&self, frames: Frames) {
+        let written = {
+            let mut log = lock(&self.log);
+            log.append(frames);
+            log.written
+        };
+        if self.limits.reader_sees == ReaderSees::Written {
+            self.data.ring();
+        }
+        self.written.ring_up_to(written.offset);
+    }
+
+    /// Everything before `end` is synced, or acknowledged for good.
+    pub(crate) fn publish_synced(&self, end: Position) {
+        {
+            let mut log = lock(&self.log);
+            debug_assert!(log.synced <= end && end <= log.written);
+            log.synced = end;
+        }
+        if self.limits.reader_sees == ReaderSees::Synced {
+            self.data.ring();
+        }
+        self.synced.ring_up_to(end.offset);
+    }
+
+    pub(crate) fn publish_ledger_synced(&self, ticket: u64) {
+        lock(&self.log).ledger_ticket = ticket;
+        self.ledger_synced.ring_up_to(ticket);
+    }
+
+    /// Nothing will be written any more; returns whether that is news.
+    pub(crate) fn publish_end(&self) -> bool {
+        let news = !std::mem::replace(&mut lock(&self.log).ended, true);
+        if news {
+            self.data.ring();
+        }
+        news
+    }
+
+    pub(crate) fn publish_failed(&self, error: Error) {
+        lock(&self.log).failed.get_or_insert(error);
+        self.data.ring();
+        self.written.ring();
+        self.synced.ring();
+        self.ledger_synced.ring();
+    }
+
+    /// For the write side, whenever the oldest file or the current one changed.
+    pub(crate) fn set_head_end(&self, log: &Log, current_id: Option<u16>) {
+        let end = match log.spans.front() {
+            Some(span) if Some(span.file_id) != current_id => span.end(),
+            _ => u64::MAX,
+        };
+        self.head_end.store(end, Ordering::Release);
+    }
+
+    // ---- acknowledgements ----
+
+    pub(crate) fn acknowledge(&self, stretch: Stretch) {
+        let mut acks = lock(&self.acks);
+        let (advanced, _) = acks.acknowledge(stretch);
+        if advanced {
+            self.note_done(acks);
+        }
+    }
+
+    /// Acknowledges what nobody can acknowledge; returns what was not yet.
+    pub(crate) fn acknowledge_lost(&self, stretch: Stretch, reason: LostReason) -> Count {
+        let mut acks = lock(&self.acks);
+        let (advanced, newly) = acks.acknowledge(stretch);
+        self.meters.lost[reason as usize].add(newly);
+        if advanced {
+            self.note_done(acks);
+        }
+        newly
+    }
+
+    /// Bytes that hold no event, up to this position.
+    pub(crate) fn skip(&self, to: Position) {
+        let mut acks = lock(&self.acks);
+        if acks.skip(to.next_id, to.offset) {
+            self.note_done(acks);
+        }
+    }
+
+    /// Stores the acknowledged position in the ledger and wakes the write side
+    /// if that gives it something to do.
+    #[inline]
+    fn note_done(&self, acks: MutexGuard<'_, Acks>) {
+        let done = acks.done();
+        let was_clean = self.ledger.set_reader_last_record_id(done.next_id - 1);
+        drop(acks);
+        if was_clean || done.offset >= self.head_end.load(Ordering::Acquire) {
+            self.poke();
+        }
+    }
+}
+
+/// Async handles need a thread that does the work.
+#[cfg(feature = "tokio")]
+pub(crate) fn check_async(io: Io, dir: &Path) -> Result<()> {
+    match io {
+        Io::Thread => Ok(()),
+        Io::Caller => Err(Error::with_path(
+            ErrorKind::InvalidConfig,
+            dir,
+            format!(
+                "io is Io::Caller for the buffer in {}, which leaves its work to calls that \
+                 wait; futures do not wait, so an async handle would never come to an end; open \
+                 it with Io::Thread, or use Writer and Reader",
+                dir.display()
+            ),
+        )),
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer")
+            .field("dir", &self.dir)
+            .field("ledger", &self.ledger.state())
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,31 @@
+//! What threads meet over: locks, atomics, parking, threads, the clock.
+//!
+//! The standard library's, except in the concurrency models
+//! (`--cfg forebay_shuttle`, see `tests/shuttle.rs`), where a scheduler decides
+//! at each of these who goes on, and the clock is simulated.
+//!
+//! Invariants:
+//! - Whatever two threads of an open buffer share goes through here or through
+//!   the mapped words of the ledger, so that the models see it.
+//! - Nothing here decides correctness by time: the models let no time pass at
+//!   all, or any amount at any moment.
+
+#[cfg(forebay_shuttle)]
+mod model;
+pub(crate) mod pool;
+#[cfg(not(forebay_shuttle))]
+mod system;
+pub(crate) mod wake;
+
+#[cfg(not(forebay_shuttle))]
+pub(crate) use self::system::*;
+
+#[cfg(forebay_shuttle)]
+pub(crate) use self::model::*;
+#[cfg(forebay_shuttle)]
+pub use self::model::{Clock, begin};
+
+/// The moment `time` from now; `None`, no deadline, if the clock does not go that far.
+pub(crate) fn deadline_after(time: std::time::Duration) -> Option<Instant> {
+    Instant::now().checked_add(time)
+}

@@ -1,0 +1,390 @@
+//! How records get into the intake: checked, in order, as far as there is room.
+//!
+//! Invariants:
+//! - A record is checked, and its events counted, once, before the intake is locked: what the
+//!   counter says the first time is what the record gets.
+//! - Under [`WhenFull::Reject`] a batch that was found to fit keeps its room while it waits for a
+//!   free batch buffer, so that no other append can take it.
+//! - Every error says how many records were accepted, and says it once.
+
+use crate::config::{SyncPolicy, WhenFull};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::record;
+use crate::state::acks::Count;
+use crate::state::intake::{Intake, NoRoom, Sleep};
+use crate::state::shared::Shared;
+use crate::sync::atomic::Ordering;
+use crate::sync::wake::{Woken, lock};
+use crate::sync::{Instant, MutexGuard, deadline_after};
+
+/// A record that may be appended, with the one answer of the event counter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Checked<'p> {
+    metadata: u32,
+    payload: &'p [u8],
+    events: u64,
+}
+
+impl Checked<'_> {
+    fn frame_len(&self) -> usize {
+        record::frame_len(self.payload.len())
+    }
+}
+
+/// What an attempt to append found.
+pub(crate) enum Attempt {
+    /// Accepted: id and end offset of the last record.
+    Accepted(u64, u64),
+    /// Dropped by policy.
+    Dropped,
+    /// No room, and no use in waiting for it.
+    Refused(NoRoom),
+    /// No room now.
+    NoRoom(NoRoom),
+}
+
+/// What a batch came to.
+pub(crate) enum Put {
+    /// Every record is accepted, or dropped by policy.
+    Done,
+    /// There is no room for the next one now.
+    NoRoom(NoRoom),
+}
+
+/// Records on their way into the intake, the first `done` of which are through.
+pub(crate) struct Appending<'a> {
+    shared: &'a Shared,
+    records: &'a [Checked<'a>],
+    done: usize,
+    accepted: usize,
+    /// Id and end offset of the last one that was accepted.
+    last: Option<(u64, u64)>,
+    /// What the others take on disk, in bytes.
+    len_left: u64,
+    /// What the intake keeps free for them; 0 while this has the intake locked.
+    reserved: u64,
+}
+
+impl<'a> Appending<'a> {
+    pub(crate) fn new(shared: &'a Shared, records: &'a [Checked<'a>]) -> Self {
+        Self {
+            shared,
+            records,
+            done: 0,
+            accepted: 0,
+            last: None,
+            len_left: records.iter().map(|r| r.frame_len() as u64).sum(),
+            reserved: 0,
+        }
+    }
+
+    /// Puts in as many records as there is room for.
+    ///
+    /// # Errors
+    /// The next one is refused; those before it stay accepted.
+    pub(crate) fn put(&mut self, intake: &mut Intake) -> Result<Put> {
+        intake.reserved -= std::mem::take(&mut self.reserved);
+        let rejects = self.shared.limits.when_full == WhenFull::Reject;
+        if self.done == 0 {
+            self.shared.check_open(intake)?;
+        }
+        if rejects && self.done == 0 && !intake.fits(self.len_left) {
+            return Err(self.shared.refusal(intake, intake.lack(), 0));
+        }
+        while let Some(record) = self.records.get(self.done) {
+            let attempt = self.shared.try_append(intake, record);
+            match attempt.map_err(|e| e.after(self.accepted))? {
+                Attempt::Accepted(id, end) => {
+                    self.last = Some((id, end));
+                    self.accepted += 1;
+                }
+                Attempt::Dropped => {}
+                Attempt::Refused(why) => {
+                    return Err(self.shared.refusal(intake, why, self.accepted));
+                }
+                Attempt::NoRoom(why) => {
+                    if rejects {
+                        self.reserved = self.len_left;
+                        intake.reserved += self.reserved;
+                    }
+                    return Ok(Put::NoRoom(why));
+                }
+            }
+            self.done += 1;
+            self.len_left -= record.frame_len() as u64;
+        }
+        Ok(Put::Done)
+    }
+
+    /// How many records were accepted so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted
+    }
+
+    /// Id and end offset of the last record that was accepted.
+    pub(crate) fn last(&self) -> Option<(u64, u64)> {
+        self.last
+    }
+
+    /// The offset up to which records were accepted; 0 if none was.
+    pub(crate) fn end(&self) -> u64 {
+        self.last.map_or(0, |(_, end)| end)
+    }
+}
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        if self.reserved > 0 {
+            lock(&self.shared.intake).reserved -= self.reserved;
+            self.shared.space.ring();
+        }
+    }
+}
+
+impl Shared {
+    /// Refuses what could never be appended.
+    #[inline]
+    pub(crate) fn check_record<'p>(&self, metadata: u32, payload: &'p [u8]) -> Result<Checked<'p>> {
+        let len_max = self.limits.max_record_len;
+        if payload.len() > len_max {
+            return Err(Error::new(
+                ErrorKind::InvalidRecord,
+                format!(
+                    "the record has {} bytes; max_record_size is {len_max} bytes",
+                    payload.len()
+                ),
+            ));
+        }
+        let events = self.limits.counter.count_unbounded(metadata, payload);
+        if events == 0 || (events > 1 && events > payload.len() as u64) {
+            return Err(Error::new(
+                ErrorKind::InvalidRecord,
+                format!(
+                    "the record of {} bytes counts {events} events; a record counts at least \
+                     one, and no more than its payload has bytes",
+                    payload.len()
+                ),
+            ));
+        }
+        Ok(Checked {
+            metadata,
+            payload,
+            events,
+        })
+    }
+
+    /// Refuses a batch in which a record could never be appended.
+    pub(crate) fn check_batch<'p>(
+        &self,
+        records: impl Iterator<Item = (u32, &'p [u8])>,
+    ) -> Result<Vec<Checked<'p>>> {
+        // Collecting results would forget how many there are, and copy them as it grows.
+        let mut checked = Vec::with_capacity(records.size_hint().0);
+        for (metadata, payload) in records {
+            checked.push(self.check_record(metadata, payload)?);
+        }
+        Ok(checked)
+    }
+
+    pub(crate) fn check_open(&self, intake: &Intake) -> Result<()> {
+        match &intake.failed {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Accepts the record if there is room, drops it if the policy says so.
+    #[inline]
+    pub(crate) fn try_append(&self, intake: &mut Intake, record: &Checked<'_>) -> Result<Attempt> {
+        self.check_open(intake)?;
+        match intake.make_room(record.frame_len()) {
+            Ok(()) => {
+                let id = intake.put(record.metadata, record.payload, record.events);
+                Ok(Attempt::Accepted(id, intake.accepted().offset))
+            }
+            Err(why) => Ok(self.without_room(intake, record, why)),
+        }
+    }
+
+    #[cold]
+    fn without_room(&self, intake: &mut Intake, record: &Checked<'_>, why: NoRoom) -> Attempt {
+        match self.limits.when_full {
+            // A matter of moments, under every policy.
+            _ if why == NoRoom::Busy => Attempt::NoRoom(why),
+            WhenFull::DropNewest => {
+                intake.dropped.add(Count {
+                    events: record.events,
+                    bytes: record.frame_len() as u64,
+                });
+                Attempt::Dropped
+            }
+            WhenFull::Reject => Attempt::Refused(why),
+            // Nobody is left who could make the room that is missing.
+            _ if why == NoRoom::Full && !intake.reader => Attempt::Refused(why),
+            WhenFull::Block | WhenFull::BlockFor(_) => Attempt::NoRoom(why),
+        }
+    }
+
+    /// Puts in all records of a batch, waiting for room where that is allowed.
+    ///
+    /// # Errors
+    /// There is none for the next one; those before it stay accepted.
+    pub(crate) fn put_all(
+        &self,
+        batch: &mut Appending<'_>,
+        deadline: &mut Option<Instant>,
+    ) -> Result<MutexGuard<'_, Intake>> {
+        let mut intake = lock(&self.intake);
+        loop {
+            match batch.put(&mut intake)? {
+                Put::Done => return Ok(intake),
+                Put::NoRoom(why) => {
+                    intake = self.wait_for_room(intake, why, deadline, batch.accepted())?;
+                }
+            }
+        }
+    }
+
+    /// Lets go of the intake, into which records up to `end` were put, and wakes
+    /// the write side if it must act now.
+    #[inline]
+    pub(crate) fn notify_write_side_of(&self, mut intake: MutexGuard<'_, Intake>, end: u64) {
+        if self.limits.sync == SyncPolicy::EveryBatch {
+            intake.want_synced = intake.want_synced.max(end);
+            self.wake_write_side(intake);
+        } else {
+            self.notify_write_side(intake);
+        }
+    }
+
+    /// Lets go of the intake and wakes the write side if it must act now.
+    #[inline]
+    pub(crate) fn notify_write_side(&self, intake: MutexGuard<'_, Intake>) {
+        let is_needed = match intake.asleep() {
+            Sleep::Awake => false,
+            Sleep::Idle => true,
+            Sleep::Lingering => intake.has_ready() || self.reader_waits.load(Ordering::SeqCst),
+        };
+        if is_needed {
+            self.wake_write_side(intake);
+        }
+    }
+
+    /// Waits until there may be room; under [`WhenFull::BlockFor`] until the deadline, which
+    /// begins to count with the first wait for space.
+    ///
+    /// # Errors
+    /// There is none in time, for the record after the first `accepted` ones.
+    pub(crate) fn wait_for_room<'a>(
+        &'a self,
+        mut intake: MutexGuard<'a, Intake>,
+        why: NoRoom,
+        deadline: &mut Option<Instant>,
+        accepted: usize,
+    ) -> Result<MutexGuard<'a, Intake>> {
+        if let (WhenFull::BlockFor(time), NoRoom::Full | NoRoom::DiskFull, None) =
+            (self.limits.when_full, why, &deadline)
+        {
+            *deadline = deadline_after(time);
+        }
+        // First of all, for what was accepted of a batch.
+        if intake.rouse() {
+            self.work.ring();
+        }
+        let woken = self.wait(intake, &self.space, 0, *deadline);
+        let intake = lock(&self.intake);
+        match woken {
+            Some(_) => Ok(intake),
+            None => Err(self.refusal(&intake, why, accepted)),
+        }
+    }
+
+    /// Under [`SyncPolicy::EveryBatch`], waits for the sync of what an append has put in, up to
+    /// `end`. Where nothing can be made durable for now it waits no longer than [`WhenFull`]
+    /// allows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`]: the records are accepted, and their sync is pending.
+    pub(crate) fn wait_durable(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
+        let limit = match self.limits.when_full {
+            WhenFull::Block => None,
+            WhenFull::BlockFor(time) => deadline.or_else(|| deadline_after(time)),
+            WhenFull::Reject | WhenFull::DropNewest => Some(Instant::now()),
+        };
+        loop {
+            let log = lock(&self.log);
+            if log.synced.offset >= end {
+                return Ok(());
+            }
+            if let Some(error) = &log.failed {
+                return Err(error.clone());
+            }
+            let is_stuck = log.is_stuck(end);
+            match self.wait(log, &self.synced, end, limit.filter(|_| is_stuck)) {
+                Some(Woken::Reached) => return Ok(()),
+                Some(Woken::Look) => {}
+                // With `Io::Caller` it is not time that is up: nothing is left to do.
+                None => return Err(self.sync_pending()),
+            }
+        }
+    }
+
+    /// Whether what was accepted up to `end` cannot be made durable for now.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_stuck(&self, end: u64) -> bool {
+        lock(&self.log).is_stuck(end)
+    }
+
+    /// The error of an append whose records are accepted and cannot be made durable for now.
+    #[cold]
+    pub(crate) fn sync_pending(&self) -> Error {
+        let why = lock(&self.intake).no_space.clone();
+        let why = why.unwrap_or_else(|| "the directory cannot be synced".to_owned());
+        Error::with_path(
+            ErrorKind::TimedOut,
+            &self.dir,
+            format!(
+                "what was appended is accepted, but nothing can be made durable in {} for now \
+                 ({why}), so a power cut or a killed process would lose it; it is synced as soon \
+                 as that is mended: do not append it again",
+                self.dir.display()
+            ),
+        )
+    }
+
+    /// Why the next record is not accepted, after `accepted` ones of the same call.
+    #[cold]
+    pub(crate) fn refusal(&self, intake: &Intake, why: NoRoom, accepted: usize) -> Error {
+        let outcome = match accepted {
+            0 => "nothing was accepted".to_owned(),
+            n => format!("{n} records of this batch were accepted, and no more"),
+        };
+        let (dir, max_size) = (self.dir.display(), self.limits.max_size);
+        let (kind, message) = match why {
+            NoRoom::DiskFull => (
+                ErrorKind::Full,
+                format!(
+                    "nothing can be written to {dir} for now ({}); {outcome}; free what is \
+                     missing, or acknowledge more",
+                    intake.no_space.as_deref().unwrap_or("there is no space")
+                ),
+            ),
+            NoRoom::Full if !intake.reader => (
+                ErrorKind::Closed,
+                format!(
+                    "the buffer in {dir} is full (max_size is {max_size} bytes) and its reader \
+                     is closed, so that nothing makes room any more; {outcome}; close the \
+                     buffer, open it again and read it, or raise max_size"
+                ),
+            ),
+            NoRoom::Full | NoRoom::Busy => (
+                ErrorKind::Full,
+                format!(
+                    "the buffer in {dir} is full (max_size is {max_size} bytes); {outcome}; \
+                     acknowledge more, or raise max_size"
+                ),
+            ),
+        };
+        Error::with_path(kind, &self.dir, message)
+    }
+}

@@ -1,0 +1,202 @@
+//! The write side: the one owner of everything that changes data files.
+//!
+//! [`WriteSide::step`] is the list of what it does, the most urgent first. Each part
+//! owns its state: the [`appender`], the [`files`], the [`sync_queue`], the
+//! [`ledger_sync`], the [`deletion`], the [`failure`] policy, the [`synced_mark`].
+//!
+//! Invariants:
+//! - A data file is rolled before it would exceed its size; a few complete ones may
+//!   wait for their sync while the next is written.
+//! - The ledger's next id is stored before records below it become visible.
+//! - After a failed write or sync of a file, what no sync covers of it is written
+//!   again and synced before anything else happens.
+//! - No lock is held during I/O.
+
+mod appender;
+mod background_sync;
+mod commit_window;
+mod deletion;
+mod failure;
+mod files;
+mod ledger_sync;
+mod open_file;
+mod preallocate;
+mod sync_queue;
+mod sync_rate;
+pub(crate) mod synced_mark;
+mod syncing;
+#[cfg(test)]
+mod testing;
+mod write_again;
+mod writing;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use self::appender::{Appender, Readiness};
+use self::deletion::Deletion;
+use self::failure::{FailurePolicy, Trouble};
+use self::files::Files;
+use self::ledger_sync::LedgerSync;
+use self::preallocate::Preallocation;
+use self::sync_queue::SyncQueue;
+use self::synced_mark::SyncedMark;
+use crate::config::{Io, ReaderSees};
+use crate::state::intake::{Intake, Sleep};
+use crate::state::log::Span;
+use crate::state::shared::{Drive, Shared, Step};
+use crate::state::stream::Position;
+use crate::storage::File;
+use crate::sync::Instant;
+use crate::sync::wake::lock;
+
+/// See the head of this file. Driven by one thread at a time.
+#[derive(Debug)]
+pub(crate) struct WriteSide {
+    appender: Appender,
+    files: Files,
+    sync_queue: SyncQueue,
+    preallocation: Preallocation,
+    ledger_sync: LedgerSync,
+    deletion: Deletion,
+    failure: FailurePolicy,
+    synced_mark: SyncedMark,
+}
+
+impl WriteSide {
+    /// `current` is the file to append to, with its path and its span of the log,
+    /// which ends at `end`.
+    pub(crate) fn new(
+        current: Option<(Arc<dyn File>, PathBuf, Span)>,
+        end: Position,
+        next_file_id: u16,
+    ) -> Self {
+        Self {
+            appender: Appender::default(),
+            files: Files::new(current, end, next_file_id),
+            sync_queue: SyncQueue::default(),
+            preallocation: Preallocation::default(),
+            ledger_sync: LedgerSync::default(),
+            deletion: Deletion::default(),
+            failure: FailurePolicy::default(),
+            synced_mark: SyncedMark::default(),
+        }
+    }
+
+    /// Lets threads of their own sync what is due. They report to `shared`.
+    pub(crate) fn use_threads(&mut self, shared: Arc<Shared>) {
+        self.sync_queue.use_threads(shared);
+    }
+
+    /// Does the most urgent thing.
+    pub(crate) fn step(&mut self, shared: &Shared) -> Step {
+        if self.failure.is_poisoned() {
+            return Step::Idle(None);
+        }
+        match self.most_urgent(shared) {
+            Ok(true) => Step::Progress,
+            Ok(false) => Step::Idle(self.due_at(shared)),
+            Err(trouble) => match self.failure.note(shared, trouble) {
+                true => Step::Progress,
+                false => Step::Idle(self.due_at(shared)),
+            },
+        }
+    }
+
+    /// The list of what there may be to do. Whether anything was.
+    fn most_urgent(&mut self, shared: &Shared) -> Result<bool, Trouble> {
+        Ok(self.delete_acknowledged(shared)?
+            || self.take_background_outcome(shared)?
+            || self.mend_failed(shared)?
+            || self.begin_background_sync(shared)?
+            || self.write_next(shared)?
+            || self.sync_if_due(shared)?
+            || self.ledger_sync.sync_if_due(shared)?
+            || self.end_if_done(shared)?)
+    }
+
+    /// Once the last writer has gone and everything is written, the reader may see
+    /// the end.
+    fn end_if_done(&mut self, shared: &Shared) -> Result<bool, Trouble> {
+        let is_over = {
+            let intake = lock(&shared.intake);
+            intake.writers == 0 && intake.open_len() == 0 && !intake.has_ready()
+        };
+        if !is_over || !self.appender.is_idle() {
+            return Ok(false);
+        }
+        if shared.limits.reader_sees == ReaderSees::Synced && self.sync_queue.is_dirty(&self.files)
+        {
+            self.sync_all(shared)?;
+            return Ok(true);
+        }
+        Ok(shared.publish_end())
+    }
+
+    // ---- sleeping and closing ----
+
+    /// When something is due, if nobody asks for anything before.
+    fn due_at(&self, shared: &Shared) -> Option<Instant> {
+        if shared.limits.io == Io::Caller {
+            return None;
+        }
+        let data = self.sync_queue.due_at(shared, &self.files);
+        let retry = self.failure.retry_at(data);
+        let ledger = self.ledger_sync.due_at(shared);
+        [retry, ledger].into_iter().flatten().min()
+    }
+
+    /// How the write side's thread is to sleep, which has found nothing to do but
+    /// what is `due`; `None` if the intake shows something to do.
+    pub(crate) fn how_to_sleep(
+        &mut self,
+        shared: &Shared,
+        intake: &Intake,
+        due: Option<Instant>,
+        has_worked: bool,
+    ) -> Option<(Sleep, Option<Instant>)> {
+        if intake.is_roused() {
+            return None;
+        }
+        if self.failure.is_poisoned() || self.failure.pauses_writing(shared, intake.closing) {
+            return Some((Sleep::Idle, due));
+        }
+        let at = match self.appender.readiness(shared, intake) {
+            Readiness::Now => return None,
+            Readiness::At(at) => at,
+            // After work it looks once more, so that the next record need not wake it.
+            Readiness::Never if has_worked => self.appender.linger(),
+            Readiness::Never => return Some((Sleep::Idle, due)),
+        };
+        let until = due.map_or(at, |due| due.min(at));
+        Some((Sleep::Lingering, Some(until)))
+    }
+
+    /// Whether a closing buffer has nothing more to wait for: everything is written
+    /// and synced, or cannot be.
+    pub(crate) fn has_closed(&self, shared: &Shared) -> bool {
+        let gave_up = self.failure.gave_up();
+        let is_written = self.appender.is_idle() || gave_up;
+        let is_synced =
+            !self.sync_queue.is_dirty(&self.files) || (gave_up && self.files.has_failed());
+        self.failure.is_poisoned() || (is_written && is_synced && !shared.ledger.is_dirty())
+    }
+
+    /// After the last step of a buffer that closes: nothing is left to distrust if
+    /// everything is synced.
+    pub(crate) fn remove_mark(&mut self, shared: &Shared) {
+        if !self.failure.is_poisoned() && !self.sync_queue.is_dirty(&self.files) {
+            self.synced_mark.remove(shared);
+        }
+    }
+}
+
+impl Drive for WriteSide {
+    fn step(&mut self, shared: &Shared) -> Step {
+        Self::step(self, shared)
+    }
+
+    fn end(&mut self, shared: &Shared) {
+        self.remove_mark(shared);
+    }
+}
