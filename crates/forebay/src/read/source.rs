@@ -211,7 +211,9 @@ impl Reader {
             check: Check::Checksums,
         };
         let pool = self.shared.pool.clone();
+        // Whatever is visible was written.
         Scanner::over_file(Arc::clone(file), part.start, part.end, options, pool)
+            .written_to(self.id_limit)
     }
 
     /// A data file that the log had a moment ago is not there.

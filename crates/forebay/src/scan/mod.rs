@@ -193,6 +193,9 @@ pub(crate) struct Scanner {
     check: Check,
     /// Id and offset of the last record returned.
     last: Option<(u64, u64)>,
+    /// The same when the last damage was returned: what `last` is since then may stand where
+    /// it does not belong.
+    before_damage: Option<(u64, u64)>,
     /// An id that went before, so many bytes before the beginning of the file.
     behind: Option<(u64, u64)>,
     /// The caller knows from elsewhere that the records before this id were written.
@@ -250,6 +253,7 @@ impl Scanner {
                 .clamp(FRAME_OVERHEAD as u64, frame_len(MAX_PAYLOAD_LEN) as u64),
             check: options.check,
             last: None,
+            before_damage: None,
             behind: None,
             written_to: 0,
             source: Source::File { file, pool },
@@ -287,6 +291,7 @@ impl Scanner {
             max_frame_len: frame_len(MAX_PAYLOAD_LEN) as u64,
             check: Check::Structure,
             last: None,
+            before_damage: None,
             behind: None,
             written_to: 0,
             source: Source::Memory,
@@ -409,6 +414,7 @@ impl Scanner {
     /// Goes behind the damage and returns it.
     fn skip(&mut self, damage: Damage) -> Scanned {
         self.seek(damage.offset + damage.len);
+        self.before_damage = self.last;
         Scanned::Damage(damage)
     }
 
@@ -472,14 +478,14 @@ impl Scanner {
         }
     }
 
-    /// Judges the frame at the current place by itself. One whose length is wrong only
-    /// because another frame begins there ends before that.
+    /// Judges the frame at the current place by itself. One whose length, or the zeros after it,
+    /// are wrong only because another frame begins there ends before that.
     fn examine(&mut self, check: Check) -> io::Result<Verdict> {
         let verdict = self.examine_alone(check)?;
         let Verdict::Record(found) = &verdict else {
             return Ok(verdict);
         };
-        if found.mended != Some(Mended::Length) {
+        if !matches!(found.mended, Some(Mended::Length | Mended::Padding)) {
             return Ok(verdict);
         }
         let (offset, len) = (found.offset, found.frame_len - ALIGN as u64);

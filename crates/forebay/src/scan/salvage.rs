@@ -249,11 +249,11 @@ impl Scanner {
     /// Whether the frame at `at`, which would end after the end of the file, is refuted by
     /// frames that stand between.
     ///
-    /// They refute it if the first of them leaves room for a frame at `at`, because inner
-    /// frames of its payload could stand nearer; if their ids belong here; and if they lead
-    /// to the end of the file. Where they lead only to an incomplete frame, which a crash
-    /// leaves, a torn payload can look the same: then the caller must know that their
-    /// records were written. Between `at` and them may be other damage.
+    /// They refute it if their ids belong here, they lead to the end of the file, and the first
+    /// of them leaves room for a frame at `at`, because inner frames of its payload could stand
+    /// nearer; or if the caller knows that their records were written. Where they lead only to
+    /// an incomplete frame, which a crash leaves, a torn payload can look the same: then both
+    /// are asked for. Between `at` and them may be other damage.
     fn chain_refutes_a_tear(&mut self, at: u64) -> io::Result<bool> {
         let salvage = self.salvage();
         if salvage.known_to < salvage.end {
@@ -262,25 +262,30 @@ impl Scanner {
         let from = salvage.unbroken_from;
         let is_unbroken = from < salvage.end;
         let mut place = salvage.runs.partition_point(|run| run.start < at);
-        let own = match salvage.runs.get(place).copied() {
-            // The frame's own root.
-            Some(run) if run.start == at => at >= from,
-            Some(run)
-                if run.start >= at + FRAME_OVERHEAD as u64
-                    && (is_unbroken || self.ends_incomplete()?) =>
-            {
-                false
-            }
-            _ => return Ok(false),
+        let Some(first) = salvage.runs.get(place).copied() else {
+            return Ok(false);
         };
+        // A payload of frames begins with one.
+        if first.start == at + DELIMITER_LEN as u64 {
+            return Ok(false);
+        }
+        let is_own_root = first.start == at;
+        let has_room = is_own_root || first.start >= at + FRAME_OVERHEAD as u64;
+        let is_chain = is_own_root || is_unbroken || (has_room && self.ends_incomplete()?);
+        if !is_chain {
+            return Ok(false);
+        }
+        let end = self.salvage().runs.back().map_or(first.end, |run| run.end);
         while let Some(run) = self.salvage().runs.get(place).copied() {
             if let Some(found) = self.first_record(run)? {
-                let is_known = is_unbroken || found.id < self.written_to;
-                return Ok(is_known && (self.follows(&found) || self.leads_past_known_id(&found)?));
+                let is_known = found.id < self.written_to;
+                let is_possible = is_own_root || is_known || (is_unbroken && has_room);
+                return Ok(is_possible
+                    && (self.follows(&found) || self.leads_past_known_id(&found, end)?));
             }
             place += 1;
         }
-        Ok(own)
+        Ok(is_own_root && at >= from)
     }
 
     /// Whether an incomplete frame, or what is left of its delimiter, begins where the last
@@ -296,13 +301,11 @@ impl Scanner {
             || self.is_torn_at(end)?)
     }
 
-    /// Whether the frames of the file lead from `first` past the id that the caller says
-    /// went before: then they are the file's own, although `first` was delivered already.
-    fn leads_past_known_id(&mut self, first: &Found) -> io::Result<bool> {
+    /// Whether the frames from `first` on, the last of which ends at `end`, lead past the id
+    /// that the caller says went before: then they are the file's own, although `first` was
+    /// delivered already.
+    fn leads_past_known_id(&mut self, first: &Found, end: u64) -> io::Result<bool> {
         let Some((id, _)) = self.behind.filter(|(id, _)| first.id <= *id) else {
-            return Ok(false);
-        };
-        let Some(end) = self.salvage().runs.back().map(|run| run.end) else {
             return Ok(false);
         };
         self.seek(end - ROOT_LEN as u64);
@@ -318,7 +321,11 @@ impl Scanner {
             return Ok(Step::Lost(known_to.max(at + ALIGN as u64)));
         };
         let (end, step) = match self.first_record(run)? {
-            Some(found) if self.makes_sense(&found) => return Ok(Step::Stop(found.offset)),
+            Some(found)
+                if self.makes_sense(&found) || self.leads_past_known_id(&found, run.end)? =>
+            {
+                return Ok(Step::Stop(found.offset));
+            }
             // Where the torn frame at the end of the file follows, no payload ends: the
             // next record of the run may be another's.
             Some(found) if self.is_torn_at(run.end)? => {
@@ -401,10 +408,10 @@ impl Scanner {
         let follows_begin = self
             .behind
             .is_some_and(|(id, len)| found.id > id && found.id - id <= found.offset + len);
-        follows_begin
-            || self.last.is_none_or(|(last_id, last_offset)| {
-                found.id > last_id && found.id - last_id <= found.offset - last_offset
-            })
+        let follows = |(last_id, last_offset): (u64, u64)| {
+            found.id > last_id && found.id - last_id <= found.offset - last_offset
+        };
+        follows_begin || self.last.is_none_or(follows) || self.before_damage.is_some_and(follows)
     }
 
     /// The damage ends at `end`, where something of its own begins.

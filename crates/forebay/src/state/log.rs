@@ -122,14 +122,16 @@ impl Log {
         self.stuck_from.is_some_and(|from| from < end)
     }
 
-    /// The place of the frame at `offset`, which must be below `visible`.
+    /// The place of the frame at `offset`, which must be below `visible`; `None` if it was
+    /// deleted.
     pub(crate) fn at(&self, offset: u64, visible: u64) -> Option<Place> {
         if let Some(frames) = self.recent.from(offset) {
             let len = (frames.len() as u64).min(visible - offset) as usize;
             return Some(Place::Memory(frames.slice(..len)));
         }
         let index = self.spans.partition_point(|span| span.end() <= offset);
-        let span = *self.spans.get(index)?;
+        // Before the first span is what was deleted.
+        let span = *self.spans.get(index).filter(|span| span.base <= offset)?;
         let visible_len = span.end().min(visible) - span.base;
         Some(Place::File { span, visible_len })
     }

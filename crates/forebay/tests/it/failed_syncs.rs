@@ -219,6 +219,37 @@ fn a_damaged_mark_is_no_word_of_trust() {
     }
 }
 
+/// Out of descriptors, the mark's was given back; taking it up again, the next write moved it
+/// past files that no sync covered, and the next life trusted what it synced of them.
+#[test]
+fn a_mark_that_was_given_back_still_names_the_oldest_unsynced_file() {
+    let sim = Sim::new();
+    let fault = Fault::of_sim(&sim, 0);
+    let small = config().data_file_size(600).sync(SyncPolicy::Never);
+    let (writer, reader) = open(&fault, small).unwrap();
+    fault.fail_from(Op::DirSync, next(&fault, Op::DirSync), Errno::Emfile);
+    let append = |id| {
+        let receipt = writer.append(&payload(id, 500)).unwrap();
+        receipt.wait_written().unwrap();
+    };
+    (1..=4).for_each(append);
+    assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::TimedOut);
+    append(5);
+    // The kernel cannot write the pages of the older files.
+    for file_id in 0..4 {
+        let path = format!("{DIR}/buffer-data-{file_id}.dat");
+        sim.fail_write_back(path, 0).unwrap();
+    }
+    let killed = sim.kill();
+    drop((writer, reader));
+    // That the write-back failed is told once for each file.
+    let opened = (0..9).find_map(|_| open(&Fault::of_sim(&killed, 0), config()).ok());
+    let (writer, _reader) = opened.unwrap();
+    writer.flush().unwrap();
+    let (_writer, mut reader) = reopened(&killed.crash(0));
+    assert_eq!(all(&mut reader), [1, 2, 3, 4, 5]);
+}
+
 /// The same for the ledger: acknowledgements came again that had been synced.
 #[test]
 fn the_next_life_does_not_trust_a_failed_sync_of_the_ledger() {

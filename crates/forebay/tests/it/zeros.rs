@@ -43,6 +43,24 @@ fn a_series_of_small_syncs_writes_them_and_a_close_cuts_them() {
     assert_eq!(disk_len(dir.path()), written(8));
 }
 
+/// A file system that has no space to shorten a file kept a close at it for ever.
+#[test]
+fn a_close_leaves_them_where_there_is_no_space_to_cut_them() {
+    for errno in [Errno::Enospc, Errno::Emfile] {
+        let (_sim, fault) = faulty();
+        let (writer, reader) = crate::faults::open(&fault, synced(Path::new(DIR))).unwrap();
+        for n in 1..=20 {
+            writer.append(&payload(n, LEN)).unwrap();
+        }
+        fault.fail_from(Op::Truncate, next(&fault, Op::Truncate), errno);
+        reader.close().unwrap();
+        writer.close().unwrap();
+        fault.clear();
+        let (_writer, mut reader) = crate::faults::open(&fault, synced(Path::new(DIR))).unwrap();
+        assert_eq!(drain_ids(&mut reader).len(), 20);
+    }
+}
+
 #[test]
 fn they_are_cut_when_a_file_is_full() {
     let dir = temp_dir();

@@ -372,16 +372,14 @@ impl Look<'_> {
 
     /// How a file ends, by all that a reader would find in it.
     pub(super) fn walk_to_end(&self, index: usize) -> Result<End> {
-        // What belongs to an earlier file is a displaced page here, however heavy.
-        let files = &self.survey.files;
-        let first_id = files[index].first_id;
-        let before = files[..index].iter().rev().find_map(|file| file.first_id);
-        let last_id = before.filter(|before| first_id.is_some_and(|first| *before < first));
-        let last_id = last_id.unwrap_or(0);
+        // What belongs to an earlier file is a displaced page here, however heavy; and what
+        // continues that file stands where it belongs, however light.
+        let before = self.last_before(index)?;
+        let last_id = before.map_or(0, |(last_id, _)| last_id);
         let from = From {
             at: (index, 0),
             last_id,
-            next_id: 0,
+            next_id: before.map_or(0, |(_, next_id)| next_id),
             limit: u64::MAX,
         };
         let mut walk = self.walk(from);
@@ -412,6 +410,32 @@ impl Look<'_> {
             }
         }
         Ok(end)
+    }
+
+    /// The id of the last record before a file, and the id after it, as far as the end of the
+    /// file before tells; otherwise those of a record before it.
+    fn last_before(&self, index: usize) -> Result<Option<(u64, u64)>> {
+        let files = &self.survey.files;
+        let Some(first_id) = files[index].first_id else {
+            return Ok(None);
+        };
+        let before = files[..index]
+            .iter()
+            .rev()
+            .find(|file| file.first_id.is_some());
+        let Some((file, before_id)) = before.and_then(|file| Some((file, file.first_id?))) else {
+            return Ok(None);
+        };
+        if before_id >= first_id {
+            return Ok(None);
+        }
+        if let Some(open) = self.open(file)?
+            && let Some(last) = self.vouched_last(file, &*open)?
+            && last.id < first_id
+        {
+            return Ok(Some((last.id, last.next_id())));
+        }
+        Ok(Some((before_id, 0)))
     }
 
     pub(super) fn walk(&self, from: From) -> Walk {

@@ -8,6 +8,7 @@
 //! - A file without one stands beside the file that its id is nearest to.
 //! - A file is put aside only if another one holds all its unread records.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -21,6 +22,15 @@ use super::first_record::{FirstId, FirstRecords};
 
 /// Files that repeat another one, each with the index of that one.
 type Stale = Vec<(SurveyedFile, usize)>;
+
+/// A file among others that begin with the same record: how likely it is the right one, its
+/// records, and whether these are all.
+type Ranked<'f> = (
+    (bool, bool, Option<Reverse<u16>>),
+    &'f SurveyedFile,
+    Vec<IdRun>,
+    bool,
+);
 
 /// Data files in order.
 pub(super) struct Ordered {
@@ -204,58 +214,51 @@ fn without_repeats(
 ) -> Result<(Vec<SurveyedFile>, Stale)> {
     let mut files: Vec<SurveyedFile> = Vec::with_capacity(known.len());
     let mut stale = Vec::new();
-    let acknowledged = ledger.map_or(0, |ledger| ledger.reader_last_record_id);
     for group in known.chunk_by(|a, b| a.first_id == b.first_id) {
         let first_id = group.first().and_then(|file| file.first_id);
         let [_, _, ..] = group else {
             files.extend_from_slice(group);
             continue;
         };
-        // The one that reaches furthest; between copies, where it belongs, and
-        // then the newer one: older versions moved records to it after a failed
-        // sync. Lengths are no help: recovery changes them.
-        let mut ranked = Vec::with_capacity(group.len());
+        // A file goes if another one has all its records; of two that have the same, the one
+        // that is not where it belongs, or that is further from where reading goes on.
+        let mut ranked: Vec<Ranked<'_>> = Vec::with_capacity(group.len());
         for file in group {
             let is_neighbour = |other: &SurveyedFile| {
-                other.first_id != first_id
-                    && (next(other.file_id) == file.file_id || next(file.file_id) == other.file_id)
+                let is_before = other.first_id < first_id && next(other.file_id) == file.file_id;
+                is_before || (other.first_id > first_id && next(file.file_id) == other.file_id)
             };
             let (runs, is_complete) = first_records.all_runs(file)?;
-            let highest = runs.iter().map(|run| run.last_id).max();
-            let len: u64 = runs.iter().map(IdRun::len).sum();
             let rank = (
-                (highest, len),
                 in_window(ledger, file.file_id),
                 known.iter().any(is_neighbour),
-                ledger.map(|ledger| distance(ledger.reader_file_id, file.file_id)),
+                ledger.map(|ledger| Reverse(distance(ledger.reader_file_id, file.file_id))),
             );
             ranked.push((rank, file, runs, is_complete));
         }
         ranked.sort_by(|(a, ..), (b, ..)| b.cmp(a));
         let live = files.len();
-        let mut kept: Vec<&[IdRun]> = Vec::new();
-        for (_, file, runs, is_complete) in &ranked {
-            let repeats =
-                *is_complete && kept.iter().any(|held| holds_all(held, runs, acknowledged));
-            if repeats {
-                stale.push(((*file).clone(), live));
-            } else {
-                files.push((*file).clone());
-                kept.push(runs);
+        for (at, (_, file, runs, is_complete)) in ranked.iter().enumerate() {
+            let has_all = |(other_at, (_, _, other, other_is_complete)): (usize, &Ranked<'_>)| {
+                let is_same = *other_is_complete && holds_all(runs, other);
+                other_at != at && holds_all(other, runs) && (!is_same || other_at < at)
+            };
+            match *is_complete && ranked.iter().enumerate().any(has_all) {
+                true => stale.push(((*file).clone(), live)),
+                false => files.push((*file).clone()),
             }
         }
     }
     Ok((files, stale))
 }
 
-/// Whether all unread records of `runs` are in `held` too.
-fn holds_all(held: &[IdRun], runs: &[IdRun], acknowledged: u64) -> bool {
-    runs.iter()
-        .filter(|run| run.last_id > acknowledged)
-        .all(|run| {
-            held.iter()
-                .any(|held| held.first_id <= run.first_id && run.last_id <= held.last_id)
-        })
+/// Whether all records of `runs` are in `held` too. Also those that are acknowledged: the
+/// ledger that says so may not be synced yet.
+fn holds_all(held: &[IdRun], runs: &[IdRun]) -> bool {
+    runs.iter().all(|run| {
+        held.iter()
+            .any(|held| held.first_id <= run.first_id && run.last_id <= held.last_id)
+    })
 }
 
 /// Whether the ledger says that the file is between the reader's and the

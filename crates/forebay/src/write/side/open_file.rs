@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::failure::is_no_space;
 use crate::error::Error;
 use crate::state::shared::Shared;
 use crate::state::stream::{Frames, Position};
@@ -297,8 +298,12 @@ impl OpenFile {
     }
 
     fn cut(&mut self, to: u64) -> io::Result<()> {
-        self.note_change();
-        uninterrupted(|| self.file.truncate(to))?;
+        let result = uninterrupted(|| self.file.truncate(to));
+        // Without space, nothing has changed that a sync would have to cover.
+        if result.as_ref().err().is_none_or(|e| !is_no_space(e)) {
+            self.note_change();
+        }
+        result?;
         self.zeros_to = 0;
         Ok(())
     }

@@ -61,8 +61,12 @@ impl WriteSide {
             return Ok(false);
         };
         if due == Due::Closing {
-            // At the end, nothing but records stays.
-            self.cut_zeros(shared)?;
+            // At the end, nothing but records stays, unless there is no space to cut zeros:
+            // then the next opening cuts them.
+            match self.cut_zeros(shared) {
+                Err(Trouble::NoSpace(_)) => {}
+                cut => drop(cut?),
+            }
         }
         if !self.can_sync(shared) {
             // What has just failed is mended first.

@@ -58,7 +58,11 @@ impl SyncedMark {
             return Ok(());
         }
         let (path, bytes) = (path(&shared.dir), bytes_of(file_id, synced_len));
-        let made = || make(&*shared.storage, &path, bytes);
+        let made = || match self.is_placed {
+            // It names the oldest file that is not synced, which may be another one.
+            true => uninterrupted(|| shared.storage.open(&path, Access::Write)),
+            false => make(&*shared.storage, &path, bytes),
+        };
         match made().or_else(|_| made()) {
             Ok(file) => {
                 self.file = Some(file);

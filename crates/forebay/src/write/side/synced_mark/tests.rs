@@ -148,7 +148,7 @@ fn one_failure_or_signals_do_not_keep_the_mark_from_being_made() {
 }
 
 #[test]
-fn a_mark_whose_descriptor_was_given_back_is_taken_up_again() {
+fn a_mark_whose_descriptor_was_given_back_is_taken_up_again_as_it_stands() {
     let setting = Setting::new();
     let mut mark = SyncedMark::default();
     mark.place(&setting.shared, 0, 100).unwrap();
@@ -161,8 +161,9 @@ fn a_mark_whose_descriptor_was_given_back_is_taken_up_again() {
     mark.place(&setting.shared, 0, 300).unwrap();
     assert_eq!(mark_of(&setting.sim), Some((0, 100)));
     setting.fault.clear();
+    // Files before the one that is written to next may not be synced.
     mark.place(&setting.shared, 1, 300).unwrap();
-    assert_eq!(mark_of(&setting.sim), Some((1, 300)));
+    assert_eq!(mark_of(&setting.sim), Some((0, 100)));
     mark.advance(1, 400);
     assert_eq!(mark_of(&setting.sim), Some((1, 400)));
 }
