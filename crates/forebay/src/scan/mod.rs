@@ -22,6 +22,7 @@
 //!   is taken. Work is linear in the bytes scanned, whatever the damage.
 
 mod bad_sectors;
+mod items;
 mod salvage;
 mod search;
 pub(crate) mod sequence;
@@ -29,7 +30,6 @@ mod sound;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::{fmt, io};
 
@@ -43,6 +43,8 @@ use crate::storage::File;
 use crate::sync::pool::Pool;
 pub(crate) use bad_sectors::is_device_error;
 use bad_sectors::{read_around, read_or_zeros};
+pub use items::DamageKind;
+pub(crate) use items::{Damage, Found, Mended, Scanned};
 use search::Salvage;
 pub(crate) use search::each_frame;
 
@@ -63,111 +65,6 @@ pub(crate) enum Check {
     Checksums,
     /// Nothing else: for counting and positioning.
     Structure,
-}
-
-/// What lies at one place of a data file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Scanned {
-    /// A record.
-    Record(Found),
-    /// Bytes that are none.
-    Damage(Damage),
-}
-
-/// A record and where it lies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// Where its frame begins in the file.
-    pub offset: u64,
-    /// The length of its frame in bytes.
-    pub frame_len: u64,
-    /// The id of its first event.
-    pub id: u64,
-    /// The caller's metadata.
-    pub metadata: u32,
-    /// Where its payload lies within the scanner's chunk.
-    pub payload: Range<usize>,
-    /// The redundant field that was wrong, if one was.
-    pub mended: Option<Mended>,
-}
-
-impl Found {
-    /// A whole record whose id does not belong where it stands, as damage.
-    pub(crate) fn misplaced(&self) -> Damage {
-        Damage {
-            offset: self.offset,
-            len: self.frame_len,
-            kind: DamageKind::BadRecord,
-            claimed_id: None,
-        }
-    }
-}
-
-/// A redundant field of a record that was wrong; nothing is lost by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mended {
-    /// The delimiter; the record was found through its root.
-    Delimiter,
-    /// The pointer to the payload.
-    Pointer,
-    /// The payload length; the checksum says which it was.
-    Length,
-    /// Bytes that should be zero.
-    Padding,
-}
-
-/// A span of a data file that holds no record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Damage {
-    /// Where it begins in the file.
-    pub offset: u64,
-    /// Its length in bytes; it may reach beyond the end of a file that is
-    /// shorter than it should be.
-    pub len: u64,
-    /// What is wrong.
-    pub kind: DamageKind,
-    /// The id that the root of this one damaged record states, unproven; `None`
-    /// when no root tells, or the span may hold several records.
-    pub claimed_id: Option<u64>,
-}
-
-/// What is wrong with a damaged span of a data file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum DamageKind {
-    /// The file ends within its last frame, or the rest of that frame and of
-    /// the file is zeros: what a crash leaves behind.
-    TornTail,
-    /// Nothing but zeros to the end of the file, where a frame should begin:
-    /// the file grew and its contents were not written.
-    ZeroTail,
-    /// No frame can have the length that is stated, or frames that stand
-    /// contradict it.
-    BadLength,
-    /// A frame begins, but its parts do not agree, or no record has its id.
-    BadRecord,
-    /// A whole frame whose checksum does not hold.
-    Checksum,
-}
-
-impl DamageKind {
-    /// The kind as one word for programs: `torn_tail`, `zero_tail`,
-    /// `bad_length`, `bad_record` or `checksum`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TornTail => "torn_tail",
-            Self::ZeroTail => "zero_tail",
-            Self::BadLength => "bad_length",
-            Self::BadRecord => "bad_record",
-            Self::Checksum => "checksum",
-        }
-    }
-}
-
-impl fmt::Display for DamageKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// Where the bytes come from.
