@@ -40,6 +40,9 @@ use super::{Check, Damage, DamageKind, Found, Mended, Reach, Scanned, Scanner, S
 use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
 use crate::storage::uninterrupted;
 
+/// The least that a disk replaces at a time.
+const SECTOR_LEN: u64 = 512;
+
 /// How the walk from the damaged place goes on.
 enum Step {
     /// A record that can be believed, or damage of its own, begins here.
@@ -265,8 +268,9 @@ impl Scanner {
         let Some(first) = salvage.runs.get(place).copied() else {
             return Ok(false);
         };
-        // A payload of frames begins with one.
-        if first.start == at + DELIMITER_LEN as u64 {
+        // A payload of frames begins with one. Where a sector begins, it may also be that the
+        // sector before it is another one, which ends with the beginning of a frame.
+        if first.start == at + DELIMITER_LEN as u64 && !first.start.is_multiple_of(SECTOR_LEN) {
             return Ok(false);
         }
         let is_own_root = first.start == at;

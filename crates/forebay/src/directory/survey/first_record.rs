@@ -55,6 +55,8 @@ pub(super) struct FirstRecords<'a> {
     dir: &'a Path,
     counter: &'a EventCounter,
     max_frame_len: u64,
+    /// The ledger says that the records before this id were written.
+    written_to: u64,
     pool: Pool,
 }
 
@@ -64,6 +66,7 @@ impl<'a> FirstRecords<'a> {
         dir: &'a Path,
         counter: &'a EventCounter,
         max_frame_len: u64,
+        written_to: u64,
         pool: Pool,
     ) -> Self {
         Self {
@@ -71,6 +74,7 @@ impl<'a> FirstRecords<'a> {
             dir,
             counter,
             max_frame_len,
+            written_to,
             pool,
         }
     }
@@ -190,7 +194,7 @@ impl<'a> FirstRecords<'a> {
             max_frame_len: self.max_frame_len,
             check: Check::Checksums,
         };
-        Scanner::over_file(open, 0, len, options, self.pool.clone())
+        Scanner::over_file(open, 0, len, options, self.pool.clone()).written_to(self.written_to)
     }
 
     fn path(&self, file: &SurveyedFile) -> PathBuf {

@@ -109,6 +109,11 @@ impl LedgerStatus {
         }
     }
 
+    /// The records before this id were written, as far as the ledger tells.
+    pub(crate) fn written_to(&self) -> u64 {
+        self.state().map_or(0, |state| state.writer_next_record_id)
+    }
+
     /// The state, if it can be one.
     pub(crate) fn state(&self) -> Option<LedgerState> {
         match self {
@@ -142,6 +147,7 @@ impl Survey {
                 dir,
                 counter,
                 max_frame_len,
+                ledger.written_to(),
                 pool_for(&listing.data_files),
             ),
             listing.data_files,

@@ -89,10 +89,7 @@ impl Walk {
             counted: 0,
             sequence: Sequence::default(),
             max_frame_len,
-            written_to: survey
-                .ledger
-                .state()
-                .map_or(0, |ledger| ledger.writer_next_record_id),
+            written_to: survey.ledger.written_to(),
             pool: pool_for(&survey.files),
         }
     }

@@ -280,6 +280,17 @@ fn the_beginning_of_a_frame_at_the_end_of_a_sector_hides_no_record() {
     }
 }
 
+/// The same where the beginning is no more than the frame's first 8 bytes: the next record
+/// stands where the payload of the torn frame would begin.
+#[test]
+fn the_first_word_of_a_frame_at_the_end_of_a_page_hides_no_record() {
+    // Frames of 4,088 bytes, so that the next one begins 8 bytes before the page ends.
+    let old = frames_of(1, &[4048, 600, 4048]);
+    let mut new = frames_of(4, &[4056, 64, 64]);
+    new[..4096].copy_from_slice(&old[..4096]);
+    only_lost(&buffer(&[old, new], 7, 0), 0, 6, &[4]);
+}
+
 /// A sector whose last frame lacks its last 8 bytes, where another frame begins: that frame's
 /// delimiter was taken for them, and the record lost.
 #[test]
