@@ -3,6 +3,8 @@
 mod properties;
 mod rules;
 
+use std::ops::Range;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
