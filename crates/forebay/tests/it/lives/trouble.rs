@@ -53,7 +53,8 @@ impl Life {
                 self.limits.fuse.set(nth);
             }
             (Lean::Space, 0..=7) | (_, 15) => self.resize_disk(),
-            (_, 0..=5) => self.plan_sync_and_aftermath(),
+            (_, 0) => self.run_out_of_descriptors(),
+            (_, 1..=5) => self.plan_sync_and_aftermath(),
             (Lean::All, 6..=7) => {
                 let op = Op::ALL[self.rng.below(Op::ALL.len() as u64) as usize];
                 self.plan(op);
@@ -78,6 +79,16 @@ impl Life {
         }
     }
 
+    /// Nothing can be opened for a while: neither a new file nor the directory, to sync it.
+    fn run_out_of_descriptors(&mut self) {
+        for op in [Op::Create, Op::DirSync] {
+            if op == Op::DirSync || self.rng.below(2) == 0 {
+                let times = 1 + self.rng.below(8);
+                self.plan_errno(op, Errno::Emfile, 1, times);
+            }
+        }
+    }
+
     fn plan(&mut self, op: Op) {
         let nth = 1 + self.rng.below(4);
         let times = match self.rng.below(4) {
@@ -93,6 +104,10 @@ impl Life {
             0 => Errno::Eio,
             _ => Errno::ALL[self.rng.below(Errno::ALL.len() as u64) as usize],
         };
+        self.plan_errno(op, errno, nth, times);
+    }
+
+    fn plan_errno(&mut self, op: Op, errno: Errno, nth: u64, times: u64) {
         let first = self.fault.counts()[&op] + nth;
         for nth in first..first + times {
             self.fault.fail(op, nth, errno);
