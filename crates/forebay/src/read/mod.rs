@@ -155,13 +155,13 @@ impl Reader {
     /// closed and everything is read.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if a data file cannot be read: a later call tries again, and after
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if a data file cannot be read: a later call tries again, and after
     /// eight such errors at the same place takes what cannot be read for damage, if other
-    /// parts of the file can be; [`ErrorKind::Corrupt`]
+    /// parts of the file can be; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt)
     /// if damage is met and [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) is set;
-    /// [`ErrorKind::Poisoned`] if everything is read and nothing can be written
-    /// any more; [`ErrorKind::Full`] if so many records are acknowledged out of
-    /// order that no more can be kept track of; [`ErrorKind::TimedOut`] with
+    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if everything is read and nothing can be written
+    /// any more; [`ErrorKind::Full`](crate::ErrorKind::Full) if so many records are acknowledged out of
+    /// order that no more can be kept track of; [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) with
     /// [`Io::Caller`](crate::Io::Caller) if everything is read: nobody writes while this waits.
     ///
     /// # Panics
@@ -338,7 +338,7 @@ impl Reader {
     /// happens.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] if that failed.
+    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if that failed.
     pub fn sync_acks(&self) -> Result<()> {
         self.shared.wait_ledger_synced()
     }
