@@ -58,15 +58,18 @@ fn decode_ledger(bencher: Bencher<'_, '_>) {
 fn delivered() -> ((Writer, Reader), Vec<Delivery>) {
     let config = Config::new("/buffer").io(Io::Caller);
     let storage = Arc::new(Sim::new());
-    let opened = forebay::open_with(config, storage).and_then(|(writer, mut reader)| {
-        writer.append_batch(&vec![[b'x'; 64]; RECORDS])?;
-        let batch = reader.next_batch(RECORDS, usize::MAX)?;
-        let deliveries = batch
-            .into_iter()
-            .flat_map(|b| b.into_deliveries())
-            .collect();
-        Ok(((writer, reader), deliveries))
-    });
+    let opened = config
+        .storage(storage)
+        .open()
+        .and_then(|(writer, mut reader)| {
+            writer.append_batch(&vec![[b'x'; 64]; RECORDS])?;
+            let batch = reader.recv_batch(RECORDS, usize::MAX)?;
+            let deliveries = batch
+                .into_iter()
+                .flat_map(|b| b.into_deliveries())
+                .collect();
+            Ok(((writer, reader), deliveries))
+        });
     match opened {
         Ok(delivered) => delivered,
         Err(error) => panic!("the simulated storage does not fail: {error}"),

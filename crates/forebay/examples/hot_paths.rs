@@ -39,11 +39,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => Io::Caller,
     };
     let sync = match work.as_str() {
-        "append_synced" => SyncPolicy::EveryBatch,
+        "append_synced" => SyncPolicy::Always,
         _ => SyncPolicy::Never,
     };
     let config = Config::new(dir).max_size(64 << 30).sync(sync).io(io);
-    let (writer, mut reader) = forebay::open(config)?;
+    let (writer, mut reader) = config.open()?;
     let begun = Instant::now();
     match work.as_str() {
         "append" | "read_ack" | "read_ack_single" => append(&writer, &payload, records)?,
@@ -124,9 +124,9 @@ fn append_batches(writer: &Writer, payload: &[u8], records: usize) -> forebay::R
 
 fn read_batches(reader: &mut Reader) -> forebay::Result<usize> {
     let mut count = 0;
-    while let Some(batch) = reader.next_batch(BATCH, usize::MAX)? {
+    while let Some(batch) = reader.recv_batch(BATCH, usize::MAX)? {
         count += batch.len();
-        for record in batch.iter() {
+        for record in batch.records() {
             std::hint::black_box(record.payload);
         }
         batch.ack();
@@ -136,7 +136,7 @@ fn read_batches(reader: &mut Reader) -> forebay::Result<usize> {
 
 fn read_single(reader: &mut Reader) -> forebay::Result<usize> {
     let mut count = 0;
-    while let Some(item) = reader.next()? {
+    while let Some(item) = reader.recv()? {
         if let Item::Record(delivery) = item {
             std::hint::black_box(delivery.payload());
             delivery.ack();

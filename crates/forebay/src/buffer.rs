@@ -24,7 +24,7 @@ use crate::state::log::{Log, Span};
 use crate::state::meters::Meters;
 use crate::state::shared::Shared;
 use crate::state::stream::Position;
-use crate::storage::os::{Os, process_id};
+use crate::storage::os::process_id;
 use crate::storage::{Access, File, Lock, Storage, uninterrupted};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
@@ -41,69 +41,60 @@ const POOL_BUFFERS_MAX: usize = 8;
 /// Batches that stay in memory for a reader that keeps up, in batches' lengths.
 const RECENT_BATCHES: usize = 4;
 
-/// Opens the buffer that a configuration describes, and creates it if there is
-/// none.
-///
-/// Damaged content never keeps a buffer from opening (unless
-/// [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) asks for that);
-/// [`Writer::recovery`] tells what was found.
-///
-/// # Errors
-/// [`ErrorKind::InvalidConfig`]; [`ErrorKind::Locked`] if the buffer is open
-/// elsewhere; [`ErrorKind::NotABuffer`] if the path is no directory or holds
-/// something else; [`ErrorKind::PermissionDenied`] and [`ErrorKind::Io`].
-///
-/// ```
-/// # let dir = tempfile::tempdir()?;
-/// let config = forebay::Config::new(dir.path()).max_size(1 << 20);
-/// let (writer, mut reader) = forebay::open(config)?;
-/// writer.append(b"hello")?;
-/// writer.flush()?; // survives a power cut from here on
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn open(config: Config) -> Result<(Writer, Reader)> {
-    open_with(config, Arc::new(Os::new()))
-}
-
-/// [`open`] over another file system than the operating system's.
-///
-/// # Errors
-/// As [`open`].
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "a builder's end is to be used up"
-)]
-pub fn open_with(config: Config, storage: Arc<dyn Storage>) -> Result<(Writer, Reader)> {
-    let limits = config.limits()?;
-    let dir = config.directory().to_owned();
-    recovery::prepare(&*storage, &dir)?;
-    let guard = take_lock(&*storage, &dir)?;
-    let options = RecoveryOptions {
-        counter: limits.counter.clone(),
-        max_frame_len: u64::MAX,
-        on_corruption: limits.on_corruption,
-        quarantine_bytes: limits.quarantine_max_size,
-    };
-    synced_mark::write_again(&*storage, &dir)?;
-    let recovered = recovery::recover(&storage, &dir, &options)?;
-    synced_mark::forget(&*storage, &dir)?;
-    let (shared, side, done) = wire(limits, dir, storage, guard, recovered)?;
-    let shared = Arc::new(shared);
-    match shared.limits.io {
-        Io::Caller => *lock(&shared.side) = Some(Box::new(side)),
-        Io::Thread => {
-            let for_thread = Arc::clone(&shared);
-            let thread = thread::Builder::new()
-                .name("forebay-io".to_owned())
-                .spawn(move || {
-                    io_thread::run(side, &for_thread);
-                    for_thread.thread_has_ended();
-                })
-                .map_err(|e| Error::io("start the I/O thread for", &shared.dir, e))?;
-            *lock(&shared.thread) = Some(thread);
+impl Config {
+    /// Opens the buffer that this describes, and creates it if there is none.
+    ///
+    /// Damaged content never keeps a buffer from opening (unless
+    /// [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) asks for that);
+    /// [`Writer::recovery`] tells what was found.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`]; [`ErrorKind::Locked`] if the buffer is open
+    /// elsewhere; [`ErrorKind::NotABuffer`] if the path is no directory or holds
+    /// something else; [`ErrorKind::Corrupt`] if damage is to be refused;
+    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::DiskFull`] and [`ErrorKind::Io`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let config = forebay::Config::new(dir.path()).max_size(1 << 20);
+    /// let (writer, mut reader) = config.open()?;
+    /// writer.append(b"hello")?;
+    /// writer.flush()?; // survives a power cut from here on
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(self) -> Result<(Writer, Reader)> {
+        let limits = self.limits()?;
+        let storage = self.storage_or_system();
+        let dir = self.directory().to_owned();
+        recovery::prepare(&*storage, &dir)?;
+        let guard = take_lock(&*storage, &dir)?;
+        let options = RecoveryOptions {
+            counter: limits.event_counter.clone(),
+            max_frame_len: u64::MAX,
+            on_corruption: limits.on_corruption,
+            quarantine_bytes: limits.quarantine_max_size,
+        };
+        synced_mark::write_again(&*storage, &dir)?;
+        let recovered = recovery::recover(&storage, &dir, &options)?;
+        synced_mark::forget(&*storage, &dir)?;
+        let (shared, side, done) = wire(limits, dir, storage, guard, recovered)?;
+        let shared = Arc::new(shared);
+        match shared.limits.io {
+            Io::Caller => *lock(&shared.side) = Some(Box::new(side)),
+            Io::Thread => {
+                let for_thread = Arc::clone(&shared);
+                let thread = thread::Builder::new()
+                    .name("forebay-io".to_owned())
+                    .spawn(move || {
+                        io_thread::run(side, &for_thread);
+                        for_thread.thread_has_ended();
+                    })
+                    .map_err(|e| Error::io("start the I/O thread for", &shared.dir, e))?;
+                *lock(&shared.thread) = Some(thread);
+            }
         }
+        Ok((Writer::new(Arc::clone(&shared)), Reader::new(shared, done)))
     }
-    Ok((Writer::new(Arc::clone(&shared)), Reader::new(shared, done)))
 }
 
 fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
@@ -135,7 +126,7 @@ const IDS_PER_OPENING: u64 = 1 << 60;
 /// come that far.
 fn ids_used_up(dir: &Path, next_id: u64) -> Error {
     Error::with_path(
-        ErrorKind::Full,
+        ErrorKind::Poisoned,
         dir,
         format!(
             "the next record id of the buffer in {} is {next_id}, and ids end at {MAX_RECORD_ID}; \
@@ -223,6 +214,7 @@ fn wire(
         ledger,
         head_end: AtomicU64::new(u64::MAX),
         reader_waits: AtomicBool::new(false),
+        reader_stopped: AtomicBool::new(false),
         meters: Meters::default(),
         quarantine,
         recovery: recovered.report,

@@ -4,11 +4,14 @@
 //! parameter again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::counter::EventCounter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record;
+use crate::storage::Storage;
+use crate::storage::os::Os;
 
 /// The smallest maximum size: 4 KiB.
 pub(crate) const MIN_MAX_SIZE: u64 = 4 << 10;
@@ -47,6 +50,7 @@ pub(crate) const LEDGER_ALLOWANCE: u64 = 32;
 
 /// When what was written is made to survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum SyncPolicy {
     /// Once per [`flush_interval`](Config::flush_interval) while there is
     /// anything to sync, when several complete data files wait for it, and on
@@ -56,7 +60,7 @@ pub enum SyncPolicy {
     /// An append returns when its record is synced; all appends that wait at
     /// the moment a sync starts share that sync (group commit). On a full disk the wait
     /// for the sync ends as [`WhenFull`] says; see [`Writer::append`](crate::Writer::append).
-    EveryBatch,
+    Always,
     /// Only when several complete data files wait for it (eight at most do), on
     /// request ([`Writer::flush`](crate::Writer::flush), a receipt's wait) and at
     /// close.
@@ -65,6 +69,7 @@ pub enum SyncPolicy {
 
 /// What a reader may be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum ReaderSees {
     /// What survives a killed process. The default.
     #[default]
@@ -81,6 +86,7 @@ pub enum ReaderSees {
 
 /// What an append does when the buffer, or the disk, is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum WhenFull {
     /// Waits until the reader has made space. The default.
     #[default]
@@ -97,6 +103,7 @@ pub enum WhenFull {
 
 /// Who does the writing, syncing and deleting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Io {
     /// A thread of the buffer's own. The default.
     #[default]
@@ -124,6 +131,7 @@ pub enum Io {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Config {
+    storage: Option<Arc<dyn Storage>>,
     directory: PathBuf,
     max_size: u64,
     data_file_size: Option<u64>,
@@ -145,6 +153,7 @@ impl Config {
     /// synced every 500 ms, blocking when full.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
+            storage: None,
             directory: directory.into(),
             max_size: 1 << 30,
             data_file_size: None,
@@ -273,6 +282,19 @@ impl Config {
         self
     }
 
+    /// The file system. Default: the operating system's. Another one is for tests: see
+    /// [`storage`](mod@crate::storage).
+    #[must_use]
+    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// The file system that was set, or the operating system's.
+    pub(crate) fn storage_or_system(&self) -> Arc<dyn Storage> {
+        self.storage.clone().unwrap_or_else(|| Arc::new(Os::new()))
+    }
+
     /// Checks every parameter.
     ///
     /// # Errors
@@ -334,7 +356,7 @@ impl Config {
             quarantine_max_size: self.quarantine_max_size,
             min_free_bytes: self.min_free_space,
             when_full: self.when_full,
-            counter: self.event_counter.clone(),
+            event_counter: self.event_counter.clone(),
             io: self.io,
         })
     }
@@ -354,7 +376,7 @@ pub(crate) struct Limits {
     pub quarantine_max_size: u64,
     pub min_free_bytes: u64,
     pub when_full: WhenFull,
-    pub counter: EventCounter,
+    pub event_counter: EventCounter,
     pub io: Io,
 }
 

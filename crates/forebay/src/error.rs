@@ -4,6 +4,7 @@
 //! not errors. A kind exists only where a caller acts differently.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fmt, io};
 
 /// A `Result` whose error is [`struct@Error`].
@@ -12,16 +13,27 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What happened, where, and what to do. One word on the stack.
 ///
 /// `Display` is one lower-case sentence that names the path (or the parameter)
-/// and the remedy; [`std::error::Error::source`] is the operating system's
-/// error where there is one.
+/// and the remedy, and does not repeat [`source`](std::error::Error::source), the
+/// operating system's error where there is one. The alternate form, `{error:#}`,
+/// adds the source after a colon, for places that print an error on one line.
+///
+/// ```
+/// let error = forebay::Config::new("spool").max_size(1).open().unwrap_err();
+/// assert_eq!(error.kind(), forebay::ErrorKind::InvalidConfig);
+/// eprintln!("{error:#}");
+/// let error: std::io::Error = error.into();
+/// assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+/// ```
 #[derive(Clone)]
-pub struct Error(std::sync::Arc<Inner>);
+pub struct Error(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
     path: Option<PathBuf>,
-    source: Option<io::Error>,
+    offset: Option<u64>,
+    source: Option<Arc<io::Error>>,
 }
 
 /// The kinds on which callers act differently.
@@ -37,24 +49,33 @@ pub enum ErrorKind {
     NotABuffer,
     /// The operating system refused access.
     PermissionDenied,
-    /// The buffer (or the disk) is full and the policy is to reject, or the
-    /// time to wait for space ran out. Nothing was accepted (of a batch: what the message
-    /// says); acknowledging more makes room, so trying again is worth it.
+    /// The buffer is full: its records take [`max_size`](crate::Config::max_size) bytes. The
+    /// policy is to reject, or the time to wait for space ran out. Nothing was accepted (of a
+    /// batch: what [`BatchError`](crate::BatchError) says). Try again once more is acknowledged.
     Full,
-    /// The record is larger than the configured maximum, or counts no events.
+    /// The file system or a quota is full, or less is free than
+    /// [`min_free_space`](crate::Config::min_free_space). Nothing was accepted (of a batch: what
+    /// [`BatchError`](crate::BatchError) says). Try again once space was freed.
+    DiskFull,
+    /// The buffer is full and its reader is gone, so nothing makes space any more. Nothing was
+    /// accepted. Trying again is useless until the buffer is opened again.
+    ReaderGone,
+    /// The record is larger than the configured maximum, counts no events, or cannot be encoded.
     /// Nothing was accepted; the buffer goes on.
     InvalidRecord,
-    /// The buffer was closed, or it is full and its reader was closed: no try will ever
-    /// succeed until it is opened again.
+    /// Records were acknowledged out of order, so many that the reader keeps track of no more.
+    /// Acknowledge the oldest delivered records, then read on.
+    TooFarAhead,
+    /// The handle can do nothing any more: the async runtime it ran on shuts down.
     Closed,
     /// A wait reached its time limit. What was waited for may still happen: an append
-    /// that waits for its sync (under [`SyncPolicy::EveryBatch`](crate::SyncPolicy)) and
+    /// that waits for its sync (under [`SyncPolicy::Always`](crate::SyncPolicy::Always)) and
     /// fails with this has accepted its records.
     TimedOut,
-    /// Damage was found and the configuration says to refuse it.
+    /// Damage was found, and [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) is set.
     Corrupt,
-    /// A write or sync failed and could not be made good. Every later append
-    /// says so until the buffer is opened again.
+    /// The buffer accepts nothing more: a write or a sync failed and could not be made good, or
+    /// its record ids are used up. Every later append says so until the buffer is opened again.
     Poisoned,
     /// Any other failure of the operating system.
     Io,
@@ -62,10 +83,11 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(std::sync::Arc::new(Inner {
+        Self(Arc::new(Inner {
             kind,
             message: message.into(),
             path: None,
+            offset: None,
             source: None,
         }))
     }
@@ -75,61 +97,65 @@ impl Error {
         let (kind, remedy) = match source.kind() {
             io::ErrorKind::PermissionDenied => (
                 ErrorKind::PermissionDenied,
-                "; give this user access to the buffer's directory and files: read access to look \
-                 at it, write access as well to open it",
+                " (give this user access to the buffer's directory and files: read access to look \
+                 at it, write access as well to open it)",
             ),
             io::ErrorKind::ReadOnlyFilesystem => (
                 ErrorKind::PermissionDenied,
-                "; the file system is mounted read-only",
+                " (the file system is mounted read-only)",
             ),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                (ErrorKind::Full, "; free some space")
+                (ErrorKind::DiskFull, " (free some space)")
             }
             _ => (ErrorKind::Io, ""),
         };
-        let message = format!("cannot {what} {}: {source}{remedy}", path.display());
-        Self(std::sync::Arc::new(Inner {
+        Self(Arc::new(Inner {
             kind,
-            message,
+            message: format!("cannot {what} {}{remedy}", path.display()),
             path: Some(path.to_owned()),
-            source: Some(source),
+            offset: None,
+            source: Some(Arc::new(source)),
         }))
     }
 
+    /// An operating-system error while a file is read from `offset` on.
+    pub(crate) fn read(path: &Path, offset: u64, source: io::Error) -> Self {
+        Self::io(&format!("read from byte {offset} on of"), path, source).at(offset)
+    }
+
     pub(crate) fn with_path(kind: ErrorKind, path: &Path, message: impl Into<String>) -> Self {
-        Self(std::sync::Arc::new(Inner {
+        Self(Arc::new(Inner {
             kind,
             message: message.into(),
             path: Some(path.to_owned()),
+            offset: None,
             source: None,
         }))
+    }
+
+    /// The same error, about this byte of its file.
+    pub(crate) fn at(self, offset: u64) -> Self {
+        self.map(|inner| inner.offset = Some(offset))
     }
 
     /// The same error, saying that the buffer is unusable because of it.
     pub(crate) fn poisoned(&self) -> Self {
-        Self(std::sync::Arc::new(Inner {
-            kind: ErrorKind::Poisoned,
-            message: format!(
-                "{self}; the buffer accepts nothing more: close it, mend the cause, open it again"
-            ),
-            path: self.0.path.clone(),
-            source: None,
-        }))
+        self.clone().map(|inner| {
+            inner.kind = ErrorKind::Poisoned;
+            inner.message += "; the buffer accepts nothing more: close it, mend the cause, open \
+                              it again";
+        })
     }
 
-    /// The same error, saying that so many records of a batch were accepted before.
-    pub(crate) fn after(self, accepted_count: usize) -> Self {
-        if accepted_count == 0 {
-            return self;
-        }
-        Self(std::sync::Arc::new(Inner {
-            kind: self.0.kind,
-            message: format!(
-                "{self} ({accepted_count} records of this batch were accepted before)"
-            ),
-            path: self.0.path.clone(),
-            source: None,
-        }))
+    /// The same error with more to say.
+    pub(crate) fn noting(self, note: &str) -> Self {
+        self.map(|inner| inner.message += note)
+    }
+
+    fn map(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        change(&mut inner);
+        Self(Arc::new(inner))
     }
 
     /// The kind, to act on.
@@ -141,22 +167,53 @@ impl Error {
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
+
+    /// The byte of [`path`](Self::path) concerned, where it is known.
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        f.write_str(&self.0.message)?;
+        match &self.0.source {
+            Some(source) if f.alternate() => write!(f, ": {source}"),
+            _ => Ok(()),
+        }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.0.kind, self.0.message)
+        write!(f, "{:?}: {self:#}", self.0.kind)
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|e| e as _)
+        self.0.source.as_deref().map(|e| e as _)
+    }
+}
+
+/// The operating system's kind where it has one, otherwise the closest; the error itself is
+/// what [`std::io::Error::get_ref`] gives.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::InvalidConfig | ErrorKind::InvalidRecord | ErrorKind::NotABuffer => {
+                io::ErrorKind::InvalidInput
+            }
+            ErrorKind::Locked => io::ErrorKind::ResourceBusy,
+            ErrorKind::Corrupt => io::ErrorKind::InvalidData,
+            ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
+            ErrorKind::Full | ErrorKind::TooFarAhead => io::ErrorKind::WouldBlock,
+            ErrorKind::DiskFull => io::ErrorKind::StorageFull,
+            ErrorKind::ReaderGone | ErrorKind::Closed => io::ErrorKind::BrokenPipe,
+            ErrorKind::TimedOut => io::ErrorKind::TimedOut,
+            ErrorKind::Poisoned | ErrorKind::Io => io::ErrorKind::Other,
+        };
+        let source = error.0.source.as_ref().map(|source| source.kind());
+        Self::new(source.unwrap_or(kind), error)
     }
 }

@@ -71,33 +71,32 @@ pub mod sync;
 mod usage;
 mod write;
 
-pub use buffer::{open, open_with};
 pub use config::{Config, Io, OnCorruption, ReaderSees, SyncPolicy, WhenFull};
 pub use counter::EventCounter;
 pub use directory::findings::{Finding, FindingKind, Recovery, Severity};
 pub use directory::inspect::{
     FileReport, InspectOptions, Inspection, LedgerCondition, LedgerReport, Unread, inspect,
-    inspect_with,
 };
-pub use directory::records::{
-    Records, RecordsOptions, Skipped, StoredRecord, records, records_with,
-};
-pub use directory::verify::{Verification, VerifyOptions, verify, verify_with};
+pub use directory::records::{Records, RecordsOptions, Skipped, StoredRecord, records};
+pub use directory::verify::{Verification, VerifyOptions, verify};
+#[cfg(feature = "tokio")]
+pub use edge::aio;
+pub use edge::codec::{Codec, Raw, Text, Versioned};
 #[cfg(feature = "serde_json")]
-pub use edge::codec::Json;
-pub use edge::codec::{Codec, TypedItem, TypedReader, TypedWriter, open_typed};
+pub use edge::codec::{Json, JsonLines};
 #[cfg(feature = "metrics")]
 pub use edge::metrics;
-#[cfg(feature = "tokio")]
-pub use edge::tokio;
+pub use edge::typed::{TypedItem, TypedReader, TypedWriter};
 pub use error::{Error, ErrorKind, Result};
-pub use read::delivery::{Ack, Batch, Delivery, Item, Record};
-pub use read::{Reader, TryBatch, TryNext};
+pub use read::delivery::{Ack, Batch, BatchItems, Delivery, Item, Record};
+pub use read::stopper::Stopper;
+pub use read::{Reader, TryRecv};
 pub use scan::DamageKind;
 pub use state::acks::Count;
 pub use state::lost::{Lost, LostReason};
-pub use usage::Usage;
-pub use write::writer::{Receipt, Writer};
+pub use usage::{Monitor, Usage};
+pub use write::receipt::{Appended, BatchError, DetachedReceipt, Receipt};
+pub use write::writer::Writer;
 
 /// The README, so that its example is compiled.
 #[cfg(doctest)]

@@ -5,8 +5,11 @@
 //! all three locks at once. The few real counters (dropped, lost, delivered)
 //! only grow.
 
+use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
+use crate::directory::findings::Recovery;
 pub(crate) use crate::state::acks::Count;
 use crate::state::lost::LostReason;
 use crate::state::shared::Shared;
@@ -63,6 +66,56 @@ pub struct Usage {
     pub last_synced_id: u64,
     /// The id the next record gets.
     pub next_record_id: u64,
+}
+
+/// Looks at an open buffer and keeps nothing open, from [`Writer::monitor`](crate::Writer::monitor)
+/// or [`Reader::monitor`](crate::Reader::monitor).
+///
+/// For a thread that reports figures: a clone of the writer would keep the stream from ending.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let (writer, reader) = forebay::Config::new(dir.path()).open()?;
+/// let monitor = writer.monitor();
+/// let reporter = std::thread::spawn(move || {
+///     while let Some(usage) = monitor.usage() {
+///         println!("{} events wait", usage.unread.events);
+///         std::thread::sleep(std::time::Duration::from_millis(10));
+///     }
+/// });
+/// writer.close()?;
+/// reader.close()?;
+/// reporter.join().unwrap(); // the buffer is closed
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Monitor(Weak<Shared>);
+
+impl Monitor {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self(Arc::downgrade(shared))
+    }
+
+    /// What went through the buffer, and what is in it; `None` once it is closed.
+    pub fn usage(&self) -> Option<Usage> {
+        self.open().map(|shared| snapshot(&shared))
+    }
+
+    /// What opening the buffer found and did; `None` once it is closed.
+    pub fn recovery(&self) -> Option<Recovery> {
+        self.open().map(|shared| shared.recovery.clone())
+    }
+
+    fn open(&self) -> Option<Arc<Shared>> {
+        // An acknowledgement or a receipt that is kept keeps the shared state, not the buffer.
+        self.0.upgrade().filter(|shared| shared.is_open())
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").finish_non_exhaustive()
+    }
 }
 
 pub(crate) fn snapshot(shared: &Shared) -> Usage {

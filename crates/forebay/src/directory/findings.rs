@@ -94,6 +94,7 @@ pub(crate) fn is_tail(kind: DamageKind) -> bool {
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Severity {
     /// What a crash leaves behind.
     Normal,

@@ -9,52 +9,82 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::counter::EventCounter;
+use crate::directory::options::Look;
 use crate::directory::recovery::{Plan, look, plan};
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
-use crate::directory::survey::{DEFAULT_MAX_FRAME_LEN, LedgerStatus, Survey, is_open_elsewhere};
+use crate::directory::survey::{LedgerStatus, Survey};
 use crate::error::Result;
 use crate::format::file_id::LOCK_FILE_NAME;
 use crate::format::ledger::LedgerState;
 use crate::storage::Storage;
-use crate::storage::os::{self, Os};
+use crate::storage::os;
 
-/// How to inspect.
+/// How to [`inspect`]: options in the manner of [`std::fs::OpenOptions`], ended by
+/// [`inspect`](Self::inspect).
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub struct InspectOptions {
-    /// How many events a record holds. Default: one.
-    pub counter: EventCounter,
-    /// The longest frame to believe, in bytes. Default: whatever the format allows and
-    /// its file can hold.
-    pub max_frame_len: u64,
-    /// Count the unread records, which means to read over all of them; without,
-    /// the cost depends on the number of files only. Default: yes.
-    pub count_records: bool,
+    look: Look,
+    count_records: bool,
 }
 
 impl Default for InspectOptions {
     fn default() -> Self {
         Self {
-            counter: EventCounter::one(),
-            max_frame_len: DEFAULT_MAX_FRAME_LEN,
+            look: Look::default(),
             count_records: true,
         }
     }
 }
 
 impl InspectOptions {
-    /// Sets how many events a record holds.
+    /// The defaults of each option.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many events a record holds. Default: one.
     #[must_use]
-    pub fn counter(mut self, counter: EventCounter) -> Self {
-        self.counter = counter;
+    pub fn event_counter(mut self, counter: EventCounter) -> Self {
+        self.look.event_counter = counter;
         self
     }
 
-    /// Sets whether the unread records are counted.
+    /// The longest frame to believe, in bytes. Default: whatever the format allows and
+    /// its file can hold.
+    #[must_use]
+    pub fn max_frame_len(mut self, bytes: u64) -> Self {
+        self.look.max_frame_len = bytes;
+        self
+    }
+
+    /// The file system. Default: the operating system's. Another one does not tell about locks.
+    #[must_use]
+    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.look.storage = Some(storage);
+        self
+    }
+
+    /// Whether to count the unread records, which means to read over all of them; without,
+    /// the cost depends on the number of files only. Default: yes.
     #[must_use]
     pub fn count_records(mut self, count: bool) -> Self {
         self.count_records = count;
         self
+    }
+
+    /// Describes the buffer in `dir`, which may be open elsewhere.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotABuffer`](crate::ErrorKind::NotABuffer) when there is no
+    /// buffer in `dir`, otherwise those of the system. Damage is no error.
+    pub fn inspect(&self, dir: impl AsRef<Path>) -> Result<Inspection> {
+        let dir = dir.as_ref();
+        let mut inspection = describe(self, dir)?;
+        if self.look.is_of_the_system() {
+            inspection.locked = self.look.is_open_elsewhere(dir)?;
+            inspection.lock_holder_pid = os::lock_holder(&dir.join(LOCK_FILE_NAME));
+        }
+        Ok(inspection)
     }
 }
 
@@ -81,6 +111,7 @@ pub struct Inspection {
 
 /// What a ledger is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum LedgerCondition {
     /// It says what can be.
     Ok,
@@ -146,32 +177,20 @@ pub struct Unread {
     pub bytes: u64,
 }
 
-/// Describes the buffer in `dir`, which may be open elsewhere.
+/// Describes the buffer in `dir`, which may be open elsewhere, with the defaults of
+/// [`InspectOptions`].
 ///
 /// # Errors
-/// [`ErrorKind::NotABuffer`](crate::ErrorKind::NotABuffer) when there is no
-/// buffer in `dir`, otherwise those of the system. Damage is no error.
-pub fn inspect(dir: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspection> {
-    let dir = dir.as_ref();
-    let storage: Arc<dyn Storage> = Arc::new(Os::new());
-    let mut inspection = inspect_with(&storage, dir, options)?;
-    inspection.locked = is_open_elsewhere(dir)?;
-    inspection.lock_holder_pid = os::lock_holder(&dir.join(LOCK_FILE_NAME));
-    Ok(inspection)
+/// As [`InspectOptions::inspect`].
+pub fn inspect(dir: impl AsRef<Path>) -> Result<Inspection> {
+    InspectOptions::new().inspect(dir)
 }
 
-/// The same over any storage, which does not tell about locks.
-///
-/// # Errors
-/// As [`inspect`].
-pub fn inspect_with(
-    storage: &Arc<dyn Storage>,
-    dir: impl AsRef<Path>,
-    options: &InspectOptions,
-) -> Result<Inspection> {
-    let dir = dir.as_ref();
-    let survey = Survey::take_existing(storage, dir, &options.counter, options.max_frame_len)?;
-    let facts = look(storage, survey, &options.counter, options.max_frame_len)?;
+fn describe(options: &InspectOptions, dir: &Path) -> Result<Inspection> {
+    let storage = &options.look.storage();
+    let (counter, max_frame_len) = (&options.look.event_counter, options.look.max_frame_len);
+    let survey = Survey::take_existing(storage, dir, counter, max_frame_len)?;
+    let facts = look(storage, survey, counter, max_frame_len)?;
     let believed = facts.believed_ledger();
     let Plan { recovered, .. } = plan(&facts);
     let survey = &facts.survey;
@@ -194,8 +213,8 @@ pub fn inspect_with(
             storage.clone(),
             survey,
             facts.unread(),
-            &options.counter,
-            options.max_frame_len,
+            counter,
+            max_frame_len,
         );
         unread.records = count(walk, recovered.last_id)?;
     }

@@ -6,6 +6,7 @@
 
 pub(crate) mod findings;
 pub(crate) mod inspect;
+mod options;
 pub(crate) mod quarantine;
 pub(crate) mod records;
 pub(crate) mod recovery;

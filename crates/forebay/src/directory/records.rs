@@ -11,66 +11,83 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::counter::EventCounter;
+use crate::directory::options::Look;
 use crate::directory::recovery::look;
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
-use crate::directory::survey::{
-    DEFAULT_MAX_FRAME_LEN, LedgerStatus, Survey, acknowledged_id, is_open_elsewhere,
-};
+use crate::directory::survey::{LedgerStatus, Survey, acknowledged_id};
 use crate::error::Result;
 use crate::scan::{Damage, Found};
 use crate::storage::Storage;
-use crate::storage::os::Os;
 
-/// Which records to list.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
+/// Which [`records`] to list: options in the manner of [`std::fs::OpenOptions`], ended by
+/// [`records`](Self::records).
+#[derive(Debug, Clone, Default)]
 pub struct RecordsOptions {
-    /// Acknowledged records that are still on disk as well. Default: no.
-    pub all: bool,
-    /// Nothing before the record that holds this event. Default: from the first.
-    pub from: Option<u64>,
-    /// How many events a record holds. Default: one.
-    pub counter: EventCounter,
-    /// The longest frame to believe, in bytes. Default: whatever the format allows and
-    /// its file can hold.
-    pub max_frame_len: u64,
-    /// The buffer is open elsewhere, so its last data file may end in a record
-    /// that is being written. [`records`] finds out by itself.
-    pub live: bool,
-}
-
-impl Default for RecordsOptions {
-    fn default() -> Self {
-        Self {
-            all: false,
-            from: None,
-            counter: EventCounter::one(),
-            max_frame_len: DEFAULT_MAX_FRAME_LEN,
-            live: false,
-        }
-    }
+    look: Look,
+    all: bool,
+    from: Option<u64>,
+    live: bool,
 }
 
 impl RecordsOptions {
-    /// Sets whether acknowledged records are listed as well.
+    /// The defaults of each option.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether acknowledged records that are still on disk are listed as well. Default: no.
     #[must_use]
     pub fn all(mut self, all: bool) -> Self {
         self.all = all;
         self
     }
 
-    /// Sets the event to begin with.
+    /// The event to begin with: nothing before the record that holds it. Default: the first.
     #[must_use]
     pub fn from(mut self, id: u64) -> Self {
         self.from = Some(id);
         self
     }
 
-    /// Sets how many events a record holds.
+    /// How many events a record holds. Default: one.
     #[must_use]
-    pub fn counter(mut self, counter: EventCounter) -> Self {
-        self.counter = counter;
+    pub fn event_counter(mut self, counter: EventCounter) -> Self {
+        self.look.event_counter = counter;
         self
+    }
+
+    /// The longest frame to believe, in bytes. Default: whatever the format allows and
+    /// its file can hold.
+    #[must_use]
+    pub fn max_frame_len(mut self, bytes: u64) -> Self {
+        self.look.max_frame_len = bytes;
+        self
+    }
+
+    /// The file system. Default: the operating system's.
+    #[must_use]
+    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.look.storage = Some(storage);
+        self
+    }
+
+    /// Says that the buffer is open elsewhere, so its last data file may end in a record
+    /// that is being written. On the operating system's file system this is found out.
+    #[must_use]
+    pub fn live(mut self, live: bool) -> Self {
+        self.live = live;
+        self
+    }
+
+    /// Lists the records of the buffer in `dir`, which may be open elsewhere.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotABuffer`](crate::ErrorKind::NotABuffer) when there is no
+    /// buffer in `dir`, otherwise those of the system. Damage is no error.
+    pub fn records(&self, dir: impl AsRef<Path>) -> Result<Records> {
+        let dir = dir.as_ref();
+        let live = self.live || self.look.is_open_elsewhere(dir)?;
+        list(self, dir, live)
     }
 }
 
@@ -120,34 +137,20 @@ pub struct Records {
     ended: bool,
 }
 
-/// Lists the records of the buffer in `dir`, which may be open elsewhere.
+/// Lists the unread records of the buffer in `dir`, which may be open elsewhere, with the
+/// defaults of [`RecordsOptions`].
 ///
 /// # Errors
-/// [`ErrorKind::NotABuffer`](crate::ErrorKind::NotABuffer) when there is no
-/// buffer in `dir`, otherwise those of the system. Damage is no error.
-pub fn records(dir: impl AsRef<Path>, options: &RecordsOptions) -> Result<Records> {
-    let dir = dir.as_ref();
-    let mut options = options.clone();
-    options.live |= is_open_elsewhere(dir)?;
-    records_with(Arc::new(Os::new()), dir, &options)
+/// As [`RecordsOptions::records`].
+pub fn records(dir: impl AsRef<Path>) -> Result<Records> {
+    RecordsOptions::new().records(dir)
 }
 
-/// The same over any storage.
-///
-/// # Errors
-/// As [`records`].
-pub fn records_with(
-    storage: Arc<dyn Storage>,
-    dir: impl AsRef<Path>,
-    options: &RecordsOptions,
-) -> Result<Records> {
-    let survey = Survey::take_existing(
-        &storage,
-        dir.as_ref(),
-        &options.counter,
-        options.max_frame_len,
-    )?;
-    let facts = look(&storage, survey, &options.counter, options.max_frame_len)?;
+fn list(options: &RecordsOptions, dir: &Path, live: bool) -> Result<Records> {
+    let storage = options.look.storage();
+    let (counter, max_frame_len) = (&options.look.event_counter, options.look.max_frame_len);
+    let survey = Survey::take_existing(&storage, dir, counter, max_frame_len)?;
+    let facts = look(&storage, survey, counter, max_frame_len)?;
     let ledger = facts.believed_ledger();
     let (mut begin, mut ids) = if options.all {
         let acknowledged_id = ledger.and(facts.survey.acknowledged_id);
@@ -167,15 +170,15 @@ pub fn records_with(
         storage.clone(),
         &facts.survey,
         begin,
-        &options.counter,
-        options.max_frame_len,
+        counter,
+        max_frame_len,
     );
     Ok(Records {
         storage,
         walk,
         ids,
         from: options.from.unwrap_or(0),
-        live: options.live,
+        live,
         next_id: ledger.map(|ledger| ledger.writer_next_record_id),
         skipped: Skipped::default(),
         ended: false,

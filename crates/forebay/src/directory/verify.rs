@@ -7,19 +7,20 @@
 //!   ones and the writer's next id, and is not there. Each lost event belongs to
 //!   one finding.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::counter::EventCounter;
 use crate::directory::findings::{Finding, FindingKind, Severity, is_tail};
+use crate::directory::options::Look;
 use crate::directory::recovery::{Facts, end_finding, look};
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
-use crate::directory::survey::{DEFAULT_MAX_FRAME_LEN, Survey, acknowledged_id, is_open_elsewhere};
+use crate::directory::survey::{Survey, acknowledged_id};
 use crate::error::Result;
 use crate::format::file_id::{distance, file_name, next};
 use crate::scan::{Damage, Found, Mended};
 use crate::storage::Storage;
-use crate::storage::os::Os;
 
 /// The most findings that are listed.
 const MAX_FINDINGS: usize = 10_000;
@@ -27,36 +28,87 @@ const MAX_FINDINGS: usize = 10_000;
 /// How far the check goes between two reports of its progress, in bytes.
 const PROGRESS_STEP: u64 = 1 << 20;
 
-/// How to verify.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct VerifyOptions {
-    /// How many events a record holds. Default: one.
-    pub counter: EventCounter,
-    /// The longest frame to believe, in bytes. Default: whatever the format allows and
-    /// its file can hold.
-    pub max_frame_len: u64,
-    /// The buffer is open elsewhere, so its last data file may end in a record
-    /// that is being written. [`verify`] finds out by itself.
-    pub live: bool,
+/// How to [`verify`]: options in the manner of [`std::fs::OpenOptions`], ended by
+/// [`verify`](Self::verify).
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # forebay::Config::new(dir.path()).open()?;
+/// let verification = forebay::VerifyOptions::new()
+///     .on_progress(|done, total| eprintln!("{done} of {total} bytes"))
+///     .verify(dir.path())?;
+/// assert!(verification.is_clean());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Default)]
+pub struct VerifyOptions<'p> {
+    look: Look,
+    live: bool,
+    progress: Option<Box<dyn FnMut(u64, u64) + 'p>>,
 }
 
-impl Default for VerifyOptions {
-    fn default() -> Self {
-        Self {
-            counter: EventCounter::one(),
-            max_frame_len: DEFAULT_MAX_FRAME_LEN,
-            live: false,
-        }
+impl<'p> VerifyOptions<'p> {
+    /// The defaults of each option.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many events a record holds. Default: one.
+    #[must_use]
+    pub fn event_counter(mut self, counter: EventCounter) -> Self {
+        self.look.event_counter = counter;
+        self
+    }
+
+    /// The longest frame to believe, in bytes. Default: whatever the format allows and
+    /// its file can hold.
+    #[must_use]
+    pub fn max_frame_len(mut self, bytes: u64) -> Self {
+        self.look.max_frame_len = bytes;
+        self
+    }
+
+    /// The file system. Default: the operating system's.
+    #[must_use]
+    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.look.storage = Some(storage);
+        self
+    }
+
+    /// Says that the buffer is open elsewhere, so its last data file may end in a record
+    /// that is being written. On the operating system's file system this is found out.
+    #[must_use]
+    pub fn live(mut self, live: bool) -> Self {
+        self.live = live;
+        self
+    }
+
+    /// Is told the bytes checked and their total from time to time. Default: nobody is.
+    #[must_use]
+    pub fn on_progress(mut self, progress: impl FnMut(u64, u64) + 'p) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
+    }
+
+    /// Checks every byte of the buffer in `dir`, which may be open elsewhere.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotABuffer`](crate::ErrorKind::NotABuffer) when there is no
+    /// buffer in `dir`, otherwise those of the system. Damage is no error.
+    pub fn verify(mut self, dir: impl AsRef<Path>) -> Result<Verification> {
+        let dir = dir.as_ref();
+        self.live |= self.look.is_open_elsewhere(dir)?;
+        let progress = self.progress.take();
+        check(&self, dir, progress.unwrap_or_else(|| Box::new(|_, _| {})))
     }
 }
 
-impl VerifyOptions {
-    /// Sets how many events a record holds.
-    #[must_use]
-    pub fn counter(mut self, counter: EventCounter) -> Self {
-        self.counter = counter;
-        self
+impl fmt::Debug for VerifyOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifyOptions")
+            .field("look", &self.look)
+            .field("live", &self.live)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,51 +139,28 @@ impl Verification {
     }
 }
 
-/// Checks every byte of the buffer in `dir`, which may be open elsewhere.
-/// `progress` is told the bytes checked and their total from time to time.
+/// Checks every byte of the buffer in `dir`, which may be open elsewhere, with the defaults of
+/// [`VerifyOptions`].
 ///
 /// # Errors
-/// [`ErrorKind::NotABuffer`](crate::ErrorKind::NotABuffer) when there is no
-/// buffer in `dir`, otherwise those of the system. Damage is no error.
-pub fn verify(
-    dir: impl AsRef<Path>,
-    options: &VerifyOptions,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<Verification> {
-    let dir = dir.as_ref();
-    let mut options = options.clone();
-    options.live |= is_open_elsewhere(dir)?;
-    let storage: Arc<dyn Storage> = Arc::new(Os::new());
-    verify_with(&storage, dir, &options, progress)
+/// As [`VerifyOptions::verify`].
+pub fn verify(dir: impl AsRef<Path>) -> Result<Verification> {
+    VerifyOptions::new().verify(dir)
 }
 
-/// The same over any storage.
-///
-/// # Errors
-/// As [`verify`].
-pub fn verify_with(
-    storage: &Arc<dyn Storage>,
-    dir: impl AsRef<Path>,
-    options: &VerifyOptions,
-    progress: &mut dyn FnMut(u64, u64),
+fn check(
+    options: &VerifyOptions<'_>,
+    dir: &Path,
+    mut progress: Box<dyn FnMut(u64, u64) + '_>,
 ) -> Result<Verification> {
-    let survey = Survey::take_existing(
-        storage,
-        dir.as_ref(),
-        &options.counter,
-        options.max_frame_len,
-    )?;
-    let facts = look(storage, survey, &options.counter, options.max_frame_len)?;
+    let storage = &options.look.storage();
+    let (counter, max_frame_len) = (&options.look.event_counter, options.look.max_frame_len);
+    let survey = Survey::take_existing(storage, dir, counter, max_frame_len)?;
+    let facts = look(storage, survey, counter, max_frame_len)?;
     let mut verifier = Verifier::new(&facts, options);
     verifier.before();
     let survey = &facts.survey;
-    let mut walk = Walk::new(
-        storage.clone(),
-        survey,
-        facts.all(),
-        &options.counter,
-        options.max_frame_len,
-    );
+    let mut walk = Walk::new(storage.clone(), survey, facts.all(), counter, max_frame_len);
     let total = survey.files.iter().map(|file| file.len).sum();
     // Where the file that is walked begins in the row of all, and the next one.
     let (mut base, mut next_base, mut reported) = (0, 0, 0);
@@ -189,7 +218,7 @@ enum Suspect {
 /// Judges what a walk meets. Pure.
 struct Verifier<'a> {
     facts: &'a Facts,
-    options: &'a VerifyOptions,
+    options: &'a VerifyOptions<'a>,
     ids: IdTrack,
     /// The writer's next id, where the ledger is believed.
     next_id: Option<u64>,
@@ -204,7 +233,7 @@ struct Verifier<'a> {
 }
 
 impl<'a> Verifier<'a> {
-    fn new(facts: &'a Facts, options: &'a VerifyOptions) -> Self {
+    fn new(facts: &'a Facts, options: &'a VerifyOptions<'a>) -> Self {
         let ledger = facts.believed_ledger();
         let files = &facts.survey.files;
         Self {

@@ -1,49 +1,55 @@
-//! The typed layer: values over payload bytes.
+//! Codecs: how values become payload bytes and come back.
 //!
-//! Invariant: it uses the public API only. A payload that cannot be decoded is
-//! delivered as such and counted; it never stops the reader and is never
-//! dropped.
+//! Invariant: a codec is pure; it says the same of the same bytes whenever it is asked.
 
 use std::convert::Infallible;
 use std::fmt;
+#[cfg(feature = "serde_json")]
 use std::marker::PhantomData;
 
 use bytes::Bytes;
 
-use crate::buffer::open;
-use crate::config::Config;
 use crate::counter::EventCounter;
-use crate::error::{Error, ErrorKind, Result};
-use crate::read::Reader;
-use crate::read::delivery::{Delivery, Item};
-use crate::state::lost::Lost;
-use crate::sync::atomic::Ordering;
-use crate::write::writer::{Receipt, Writer};
 
-/// A type whose values can be records.
+/// How values of one type become records and come back.
+///
+/// A codec is a value, given to [`Config::open_typed`](crate::Config::open_typed), so that it can
+/// hold what it needs: a schema, a dictionary, a key.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use forebay::Codec;
 ///
-/// struct Temperature(f64);
+/// /// Temperatures in tenths of a degree.
+/// struct Tenths;
 ///
-/// impl Codec for Temperature {
-///     type EncodeError = std::convert::Infallible;
+/// impl Codec for Tenths {
+///     type Value = f64;
+///     type EncodeError = &'static str;
 ///     type DecodeError = &'static str;
 ///
-///     fn metadata() -> u32 { 7 }
-///     fn encode(&self, payload: &mut Vec<u8>) -> Result<(), Self::EncodeError> {
-///         payload.extend_from_slice(&self.0.to_le_bytes());
+///     fn metadata(&self) -> u32 { 7 }
+///     fn encode(&self, value: &f64, payload: &mut Vec<u8>) -> Result<(), Self::EncodeError> {
+///         if !value.is_finite() {
+///             return Err("not a temperature");
+///         }
+///         payload.extend_from_slice(&((value * 10.0).round() as i32).to_le_bytes());
 ///         Ok(())
 ///     }
-///     fn decode(_metadata: u32, payload: Bytes) -> Result<Self, Self::DecodeError> {
-///         let bytes = payload.as_ref().try_into().map_err(|_| "not eight bytes")?;
-///         Ok(Temperature(f64::from_le_bytes(bytes)))
+///     fn decode(&self, _metadata: u32, payload: Bytes) -> Result<f64, Self::DecodeError> {
+///         let bytes = payload.as_ref().try_into().map_err(|_| "not four bytes")?;
+///         Ok(f64::from(i32::from_le_bytes(bytes)) / 10.0)
 ///     }
 /// }
+/// # let dir = tempfile::tempdir()?;
+/// let (writer, mut reader) = forebay::Config::new(dir.path()).open_typed(Tenths)?;
+/// writer.append(&36.6)?;
+/// # drop(writer);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub trait Codec: Sized {
+pub trait Codec {
+    /// What a record holds.
+    type Value;
     /// Why a value cannot be encoded.
     type EncodeError: fmt::Display;
     /// Why a payload cannot be decoded.
@@ -51,273 +57,331 @@ pub trait Codec: Sized {
 
     /// The number stored with every record: what the payload is, and in which
     /// version. Default 0.
-    fn metadata() -> u32 {
+    fn metadata(&self) -> u32 {
         0
     }
 
     /// Whether records with this metadata can be decoded. Default: only those
     /// with [`metadata`](Self::metadata)'s own.
-    fn can_decode(metadata: u32) -> bool {
-        metadata == Self::metadata()
+    fn can_decode(&self, metadata: u32) -> bool {
+        metadata == self.metadata()
     }
 
     /// Appends the value's bytes to `payload`.
     ///
     /// # Errors
     /// When the value has no encoding. Nothing is appended to the buffer then.
-    fn encode(&self, payload: &mut Vec<u8>) -> Result<(), Self::EncodeError>;
+    fn encode(&self, value: &Self::Value, payload: &mut Vec<u8>) -> Result<(), Self::EncodeError>;
 
     /// The value of a payload whose metadata [`can_decode`](Self::can_decode).
     ///
     /// # Errors
-    /// When the payload is no value of this type.
-    fn decode(metadata: u32, payload: Bytes) -> Result<Self, Self::DecodeError>;
+    /// When the payload is no such value.
+    fn decode(&self, metadata: u32, payload: Bytes) -> Result<Self::Value, Self::DecodeError>;
 
-    /// How many events a record holds, from its bytes; see [`EventCounter`].
-    /// Default 1.
-    fn count_events(metadata: u32, payload: &[u8]) -> u64 {
-        let _ = (metadata, payload);
-        1
+    /// How many events a record holds, if the codec knows. Default `None`: what
+    /// [`Config::event_counter`](crate::Config::event_counter) says. A buffer must always be
+    /// opened with the counter it was written with.
+    fn event_counter(&self) -> Option<EventCounter> {
+        None
     }
 }
 
-impl Codec for Bytes {
+/// Payloads as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Raw;
+
+impl Codec for Raw {
+    type Value = Bytes;
     type EncodeError = Infallible;
     type DecodeError = Infallible;
 
-    fn can_decode(_metadata: u32) -> bool {
+    fn can_decode(&self, _metadata: u32) -> bool {
         true
     }
 
-    fn encode(&self, payload: &mut Vec<u8>) -> Result<(), Infallible> {
-        payload.extend_from_slice(self);
+    fn encode(&self, value: &Bytes, payload: &mut Vec<u8>) -> Result<(), Infallible> {
+        payload.extend_from_slice(value);
         Ok(())
     }
 
-    fn decode(_metadata: u32, payload: Bytes) -> Result<Self, Infallible> {
+    fn decode(&self, _metadata: u32, payload: Bytes) -> Result<Bytes, Infallible> {
         Ok(payload)
     }
 }
 
-impl Codec for Vec<u8> {
-    type EncodeError = Infallible;
-    type DecodeError = Infallible;
+/// Text in UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Text;
 
-    fn can_decode(_metadata: u32) -> bool {
-        true
-    }
-
-    fn encode(&self, payload: &mut Vec<u8>) -> Result<(), Infallible> {
-        payload.extend_from_slice(self);
-        Ok(())
-    }
-
-    fn decode(_metadata: u32, payload: Bytes) -> Result<Self, Infallible> {
-        Ok(payload.to_vec())
-    }
-}
-
-impl Codec for String {
+impl Codec for Text {
+    type Value = String;
     type EncodeError = Infallible;
     type DecodeError = std::str::Utf8Error;
 
-    fn encode(&self, payload: &mut Vec<u8>) -> Result<(), Infallible> {
-        payload.extend_from_slice(self.as_bytes());
+    fn encode(&self, value: &String, payload: &mut Vec<u8>) -> Result<(), Infallible> {
+        payload.extend_from_slice(value.as_bytes());
         Ok(())
     }
 
-    fn decode(_metadata: u32, payload: Bytes) -> Result<Self, Self::DecodeError> {
+    fn decode(&self, _metadata: u32, payload: Bytes) -> Result<String, Self::DecodeError> {
         std::str::from_utf8(&payload).map(str::to_owned)
     }
 }
 
-/// Any value that `serde` can turn into JSON and back (feature `serde_json`).
+/// A value a record, as JSON (feature `serde_json`): anything that `serde` can turn into JSON and
+/// back.
 #[cfg(feature = "serde_json")]
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Json<T>(pub T);
+pub struct Json<T>(PhantomData<fn() -> T>);
+
+#[cfg(feature = "serde_json")]
+impl<T> Json<T> {
+    /// The codec.
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
 
 #[cfg(feature = "serde_json")]
 impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec for Json<T> {
+    type Value = T;
     type EncodeError = serde_json::Error;
     type DecodeError = serde_json::Error;
 
-    fn encode(&self, payload: &mut Vec<u8>) -> Result<(), Self::EncodeError> {
-        serde_json::to_writer(payload, &self.0)
+    fn encode(&self, value: &T, payload: &mut Vec<u8>) -> Result<(), Self::EncodeError> {
+        serde_json::to_writer(payload, value)
     }
 
-    fn decode(_metadata: u32, payload: Bytes) -> Result<Self, Self::DecodeError> {
-        serde_json::from_slice(&payload).map(Json)
+    fn decode(&self, _metadata: u32, payload: Bytes) -> Result<T, Self::DecodeError> {
+        serde_json::from_slice(&payload)
     }
 }
 
-/// Opens a buffer of values: [`open`] with the codec's event counter.
+/// Several values a record, each a line of JSON and an event (feature `serde_json`).
 ///
-/// # Errors
-/// As [`open`].
+/// Ids step by the number of lines, so a loss is counted in values. An empty list has no record.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
-/// use forebay::{Config, TypedItem};
-/// let (writer, mut reader) = forebay::open_typed::<String>(Config::new(dir.path()))?;
-/// writer.append(&"hello".to_owned())?;
-/// if let Some(TypedItem::Record { value, delivery }) = reader.next()? {
-///     assert_eq!(value, "hello");
-///     delivery.ack();
-/// }
+/// use forebay::{Config, JsonLines};
+/// let (writer, _reader) = Config::new(dir.path()).open_typed(JsonLines::<u32>::new())?;
+/// writer.append(&vec![1, 2, 3])?;
+/// assert_eq!(writer.append(&vec![4])?.id(), Some(4));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn open_typed<T: Codec + 'static>(config: Config) -> Result<(TypedWriter<T>, TypedReader<T>)> {
-    let counter = EventCounter::new(T::count_events);
-    let (writer, reader) = open(config.event_counter(counter))?;
-    Ok((TypedWriter::new(writer), TypedReader::new(reader)))
+#[cfg(feature = "serde_json")]
+pub struct JsonLines<T>(PhantomData<fn() -> T>);
+
+#[cfg(feature = "serde_json")]
+impl<T> JsonLines<T> {
+    /// The codec.
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
 }
 
-/// A [`Writer`] of values.
-pub struct TypedWriter<T> {
-    writer: Writer,
-    of: PhantomData<fn(&T)>,
+#[cfg(feature = "serde_json")]
+impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec for JsonLines<T> {
+    type Value = Vec<T>;
+    type EncodeError = String;
+    type DecodeError = serde_json::Error;
+
+    fn encode(&self, values: &Vec<T>, payload: &mut Vec<u8>) -> Result<(), String> {
+        if values.is_empty() {
+            return Err("the list is empty, and a record holds at least one event".to_owned());
+        }
+        for value in values {
+            serde_json::to_writer(&mut *payload, value).map_err(|e| e.to_string())?;
+            payload.push(b'\n');
+        }
+        Ok(())
+    }
+
+    fn decode(&self, _metadata: u32, payload: Bytes) -> Result<Vec<T>, Self::DecodeError> {
+        payload
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(serde_json::from_slice)
+            .collect()
+    }
+
+    fn event_counter(&self) -> Option<EventCounter> {
+        // JSON has no line feed within a value.
+        let count_lines = |payload: &[u8]| payload.split_inclusive(|byte| *byte == b'\n').count();
+        Some(EventCounter::new(move |_, payload| {
+            count_lines(payload).max(1) as u64
+        }))
+    }
 }
 
-impl<T: Codec> TypedWriter<T> {
-    /// Writes values through a writer, whose buffer was opened with the codec's
-    /// event counter.
-    pub fn new(writer: Writer) -> Self {
+#[cfg(feature = "serde_json")]
+macro_rules! impl_as_marker {
+    ($($codec:ident),+) => {$(
+        impl<T> Default for $codec<T> {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl<T> Clone for $codec<T> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        impl<T> Copy for $codec<T> {}
+
+        impl<T> fmt::Debug for $codec<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($codec))
+            }
+        }
+    )+};
+}
+
+#[cfg(feature = "serde_json")]
+impl_as_marker!(Json, JsonLines);
+
+/// A codec that stores its version as the records' metadata and still reads older versions.
+///
+/// Records of another version than those named are undecodable: they are delivered as they are.
+///
+/// ```
+/// # #[cfg(feature = "serde_json")] {
+/// # let dir = tempfile::tempdir()?;
+/// use forebay::{Config, Json, TypedItem, Versioned};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct OrderV1 { cents: u64 }
+/// #[derive(Serialize, Deserialize)]
+/// struct Order { cents: u64, currency: String }
+///
+/// let v1 = Versioned::new(1, Json::<OrderV1>::new());
+/// let (writer, reader) = Config::new(dir.path()).open_typed(v1)?;
+/// writer.append(&OrderV1 { cents: 100 })?;
+/// writer.close()?;
+/// reader.close()?;
+///
+/// // The next version of the program.
+/// let v2 = Versioned::new(2, Json::<Order>::new()).older(1, Json::<OrderV1>::new(), |old| Order {
+///     cents: old.cents,
+///     currency: "EUR".to_owned(),
+/// });
+/// let (writer, mut reader) = Config::new(dir.path()).open_typed(v2)?;
+/// writer.append(&Order { cents: 5, currency: "USD".to_owned() })?;
+/// writer.close()?;
+/// let mut currencies = Vec::new();
+/// while let Some(TypedItem::Record { value, delivery }) = reader.recv()? {
+///     currencies.push(value.currency);
+///     delivery.ack();
+/// }
+/// assert_eq!(currencies, ["EUR", "USD"]);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Versioned<C: Codec> {
+    version: u32,
+    codec: C,
+    older: Vec<Older<C::Value>>,
+}
+
+/// How records of an older version are read.
+struct Older<V> {
+    version: u32,
+    decode: Box<Decode<V>>,
+    event_counter: Option<EventCounter>,
+}
+
+type Decode<V> = dyn Fn(u32, Bytes) -> Result<V, String> + Send + Sync;
+
+impl<C: Codec> Versioned<C> {
+    /// Writes records of this version, which is stored as their metadata.
+    pub fn new(version: u32, codec: C) -> Self {
         Self {
-            writer,
-            of: PhantomData,
+            version,
+            codec,
+            older: Vec::new(),
         }
     }
 
-    /// Appends a value.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidRecord`] if it cannot be encoded; otherwise as
-    /// [`Writer::append`].
-    pub fn append(&self, value: &T) -> Result<Receipt<'_>> {
-        let mut payload = Vec::new();
-        value.encode(&mut payload).map_err(|e| {
-            let message = format!("the value cannot be encoded: {e}; nothing was accepted");
-            Error::new(ErrorKind::InvalidRecord, message)
-        })?;
-        self.writer.append_with(T::metadata(), &payload)
-    }
-
-    /// The writer below.
-    pub fn get_ref(&self) -> &Writer {
-        &self.writer
-    }
-
-    /// The writer below.
-    pub fn into_inner(self) -> Writer {
-        self.writer
+    /// Reads records of an older version as well, converting their values.
+    #[must_use]
+    pub fn older<O>(
+        mut self,
+        version: u32,
+        codec: O,
+        convert: impl Fn(O::Value) -> C::Value + Send + Sync + 'static,
+    ) -> Self
+    where
+        O: Codec + Send + Sync + 'static,
+    {
+        self.older.push(Older {
+            version,
+            event_counter: codec.event_counter(),
+            decode: Box::new(move |metadata, payload| {
+                let value = codec.decode(metadata, payload);
+                value.map(&convert).map_err(|e| e.to_string())
+            }),
+        });
+        self
     }
 }
 
-impl<T> Clone for TypedWriter<T> {
-    fn clone(&self) -> Self {
-        Self {
-            writer: self.writer.clone(),
-            of: PhantomData,
-        }
-    }
-}
+impl<C: Codec> Codec for Versioned<C> {
+    type Value = C::Value;
+    type EncodeError = C::EncodeError;
+    type DecodeError = String;
 
-impl<T> fmt::Debug for TypedWriter<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TypedWriter").field(&self.writer).finish()
-    }
-}
-
-/// What a [`TypedReader`] meets.
-#[derive(Debug)]
-pub enum TypedItem<T> {
-    /// A value, and the delivery to acknowledge.
-    Record {
-        /// The value.
-        value: T,
-        /// Its record.
-        delivery: Delivery,
-    },
-    /// A record that is no such value. It is intact, and stays in the buffer
-    /// until it is acknowledged.
-    Undecodable {
-        /// The record.
-        delivery: Delivery,
-        /// Why it could not be decoded.
-        reason: String,
-    },
-    /// Events that were accepted once and are not there any more.
-    Lost(Lost),
-}
-
-/// A [`Reader`] of values.
-pub struct TypedReader<T> {
-    reader: Reader,
-    of: PhantomData<fn() -> T>,
-}
-
-impl<T: Codec> TypedReader<T> {
-    /// Reads values through a reader.
-    pub fn new(reader: Reader) -> Self {
-        Self {
-            reader,
-            of: PhantomData,
-        }
+    fn metadata(&self) -> u32 {
+        self.version
     }
 
-    /// The next item; waits until there is one. `None` once all writers are
-    /// closed and everything is read.
-    ///
-    /// # Errors
-    /// As [`Reader::next`]. A record that cannot be decoded is no error.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an item may be an error, and may wait"
-    )]
-    pub fn next(&mut self) -> Result<Option<TypedItem<T>>> {
-        Ok(self.reader.next()?.map(|item| self.decode(item)))
+    fn can_decode(&self, metadata: u32) -> bool {
+        metadata == self.version || self.older.iter().any(|older| older.version == metadata)
     }
 
-    fn decode(&self, item: Item) -> TypedItem<T> {
-        let delivery = match item {
-            Item::Lost(lost) => return TypedItem::Lost(lost),
-            Item::Record(delivery) => delivery,
-        };
-        let metadata = delivery.metadata();
-        let decoded = if T::can_decode(metadata) {
-            T::decode(metadata, delivery.payload().clone()).map_err(|e| e.to_string())
-        } else {
-            Err(format!(
-                "metadata {metadata} is not supported (expected {})",
-                T::metadata()
-            ))
-        };
-        match decoded {
-            Ok(value) => TypedItem::Record { value, delivery },
-            Err(reason) => {
-                self.reader
-                    .meters()
-                    .undecodable
-                    .fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(id = delivery.id(), reason, "a record cannot be decoded");
-                TypedItem::Undecodable { delivery, reason }
+    fn encode(&self, value: &C::Value, payload: &mut Vec<u8>) -> Result<(), C::EncodeError> {
+        self.codec.encode(value, payload)
+    }
+
+    fn decode(&self, metadata: u32, payload: Bytes) -> Result<C::Value, String> {
+        match self.older.iter().find(|older| older.version == metadata) {
+            Some(older) => (older.decode)(metadata, payload),
+            None => {
+                let value = self.codec.decode(metadata, payload);
+                value.map_err(|e| e.to_string())
             }
         }
     }
 
-    /// The reader below.
-    pub fn get_mut(&mut self) -> &mut Reader {
-        &mut self.reader
-    }
-
-    /// The reader below.
-    pub fn into_inner(self) -> Reader {
-        self.reader
+    /// Each version's own counter for its records; records of versions without one, and of
+    /// unknown versions, count one.
+    fn event_counter(&self) -> Option<EventCounter> {
+        let own = (self.version, self.codec.event_counter());
+        let older = self
+            .older
+            .iter()
+            .map(|o| (o.version, o.event_counter.clone()));
+        let counters: Vec<_> = std::iter::once(own)
+            .chain(older)
+            .filter_map(|(version, counter)| Some((version, counter?)))
+            .collect();
+        if counters.is_empty() {
+            return None;
+        }
+        Some(EventCounter::new(move |metadata, payload| {
+            let counter = counters.iter().find(|(version, _)| *version == metadata);
+            counter.map_or(1, |(_, counter)| counter.count(metadata, payload))
+        }))
     }
 }
 
-impl<T> fmt::Debug for TypedReader<T> {
+impl<C: Codec> fmt::Debug for Versioned<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TypedReader").field(&self.reader).finish()
+        let older: Vec<_> = self.older.iter().map(|older| older.version).collect();
+        f.debug_struct("Versioned")
+            .field("version", &self.version)
+            .field("older", &older)
+            .finish_non_exhaustive()
     }
 }

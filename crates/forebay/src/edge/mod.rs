@@ -1,7 +1,8 @@
 //! What stands on the public API: typed records, metrics, futures.
 
+#[cfg(feature = "tokio")]
+pub mod aio;
 pub(crate) mod codec;
 #[cfg(feature = "metrics")]
 pub mod metrics;
-#[cfg(feature = "tokio")]
-pub mod tokio;
+pub(crate) mod typed;

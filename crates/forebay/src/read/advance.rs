@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::{Advance, Reader, TryNext};
+use super::{Advance, Reader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id;
 use crate::scan::{Found, Scanned};
@@ -13,24 +13,10 @@ use crate::state::acks::Stretch;
 use crate::state::log::Span;
 use crate::state::lost::LostReason;
 use crate::state::stream::Position;
-use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
 use crate::sync::wake::lock;
 
 impl Reader {
-    pub(super) fn next_until(&mut self, deadline: Option<Instant>) -> Result<TryNext> {
-        loop {
-            match self.try_next()? {
-                TryNext::Empty => {
-                    if !self.wait_for_data(deadline) {
-                        return Ok(TryNext::Empty);
-                    }
-                }
-                other => return Ok(other),
-            }
-        }
-    }
-
     pub(super) fn slice(&self, found: &Found) -> Bytes {
         self.source
             .as_ref()
@@ -136,7 +122,11 @@ impl Reader {
             .source
             .as_ref()
             .map_or(&[][..], |s| s.scanner.payload(&found));
-        let events = self.shared.limits.counter.count(found.metadata, payload);
+        let events = self
+            .shared
+            .limits
+            .event_counter
+            .count(found.metadata, payload);
         let events = match self.bounded_events(&found, events) {
             Ok(events) => events,
             Err(error) => {
@@ -184,11 +174,12 @@ impl Reader {
     }
 
     fn read_error(&self, e: std::io::Error) -> Error {
-        let path = match self.source.as_ref().and_then(|s| s.file.as_ref()) {
-            Some((span, _)) => self.path(span),
-            None => self.shared.dir.clone(),
-        };
-        Error::io("read", &path, e)
+        if let Some(source) = &self.source
+            && let Some((span, _)) = &source.file
+        {
+            return Error::read(&self.path(span), source.scanner.offset(), e);
+        }
+        Error::io("read", &self.shared.dir, e)
     }
 
     pub(super) fn path(&self, span: &Span) -> PathBuf {

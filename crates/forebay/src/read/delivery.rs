@@ -5,8 +5,10 @@
 //! may be sent to other threads, kept, and acknowledged in any order, or not.
 
 use std::fmt;
+use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
+use std::vec;
 
 use bytes::Bytes;
 
@@ -182,6 +184,16 @@ impl Entry {
     fn payload(&self) -> Range<usize> {
         self.begin as usize..self.begin as usize + self.len as usize
     }
+
+    fn delivery(&self, shared: &Arc<Shared>, chunks: &[Bytes]) -> Delivery {
+        Delivery {
+            id: self.id,
+            metadata: self.metadata,
+            events: u64::from(self.events),
+            payload: chunks[self.chunk as usize].slice(self.payload()),
+            ack: Ack::new(shared, self.stretch()),
+        }
+    }
 }
 
 impl Batch {
@@ -249,8 +261,13 @@ impl Batch {
         self.entries.len()
     }
 
-    /// Whether it holds neither records nor losses.
+    /// Whether there are no records in the batch. It may hold [losses](Self::lost) all the same.
     pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether there are neither records nor losses in it.
+    pub(crate) fn holds_nothing(&self) -> bool {
         self.entries.is_empty() && self.lost.is_empty()
     }
 
@@ -265,7 +282,7 @@ impl Batch {
     }
 
     /// The records, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
+    pub fn records(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         self.entries.iter().map(|entry| Record {
             id: entry.id,
             metadata: entry.metadata,
@@ -295,7 +312,8 @@ impl Batch {
         }
     }
 
-    /// The records as deliveries, to acknowledge one by one.
+    /// The records as deliveries, to acknowledge one by one. Losses are left out: look at
+    /// [`lost`](Self::lost) first, or iterate over the batch.
     pub fn into_deliveries(self) -> impl ExactSizeIterator<Item = Delivery> {
         let Self {
             shared,
@@ -303,16 +321,52 @@ impl Batch {
             entries,
             ..
         } = self;
-        entries.into_iter().map(move |entry| {
-            let payload = chunks[entry.chunk as usize].slice(entry.payload());
-            Delivery {
-                id: entry.id,
-                metadata: entry.metadata,
-                events: u64::from(entry.events),
-                payload,
-                ack: Ack::new(&shared, entry.stretch()),
-            }
-        })
+        entries
+            .into_iter()
+            .map(move |entry| entry.delivery(&shared, &chunks))
+    }
+}
+
+/// The records to acknowledge one by one, and the losses, in order.
+impl IntoIterator for Batch {
+    type Item = Item;
+    type IntoIter = BatchItems;
+
+    fn into_iter(self) -> BatchItems {
+        BatchItems {
+            shared: self.shared,
+            chunks: self.chunks,
+            entries: self.entries.into_iter().peekable(),
+            lost: self.lost.into_iter().peekable(),
+        }
+    }
+}
+
+/// The items of a [`Batch`].
+pub struct BatchItems {
+    shared: Arc<Shared>,
+    chunks: Vec<Bytes>,
+    entries: Peekable<vec::IntoIter<Entry>>,
+    lost: Peekable<vec::IntoIter<Lost>>,
+}
+
+impl Iterator for BatchItems {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        let next_id = self.entries.peek().map(|entry| entry.id);
+        let is_before = |lost: &Lost| next_id.is_none_or(|id| lost.first_id < id);
+        if let Some(lost) = self.lost.next_if(is_before) {
+            return Some(Item::Lost(lost));
+        }
+        let entry = self.entries.next()?;
+        Some(Item::Record(entry.delivery(&self.shared, &self.chunks)))
+    }
+}
+
+impl fmt::Debug for BatchItems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchItems").finish_non_exhaustive()
     }
 }
 

@@ -25,7 +25,11 @@ impl Reader {
         let source = self.source.as_mut()?;
         let found = source.scanner.sound_frame()?;
         let payload = source.scanner.payload(&found);
-        let events = self.shared.limits.counter.count(found.metadata, payload);
+        let events = self
+            .shared
+            .limits
+            .event_counter
+            .count(found.metadata, payload);
         if events > 1 && source.file.is_some() {
             // The next record's id bounds it.
             return None;
@@ -53,7 +57,7 @@ impl Reader {
         let Some(source) = &mut self.source else {
             return true;
         };
-        let counter = &self.shared.limits.counter;
+        let counter = &self.shared.limits.event_counter;
         let (base, id_limit) = (source.base, self.id_limit);
         let from_file = source.file.is_some();
         let mut tail = self.tail;

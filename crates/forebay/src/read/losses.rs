@@ -102,7 +102,7 @@ impl Reader {
             damage.offset,
             damage.kind.as_str(),
         );
-        Error::with_path(ErrorKind::Corrupt, &path, message)
+        Error::with_path(ErrorKind::Corrupt, &path, message).at(damage.offset)
     }
 
     pub(super) fn note_damage(&mut self, damage: &Damage) -> Result<()> {

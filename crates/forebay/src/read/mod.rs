@@ -20,6 +20,7 @@ mod losses;
 mod patience;
 mod sequence;
 mod source;
+pub(crate) mod stopper;
 mod unfinished;
 mod waiting;
 
@@ -32,6 +33,7 @@ use self::losses::PendingDamage;
 use self::patience::Patience;
 use self::sequence::Decided;
 use self::source::Source;
+use self::stopper::Stopper;
 use self::unfinished::Mark;
 
 use crate::directory::findings::Recovery;
@@ -41,9 +43,10 @@ use crate::state::acks::{Count, Stretch};
 use crate::state::meters::Meters;
 use crate::state::shared::Shared;
 use crate::state::stream::Position;
+use crate::sync::atomic::Ordering;
 use crate::sync::deadline_after;
 use crate::sync::wake::lock;
-use crate::usage::{self, Usage};
+use crate::usage::{self, Monitor, Usage};
 
 use self::delivery::{Ack, Batch, Delivery, Item};
 use crate::state::lost::{Lost, LostReason};
@@ -104,26 +107,35 @@ enum Advance {
     End,
 }
 
-/// What [`Reader::try_next`] found.
+/// What a call that does not wait for ever found.
 #[derive(Debug)]
-pub enum TryNext {
-    /// An item.
-    Item(Item),
+pub enum TryRecv<T> {
+    /// An item, or a batch of them.
+    Ready(T),
     /// Nothing now; there may be more later.
     Empty,
-    /// Nothing any more: all writers are closed and everything is read.
+    /// Nothing any more: all writers are closed and everything is read, or the reader was
+    /// [stopped](Reader::stopper).
     End,
 }
 
-/// What [`Reader::try_next_batch`] found.
-#[derive(Debug)]
-pub enum TryBatch {
-    /// At least one record or loss.
-    Batch(Batch),
-    /// Nothing now; there may be more later.
-    Empty,
-    /// Nothing any more: all writers are closed and everything is read.
-    End,
+impl<T> TryRecv<T> {
+    /// The same with what was found changed.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> TryRecv<U> {
+        match self {
+            Self::Ready(found) => TryRecv::Ready(change(found)),
+            Self::Empty => TryRecv::Empty,
+            Self::End => TryRecv::End,
+        }
+    }
+
+    /// What was found, if anything.
+    pub fn ready(self) -> Option<T> {
+        match self {
+            Self::Ready(found) => Some(found),
+            Self::Empty | Self::End => None,
+        }
+    }
 }
 
 impl Reader {
@@ -152,16 +164,17 @@ impl Reader {
     }
 
     /// The next item; waits until there is one. `None` once all writers are
-    /// closed and everything is read.
+    /// closed and everything is read, or the reader was [stopped](Self::stopper).
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if a data file cannot be read: a later call tries again, and after
-    /// eight such errors at the same place takes what cannot be read for damage, if other
-    /// parts of the file can be; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt)
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if a data file cannot be read: a later call tries
+    /// again, and after eight such errors at the same place takes what cannot be read for damage,
+    /// if other parts of the file can be; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt)
     /// if damage is met and [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) is set;
-    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if everything is read and nothing can be written
-    /// any more; [`ErrorKind::Full`](crate::ErrorKind::Full) if so many records are acknowledged out of
-    /// order that no more can be kept track of; [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) with
+    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if everything is read and nothing can
+    /// be written any more; [`ErrorKind::TooFarAhead`](crate::ErrorKind::TooFarAhead) if so many
+    /// records are acknowledged out of order that no more can be kept track of;
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) with
     /// [`Io::Caller`](crate::Io::Caller) if everything is read: nobody writes while this waits.
     ///
     /// # Panics
@@ -171,10 +184,10 @@ impl Reader {
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// use forebay::Item;
-    /// let (writer, mut reader) = forebay::open(forebay::Config::new(dir.path()))?;
+    /// let (writer, mut reader) = forebay::Config::new(dir.path()).open()?;
     /// writer.append(b"hello")?;
     /// drop(writer);
-    /// while let Some(item) = reader.next()? {
+    /// while let Some(item) = reader.recv()? {
     ///     match item {
     ///         Item::Record(delivery) => {
     ///             println!("{}: {:?}", delivery.id(), delivery.payload());
@@ -185,41 +198,37 @@ impl Reader {
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an item may be an error, and may wait"
-    )]
-    pub fn next(&mut self) -> Result<Option<Item>> {
-        match self.next_until(None)? {
-            TryNext::Item(item) => Ok(Some(item)),
-            TryNext::Empty => Err(self.nothing_to_read()),
-            TryNext::End => Ok(None),
-        }
+    pub fn recv(&mut self) -> Result<Option<Item>> {
+        self.wait_for(None, Self::try_recv)
+            .and_then(|found| self.or_nobody_writes(found))
     }
 
-    /// [`next`](Self::next), but waits for so long at most.
+    /// [`recv`](Self::recv) that waits for at most `timeout`.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
-    pub fn next_timeout(&mut self, timeout: Duration) -> Result<TryNext> {
-        self.next_until(deadline_after(timeout))
+    /// As [`recv`](Self::recv).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<TryRecv<Item>> {
+        self.wait_for(deadline_after(timeout), Self::try_recv)
     }
 
     /// The next item, if there is one now. Reads the disk if it has to; with
     /// [`Io::Caller`](crate::Io::Caller) it first writes what was appended.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
-    pub fn try_next(&mut self) -> Result<TryNext> {
+    /// As [`recv`](Self::recv).
+    pub fn try_recv(&mut self) -> Result<TryRecv<Item>> {
+        if self.is_stopped() {
+            return Ok(TryRecv::End);
+        }
         loop {
-            match self.try_next_visible()? {
-                TryNext::Empty if self.drive() => {}
-                next => return Ok(next),
+            match self.try_recv_visible()? {
+                TryRecv::Empty if self.drive() => {}
+                found => return Ok(found),
             }
         }
     }
 
-    fn try_next_visible(&mut self) -> Result<TryNext> {
+    fn try_recv_visible(&mut self) -> Result<TryRecv<Item>> {
         let next = match self.advance()? {
             Advance::Record {
                 found,
@@ -233,56 +242,72 @@ impl Reader {
                 self.shared.meters.note_delivered(count);
                 let payload = self.slice(&found);
                 let ack = Ack::new(&self.shared, stretch);
-                TryNext::Item(Item::Record(Delivery::new(&found, events, payload, ack)))
+                TryRecv::Ready(Item::Record(Delivery::new(&found, events, payload, ack)))
             }
-            Advance::Lost(lost) => TryNext::Item(Item::Lost(lost)),
-            Advance::Empty => TryNext::Empty,
-            Advance::End => TryNext::End,
+            Advance::Lost(lost) => TryRecv::Ready(Item::Lost(lost)),
+            Advance::Empty => TryRecv::Empty,
+            Advance::End => TryRecv::End,
         };
         self.let_go_of_source();
         Ok(next)
     }
 
-    /// Up to `records_max` records with payloads of `bytes_max` bytes together
+    /// Up to `max_records` records with payloads of `max_bytes` bytes together
     /// (but at least one record); waits until there is something. `None` as
-    /// for [`next`](Self::next).
+    /// for [`recv`](Self::recv).
     ///
     /// # Errors
-    /// As [`next`](Self::next).
-    pub fn next_batch(&mut self, records_max: usize, bytes_max: usize) -> Result<Option<Batch>> {
-        loop {
-            match self.try_next_batch(records_max, bytes_max)? {
-                TryBatch::Batch(batch) => return Ok(Some(batch)),
-                TryBatch::End => return Ok(None),
-                TryBatch::Empty if self.wait_for_data(None) => {}
-                TryBatch::Empty => return Err(self.nothing_to_read()),
-            }
-        }
+    /// As [`recv`](Self::recv). What was read before an error is returned first, the error by the
+    /// next call.
+    pub fn recv_batch(&mut self, max_records: usize, max_bytes: usize) -> Result<Option<Batch>> {
+        self.wait_for(None, |reader| reader.try_recv_batch(max_records, max_bytes))
+            .and_then(|found| self.or_nobody_writes(found))
     }
 
-    /// [`next_batch`](Self::next_batch) without waiting.
+    /// [`recv_batch`](Self::recv_batch) that waits for at most `timeout` for the first record.
     ///
     /// # Errors
-    /// As [`next`](Self::next). What was read before the error is returned
-    /// first, the error by the next call.
-    pub fn try_next_batch(&mut self, records_max: usize, bytes_max: usize) -> Result<TryBatch> {
+    /// As [`recv_batch`](Self::recv_batch).
+    pub fn recv_batch_timeout(
+        &mut self,
+        max_records: usize,
+        max_bytes: usize,
+        timeout: Duration,
+    ) -> Result<TryRecv<Batch>> {
+        self.wait_for(deadline_after(timeout), |reader| {
+            reader.try_recv_batch(max_records, max_bytes)
+        })
+    }
+
+    /// [`recv_batch`](Self::recv_batch) without waiting.
+    ///
+    /// # Errors
+    /// As [`recv_batch`](Self::recv_batch).
+    pub fn try_recv_batch(
+        &mut self,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<TryRecv<Batch>> {
+        if self.is_stopped() {
+            return Ok(TryRecv::End);
+        }
         loop {
             self.begin();
-            let batch = self.fill_batch(records_max, bytes_max);
+            let batch = self.fill_batch(max_records, max_bytes);
             self.finish();
             match batch? {
-                TryBatch::Empty if self.drive() => {}
+                TryRecv::Empty if self.drive() => {}
                 batch => return Ok(batch),
             }
         }
     }
 
-    fn fill_batch(&mut self, records_max: usize, bytes_max: usize) -> Result<TryBatch> {
-        let records_max = records_max.max(1);
-        let mut batch = Batch::new(&self.shared, self.batch_len.min(records_max));
-        let mut room = bytes_max;
-        while batch.len() < records_max {
-            if !self.push_expected(&mut batch, records_max, &mut room) {
+    fn fill_batch(&mut self, max_records: usize, max_bytes: usize) -> Result<TryRecv<Batch>> {
+        let max_records = max_records.max(1);
+        let mut batch = Batch::new(&self.shared, self.batch_len.min(max_records));
+        let mut room = max_bytes;
+        while batch.len() < max_records {
+            if !self.push_expected(&mut batch, max_records, &mut room) {
                 break;
             }
             match self.advance_with_care() {
@@ -292,7 +317,7 @@ impl Reader {
                     stretch,
                 }) => {
                     let len = found.payload.len();
-                    if len > room && !batch.is_empty() {
+                    if len > room && !batch.holds_nothing() {
                         self.put_back(found, stretch);
                         break;
                     }
@@ -310,10 +335,10 @@ impl Reader {
                     );
                 }
                 Ok(Advance::Lost(lost)) => batch.push_lost(lost),
-                Ok(Advance::Empty) if batch.is_empty() => return Ok(TryBatch::Empty),
-                Ok(Advance::End) if batch.is_empty() => return Ok(TryBatch::End),
+                Ok(Advance::Empty) if batch.holds_nothing() => return Ok(TryRecv::Empty),
+                Ok(Advance::End) if batch.holds_nothing() => return Ok(TryRecv::End),
                 Ok(Advance::Empty | Advance::End) => break,
-                Err(error) if batch.is_empty() => return Err(error),
+                Err(error) if batch.holds_nothing() => return Err(error),
                 Err(error) => {
                     self.refused = Some(error);
                     break;
@@ -323,7 +348,7 @@ impl Reader {
         self.batch_len = batch.len();
         self.shared.meters.note_delivered(batch.count());
         self.let_go_of_source();
-        Ok(TryBatch::Batch(batch))
+        Ok(TryRecv::Ready(batch))
     }
 
     /// Goes back: everything that is not acknowledged is delivered again.
@@ -353,6 +378,21 @@ impl Reader {
         &self.shared.recovery
     }
 
+    /// A handle that only looks: it keeps nothing open.
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(&self.shared)
+    }
+
+    /// A handle that ends a waiting [`recv`](Self::recv) from another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper::new(&self.shared)
+    }
+
+    /// Whether a [`Stopper`] has stopped this reader.
+    pub fn is_stopped(&self) -> bool {
+        self.shared.reader_stopped.load(Ordering::SeqCst)
+    }
+
     /// Closes the reader. The last handle of a buffer to go closes the buffer:
     /// everything is written and synced and the lock is free when this returns.
     ///
@@ -362,6 +402,17 @@ impl Reader {
         self.open = false;
         self.source = None;
         self.shared.reader_gone()
+    }
+
+    /// [`close`](Self::close) that waits for at most `timeout`; see
+    /// [`Writer::close_timeout`](crate::Writer::close_timeout).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn close_timeout(mut self, timeout: Duration) -> Result<()> {
+        self.open = false;
+        self.source = None;
+        self.shared.reader_gone_within(timeout)
     }
 
     pub(crate) fn meters(&self) -> &Meters {
@@ -376,7 +427,7 @@ impl Reader {
     /// Whether there is more to try for, or it is known that there never will.
     #[cfg(feature = "tokio")]
     pub(crate) fn has_more(&self, log: &crate::state::log::Log) -> bool {
-        self.visible(log).offset > self.at || log.ended || log.failed.is_some()
+        self.visible(log).offset > self.at || log.ended || log.failed.is_some() || self.is_stopped()
     }
 
     /// Whether the next item has to come from a data file.
@@ -397,12 +448,22 @@ impl Reader {
     }
 }
 
+/// Waits for each item, and ends where [`recv`](Reader::recv) says `None`. After an error the
+/// next call tries again.
+impl Iterator for Reader {
+    type Item = Result<Item>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.recv().transpose()
+    }
+}
+
 impl Drop for Reader {
     fn drop(&mut self) {
         if self.open {
             self.source = None;
             if let Err(error) = self.shared.reader_gone() {
-                tracing::error!(%error, "closing the buffer failed");
+                tracing::error!(error = %format_args!("{error:#}"), "closing the buffer failed");
             }
         }
     }

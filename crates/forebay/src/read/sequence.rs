@@ -123,7 +123,7 @@ impl Reader {
         part: std::ops::Range<u64>,
     ) -> Result<bool> {
         let mut scanner = self.scanner(file, part).behind(self.last_id, len_before);
-        let counter = &self.shared.limits.counter;
+        let counter = &self.shared.limits.event_counter;
         ahead
             .scan(&mut scanner, |metadata, payload| {
                 counter.count(metadata, payload)

@@ -75,7 +75,7 @@ impl Reader {
         self.id_limit = visible.next_id;
         if lock(&self.shared.acks).is_full() {
             return Err(Error::new(
-                ErrorKind::Full,
+                ErrorKind::TooFarAhead,
                 "too many records are acknowledged out of order; acknowledge the oldest ones, or \
                  rewind to have them delivered again",
             ));

@@ -3,14 +3,40 @@
 //! Invariant: the write side knows that the reader waits, so that it does not keep a batch open
 //! for company.
 
-use super::Reader;
+use super::{Reader, TryRecv};
 use crate::config::Io;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
 use crate::sync::wake::lock;
 
 impl Reader {
+    /// What `attempt` finds, waiting for more until the deadline.
+    pub(super) fn wait_for<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut(&mut Self) -> Result<TryRecv<T>>,
+    ) -> Result<TryRecv<T>> {
+        loop {
+            match attempt(self)? {
+                TryRecv::Empty if self.wait_for_data(deadline) => {}
+                found => return Ok(found),
+            }
+        }
+    }
+
+    /// What a wait without a deadline found.
+    ///
+    /// # Errors
+    /// It ended with nothing, because with [`Io::Caller`] nothing is left to wait for.
+    pub(super) fn or_nobody_writes<T>(&self, found: TryRecv<T>) -> Result<Option<T>> {
+        match found {
+            TryRecv::Ready(found) => Ok(Some(found)),
+            TryRecv::End => Ok(None),
+            TryRecv::Empty => Err(self.nothing_to_read()),
+        }
+    }
+
     /// With [`Io::Caller`], does what the write side has to do until there is more to
     /// read. False if there is nothing.
     pub(super) fn drive(&self) -> bool {
@@ -31,7 +57,8 @@ impl Reader {
         let shared = &*self.shared;
         loop {
             let log = lock(&shared.log);
-            if self.visible(&log).offset > self.at || log.ended || log.failed.is_some() {
+            let is_over = log.ended || log.failed.is_some() || self.is_stopped();
+            if self.visible(&log).offset > self.at || is_over {
                 return true;
             }
             if shared.wait(log, &shared.data, 0, deadline).is_none() {
@@ -40,7 +67,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn nothing_to_read(&self) -> Error {
+    fn nothing_to_read(&self) -> Error {
         let dir = &self.shared.dir;
         Error::with_path(
             ErrorKind::TimedOut,

@@ -70,7 +70,7 @@ fn read_pages(
     if bad_pages == 0 {
         return Ok((read, None));
     }
-    tracing::warn!(%error, offset, bad_pages, "unreadable pages are taken for zeros");
+    tracing::warn!(error = %format_args!("{error:#}"), offset, bad_pages, "unreadable pages are taken for zeros");
     Ok((read, Some(error)))
 }
 

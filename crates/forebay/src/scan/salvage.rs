@@ -146,11 +146,7 @@ impl Scanner {
         }
         self.seek(at);
         self.fill(DELIMITER_LEN)?;
-        let reach = match self.reach() {
-            // The rest of this frame was never written.
-            Reach::Inside(end) if self.zero_from() <= end - ALIGN as u64 => Reach::Beyond,
-            reach => reach,
-        };
+        let reach = self.written_reach();
         if let Some(step) = self.step_over_own_root(at, reach, damage)? {
             return Ok(step);
         }
@@ -225,8 +221,8 @@ impl Scanner {
         let salvage = self.salvage();
         let place = salvage.runs.partition_point(|run| run.end < end);
         let last = place.checked_sub(1).and_then(|at| salvage.runs.get(at));
-        let first = salvage.runs.partition_point(|run| run.start <= at);
-        let first = salvage.runs.get(first).copied();
+        let mut place = salvage.runs.partition_point(|run| run.start <= at);
+        let first = salvage.runs.get(place).copied();
         // As in a torn frame, there is room for one before them.
         let first = first.filter(|run| run.start >= at + FRAME_OVERHEAD as u64);
         let (Some(first), Some(last)) = (first, last.copied()) else {
@@ -238,15 +234,34 @@ impl Scanner {
         if !self.is_torn_at(last.end)? {
             return Ok(false);
         }
-        let found = self.first_record(first)?;
-        Ok(found.is_some_and(|found| self.follows(&found)))
+        // The damage may reach into the first ones.
+        while let Some(run) = self.salvage().runs.get(place).copied() {
+            if run.start > last.start {
+                break;
+            }
+            if let Some(found) = self.first_record(run)? {
+                return Ok(self.follows(&found));
+            }
+            place += 1;
+        }
+        Ok(false)
     }
 
-    /// Whether a delimiter at `at` leads beyond the end of the file.
+    /// Whether a delimiter at `at` leads beyond what was written.
     fn is_torn_at(&mut self, at: u64) -> io::Result<bool> {
         self.seek(at);
         self.fill(DELIMITER_LEN)?;
-        Ok(self.reach() == Reach::Beyond)
+        Ok(self.written_reach() == Reach::Beyond)
+    }
+
+    /// What the delimiter at the current place says, where zeros that go on to the end of the
+    /// file were never written: a frame that ends among them is as incomplete as one that ends
+    /// after the file.
+    fn written_reach(&self) -> Reach {
+        match self.reach() {
+            Reach::Inside(end) if self.zero_from() <= end - ALIGN as u64 => Reach::Beyond,
+            reach => reach,
+        }
     }
 
     /// Whether the frame at `at`, which would end after the end of the file, is refuted by

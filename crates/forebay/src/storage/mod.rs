@@ -24,6 +24,7 @@ pub mod sim;
 
 /// How [`Storage::open`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Access {
     /// Existing, for reading.
     Read,

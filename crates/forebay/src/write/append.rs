@@ -5,7 +5,7 @@
 //!   counter says the first time is what the record gets.
 //! - Under [`WhenFull::Reject`] a batch that was found to fit keeps its room while it waits for a
 //!   free batch buffer, so that no other append can take it.
-//! - Every error says how many records were accepted, and says it once.
+//! - A batch counts what was accepted and dropped of it, also when it ends in an error.
 
 use crate::config::{SyncPolicy, WhenFull};
 use crate::error::{Error, ErrorKind, Result};
@@ -43,6 +43,23 @@ pub(crate) enum Attempt {
     NoRoom(NoRoom),
 }
 
+/// How one append waits for room: by the buffer's policy, or as its caller says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RoomWait {
+    when_full: WhenFull,
+    /// Under [`WhenFull::BlockFor`], once it waits.
+    deadline: Option<Instant>,
+}
+
+impl RoomWait {
+    pub(crate) fn new(when_full: WhenFull) -> Self {
+        Self {
+            when_full,
+            deadline: None,
+        }
+    }
+}
+
 /// What a batch came to.
 pub(crate) enum Put {
     /// Every record is accepted, or dropped by policy.
@@ -55,6 +72,7 @@ pub(crate) enum Put {
 pub(crate) struct Appending<'a> {
     shared: &'a Shared,
     records: &'a [Checked<'a>],
+    when_full: WhenFull,
     done: usize,
     accepted: usize,
     /// Id and end offset of the last one that was accepted.
@@ -66,10 +84,11 @@ pub(crate) struct Appending<'a> {
 }
 
 impl<'a> Appending<'a> {
-    pub(crate) fn new(shared: &'a Shared, records: &'a [Checked<'a>]) -> Self {
+    pub(crate) fn new(shared: &'a Shared, records: &'a [Checked<'a>], when_full: WhenFull) -> Self {
         Self {
             shared,
             records,
+            when_full,
             done: 0,
             accepted: 0,
             last: None,
@@ -84,23 +103,22 @@ impl<'a> Appending<'a> {
     /// The next one is refused; those before it stay accepted.
     pub(crate) fn put(&mut self, intake: &mut Intake) -> Result<Put> {
         intake.reserved -= std::mem::take(&mut self.reserved);
-        let rejects = self.shared.limits.when_full == WhenFull::Reject;
+        let rejects = self.when_full == WhenFull::Reject;
         if self.done == 0 {
             self.shared.check_open(intake)?;
         }
         if rejects && self.done == 0 && !intake.fits(self.len_left) {
-            return Err(self.shared.refusal(intake, intake.lack(), 0));
+            return Err(self.shared.refusal(intake, intake.lack()));
         }
         while let Some(record) = self.records.get(self.done) {
-            let attempt = self.shared.try_append(intake, record);
-            match attempt.map_err(|e| e.after(self.accepted))? {
+            match self.shared.accept(intake, record, self.when_full)? {
                 Attempt::Accepted(id, end) => {
                     self.last = Some((id, end));
                     self.accepted += 1;
                 }
                 Attempt::Dropped => {}
                 Attempt::Refused(why) => {
-                    return Err(self.shared.refusal(intake, why, self.accepted));
+                    return Err(self.shared.refusal(intake, why));
                 }
                 Attempt::NoRoom(why) => {
                     if rejects {
@@ -119,6 +137,11 @@ impl<'a> Appending<'a> {
     /// How many records were accepted so far.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted
+    }
+
+    /// How many records were dropped by policy so far.
+    pub(crate) fn dropped(&self) -> usize {
+        self.done - self.accepted
     }
 
     /// Id and end offset of the last record that was accepted.
@@ -155,7 +178,7 @@ impl Shared {
                 ),
             ));
         }
-        let events = self.limits.counter.count_unbounded(metadata, payload);
+        let events = self.limits.event_counter.count_unbounded(metadata, payload);
         if events == 0 || (events > 1 && events > payload.len() as u64) {
             return Err(Error::new(
                 ErrorKind::InvalidRecord,
@@ -195,20 +218,30 @@ impl Shared {
 
     /// Accepts the record if there is room, drops it if the policy says so.
     #[inline]
-    pub(crate) fn try_append(&self, intake: &mut Intake, record: &Checked<'_>) -> Result<Attempt> {
+    pub(crate) fn accept(
+        &self,
+        intake: &mut Intake,
+        record: &Checked<'_>,
+        when_full: WhenFull,
+    ) -> Result<Attempt> {
         self.check_open(intake)?;
         match intake.make_room(record.frame_len()) {
             Ok(()) => {
                 let id = intake.put(record.metadata, record.payload, record.events);
                 Ok(Attempt::Accepted(id, intake.accepted().offset))
             }
-            Err(why) => Ok(self.without_room(intake, record, why)),
+            Err(why) => Ok(Self::without_room(intake, record, when_full, why)),
         }
     }
 
     #[cold]
-    fn without_room(&self, intake: &mut Intake, record: &Checked<'_>, why: NoRoom) -> Attempt {
-        match self.limits.when_full {
+    fn without_room(
+        intake: &mut Intake,
+        record: &Checked<'_>,
+        when_full: WhenFull,
+        why: NoRoom,
+    ) -> Attempt {
+        match when_full {
             // A matter of moments, under every policy.
             _ if why == NoRoom::Busy => Attempt::NoRoom(why),
             WhenFull::DropNewest => {
@@ -232,14 +265,14 @@ impl Shared {
     pub(crate) fn put_all(
         &self,
         batch: &mut Appending<'_>,
-        deadline: &mut Option<Instant>,
+        wait: &mut RoomWait,
     ) -> Result<MutexGuard<'_, Intake>> {
         let mut intake = lock(&self.intake);
         loop {
             match batch.put(&mut intake)? {
                 Put::Done => return Ok(intake),
                 Put::NoRoom(why) => {
-                    intake = self.wait_for_room(intake, why, deadline, batch.accepted())?;
+                    intake = self.wait_for_room(intake, why, wait)?;
                 }
             }
         }
@@ -249,7 +282,7 @@ impl Shared {
     /// the write side if it must act now.
     #[inline]
     pub(crate) fn notify_write_side_of(&self, mut intake: MutexGuard<'_, Intake>, end: u64) {
-        if self.limits.sync == SyncPolicy::EveryBatch {
+        if self.limits.sync == SyncPolicy::Always {
             intake.want_synced = intake.want_synced.max(end);
             self.wake_write_side(intake);
         } else {
@@ -274,41 +307,40 @@ impl Shared {
     /// begins to count with the first wait for space.
     ///
     /// # Errors
-    /// There is none in time, for the record after the first `accepted` ones.
+    /// There is none in time.
     pub(crate) fn wait_for_room<'a>(
         &'a self,
         mut intake: MutexGuard<'a, Intake>,
         why: NoRoom,
-        deadline: &mut Option<Instant>,
-        accepted: usize,
+        wait: &mut RoomWait,
     ) -> Result<MutexGuard<'a, Intake>> {
         if let (WhenFull::BlockFor(time), NoRoom::Full | NoRoom::DiskFull, None) =
-            (self.limits.when_full, why, &deadline)
+            (wait.when_full, why, wait.deadline)
         {
-            *deadline = deadline_after(time);
+            wait.deadline = deadline_after(time);
         }
         // First of all, for what was accepted of a batch.
         if intake.rouse() {
             self.work.ring();
         }
-        let woken = self.wait(intake, &self.space, 0, *deadline);
+        let woken = self.wait(intake, &self.space, 0, wait.deadline);
         let intake = lock(&self.intake);
         match woken {
             Some(_) => Ok(intake),
-            None => Err(self.refusal(&intake, why, accepted)),
+            None => Err(self.refusal(&intake, why)),
         }
     }
 
-    /// Under [`SyncPolicy::EveryBatch`], waits for the sync of what an append has put in, up to
+    /// Under [`SyncPolicy::Always`], waits for the sync of what an append has put in, up to
     /// `end`. Where nothing can be made durable for now it waits no longer than [`WhenFull`]
     /// allows.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`]: the records are accepted, and their sync is pending.
-    pub(crate) fn wait_durable(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
-        let limit = match self.limits.when_full {
+    pub(crate) fn wait_durable(&self, end: u64, wait: RoomWait) -> Result<()> {
+        let limit = match wait.when_full {
             WhenFull::Block => None,
-            WhenFull::BlockFor(time) => deadline.or_else(|| deadline_after(time)),
+            WhenFull::BlockFor(time) => wait.deadline.or_else(|| deadline_after(time)),
             WhenFull::Reject | WhenFull::DropNewest => Some(Instant::now()),
         };
         loop {
@@ -352,36 +384,32 @@ impl Shared {
         )
     }
 
-    /// Why the next record is not accepted, after `accepted` ones of the same call.
+    /// Why the next record is not accepted.
     #[cold]
-    pub(crate) fn refusal(&self, intake: &Intake, why: NoRoom, accepted: usize) -> Error {
-        let outcome = match accepted {
-            0 => "nothing was accepted".to_owned(),
-            n => format!("{n} records of this batch were accepted, and no more"),
-        };
+    pub(crate) fn refusal(&self, intake: &Intake, why: NoRoom) -> Error {
         let (dir, max_size) = (self.dir.display(), self.limits.max_size);
         let (kind, message) = match why {
             NoRoom::DiskFull => (
-                ErrorKind::Full,
+                ErrorKind::DiskFull,
                 format!(
-                    "nothing can be written to {dir} for now ({}); {outcome}; free what is \
-                     missing, or acknowledge more",
+                    "nothing can be written to {dir} for now ({}), and the record was not \
+                     accepted; free what is missing, or acknowledge more",
                     intake.no_space.as_deref().unwrap_or("there is no space")
                 ),
             ),
             NoRoom::Full if !intake.reader => (
-                ErrorKind::Closed,
+                ErrorKind::ReaderGone,
                 format!(
-                    "the buffer in {dir} is full (max_size is {max_size} bytes) and its reader \
-                     is closed, so that nothing makes room any more; {outcome}; close the \
-                     buffer, open it again and read it, or raise max_size"
+                    "the buffer in {dir} is full (max_size is {max_size} bytes), its reader is \
+                     closed, so that nothing makes room any more, and the record was not \
+                     accepted; close the buffer, open it again and read it, or raise max_size"
                 ),
             ),
             NoRoom::Full | NoRoom::Busy => (
                 ErrorKind::Full,
                 format!(
-                    "the buffer in {dir} is full (max_size is {max_size} bytes); {outcome}; \
-                     acknowledge more, or raise max_size"
+                    "the buffer in {dir} is full (max_size is {max_size} bytes), and the record \
+                     was not accepted; acknowledge more, or raise max_size"
                 ),
             ),
         };

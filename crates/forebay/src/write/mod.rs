@@ -6,5 +6,6 @@
 
 pub(crate) mod append;
 pub(crate) mod io_thread;
+pub(crate) mod receipt;
 pub(crate) mod side;
 pub(crate) mod writer;

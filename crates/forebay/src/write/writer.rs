@@ -3,21 +3,23 @@
 //! Invariant: an append has either accepted all of its records when it returns
 //! `Ok`, or none when it returns an error, except for
 //! [`append_batch`](Writer::append_batch) and a full disk under
-//! [`SyncPolicy::EveryBatch`], as the documentation says.
+//! [`SyncPolicy::Always`], as the documentation says.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::SyncPolicy;
+use crate::config::{SyncPolicy, WhenFull};
 use crate::directory::findings::Recovery;
-use crate::error::Result;
-use crate::state::intake::Intake;
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::error::{Error, Result};
 use crate::state::shared::Shared;
+use crate::sync::deadline_after;
 use crate::sync::wake::lock;
-use crate::sync::{Instant, deadline_after};
-use crate::usage::{self, Usage};
-use crate::write::append::{Appending, Attempt, Checked};
+use crate::usage::{self, Monitor, Usage};
+use crate::write::append::{Appending, Attempt, Checked, RoomWait};
+use crate::write::receipt::{Appended, BatchError, Receipt, outcome};
 
 /// Appends records to a buffer. Clone it for every producer; all clones write
 /// to the same stream.
@@ -27,19 +29,6 @@ use crate::write::append::{Appending, Attempt, Checked};
 pub struct Writer {
     shared: Arc<Shared>,
     open: bool,
-}
-
-/// An append's promise: which id the record got, and how to wait until it is
-/// written or synced.
-///
-/// Dropping a receipt changes nothing: the record is accepted.
-#[derive(Clone, Copy)]
-pub struct Receipt<'w> {
-    shared: &'w Arc<Shared>,
-    id: u64,
-    /// The stream offset behind the record; 0 if it was dropped.
-    end: u64,
-    accepted: bool,
 }
 
 impl Writer {
@@ -57,29 +46,29 @@ impl Writer {
 
     /// Appends a record with metadata 0.
     ///
-    /// The payload is copied into the open batch; what happens when there is no
-    /// room is [`WhenFull`](crate::WhenFull)'s. Nobody waits for a reader that is gone: when the
-    /// buffer is full then, appends fail with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    /// The payload is copied into the open batch. What happens when there is no
+    /// room, [`WhenFull`](crate::WhenFull) says. Nobody waits for a reader that is gone: when the
+    /// buffer is full then, appends fail with [`ErrorKind::ReaderGone`].
     ///
-    /// Under [`SyncPolicy::EveryBatch`] this returns when the record is synced. If the disk
+    /// Under [`SyncPolicy::Always`] this returns when the record is synced. If the disk
     /// turns out to be full after the record was accepted, the wait for its sync ends as
-    /// [`WhenFull`](crate::WhenFull) says, with [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut): the record stays accepted, and is
-    /// written and synced once there is space ([`flush`](Self::flush) waits for that). While
-    /// the disk is known to be full, records are refused before they are accepted.
+    /// [`WhenFull`](crate::WhenFull) says, with [`ErrorKind::TimedOut`]: the record stays
+    /// accepted, and is written and synced once there is space ([`flush`](Self::flush) waits for
+    /// that). While the disk is known to be full, records are refused before they are accepted.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRecord`](crate::ErrorKind::InvalidRecord) if the payload is longer than the maximum or
-    /// counts no events; [`ErrorKind::Full`](crate::ErrorKind::Full) by policy; [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned)
-    /// and [`ErrorKind::Closed`](crate::ErrorKind::Closed) for good. After any of these nothing was
-    /// accepted, except that a failed sync under `EveryBatch` leaves open
-    /// whether the record survives. [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) under `EveryBatch` as above: the
+    /// [`ErrorKind::InvalidRecord`] if the payload is longer than the maximum or
+    /// counts no events; [`ErrorKind::Full`] and [`ErrorKind::DiskFull`] by policy;
+    /// [`ErrorKind::ReaderGone`]; [`ErrorKind::Poisoned`] for good. After any of these nothing was
+    /// accepted, except that a failed sync under `Always` leaves open
+    /// whether the record survives. [`ErrorKind::TimedOut`] under `Always` as above: the
     /// record is accepted, do not append it again.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
-    /// let (writer, reader) = forebay::open(forebay::Config::new(dir.path()))?;
+    /// let (writer, reader) = forebay::Config::new(dir.path()).open()?;
     /// let receipt = writer.append(b"hello")?;
-    /// assert_eq!(receipt.id(), 1);
+    /// assert_eq!(receipt.id(), Some(1));
     /// receipt.wait_synced()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -95,92 +84,156 @@ impl Writer {
     /// As [`append`](Self::append).
     #[inline]
     pub fn append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
+        self.append_one(metadata, payload, self.shared.limits.when_full)
+    }
+
+    /// [`append`](Self::append) that does not wait for room, whatever
+    /// [`WhenFull`](crate::WhenFull) says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] or [`ErrorKind::DiskFull`] if there is no room now; otherwise as
+    /// [`append`](Self::append).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use forebay::{Config, ErrorKind};
+    /// let (writer, _reader) = Config::new(dir.path()).max_size(4096).open()?;
+    /// let full = loop {
+    ///     if let Err(error) = writer.try_append(&[0; 100]) {
+    ///         break error;
+    ///     }
+    /// };
+    /// assert_eq!(full.kind(), ErrorKind::Full);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_append(&self, payload: &[u8]) -> Result<Receipt<'_>> {
+        self.try_append_with(0, payload)
+    }
+
+    /// [`try_append`](Self::try_append) with metadata.
+    ///
+    /// # Errors
+    /// As [`try_append`](Self::try_append).
+    pub fn try_append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
+        self.append_one(metadata, payload, WhenFull::Reject)
+    }
+
+    /// [`append`](Self::append) that waits for room for at most `timeout`, whatever
+    /// [`WhenFull`](crate::WhenFull) says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] or [`ErrorKind::DiskFull`] if there is no room in time; otherwise as
+    /// [`append`](Self::append).
+    pub fn append_timeout(&self, payload: &[u8], timeout: Duration) -> Result<Receipt<'_>> {
+        self.append_timeout_with(0, payload, timeout)
+    }
+
+    /// [`append_timeout`](Self::append_timeout) with metadata.
+    ///
+    /// # Errors
+    /// As [`append_timeout`](Self::append_timeout).
+    pub fn append_timeout_with(
+        &self,
+        metadata: u32,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Result<Receipt<'_>> {
+        self.append_one(metadata, payload, WhenFull::BlockFor(timeout))
+    }
+
+    #[inline]
+    fn append_one(
+        &self,
+        metadata: u32,
+        payload: &[u8],
+        when_full: WhenFull,
+    ) -> Result<Receipt<'_>> {
         let shared = &*self.shared;
         let record = shared.check_record(metadata, payload)?;
         let mut intake = lock(&shared.intake);
-        let mut deadline = None;
+        let mut wait = RoomWait::new(when_full);
         loop {
-            match shared.try_append(&mut intake, &record)? {
+            match shared.accept(&mut intake, &record, when_full)? {
                 Attempt::Accepted(id, end) => {
                     shared.notify_write_side_of(intake, end);
-                    return self.accepted(id, end, deadline);
+                    self.wait_as_policy_says(end, wait)?;
+                    return Ok(Receipt::accepted_at(&self.shared, id, end));
                 }
-                Attempt::Dropped => return Ok(self.dropped(&intake)),
-                Attempt::Refused(why) => return Err(shared.refusal(&intake, why, 0)),
-                Attempt::NoRoom(why) => {
-                    intake = shared.wait_for_room(intake, why, &mut deadline, 0)?;
-                }
+                Attempt::Dropped => return Ok(Receipt::dropped(&self.shared)),
+                Attempt::Refused(why) => return Err(shared.refusal(&intake, why)),
+                Attempt::NoRoom(why) => intake = shared.wait_for_room(intake, why, &mut wait)?,
             }
         }
     }
 
     /// Appends records with metadata 0, in order, under one lock.
     ///
-    /// The receipt is the last record's. When they fit together, they are
-    /// accepted together, and no other append takes their room. Otherwise, while waiting for room is allowed, they
+    /// When they fit together, they are accepted together, and no other append takes their room.
+    /// Otherwise, while waiting for room is allowed, they
     /// are accepted one after another as room appears; under
-    /// [`WhenFull::Reject`](crate::WhenFull::Reject) none is, and under [`WhenFull::DropNewest`](crate::WhenFull::DropNewest) those
-    /// that do not fit are dropped.
+    /// [`WhenFull::Reject`](crate::WhenFull::Reject) none is, and under
+    /// [`WhenFull::DropNewest`](crate::WhenFull::DropNewest) those that do not fit are dropped.
     ///
     /// # Errors
-    /// As [`append`](Self::append). Every record is checked before any is
-    /// accepted. If a wait for room ends in an error, or the disk becomes full in the middle,
-    /// the records before it stay accepted; the error says how many.
-    pub fn append_batch<P: AsRef<[u8]>>(&self, payloads: &[P]) -> Result<Receipt<'_>> {
+    /// As [`append`](Self::append), with what became of the records before. Every record is
+    /// checked before any is accepted. If a wait for room ends in an error, or the disk becomes
+    /// full in the middle, the records before it stay accepted: [`BatchError::accepted`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let (writer, _reader) = forebay::Config::new(dir.path()).open()?;
+    /// let appended = writer.append_batch(&["one", "two", "three"])?;
+    /// assert_eq!((appended.accepted(), appended.dropped()), (3, 0));
+    /// appended.receipt().wait_synced()?; // all three survive a power cut
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn append_batch<P: AsRef<[u8]>>(&self, payloads: &[P]) -> Result<Appended<'_>, BatchError> {
         let records = payloads.iter().map(|payload| (0, payload.as_ref()));
-        self.append_checked(&self.shared.check_batch(records)?)
+        self.append_all(self.shared.check_batch(records))
     }
 
     /// [`append_batch`](Self::append_batch) with metadata.
     ///
     /// # Errors
     /// As [`append_batch`](Self::append_batch).
-    pub fn append_batch_with<P: AsRef<[u8]>>(&self, records: &[(u32, P)]) -> Result<Receipt<'_>> {
+    pub fn append_batch_with<P: AsRef<[u8]>>(
+        &self,
+        records: &[(u32, P)],
+    ) -> Result<Appended<'_>, BatchError> {
         let records = records.iter().map(|(metadata, p)| (*metadata, p.as_ref()));
-        self.append_checked(&self.shared.check_batch(records)?)
+        self.append_all(self.shared.check_batch(records))
     }
 
-    fn append_checked(&self, records: &[Checked<'_>]) -> Result<Receipt<'_>> {
+    /// The error of a batch that was refused as a whole.
+    pub(crate) fn refused_batch(&self, error: Error) -> BatchError {
+        outcome(&self.shared, None).failed(error)
+    }
+
+    fn append_all(&self, records: Result<Vec<Checked<'_>>>) -> Result<Appended<'_>, BatchError> {
         let shared = &*self.shared;
-        let mut batch = Appending::new(shared, records);
-        let mut deadline = None;
-        let (intake, error) = match shared.put_all(&mut batch, &mut deadline) {
-            Ok(intake) => (intake, None),
+        let records = records.map_err(|error| self.refused_batch(error))?;
+        let when_full = shared.limits.when_full;
+        let mut batch = Appending::new(shared, &records, when_full);
+        let mut wait = RoomWait::new(when_full);
+        let (intake, result) = match shared.put_all(&mut batch, &mut wait) {
+            Ok(intake) => (intake, Ok(())),
             // What was accepted before it is written, synced and delivered all the same.
-            Err(error) => (lock(&shared.intake), Some(error)),
+            Err(error) => (lock(&shared.intake), Err(error)),
         };
-        let dropped = self.dropped(&intake);
         shared.notify_write_side_of(intake, batch.end());
-        if let Some(error) = error {
-            return Err(error);
-        }
-        match batch.last() {
-            Some((id, end)) => self.accepted(id, end, deadline),
-            None => Ok(dropped),
-        }
+        let appended = outcome(&self.shared, Some(&batch));
+        result
+            .and_then(|()| self.wait_as_policy_says(batch.end(), wait))
+            .map_err(|error| appended.failed(error))?;
+        Ok(appended)
     }
 
+    /// Under [`SyncPolicy::Always`], waits for the sync of what was accepted up to `end`.
     #[inline]
-    fn accepted(&self, id: u64, end: u64, deadline: Option<Instant>) -> Result<Receipt<'_>> {
-        let receipt = Receipt {
-            shared: &self.shared,
-            id,
-            end,
-            accepted: true,
-        };
-        if self.shared.limits.sync == SyncPolicy::EveryBatch {
-            self.shared.wait_durable(end, deadline)?;
-        }
-        Ok(receipt)
-    }
-
-    fn dropped(&self, intake: &Intake) -> Receipt<'_> {
-        let id = intake.accepted().next_id;
-        Receipt {
-            shared: &self.shared,
-            id,
-            end: 0,
-            accepted: false,
+    fn wait_as_policy_says(&self, end: u64, wait: RoomWait) -> Result<()> {
+        match self.shared.limits.sync {
+            SyncPolicy::Always => self.shared.wait_durable(end, wait),
+            SyncPolicy::Interval | SyncPolicy::Never => Ok(()),
         }
     }
 
@@ -188,18 +241,18 @@ impl Writer {
     /// appended and every acknowledgement given, by whomever.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if a sync failed and could not be made good.
+    /// [`ErrorKind::Poisoned`] if a sync failed and could not be made good.
     pub fn flush(&self) -> Result<()> {
         let end = lock(&self.shared.intake).accepted().offset;
         self.shared.wait_synced(end, None)?;
         self.shared.wait_ledger_synced()
     }
 
-    /// [`flush`](Self::flush) for so long at most.
+    /// [`flush`](Self::flush), for at most `timeout`.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if not everything is synced by then (it may still
-    /// become so); [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) as above.
+    /// [`ErrorKind::TimedOut`] if not everything is synced by then (it may still
+    /// become so); [`ErrorKind::Poisoned`] as above.
     pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
         let deadline = deadline_after(timeout);
         let end = lock(&self.shared.intake).accepted().offset;
@@ -223,6 +276,11 @@ impl Writer {
         &self.shared.recovery
     }
 
+    /// A handle that only looks: it keeps nothing open and does not keep the stream from ending.
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(&self.shared)
+    }
+
     /// Closes this writer. The last handle of a buffer to go closes the buffer:
     /// everything is written and synced and the lock is free when this returns.
     ///
@@ -231,6 +289,19 @@ impl Writer {
     pub fn close(mut self) -> Result<()> {
         self.open = false;
         self.shared.writer_gone()
+    }
+
+    /// [`close`](Self::close) that waits for at most `timeout`.
+    ///
+    /// With [`Io::Caller`](crate::Io::Caller) nobody else does the work, so this does all of it
+    /// and pays no heed to the time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] if the buffer is not closed by then: closing goes on by itself, and
+    /// the lock is held until it is done. Otherwise as [`close`](Self::close).
+    pub fn close_timeout(mut self, timeout: Duration) -> Result<()> {
+        self.open = false;
+        self.shared.writer_gone_within(timeout)
     }
 }
 
@@ -246,7 +317,7 @@ impl Drop for Writer {
         if self.open
             && let Err(error) = self.shared.writer_gone()
         {
-            tracing::error!(%error, "closing the buffer failed");
+            tracing::error!(error = %format_args!("{error:#}"), "closing the buffer failed");
         }
     }
 }
@@ -255,75 +326,6 @@ impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer")
             .field("buffer", &self.shared)
-            .finish()
-    }
-}
-
-impl<'w> Receipt<'w> {
-    /// The record's id. For a dropped record, the id the next one gets.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// Whether the record was accepted; false only if
-    /// [`WhenFull::DropNewest`](crate::WhenFull::DropNewest) dropped it.
-    pub fn accepted(&self) -> bool {
-        self.accepted
-    }
-
-    /// Waits until the record (and every one before it) is written: it
-    /// survives if this process is killed. At once for a dropped record.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if it could not be written.
-    pub fn wait_written(&self) -> Result<()> {
-        self.shared.wait_written(self.end, None)
-    }
-
-    /// Waits until the record (and every one before it) is synced: it survives
-    /// a power cut. At once for a dropped record.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if it could not be synced.
-    pub fn wait_synced(&self) -> Result<()> {
-        self.shared.wait_synced(self.end, None)
-    }
-
-    /// [`wait_synced`](Self::wait_synced) for so long at most.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it is not synced by then (it may still become
-    /// so); [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) as above.
-    pub fn wait_synced_timeout(&self, timeout: Duration) -> Result<()> {
-        self.shared.wait_synced(self.end, deadline_after(timeout))
-    }
-
-    #[cfg(feature = "tokio")]
-    pub(crate) fn shared(&self) -> &'w Arc<Shared> {
-        self.shared
-    }
-
-    #[cfg(feature = "tokio")]
-    pub(crate) fn end(&self) -> u64 {
-        self.end
-    }
-
-    #[cfg(feature = "tokio")]
-    pub(crate) fn from_parts(shared: &'w Arc<Shared>, id: u64, end: u64, accepted: bool) -> Self {
-        Self {
-            shared,
-            id,
-            end,
-            accepted,
-        }
-    }
-}
-
-impl fmt::Debug for Receipt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receipt")
-            .field("id", &self.id)
-            .field("accepted", &self.accepted)
             .finish()
     }
 }

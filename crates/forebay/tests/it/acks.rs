@@ -12,7 +12,7 @@ fn the_position_moves_over_the_contiguous_prefix_only() {
     for n in 1..=20 {
         writer.append(&payload(n, 100)).unwrap();
     }
-    let mut held: Vec<_> = (1..=20).map(|_| record(reader.next().unwrap())).collect();
+    let mut held: Vec<_> = (1..=20).map(|_| record(reader.recv().unwrap())).collect();
     for id in [3, 1, 2, 5, 20] {
         let index = held.iter().position(|d| d.id() == id).unwrap();
         held.remove(index).ack();
@@ -36,7 +36,7 @@ fn acknowledgements_come_from_any_thread_in_any_order() {
         writer.append(&payload(n, 100)).unwrap();
     }
     let mut acks: Vec<_> = (1..=1000)
-        .map(|_| record(reader.next().unwrap()).split().1)
+        .map(|_| record(reader.recv().unwrap()).split().1)
         .collect();
     let mut rng = Rng(seed);
     for i in (1..acks.len()).rev() {
@@ -60,7 +60,7 @@ fn an_acknowledgement_that_was_synced_holds() {
     let (writer, mut reader) = open(&Config::new(dir.path()));
     writer.append(b"one").unwrap();
     writer.append(b"two").unwrap();
-    record(reader.next().unwrap()).ack();
+    record(reader.recv().unwrap()).ack();
     reader.sync_acks().unwrap();
     let ledger = std::fs::read(dir.path().join("buffer.db")).unwrap();
     let state = forebay::format::ledger::LedgerState::from_bytes(&ledger).unwrap();
@@ -84,7 +84,7 @@ fn a_rewind_among_acknowledgements_steps_over_deleted_files() {
     writer.close().unwrap();
     // Opened again, so that nothing is read from memory.
     let (writer, mut reader) = open(&config);
-    let held: Vec<_> = (0..10).map(|_| record(reader.next().unwrap())).collect();
+    let held: Vec<_> = (0..10).map(|_| record(reader.recv().unwrap())).collect();
     reader.rewind();
     for delivery in held {
         delivery.ack();

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use forebay::aio::{AsyncReader, AsyncWriter};
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
-use forebay::tokio::{AsyncReader, AsyncWriter};
 use forebay::{Config, ErrorKind, EventCounter, Io, Reader, SyncPolicy, WhenFull, Writer};
 
 use crate::support::{drain_ids, open, payload, record, small, temp_dir};
@@ -26,7 +26,7 @@ fn fill(fault: &Fault) {
 }
 
 fn open_over(fault: &Fault, config: Config) -> (Writer, Reader) {
-    forebay::open_with(config, Arc::new(fault.clone())).unwrap()
+    config.storage(Arc::new(fault.clone())).open().unwrap()
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
@@ -128,7 +128,7 @@ fn what_a_batch_accepted_before_the_disk_was_full_is_delivered() {
     assert!(message.contains("nothing was accepted"), "{message}");
     fault.clear();
     for id in 1..=accepted {
-        assert_eq!(record(reader.next().unwrap()).id(), id);
+        assert_eq!(record(reader.recv().unwrap()).id(), id);
     }
     // No room is kept for the rest.
     while writer.usage().received.bytes + 128 <= (16 << 20) - 32 {
@@ -156,7 +156,7 @@ fn an_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk() {
             let fault = Fault::of_sim(&Sim::new(), 0);
             let config = Config::new(DIR)
                 .max_size(16 << 20)
-                .sync(SyncPolicy::EveryBatch)
+                .sync(SyncPolicy::Always)
                 .when_full(when_full)
                 .io(io);
             let (writer, mut reader) = open_over(&fault, config);
@@ -199,7 +199,7 @@ async fn an_async_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk
         let fault = Fault::of_sim(&Sim::new(), 0);
         let config = Config::new(DIR)
             .max_size(16 << 20)
-            .sync(SyncPolicy::EveryBatch)
+            .sync(SyncPolicy::Always)
             .when_full(when_full);
         let (writer, reader) = open_over(&fault, config);
         let (writer, mut reader) = (AsyncWriter::new(writer), AsyncReader::new(reader));
@@ -215,7 +215,7 @@ async fn an_async_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk
         fault.clear();
         writer.flush().await.unwrap();
         for id in 1..=2 {
-            assert_eq!(record(reader.next().await.unwrap()).id(), id);
+            assert_eq!(record(reader.recv().await.unwrap()).id(), id);
         }
     }
 }
@@ -264,7 +264,7 @@ fn a_batch_asks_the_counter_once() {
     });
     let (writer, reader) = open(&Config::new(dir.path()).event_counter(counter));
     let receipt = writer.append_batch(&[&[1; 10], &[2; 10]]).unwrap();
-    assert_eq!(receipt.id(), 4);
+    assert_eq!((receipt.accepted(), receipt.receipt().id()), (2, Some(4)));
     assert_eq!(writer.usage().next_record_id, 7);
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     drop(reader);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use forebay::format::record::frame_len;
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
-use forebay::{Config, Reader, ReaderSees, TryNext, Writer};
+use forebay::{Config, Reader, ReaderSees, TryRecv, Writer};
 
 use crate::faults::{DIR, after_power_cut, faulty, next};
 use crate::gate::Gate;
@@ -42,7 +42,7 @@ impl Syncing {
         let (sim, fault) = faulty();
         let gate = Gate::default();
         let storage = gate.behind(fault.clone());
-        let (writer, reader) = forebay::open_with(config, Arc::new(storage)).unwrap();
+        let (writer, reader) = config.storage(Arc::new(storage)).open().unwrap();
         gate.close();
         if fails {
             fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
@@ -62,8 +62,8 @@ impl Syncing {
 
 /// The id of the next record, which is there or soon will be.
 fn next_id(reader: &mut Reader) -> u64 {
-    match reader.next_timeout(LONG).unwrap() {
-        TryNext::Item(item) => record(Some(item)).id(),
+    match reader.recv_timeout(LONG).unwrap() {
+        TryRecv::Ready(item) => record(Some(item)).id(),
         other => panic!("a record was expected, not {other:?}"),
     }
 }
@@ -86,13 +86,13 @@ fn a_due_sync_holds_up_neither_writer_nor_reader() {
 fn it_vouches_for_what_was_written_before_it_began() {
     let mut case = Syncing::new(config().reader_sees(ReaderSees::Synced));
     write(&case.writer, [2, 3]);
-    assert!(matches!(case.reader.try_next().unwrap(), TryNext::Empty));
+    assert!(matches!(case.reader.try_recv().unwrap(), TryRecv::Empty));
     case.gate.let_one_pass();
     assert_eq!(next_id(&mut case.reader), 1);
     // What came meanwhile is due by now, and at the case.gate.
     case.gate.wait_for(1);
     assert_eq!(case.writer.usage().last_synced_id, 1);
-    assert!(matches!(case.reader.try_next().unwrap(), TryNext::Empty));
+    assert!(matches!(case.reader.try_recv().unwrap(), TryRecv::Empty));
     case.gate.let_one_pass();
     assert_eq!(
         [next_id(&mut case.reader), next_id(&mut case.reader)],
@@ -211,7 +211,7 @@ fn a_file_that_goes_meanwhile_needs_no_other() {
     let last = 2 * IN_FILE + 1;
     write(&case.writer, 2..=last);
     for _ in 1..=IN_FILE {
-        record(case.reader.next().unwrap()).ack();
+        record(case.reader.recv().unwrap()).ack();
     }
     let first_is_there = || {
         let files = case.sim.files(DIR);
@@ -239,7 +239,7 @@ fn zeros_that_are_cut_meanwhile_need_another() {
     let (sim, fault) = faulty();
     let gate = Gate::default();
     let storage = Arc::new(gate.behind(fault));
-    let (writer, _reader) = forebay::open_with(config(), storage).unwrap();
+    let (writer, _reader) = config().storage(storage).open().unwrap();
     let append = |id| writer.append(&payload(id, LEN)).unwrap();
     let len = || {
         let files = sim.crash(0).files(DIR).into_iter();

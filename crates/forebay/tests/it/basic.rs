@@ -1,6 +1,6 @@
 //! Write, read, close, open again.
 
-use forebay::{Config, ErrorKind, EventCounter, Io, Item, ReaderSees, SyncPolicy, TryNext};
+use forebay::{Config, ErrorKind, EventCounter, Io, Item, ReaderSees, SyncPolicy, TryRecv};
 
 use crate::support::{data_files, drain_ids, open, payload, record, small, temp_dir};
 
@@ -8,11 +8,11 @@ use crate::support::{data_files, drain_ids, open, payload, record, small, temp_d
 fn records_arrive_in_order_with_ids_metadata_and_payload() {
     let dir = temp_dir();
     let (writer, mut reader) = open(&Config::new(dir.path()));
-    assert_eq!(writer.append(b"one").unwrap().id(), 1);
-    assert_eq!(writer.append_with(7, b"two").unwrap().id(), 2);
-    assert_eq!(writer.append(b"").unwrap().id(), 3);
+    assert_eq!(writer.append(b"one").unwrap().id(), Some(1));
+    assert_eq!(writer.append_with(7, b"two").unwrap().id(), Some(2));
+    assert_eq!(writer.append(b"").unwrap().id(), Some(3));
     for (id, metadata, bytes) in [(1, 0, &b"one"[..]), (2, 7, b"two"), (3, 0, b"")] {
-        let delivery = record(reader.next().unwrap());
+        let delivery = record(reader.recv().unwrap());
         assert_eq!(
             (delivery.id(), delivery.metadata(), delivery.events()),
             (id, metadata, 1)
@@ -20,9 +20,9 @@ fn records_arrive_in_order_with_ids_metadata_and_payload() {
         assert_eq!(delivery.payload(), bytes);
         delivery.ack();
     }
-    assert!(matches!(reader.try_next().unwrap(), TryNext::Empty));
+    assert!(matches!(reader.try_recv().unwrap(), TryRecv::Empty));
     drop(writer);
-    assert!(reader.next().unwrap().is_none());
+    assert!(reader.recv().unwrap().is_none());
 }
 
 #[test]
@@ -59,23 +59,23 @@ fn what_is_not_acknowledged_comes_again_after_reopening() {
         writer.append(&payload(n, 100)).unwrap();
     }
     for _ in 0..10 {
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
     }
-    let _eleventh = record(reader.next().unwrap());
+    let _eleventh = record(reader.recv().unwrap());
     drop(reader);
     writer.close().unwrap();
     let (writer, mut reader) = open(&config);
     assert_eq!(writer.usage().unread.events, 20);
     assert_eq!(writer.usage().unread.bytes, 20 * 144);
     for n in 11..=30 {
-        let delivery = record(reader.next().unwrap());
+        let delivery = record(reader.recv().unwrap());
         assert_eq!(
             (delivery.id(), &delivery.payload()[..]),
             (n, &payload(n, 100)[..])
         );
         delivery.ack();
     }
-    assert_eq!(writer.append(b"next").unwrap().id(), 31);
+    assert_eq!(writer.append(b"next").unwrap().id(), Some(31));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn data_files_are_rolled_before_they_exceed_their_size_and_deleted_when_acknowle
         );
     }
     for _ in 0..17 {
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
     }
     writer.flush().unwrap();
     assert_eq!(data_files(dir.path()), files[2..]);
@@ -117,7 +117,7 @@ fn long_data_files_are_deleted_as_well() {
     assert_eq!(data_files(dir.path()).len(), 4);
     writer.close().unwrap();
     let mut records = 0;
-    while let Some(batch) = reader.next_batch(16, usize::MAX).unwrap() {
+    while let Some(batch) = reader.recv_batch(16, usize::MAX).unwrap() {
         records += batch.len();
         batch.ack();
     }
@@ -152,7 +152,7 @@ fn rewind_delivers_what_is_not_acknowledged_again_and_only_that() {
     writer.flush().unwrap();
     let mut held = Vec::new();
     for _ in 1..=12 {
-        let delivery = record(reader.next().unwrap());
+        let delivery = record(reader.recv().unwrap());
         match delivery.id() {
             1..=3 | 6 | 7 => delivery.ack(),
             _ => held.push(delivery),
@@ -175,14 +175,17 @@ fn batches_carry_the_same_records() {
     let dir = temp_dir();
     let (writer, mut reader) = open(&small(dir.path()));
     let payloads: Vec<_> = (1..=50).map(|n| payload(n, n as usize)).collect();
-    assert_eq!(writer.append_batch(&payloads).unwrap().id(), 50);
+    assert_eq!(
+        writer.append_batch(&payloads).unwrap().receipt().id(),
+        Some(50)
+    );
     writer.flush().unwrap();
     let mut next = 1;
     while next <= 50 {
-        let batch = reader.next_batch(7, 200).unwrap().unwrap();
+        let batch = reader.recv_batch(7, 200).unwrap().unwrap();
         assert!(batch.len() <= 7);
         assert!(batch.payload_bytes() <= 200 || batch.len() == 1);
-        for record in batch.iter() {
+        for record in batch.records() {
             assert_eq!(record.id, next);
             assert_eq!(record.payload, payload(next, next as usize));
             next += 1;
@@ -191,7 +194,7 @@ fn batches_carry_the_same_records() {
     }
     assert_eq!(writer.usage().unread.events, 0);
     writer.append_batch_with(&[(5, b"a"), (6, b"b")]).unwrap();
-    let batch = reader.next_batch(10, 10).unwrap().unwrap();
+    let batch = reader.recv_batch(10, 10).unwrap().unwrap();
     let deliveries: Vec<_> = batch.into_deliveries().collect();
     assert_eq!(
         deliveries.iter().map(|d| d.metadata()).collect::<Vec<_>>(),
@@ -205,14 +208,14 @@ fn a_batch_holds_no_more_records_than_asked_for_wherever_a_chunk_ends() {
     // where a batch is full, and within the next ones.
     let dir = temp_dir();
     let (writer, mut reader) = open(&Config::new(dir.path()));
-    assert!(matches!(reader.try_next().unwrap(), TryNext::Empty));
+    assert!(matches!(reader.try_recv().unwrap(), TryRecv::Empty));
     for records in [3, 4, 3] {
-        let receipt = writer.append_batch(&vec![[0; 20]; records]).unwrap();
-        receipt.wait_written().unwrap();
+        let appended = writer.append_batch(&vec![[0; 20]; records]).unwrap();
+        appended.receipt().wait_written().unwrap();
     }
     drop(writer);
     let mut lens = Vec::new();
-    while let Some(batch) = reader.next_batch(3, usize::MAX).unwrap() {
+    while let Some(batch) = reader.recv_batch(3, usize::MAX).unwrap() {
         lens.push(batch.len());
         batch.ack();
     }
@@ -224,7 +227,7 @@ fn an_empty_batch_changes_nothing() {
     let dir = temp_dir();
     let (writer, mut reader) = open(&Config::new(dir.path()));
     writer.append_batch::<&[u8]>(&[]).unwrap();
-    assert!(matches!(reader.try_next().unwrap(), TryNext::Empty));
+    assert!(matches!(reader.try_recv().unwrap(), TryRecv::Empty));
     assert_eq!(writer.usage().received.events, 0);
 }
 
@@ -235,19 +238,19 @@ fn ids_step_by_the_event_counter() {
         EventCounter::new(|_, payload| payload.iter().filter(|b| **b == b';').count() as u64);
     let config = Config::new(dir.path()).event_counter(counter);
     let (writer, mut reader) = open(&config);
-    assert_eq!(writer.append(b"a;b;c;").unwrap().id(), 1);
-    assert_eq!(writer.append(b"d;").unwrap().id(), 4);
+    assert_eq!(writer.append(b"a;b;c;").unwrap().id(), Some(1));
+    assert_eq!(writer.append(b"d;").unwrap().id(), Some(4));
     let error = writer.append(b"none").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidRecord);
-    assert_eq!(writer.append(b"e;f;").unwrap().id(), 5);
-    let first = record(reader.next().unwrap());
+    assert_eq!(writer.append(b"e;f;").unwrap().id(), Some(5));
+    let first = record(reader.recv().unwrap());
     assert_eq!((first.id(), first.events()), (1, 3));
     first.ack();
     drop((writer, reader));
     let (writer, mut reader) = open(&config);
     assert_eq!(writer.usage().unread.events, 3);
     assert_eq!(drain_ids(&mut reader), [4, 5]);
-    assert_eq!(writer.append(b"g;").unwrap().id(), 7);
+    assert_eq!(writer.append(b"g;").unwrap().id(), Some(7));
 }
 
 #[test]
@@ -276,12 +279,12 @@ fn a_record_larger_than_a_batch_goes_through() {
     let large = payload(1, 3_000_001);
     writer.append(&large).unwrap();
     writer.append(b"small").unwrap();
-    assert_eq!(record(reader.next().unwrap()).payload(), &large);
-    assert_eq!(&record(reader.next().unwrap()).payload()[..], b"small");
+    assert_eq!(record(reader.recv().unwrap()).payload(), &large);
+    assert_eq!(&record(reader.recv().unwrap()).payload()[..], b"small");
     drop((writer, reader));
     let (_writer, mut reader) = open(&config);
-    assert_eq!(record(reader.next().unwrap()).payload(), &large);
-    assert_eq!(&record(reader.next().unwrap()).payload()[..], b"small");
+    assert_eq!(record(reader.recv().unwrap()).payload(), &large);
+    assert_eq!(&record(reader.recv().unwrap()).payload()[..], b"small");
 }
 
 #[test]
@@ -300,7 +303,7 @@ fn a_buffer_larger_than_its_new_limit_drains_and_goes_on() {
     let (writer, mut reader) = open(&smaller);
     assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Full);
     for n in 1..=3000 {
-        let delivery = record(reader.next().unwrap());
+        let delivery = record(reader.recv().unwrap());
         assert_eq!(
             (delivery.id(), &delivery.payload()[..]),
             (n, &payload(n, 100)[..])
@@ -308,8 +311,8 @@ fn a_buffer_larger_than_its_new_limit_drains_and_goes_on() {
         delivery.ack();
     }
     writer.flush().unwrap();
-    assert_eq!(writer.append(b"x").unwrap().id(), 3001);
-    assert_eq!(record(reader.next().unwrap()).id(), 3001);
+    assert_eq!(writer.append(b"x").unwrap().id(), Some(3001));
+    assert_eq!(record(reader.recv().unwrap()).id(), 3001);
 }
 
 #[test]
@@ -320,33 +323,29 @@ fn a_reader_of_synced_records_sees_them_after_the_sync() {
         .io(Io::Caller);
     let (writer, mut reader) = open(&config);
     writer.append(b"one").unwrap().wait_written().unwrap();
-    assert!(matches!(reader.try_next().unwrap(), TryNext::Empty));
+    assert!(matches!(reader.try_recv().unwrap(), TryRecv::Empty));
     writer.flush().unwrap();
     assert_eq!(drain_ids(&mut reader), [1]);
     writer.append(b"two").unwrap();
     drop(writer);
-    assert_eq!(record(reader.next().unwrap()).id(), 2);
-    assert!(reader.next().unwrap().is_none());
+    assert_eq!(record(reader.recv().unwrap()).id(), 2);
+    assert!(reader.recv().unwrap().is_none());
 }
 
 #[test]
 fn every_sync_policy_delivers_and_closes_durably() {
-    for sync in [
-        SyncPolicy::Interval,
-        SyncPolicy::EveryBatch,
-        SyncPolicy::Never,
-    ] {
+    for sync in [SyncPolicy::Interval, SyncPolicy::Always, SyncPolicy::Never] {
         let dir = temp_dir();
         let config = small(dir.path()).sync(sync);
         let (writer, mut reader) = open(&config);
         for n in 1..=20 {
             writer.append(&payload(n, 100)).unwrap();
         }
-        if sync == SyncPolicy::EveryBatch {
+        if sync == SyncPolicy::Always {
             assert!(writer.usage().syncs >= 20);
         }
         for _ in 1..=20 {
-            record(reader.next().unwrap()).ack();
+            record(reader.recv().unwrap()).ack();
         }
         drop(reader);
         writer.close().unwrap();
@@ -360,16 +359,13 @@ fn one_process_at_a_time_opens_a_buffer() {
     let dir = temp_dir();
     let config = Config::new(dir.path());
     let (writer, reader) = open(&config);
-    let error = forebay::open(config.clone()).unwrap_err();
+    let error = config.clone().open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Locked);
     assert!(error.to_string().contains("buffer.lock"), "{error}");
     drop(reader);
-    assert_eq!(
-        forebay::open(config.clone()).unwrap_err().kind(),
-        ErrorKind::Locked
-    );
+    assert_eq!(config.clone().open().unwrap_err().kind(), ErrorKind::Locked);
     writer.close().unwrap();
-    forebay::open(config).unwrap();
+    config.open().unwrap();
 }
 
 #[test]
@@ -377,10 +373,10 @@ fn what_is_no_buffer_is_not_opened() {
     let dir = temp_dir();
     let file = dir.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    let error = forebay::open(Config::new(&file)).unwrap_err();
+    let error = Config::new(&file).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotABuffer, "{error}");
     // A directory that holds something else.
-    let error = forebay::open(Config::new(dir.path())).unwrap_err();
+    let error = Config::new(dir.path()).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotABuffer, "{error}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
@@ -391,12 +387,12 @@ fn acknowledgements_after_the_close_change_nothing() {
     let config = Config::new(dir.path());
     let (writer, mut reader) = open(&config);
     writer.append(b"one").unwrap();
-    let late = record(reader.next().unwrap());
+    let late = record(reader.recv().unwrap());
     drop((writer, reader));
     let (_writer, mut reader) = open(&config);
     late.ack();
     assert_eq!(reader.usage().unread.events, 1);
-    assert!(matches!(reader.next().unwrap(), Some(Item::Record(_))));
+    assert!(matches!(reader.recv().unwrap(), Some(Item::Record(_))));
 }
 
 /// The reader took the length of a data file, at the time it began to read it,
@@ -415,9 +411,9 @@ fn a_record_longer_than_its_file_was_is_delivered() {
     drop(reader);
     writer.close().unwrap();
     let (writer, mut reader) = open(&config);
-    assert_eq!(record(reader.next().unwrap()).payload()[..], b"short"[..]);
+    assert_eq!(record(reader.recv().unwrap()).payload()[..], b"short"[..]);
     // Longer than what is kept in memory for a reader that keeps up.
     let long = payload(2, 30_000);
     writer.append(&long).unwrap();
-    assert_eq!(record(reader.next().unwrap()).payload()[..], long[..]);
+    assert_eq!(record(reader.recv().unwrap()).payload()[..], long[..]);
 }

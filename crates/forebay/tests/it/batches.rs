@@ -22,7 +22,7 @@ fn on_caller() -> Config {
 
 fn append(writer: &Writer, ids: std::ops::RangeInclusive<u64>) {
     for id in ids {
-        assert_eq!(writer.append(&payload(id, 300)).unwrap().id(), id);
+        assert_eq!(writer.append(&payload(id, 300)).unwrap().id(), Some(id));
     }
 }
 
@@ -30,7 +30,7 @@ fn append(writer: &Writer, ids: std::ops::RangeInclusive<u64>) {
 fn verify(fault: &Fault) {
     let storage: Arc<dyn Storage> = Arc::new(fault.clone());
     let options = VerifyOptions::default();
-    let verified = forebay::verify_with(&storage, DIR, &options, &mut |_, _| {}).unwrap();
+    let verified = options.storage(storage.clone()).verify(DIR).unwrap();
     assert!(verified.findings.is_empty(), "{:?}", verified.findings);
 }
 
@@ -59,7 +59,7 @@ fn whichever_write_fails_the_records_are_whole() {
                 );
             }
             append(&writer, 1..=last / 2);
-            let read = record(reader.next().unwrap());
+            let read = record(reader.recv().unwrap());
             append(&writer, last / 2 + 1..=last);
             writer.flush().unwrap();
             assert_eq!(

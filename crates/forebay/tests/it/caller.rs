@@ -5,27 +5,27 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use forebay::tokio::{AsyncReader, AsyncWriter};
-use forebay::{Config, ErrorKind, Io, Item, Reader, TryBatch, TryNext};
+use forebay::aio::{AsyncReader, AsyncWriter};
+use forebay::{Config, ErrorKind, Io, Item, Reader, TryRecv};
 
 use crate::support::{open, record, temp_dir};
 
-fn try_next(reader: &mut Reader) -> TryNext {
-    reader.try_next().unwrap()
+fn try_next(reader: &mut Reader) -> TryRecv<Item> {
+    reader.try_recv().unwrap()
 }
 
-fn next_at_once(reader: &mut Reader) -> TryNext {
-    reader.next_timeout(Duration::ZERO).unwrap()
+fn next_at_once(reader: &mut Reader) -> TryRecv<Item> {
+    reader.recv_timeout(Duration::ZERO).unwrap()
 }
 
-fn next_of_batch(reader: &mut Reader) -> TryNext {
-    match reader.try_next_batch(1, 1).unwrap() {
-        TryBatch::Batch(batch) => {
+fn next_of_batch(reader: &mut Reader) -> TryRecv<Item> {
+    match reader.try_recv_batch(1, 1).unwrap() {
+        TryRecv::Ready(batch) => {
             let first = batch.into_deliveries().next().unwrap();
-            TryNext::Item(Item::Record(first))
+            TryRecv::Ready(Item::Record(first))
         }
-        TryBatch::Empty => TryNext::Empty,
-        TryBatch::End => TryNext::End,
+        TryRecv::Empty => TryRecv::Empty,
+        TryRecv::End => TryRecv::End,
     }
 }
 
@@ -36,22 +36,22 @@ fn calls_that_do_not_wait_write_what_was_appended() {
     for next in [try_next, next_at_once, next_of_batch] {
         let dir = temp_dir();
         let (writer, mut reader) = open(&Config::new(dir.path()).io(Io::Caller));
-        assert!(matches!(next(&mut reader), TryNext::Empty));
+        assert!(matches!(next(&mut reader), TryRecv::Empty));
         for id in 1..=2 {
             writer.append(b"x").unwrap();
             match next(&mut reader) {
-                TryNext::Item(item) => assert_eq!(record(Some(item)).id(), id),
+                TryRecv::Ready(item) => assert_eq!(record(Some(item)).id(), id),
                 other => panic!("{other:?}"),
             }
         }
-        assert!(matches!(next(&mut reader), TryNext::Empty));
+        assert!(matches!(next(&mut reader), TryRecv::Empty));
         writer.append(b"x").unwrap();
         drop(writer);
         match next(&mut reader) {
-            TryNext::Item(item) => assert_eq!(record(Some(item)).id(), 3),
+            TryRecv::Ready(item) => assert_eq!(record(Some(item)).id(), 3),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(next(&mut reader), TryNext::End));
+        assert!(matches!(next(&mut reader), TryRecv::End));
     }
 }
 
@@ -60,10 +60,10 @@ fn calls_that_do_not_wait_write_what_was_appended() {
 fn a_wait_for_what_nobody_writes_is_an_error() {
     let dir = temp_dir();
     let (_writer, mut reader) = open(&Config::new(dir.path()).io(Io::Caller));
-    let error = reader.next().unwrap_err();
+    let error = reader.recv().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert!(error.to_string().contains("is read"), "{error}");
-    let error = reader.next_batch(1, 1).unwrap_err();
+    let error = reader.recv_batch(1, 1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
 }
 
@@ -72,7 +72,7 @@ fn a_wait_for_what_nobody_writes_is_an_error() {
 async fn async_handles_need_a_thread() {
     let dir = temp_dir();
     let config = Config::new(dir.path()).io(Io::Caller);
-    let opened = forebay::tokio::open_async(config.clone()).await;
+    let opened = config.clone().open_async().await;
     let error = opened.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     assert!(error.to_string().contains("Io::Caller"), "{error}");
@@ -92,7 +92,7 @@ async fn async_handles_need_a_thread() {
     assert_eq!(kind(append.map_ok(drop)), ErrorKind::InvalidConfig);
     let flush = pin!(writer.flush()).poll(&mut context);
     assert_eq!(kind(flush), ErrorKind::InvalidConfig);
-    let next = pin!(reader.next()).poll(&mut context);
+    let next = pin!(reader.recv()).poll(&mut context);
     assert_eq!(kind(next.map_ok(drop)), ErrorKind::InvalidConfig);
     let acks = pin!(reader.sync_acks()).poll(&mut context);
     assert_eq!(kind(acks), ErrorKind::InvalidConfig);

@@ -14,7 +14,7 @@ use forebay::format::file_id::SYNCED_MARK_FILE_NAME;
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
 use forebay::storage::{Access, File, Storage};
-use forebay::{Config, ErrorKind, Io, Item, Reader, SyncPolicy, TryNext, Writer};
+use forebay::{Config, ErrorKind, Io, Item, Reader, SyncPolicy, TryRecv, Writer};
 
 use crate::faults::{DIR, next, open};
 use crate::support::{drain_ids, payload, record};
@@ -34,17 +34,17 @@ fn write(writer: &Writer, ids: std::ops::RangeInclusive<u64>) {
 }
 
 fn reopened(sim: &Sim) -> (Writer, Reader) {
-    forebay::open_with(config(), Arc::new(sim.clone())).unwrap()
+    config().storage(Arc::new(sim.clone())).open().unwrap()
 }
 
 /// The ids that a reader gives out now; it must lose nothing.
 fn all(reader: &mut Reader) -> Vec<u64> {
     let mut ids = Vec::new();
     loop {
-        match reader.try_next().unwrap() {
-            TryNext::Item(Item::Record(delivery)) => ids.push(delivery.id()),
-            TryNext::Item(Item::Lost(lost)) => panic!("{lost}"),
-            TryNext::Empty | TryNext::End => return ids,
+        match reader.try_recv().unwrap() {
+            TryRecv::Ready(Item::Record(delivery)) => ids.push(delivery.id()),
+            TryRecv::Ready(Item::Lost(lost)) => panic!("{lost}"),
+            TryRecv::Empty | TryRecv::End => return ids,
         }
     }
 }
@@ -111,7 +111,7 @@ fn stops_after_a_failed_sync(acknowledged: u64) -> (Sim, RangeInclusive<u64>) {
     writer.flush().unwrap();
     write(&writer, 11..=20);
     for _ in 0..acknowledged {
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
     }
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
     sim.keep_history();
@@ -140,7 +140,7 @@ fn lives_after_a_kill_at_any_step_lose_nothing_either() {
         let killed = sim.at(stop).unwrap().kill();
         let (writer, mut reader) = reopened(&killed);
         for id in 6..=15 {
-            let delivery = record(reader.next().unwrap());
+            let delivery = record(reader.recv().unwrap());
             assert_eq!(delivery.id(), id);
             delivery.ack();
         }
@@ -259,7 +259,7 @@ fn the_next_life_does_not_trust_a_failed_sync_of_the_ledger() {
     write(&writer, 1..=3);
     writer.flush().unwrap();
     for _ in 1..=2 {
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
     }
     fault.fail(Op::MapSync, next(&fault, Op::MapSync), Errno::Eio);
     assert_eq!(reader.sync_acks().unwrap_err().kind(), ErrorKind::Poisoned);
@@ -281,7 +281,7 @@ fn a_reader_takes_from_memory_what_the_file_has_lost() {
     write(&writer, 1..=200);
     writer.flush().unwrap();
     write(&writer, 201..=260);
-    assert_eq!(record(reader.next().unwrap()).id(), 1);
+    assert_eq!(record(reader.recv().unwrap()).id(), 1);
     let path = format!("{DIR}/buffer-data-0.dat");
     sim.fail_sync(&path, 0).unwrap();
     sim.evict(&path).unwrap();
@@ -303,14 +303,14 @@ fn a_reader_counts_nothing_lost_that_no_sync_covers() {
     writer.flush().unwrap();
     let last = 2000;
     write(&writer, 2..=last);
-    assert_eq!(record(reader.next().unwrap()).id(), 1);
+    assert_eq!(record(reader.recv().unwrap()).id(), 1);
     let path = format!("{DIR}/buffer-data-0.dat");
     sim.fail_sync(&path, 0).unwrap();
     sim.evict(&path).unwrap();
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
     let error = loop {
-        match reader.try_next() {
-            Ok(TryNext::Item(Item::Record(_))) => {}
+        match reader.try_recv() {
+            Ok(TryRecv::Ready(Item::Record(_))) => {}
             Ok(other) => panic!("{other:?}"),
             Err(error) => break error,
         }
@@ -331,7 +331,7 @@ fn closing_on_a_full_disk_syncs_what_is_written() {
         writer.flush().unwrap();
         write(&writer, 21..=30);
         for _ in 1..=10 {
-            record(reader.next().unwrap()).ack();
+            record(reader.recv().unwrap()).ack();
         }
         fault.fail_from(Op::Write, next(&fault, Op::Write), Errno::Enospc);
         writer.append(b"one that finds no space").unwrap();
@@ -376,7 +376,7 @@ fn a_batch_that_does_not_fit_is_written_in_parts() {
     for id in 1..=400 {
         writer.append(&payload(id, 100)).unwrap();
     }
-    assert_eq!(record(reader.next().unwrap()).id(), 1);
+    assert_eq!(record(reader.recv().unwrap()).id(), 1);
     writer.flush().unwrap();
     assert_eq!(fault.failures(), 3);
     let (_writer, mut reader) = reopened(&sim.crash(0));
@@ -387,7 +387,7 @@ fn a_batch_that_does_not_fit_is_written_in_parts() {
 #[test]
 fn preallocating_that_is_always_interrupted_ends() {
     let (_sim, fault) = crate::faults::faulty();
-    let config = config().sync(SyncPolicy::EveryBatch).io(Io::Thread);
+    let config = config().sync(SyncPolicy::Always).io(Io::Thread);
     let (writer, _reader) = open(&fault, config).unwrap();
     for n in 1..=2 {
         writer.append(&payload(n, 10)).unwrap();
@@ -444,7 +444,7 @@ fn a_storage_that_panics_poisons_the_buffer() {
             now: Arc::default(),
         };
         let config = config().io(io);
-        let (writer, mut reader) = forebay::open_with(config, Arc::new(storage.clone())).unwrap();
+        let (writer, mut reader) = config.storage(Arc::new(storage.clone())).open().unwrap();
         writer.append(b"written").unwrap();
         writer.flush().unwrap();
         storage.now.store(true, Ordering::SeqCst);
@@ -452,8 +452,8 @@ fn a_storage_that_panics_poisons_the_buffer() {
         let error = writer.flush().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Poisoned, "{io:?}: {error}");
         assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Poisoned);
-        assert_eq!(record(reader.next().unwrap()).id(), 1);
-        assert_eq!(reader.next().unwrap_err().kind(), ErrorKind::Poisoned);
+        assert_eq!(record(reader.recv().unwrap()).id(), 1);
+        assert_eq!(reader.recv().unwrap_err().kind(), ErrorKind::Poisoned);
         drop(reader);
         assert_eq!(writer.close().unwrap_err().kind(), ErrorKind::Poisoned);
         let (_writer, mut reader) = reopened(&storage.sim.kill());

@@ -24,7 +24,7 @@ fn config() -> Config {
 }
 
 pub(crate) fn open(storage: &Fault, config: Config) -> Result<(Writer, Reader)> {
-    forebay::open_with(config, Arc::new(storage.clone()))
+    config.storage(Arc::new(storage.clone())).open()
 }
 
 pub(crate) fn faulty() -> (Sim, Fault) {
@@ -41,7 +41,7 @@ pub(crate) fn next(fault: &Fault, op: Op) -> u64 {
 /// Everything that a reopened buffer delivers, after a power cut of which
 /// nothing pending survives.
 pub(crate) fn after_power_cut(sim: &Sim) -> Vec<u64> {
-    let (_writer, mut reader) = forebay::open_with(config(), Arc::new(sim.crash(0))).unwrap();
+    let (_writer, mut reader) = config().storage(Arc::new(sim.crash(0))).open().unwrap();
     drain_ids(&mut reader)
 }
 
@@ -145,11 +145,11 @@ fn a_full_disk_blocks_and_resumes() {
             let why = errno.error().to_string();
             assert!(error.to_string().contains(&why), "{error}");
             // Readers go on meanwhile.
-            record(reader.next().unwrap()).ack();
+            record(reader.recv().unwrap()).ack();
             check_law(&writer.usage());
             fault.clear();
             writer.flush().unwrap();
-            assert_eq!(writer.append(&payload(10, 100)).unwrap().id(), 10);
+            assert_eq!(writer.append(&payload(10, 100)).unwrap().id(), Some(10));
             writer.flush().unwrap();
             assert_eq!(drain_ids(&mut reader), (2..=10).collect::<Vec<_>>());
             assert_eq!(after_power_cut(&sim), (2..=10).collect::<Vec<_>>());
@@ -218,7 +218,7 @@ fn unsynced_records_are_written_again_after_a_failed_sync() {
     let (writer, mut reader) = open(&fault, config()).unwrap();
     writer.append(&payload(1, 100)).unwrap();
     writer.flush().unwrap();
-    let first = record(reader.next().unwrap());
+    let first = record(reader.recv().unwrap());
     writer.append(&payload(2, 100)).unwrap();
     writer
         .append(&payload(3, 100))
@@ -309,9 +309,9 @@ fn a_second_failure_poisons_the_writer() {
         assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Poisoned);
         assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::Poisoned);
         // What is written can still be read and acknowledged.
-        record(reader.next().unwrap()).ack();
-        record(reader.next().unwrap());
-        assert_eq!(reader.next().unwrap_err().kind(), ErrorKind::Poisoned);
+        record(reader.recv().unwrap()).ack();
+        record(reader.recv().unwrap());
+        assert_eq!(reader.recv().unwrap_err().kind(), ErrorKind::Poisoned);
         check_law(&writer.usage());
         drop(reader);
         assert_eq!(writer.close().unwrap_err().kind(), ErrorKind::Poisoned);
@@ -348,7 +348,7 @@ fn a_failed_ledger_sync_is_not_believed_the_second_time() {
     let (_sim, fault) = faulty();
     let (writer, mut reader) = open(&fault, config()).unwrap();
     writer.append(&payload(1, 100)).unwrap();
-    record(reader.next().unwrap()).ack();
+    record(reader.recv().unwrap()).ack();
     fault.fail(Op::MapSync, next(&fault, Op::MapSync), Errno::Eio);
     assert_eq!(reader.sync_acks().unwrap_err().kind(), ErrorKind::Poisoned);
     assert_eq!(reader.sync_acks().unwrap_err().kind(), ErrorKind::Poisoned);
@@ -388,7 +388,7 @@ fn no_file_is_deleted_after_a_failed_ledger_sync() {
     let files = sim.files(DIR).len();
     fault.fail_from(Op::MapSync, next(&fault, Op::MapSync), Errno::Eio);
     for _ in 0..15 {
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
     }
     assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::Poisoned);
     assert_eq!(sim.files(DIR).len(), files);
@@ -419,7 +419,7 @@ fn a_failed_read_skips_nothing() {
         };
         fault.fail_from(op, next(&fault, op), errno);
         reader.rewind();
-        let error = reader.next().unwrap_err();
+        let error = reader.recv().unwrap_err();
         assert!(
             error
                 .path()
@@ -441,7 +441,7 @@ fn a_failed_delete_is_counted_and_tried_again_at_open() {
     writer.flush().unwrap();
     fault.fail_from(Op::Delete, next(&fault, Op::Delete), Errno::Eio);
     for _ in 0..15 {
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
     }
     writer.flush().unwrap();
     assert!(sim.read_file(format!("{DIR}/buffer-data-0.dat")).is_some());

@@ -81,8 +81,8 @@ impl Golden {
     }
 
     fn records(&self, options: RecordsOptions) -> Vec<StoredRecord> {
-        let options = options.counter(self.counter());
-        let records = forebay::records(&self.dir, &options).unwrap();
+        let options = options.event_counter(self.counter());
+        let records = options.records(&self.dir).unwrap();
         records.map(Result::unwrap).collect()
     }
 }
@@ -220,13 +220,15 @@ fn a_listing_of_unread_records_has_what_a_reader_must_get() {
 #[test]
 fn verify_and_records_count_the_events_that_the_ids_prove_lost() {
     for golden in golden() {
-        let options = VerifyOptions::default().counter(golden.counter());
+        let options = VerifyOptions::default().event_counter(golden.counter());
         let mut last = (0, 0);
-        let verification = forebay::verify(&golden.dir, &options, &mut |done, total| {
-            assert!(done <= total);
-            last = (done, total);
-        })
-        .unwrap();
+        let verification = options
+            .on_progress(|done, total| {
+                assert!(done <= total);
+                last = (done, total);
+            })
+            .verify(&golden.dir)
+            .unwrap();
         let name = &golden.name;
         assert_eq!(last.0, last.1, "{name}");
         let by_findings: u64 = verification.findings.iter().map(|f| f.events_lost).sum();
@@ -238,8 +240,8 @@ fn verify_and_records_count_the_events_that_the_ids_prove_lost() {
         );
         if let Some(lost) = golden.expected["events_lost"].as_u64() {
             assert_eq!(verification.events_lost, lost, "{name}: {verification:#?}");
-            let options = RecordsOptions::default().counter(golden.counter());
-            let mut records = forebay::records(&golden.dir, &options).unwrap();
+            let options = RecordsOptions::default().event_counter(golden.counter());
+            let mut records = options.records(&golden.dir).unwrap();
             records.by_ref().for_each(|record| drop(record.unwrap()));
             assert_eq!(records.lost().events, lost, "{name}");
         }
@@ -299,8 +301,8 @@ fn damaged_buffers_deliver_what_is_recoverable() {
 #[test]
 fn verify_points_at_every_damaged_span() {
     for golden in golden() {
-        let options = VerifyOptions::default().counter(golden.counter());
-        let verification = forebay::verify(&golden.dir, &options, &mut |_, _| {}).unwrap();
+        let options = VerifyOptions::default().event_counter(golden.counter());
+        let verification = options.verify(&golden.dir).unwrap();
         let found: BTreeSet<(String, u64, u64)> = verification
             .findings
             .iter()
@@ -325,8 +327,8 @@ fn verify_points_at_every_damaged_span() {
 #[test]
 fn inspect_describes_ledger_and_files() {
     for golden in golden() {
-        let options = InspectOptions::default().counter(golden.counter());
-        let inspection = forebay::inspect(&golden.dir, &options).unwrap();
+        let options = InspectOptions::default().event_counter(golden.counter());
+        let inspection = options.inspect(&golden.dir).unwrap();
         let name = &golden.name;
         assert!(!inspection.locked, "{name}");
         assert_eq!(inspection.lock_holder_pid, None, "{name}");

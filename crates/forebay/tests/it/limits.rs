@@ -14,7 +14,7 @@ use forebay::storage::Storage;
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
 use forebay::{
-    Config, Delivery, ErrorKind, Io, Item, Reader, TryNext, VerifyOptions, WhenFull, Writer,
+    Config, Delivery, ErrorKind, Io, Item, Reader, TryRecv, VerifyOptions, WhenFull, Writer,
 };
 
 use crate::support::{Rng, drain_ids, payload, record, small, temp_dir};
@@ -24,7 +24,7 @@ use watched::Watched;
 const DIR: &str = "/buffer";
 
 fn open(config: Config, storage: &Watched) -> (Writer, Reader) {
-    forebay::open_with(config, Arc::new(storage.clone())).unwrap()
+    config.storage(Arc::new(storage.clone())).open().unwrap()
 }
 
 /// What the files of the directory occupy.
@@ -55,7 +55,7 @@ fn disk_use_never_exceeds_the_maximum_size() {
             });
             let mut held = Vec::new();
             for id in 1..=total {
-                let delivery = record(reader.next().unwrap());
+                let delivery = record(reader.recv().unwrap());
                 assert_eq!(delivery.id(), id);
                 held.push(delivery);
                 // Acknowledged late, so that the buffer is full most of the time,
@@ -156,7 +156,7 @@ fn a_full_disk_is_a_full_buffer_and_resumes() {
             assert_eq!(error.kind(), ErrorKind::Full, "{freed_by}: {error}");
             assert!(disk_bytes(&sim) <= 4096, "{freed_by}");
             // Readers go on meanwhile, and what they free is used again.
-            while let Ok(TryNext::Item(item)) = reader.next_timeout(patience) {
+            while let Ok(TryRecv::Ready(item)) = reader.recv_timeout(patience) {
                 record(Some(item)).ack();
             }
             while let Err(error) = writer.append(b"x") {
@@ -199,7 +199,7 @@ fn a_full_disk_is_a_full_buffer_and_resumes() {
                 free(&sim);
             }
             for id in first..first + total {
-                let delivery = record(reader.next().unwrap());
+                let delivery = record(reader.recv().unwrap());
                 assert_eq!(delivery.id(), id, "{freed_by}");
                 match freed_by {
                     "the consumer" => delivery.ack(),
@@ -229,7 +229,7 @@ fn a_disk_that_is_full_of_acknowledged_records_gets_space_again() {
             writer.append(&payload(n, 104)).unwrap();
         }
         for id in 1..=100 {
-            let delivery = record(reader.next().unwrap());
+            let delivery = record(reader.recv().unwrap());
             assert_eq!((delivery.id(), delivery.payload().len()), (id, 104));
             delivery.ack();
         }
@@ -239,7 +239,7 @@ fn a_disk_that_is_full_of_acknowledged_records_gets_space_again() {
         drop(reader);
         writer.close().unwrap();
         let sim: Arc<dyn Storage> = Arc::new(sim);
-        let found = forebay::verify_with(&sim, DIR, &VerifyOptions::default(), &mut |_, _| {});
+        let found = VerifyOptions::default().storage(sim.clone()).verify(DIR);
         assert!(found.unwrap().findings.is_empty());
     }
 }
@@ -247,7 +247,7 @@ fn a_disk_that_is_full_of_acknowledged_records_gets_space_again() {
 /// Acknowledges all there is, and all that comes until everything is written.
 fn drain_and_acknowledge(reader: &mut Reader) {
     while reader.usage().unread.events > 0 {
-        if let TryNext::Item(item) = reader.next_timeout(Duration::from_millis(1)).unwrap() {
+        if let TryRecv::Ready(item) = reader.recv_timeout(Duration::from_millis(1)).unwrap() {
             record(Some(item)).ack();
         }
     }
@@ -270,7 +270,7 @@ fn opening_reads_only_the_boundary_files() {
         }
         writer.flush().unwrap();
         for _ in 0..10 {
-            record(reader.next().unwrap()).ack();
+            record(reader.recv().unwrap()).ack();
         }
         drop(reader);
         writer.close().unwrap();
@@ -329,7 +329,7 @@ fn opening_a_closed_buffer_of_small_records_takes_few_reads() {
         }
         writer.flush().unwrap();
         for _ in 0..acknowledged {
-            record(reader.next().unwrap()).ack();
+            record(reader.recv().unwrap()).ack();
         }
         drop(reader);
         writer.close().unwrap();
@@ -398,7 +398,7 @@ fn hold_backlog(bytes: u64) {
             }
         });
         let mut read = 0;
-        while let Some(Item::Record(delivery)) = reader.next().unwrap() {
+        while let Some(Item::Record(delivery)) = reader.recv().unwrap() {
             read += 1;
             delivery.ack();
         }

@@ -83,7 +83,7 @@ fn a_snapshot_is_reported_under_the_usual_names() {
         writer.append(&payload(n, 100)).unwrap();
     }
     for _ in 0..5 {
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
     }
     let values = Values::default();
     metrics::with_local_recorder(&Keeper(Arc::clone(&values)), || {

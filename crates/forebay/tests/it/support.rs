@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use forebay::{Config, Count, Delivery, Item, Reader, TryNext, Usage, Writer};
+use forebay::{Config, Count, Delivery, Item, Reader, TryRecv, Usage, Writer};
 
 /// A directory that goes with the test.
 pub(crate) fn temp_dir() -> tempfile::TempDir {
@@ -15,7 +15,7 @@ pub(crate) fn small(dir: &Path) -> Config {
 }
 
 pub(crate) fn open(config: &Config) -> (Writer, Reader) {
-    forebay::open(config.clone()).unwrap()
+    config.clone().open().unwrap()
 }
 
 /// The payload of the n-th record: `len` bytes that follow from `n`.
@@ -36,9 +36,9 @@ pub(crate) fn record(item: Option<Item>) -> Delivery {
 pub(crate) fn drain(reader: &mut Reader) -> Vec<Item> {
     let mut items = Vec::new();
     loop {
-        match reader.try_next().unwrap() {
-            TryNext::Item(item) => items.push(item),
-            TryNext::Empty | TryNext::End => return items,
+        match reader.try_recv().unwrap() {
+            TryRecv::Ready(item) => items.push(item),
+            TryRecv::Empty | TryRecv::End => return items,
         }
     }
 }

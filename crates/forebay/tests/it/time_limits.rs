@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::{Config, Io, TryNext, WhenFull};
+use forebay::{Config, Io, TryRecv, WhenFull};
 
 use crate::support::{open, payload, record, small, temp_dir};
 
@@ -16,13 +16,13 @@ fn a_limit_beyond_the_end_of_time_is_none() {
         let receipt = writer.append(b"x").unwrap();
         receipt.wait_synced_timeout(Duration::MAX).unwrap();
         writer.flush_timeout(Duration::MAX).unwrap();
-        match reader.next_timeout(Duration::MAX).unwrap() {
-            TryNext::Item(item) => record(Some(item)).ack(),
+        match reader.recv_timeout(Duration::MAX).unwrap() {
+            TryRecv::Ready(item) => record(Some(item)).ack(),
             other => panic!("{other:?}"),
         }
         drop(writer);
-        let end = reader.next_timeout(Duration::MAX).unwrap();
-        assert!(matches!(end, TryNext::End), "{end:?}");
+        let end = reader.recv_timeout(Duration::MAX).unwrap();
+        assert!(matches!(end, TryRecv::End), "{end:?}");
     }
 }
 
@@ -42,7 +42,7 @@ fn an_append_may_wait_for_room_without_end() {
             }
         });
         for _ in 0..100 {
-            record(reader.next().unwrap()).ack();
+            record(reader.recv().unwrap()).ack();
         }
         producer.join().unwrap();
     });
@@ -54,14 +54,14 @@ async fn an_async_append_may_wait_for_room_without_end() {
     let config = small(dir.path())
         .max_size(4096)
         .when_full(WhenFull::BlockFor(Duration::MAX));
-    let (writer, mut reader) = forebay::tokio::open_async(config).await.unwrap();
+    let (writer, mut reader) = config.open_async().await.unwrap();
     let producer = tokio::spawn(async move {
         for n in 0..100 {
             writer.append(&payload(n, 100)).await.unwrap();
         }
     });
     for _ in 0..100 {
-        record(reader.next().await.unwrap()).ack();
+        record(reader.recv().await.unwrap()).ack();
     }
     producer.await.unwrap();
 }

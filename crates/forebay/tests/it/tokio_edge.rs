@@ -8,14 +8,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay::tokio::{AsyncReader, AsyncWriter, open_async};
+use forebay::aio::{AsyncReader, AsyncWriter};
 use forebay::{Config, ErrorKind, Item, SyncPolicy, WhenFull};
 use futures_util::{SinkExt, StreamExt};
 
 use crate::support::{payload, record, small, temp_dir};
 
 async fn open(config: &Config) -> (AsyncWriter, AsyncReader) {
-    open_async(config.clone()).await.unwrap()
+    config.clone().open_async().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,12 +24,12 @@ async fn records_go_through_a_full_buffer_in_order() {
     let (writer, mut reader) = open(&small(dir.path()).max_size(4096)).await;
     let producer = tokio::spawn(async move {
         for n in 1..=500 {
-            assert_eq!(writer.append(&payload(n, 100)).await.unwrap().id(), n);
+            assert_eq!(writer.append(&payload(n, 100)).await.unwrap().id(), Some(n));
         }
         writer.close().await.unwrap();
     });
     let mut next = 1;
-    while let Some(item) = reader.next().await.unwrap() {
+    while let Some(item) = reader.recv().await.unwrap() {
         let delivery = record(Some(item));
         assert_eq!(
             (delivery.id(), &delivery.payload()[..]),
@@ -57,7 +57,7 @@ async fn a_backlog_on_disk_is_read_after_reopening() {
     let (_writer, mut reader) = open(&config).await;
     let mut next = 1;
     while next <= 20_000 {
-        for item in reader.next_batch(100, usize::MAX).await.unwrap().unwrap() {
+        for item in reader.recv_batch(100, usize::MAX).await.unwrap().unwrap() {
             let delivery = record(Some(item));
             assert_eq!(delivery.id(), next);
             next += 1;
@@ -67,7 +67,7 @@ async fn a_backlog_on_disk_is_read_after_reopening() {
         }
     }
     reader.rewind().await.unwrap();
-    assert_eq!(record(reader.next().await.unwrap()).id(), 10_001);
+    assert_eq!(record(reader.recv().await.unwrap()).id(), 10_001);
 }
 
 /// Polls a future once and drops it.
@@ -91,10 +91,10 @@ async fn a_dropped_append_has_accepted_nothing() {
     }
     assert_eq!(writer.usage().received.events, accepted);
     for _ in 0..accepted {
-        record(reader.next().await.unwrap()).ack();
+        record(reader.recv().await.unwrap()).ack();
     }
     writer.append(b"last").await.unwrap();
-    assert_eq!(&record(reader.next().await.unwrap()).payload()[..], b"last");
+    assert_eq!(&record(reader.recv().await.unwrap()).payload()[..], b"last");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,15 +106,15 @@ async fn batches_go_through_a_full_buffer_in_order() {
             let batch: Vec<_> = (first..first + 100)
                 .map(|n| (n as u32, payload(n, 100)))
                 .collect();
-            let receipt = writer.append_batch_with(&batch).await.unwrap();
-            assert_eq!(receipt.id(), first + 99);
+            let appended = writer.append_batch_with(&batch).await.unwrap();
+            assert_eq!(appended.receipt().id(), Some(first + 99));
         }
         assert!(writer.append_batch::<&[u8]>(&[]).await.is_ok());
         writer.append_batch(&[b"last"]).await.unwrap();
         writer.close().await.unwrap();
     });
     let mut next = 1;
-    while let Some(items) = reader.next_batch(8, 300).await.unwrap() {
+    while let Some(items) = reader.recv_batch(8, 300).await.unwrap() {
         // Three of 100 bytes, or fewer.
         assert!((1..=3).contains(&items.len()), "{}", items.len());
         for item in items {
@@ -158,29 +158,32 @@ async fn a_dropped_batch_keeps_what_it_had_accepted() {
     let accepted = writer.usage().received.events;
     assert!((1..100).contains(&accepted), "{accepted}");
     for id in 1..=accepted {
-        let delivery = record(reader.next().await.unwrap());
+        let delivery = record(reader.recv().await.unwrap());
         assert_eq!(
             (delivery.id(), &delivery.payload()[..]),
             (id, &payload(id, 100)[..])
         );
         delivery.ack();
     }
-    assert_eq!(writer.append(b"next").await.unwrap().id(), accepted + 1);
+    assert_eq!(
+        writer.append(b"next").await.unwrap().id(),
+        Some(accepted + 1)
+    );
 }
 
 #[tokio::test]
 async fn an_append_dropped_while_it_waits_for_the_sync_stays_accepted() {
     let dir = temp_dir();
-    let config = Config::new(dir.path()).sync(SyncPolicy::EveryBatch);
+    let config = Config::new(dir.path()).sync(SyncPolicy::Always);
     let (writer, mut reader) = open(&config).await;
     let _ = poll_once(writer.append(b"dropped"));
     writer.append(b"kept").await.unwrap();
     assert_eq!(writer.usage().received.events, 2);
     assert_eq!(
-        &record(reader.next().await.unwrap()).payload()[..],
+        &record(reader.recv().await.unwrap()).payload()[..],
         b"dropped"
     );
-    assert_eq!(&record(reader.next().await.unwrap()).payload()[..], b"kept");
+    assert_eq!(&record(reader.recv().await.unwrap()).payload()[..], b"kept");
 }
 
 #[tokio::test]
@@ -199,22 +202,22 @@ async fn a_dropped_next_loses_nothing() {
     }
     let mut next = 1;
     while next <= 2000 {
-        let item = match poll_once(reader.next()) {
+        let item = match poll_once(reader.recv()) {
             Some(item) => item.unwrap(),
-            None => reader.next().await.unwrap(),
+            None => reader.recv().await.unwrap(),
         };
         assert_eq!(record(item).id(), next);
         next += 1;
     }
-    assert!(poll_once(reader.next()).is_none());
+    assert!(poll_once(reader.recv()).is_none());
     writer.append(b"x").await.unwrap();
-    assert_eq!(record(reader.next().await.unwrap()).id(), 2001);
+    assert_eq!(record(reader.recv().await.unwrap()).id(), 2001);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tasks_share_syncs() {
     let dir = temp_dir();
-    let config = Config::new(dir.path()).sync(SyncPolicy::EveryBatch);
+    let config = Config::new(dir.path()).sync(SyncPolicy::Always);
     let (writer, _reader) = open(&config).await;
     let tasks: Vec<_> = (0..64)
         .map(|_| {
@@ -262,7 +265,7 @@ async fn a_sink_and_a_stream_carry_records() {
         sink.close().await.unwrap();
     });
     let mut next = 1;
-    while let Some(item) = reader.next().await.unwrap() {
+    while let Some(item) = reader.recv().await.unwrap() {
         let Item::Record(delivery) = item else {
             panic!("nothing is lost")
         };

@@ -1,6 +1,6 @@
 //! The typed layer.
 
-use forebay::{Codec, Config, ErrorKind, Json, TypedItem, TypedReader};
+use forebay::{Codec, Config, ErrorKind, EventCounter, Json, Text, TypedItem, TypedReader};
 
 use crate::support::temp_dir;
 
@@ -11,46 +11,51 @@ struct Order {
 }
 
 /// Lines: as many events as lines; refuses to encode an empty one.
-struct Lines(String);
+struct Lines;
 
 impl Codec for Lines {
+    type Value = String;
     type EncodeError = &'static str;
     type DecodeError = std::string::FromUtf8Error;
 
-    fn metadata() -> u32 {
+    fn metadata(&self) -> u32 {
         9
     }
 
-    fn encode(&self, payload: &mut Vec<u8>) -> Result<(), &'static str> {
-        if self.0.is_empty() {
+    fn encode(&self, value: &String, payload: &mut Vec<u8>) -> Result<(), &'static str> {
+        if value.is_empty() {
             return Err("no lines");
         }
-        payload.extend_from_slice(self.0.as_bytes());
+        payload.extend_from_slice(value.as_bytes());
         Ok(())
     }
 
-    fn decode(_metadata: u32, payload: bytes::Bytes) -> Result<Self, Self::DecodeError> {
-        String::from_utf8(payload.to_vec()).map(Lines)
+    fn decode(&self, _metadata: u32, payload: bytes::Bytes) -> Result<String, Self::DecodeError> {
+        String::from_utf8(payload.to_vec())
     }
 
-    fn count_events(_metadata: u32, payload: &[u8]) -> u64 {
-        payload.split(|b| *b == b'\n').count() as u64
+    fn event_counter(&self) -> Option<EventCounter> {
+        Some(EventCounter::new(|_, payload| {
+            payload.split(|b| *b == b'\n').count() as u64
+        }))
     }
 }
 
 #[test]
 fn values_go_in_and_come_out() {
     let dir = temp_dir();
-    let (writer, mut reader) = forebay::open_typed::<Json<Order>>(Config::new(dir.path())).unwrap();
+    let (writer, mut reader) = Config::new(dir.path())
+        .open_typed(Json::<Order>::new())
+        .unwrap();
     let order = Order {
         number: 7,
         items: vec!["a".into(), "b".into()],
     };
-    writer.append(&Json(order)).unwrap();
+    writer.append(&order).unwrap();
     let Some(TypedItem::Record {
-        value: Json(order),
+        value: order,
         delivery,
-    }) = reader.next().unwrap()
+    }) = reader.recv().unwrap()
     else {
         panic!("a value was expected");
     };
@@ -66,10 +71,10 @@ fn values_go_in_and_come_out() {
 #[test]
 fn the_codec_counts_the_events() {
     let dir = temp_dir();
-    let (writer, _reader) = forebay::open_typed::<Lines>(Config::new(dir.path())).unwrap();
-    assert_eq!(writer.append(&Lines("a\nb\nc".into())).unwrap().id(), 1);
-    assert_eq!(writer.append(&Lines("d".into())).unwrap().id(), 4);
-    let error = writer.append(&Lines(String::new())).unwrap_err();
+    let (writer, _reader) = Config::new(dir.path()).open_typed(Lines).unwrap();
+    assert_eq!(writer.append(&"a\nb\nc".to_owned()).unwrap().id(), Some(1));
+    assert_eq!(writer.append(&"d".to_owned()).unwrap().id(), Some(4));
+    let error = writer.append(&String::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidRecord);
     assert!(error.to_string().contains("no lines"), "{error}");
 }
@@ -83,9 +88,9 @@ fn what_cannot_be_decoded_is_delivered_as_such_and_stops_nothing() {
     writer.append_with(5, b"other metadata").unwrap();
     writer.append(b"also fine").unwrap();
     drop(writer);
-    let mut reader = TypedReader::<String>::new(reader);
+    let mut reader = TypedReader::new(reader, Text);
     let mut seen = Vec::new();
-    while let Some(item) = reader.next().unwrap() {
+    while let Some(item) = reader.recv().unwrap() {
         match item {
             TypedItem::Record { value, delivery } => {
                 seen.push(value);

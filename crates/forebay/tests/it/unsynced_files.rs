@@ -30,7 +30,7 @@ fn config() -> Config {
 pub(crate) fn write(writer: &Writer, ids: impl IntoIterator<Item = u64>) {
     for id in ids {
         let receipt = writer.append(&payload(id, 100)).unwrap();
-        assert_eq!(receipt.id(), id);
+        assert_eq!(receipt.id(), Some(id));
         receipt.wait_written().unwrap();
     }
 }
@@ -111,7 +111,7 @@ fn what_a_killed_process_left_is_durable_after_a_flush_of_the_next() {
     let last = (LEFT_MAX + 1) * IN_FILE;
     write(&writer, 1..=last);
     let killed = sim.kill();
-    let (writer, _reader) = forebay::open_with(config(), Arc::new(killed.clone())).unwrap();
+    let (writer, _reader) = config().storage(Arc::new(killed.clone())).open().unwrap();
     write(&writer, [last + 1]);
     writer.flush().unwrap();
     assert_eq!(after_power_cut(&killed), (1..=last + 1).collect::<Vec<_>>());
@@ -123,7 +123,7 @@ fn what_is_acknowledged_meanwhile_goes_without_a_sync() {
     let (writer, mut reader, ids) = left(&fault);
     let before = syncs(&fault);
     for _ in 1..=2 * IN_FILE {
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
     }
     reader.sync_acks().unwrap();
     assert_eq!(syncs(&fault), before);
@@ -197,7 +197,7 @@ fn a_full_disk_while_writing_again_is_waited_for() {
     assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Full);
     // All of it can be read and acknowledged.
     for id in &ids[..IN_FILE as usize + 1] {
-        let delivery = record(reader.next().unwrap());
+        let delivery = record(reader.recv().unwrap());
         assert_eq!(delivery.id(), *id);
         delivery.ack();
     }
@@ -224,12 +224,12 @@ fn a_failure_while_writing_again_poisons_and_loses_nothing_written() {
         assert_eq!(error.kind(), ErrorKind::Poisoned, "{op:?}");
         fault.clear();
         for id in &ids {
-            assert_eq!(record(reader.next().unwrap()).id(), *id, "{op:?}");
+            assert_eq!(record(reader.recv().unwrap()).id(), *id, "{op:?}");
         }
-        assert_eq!(reader.next().unwrap_err().kind(), ErrorKind::Poisoned);
+        assert_eq!(reader.recv().unwrap_err().kind(), ErrorKind::Poisoned);
         drop((writer, reader));
         let killed = Arc::new(sim.kill());
-        let (_writer, mut reader) = forebay::open_with(config(), killed).unwrap();
+        let (_writer, mut reader) = config().storage(killed).open().unwrap();
         assert_eq!(drain_ids(&mut reader), ids, "{op:?}");
         assert!(after_power_cut(&sim).starts_with(&[1]), "{op:?}");
     }
@@ -245,7 +245,7 @@ fn what_is_to_be_written_again_and_is_acknowledged_goes_instead() {
     fault.fail_from(Op::Write, next(&fault, Op::Write), Errno::Enospc);
     assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::TimedOut);
     for _ in &ids {
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
     }
     fault.clear();
     writer.flush().unwrap();
@@ -285,7 +285,7 @@ fn a_directory_that_cannot_be_synced_for_a_while_is_synced_later() {
 /// Where no time makes a sync due, nothing woke the thread to try again.
 #[test]
 fn a_directory_is_synced_later_whatever_the_policy() {
-    for policy in [SyncPolicy::EveryBatch, SyncPolicy::Never] {
+    for policy in [SyncPolicy::Always, SyncPolicy::Never] {
         for gives_up in [false, true] {
             let (sim, fault) = faulty();
             let config = config()
@@ -337,7 +337,7 @@ fn a_reader_in_the_middle_of_one_that_is_written_again_goes_on() {
     }
     writer.append(b"last").unwrap().wait_written().unwrap();
     let mut seen: Vec<u64> = (0..10)
-        .map(|_| record(reader.next().unwrap()).id())
+        .map(|_| record(reader.recv().unwrap()).id())
         .collect();
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
     writer.flush().unwrap();
@@ -362,9 +362,9 @@ fn a_reader_that_was_about_to_open_an_acknowledged_one_goes_on_behind_it() {
             writer.flush().unwrap();
         }
     });
-    let (writer, mut reader) = forebay::open_with(config(), Arc::new(storage)).unwrap();
+    let (writer, mut reader) = config().storage(Arc::new(storage)).open().unwrap();
     let ids = write_at_once(&writer, 3 * IN_FILE);
-    let read = |_| record(reader.next().unwrap()).split().1;
+    let read = |_| record(reader.recv().unwrap()).split().1;
     let delivered: Vec<Ack> = (1..=IN_FILE + 1).map(read).collect();
     *acks.lock().unwrap() = Some((writer.clone(), delivered));
     reader.rewind();

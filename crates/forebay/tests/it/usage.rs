@@ -82,9 +82,9 @@ fn a_snapshot_tells_what_happened() {
     assert!(usage.oldest_unread_age.is_some());
     assert!(usage.syncs >= 28 && usage.writes >= 28);
     for _ in 0..10 {
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
     }
-    record(reader.next().unwrap());
+    record(reader.recv().unwrap());
     let usage = writer.usage();
     assert_eq!(
         usage.acknowledged,
@@ -112,7 +112,13 @@ fn a_mended_record_counts_once() {
     let config = forebay::Config::new("/buffer")
         .max_size(16 << 20)
         .io(forebay::Io::Caller);
-    let open = || forebay::open_with(config.clone(), std::sync::Arc::new(sim.clone())).unwrap();
+    let open = || {
+        config
+            .clone()
+            .storage(std::sync::Arc::new(sim.clone()))
+            .open()
+            .unwrap()
+    };
     let (writer, reader) = open();
     for n in 1..=3 {
         writer.append(&payload(n, 100)).unwrap();
@@ -126,10 +132,10 @@ fn a_mended_record_counts_once() {
     sim.write_file(path, &bytes).unwrap();
 
     let (writer, mut reader) = open();
-    assert_eq!(reader.next_batch(10, 150).unwrap().unwrap().len(), 1);
-    assert_eq!(reader.next_batch(10, 1000).unwrap().unwrap().len(), 2);
+    assert_eq!(reader.recv_batch(10, 150).unwrap().unwrap().len(), 1);
+    assert_eq!(reader.recv_batch(10, 1000).unwrap().unwrap().len(), 2);
     assert_eq!(writer.usage().mended_records, 1);
     reader.rewind();
-    assert_eq!(reader.next_batch(10, 1000).unwrap().unwrap().len(), 3);
+    assert_eq!(reader.recv_batch(10, 1000).unwrap().unwrap().len(), 3);
     assert_eq!(writer.usage().mended_records, 1);
 }

@@ -13,12 +13,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use forebay::aio::AsyncReader;
 use forebay::storage::Storage;
 use forebay::storage::sim::Sim;
-use forebay::tokio::AsyncReader;
-use forebay::{
-    Config, EventCounter, Io, Item, OnCorruption, Reader, SyncPolicy, TryBatch, TryNext, Writer,
-};
+use forebay::{Config, EventCounter, Io, Item, OnCorruption, Reader, SyncPolicy, TryRecv, Writer};
 
 use crate::support::{drain_ids, open, payload, record, temp_dir};
 
@@ -28,7 +26,11 @@ const DIR: &str = "/buffer";
 const LONG: Duration = Duration::from_secs(60);
 
 fn open_sim(config: &Config, sim: &Sim) -> (Writer, Reader) {
-    forebay::open_with(config.clone(), Arc::new(sim.clone())).unwrap()
+    config
+        .clone()
+        .storage(Arc::new(sim.clone()))
+        .open()
+        .unwrap()
 }
 
 /// Panics once when it is told to.
@@ -101,17 +103,17 @@ fn a_counter_that_panics_loses_nothing() {
         for id in 1..=5 {
             trap.set();
             if by_batch {
-                assert!(caught(|| reopened.try_next_batch(2, 1000)));
-                match reopened.try_next_batch(1, 1000).unwrap() {
-                    TryBatch::Batch(batch) => {
+                assert!(caught(|| reopened.try_recv_batch(2, 1000)));
+                match reopened.try_recv_batch(1, 1000).unwrap() {
+                    TryRecv::Ready(batch) => {
                         assert!(batch.lost().is_empty(), "{batch:?}");
-                        assert_eq!(batch.iter().next().unwrap().id, id);
+                        assert_eq!(batch.records().next().unwrap().id, id);
                     }
                     other => panic!("{other:?}"),
                 }
             } else {
-                assert!(caught(|| reopened.try_next()));
-                assert_eq!(record(reopened.next().unwrap()).id(), id);
+                assert!(caught(|| reopened.try_recv()));
+                assert_eq!(record(reopened.recv().unwrap()).id(), id);
             }
         }
         reader = reopened;
@@ -143,7 +145,7 @@ fn a_batch_that_a_panic_ends_is_delivered_again() {
     };
     let (_writer, mut reader) = open_sim(&config.event_counter(counter), &sim);
     trap.set();
-    assert!(caught(|| reader.try_next_batch(100, 1 << 20)));
+    assert!(caught(|| reader.try_recv_batch(100, 1 << 20)));
     assert_eq!(drain_ids(&mut reader), (1..=20).collect::<Vec<_>>());
 }
 
@@ -178,12 +180,12 @@ fn a_subscriber_that_panics_takes_no_loss_along() {
                 let mut items = vec![];
                 panics += u32::from(caught(|| {
                     if by_batch {
-                        if let TryBatch::Batch(batch) = reader.try_next_batch(100, 1 << 20).unwrap()
+                        if let TryRecv::Ready(batch) = reader.try_recv_batch(100, 1 << 20).unwrap()
                         {
                             items.extend(batch.lost().iter().cloned().map(Item::Lost));
                             items.extend(batch.into_deliveries().map(Item::Record));
                         }
-                    } else if let TryNext::Item(item) = reader.try_next().unwrap() {
+                    } else if let TryRecv::Ready(item) = reader.try_recv().unwrap() {
                         items.push(item);
                     }
                 }));
@@ -220,20 +222,20 @@ async fn an_async_reader_outlives_a_panic() {
     trap.set();
     let mut reading = tokio::spawn(async move {
         // A task is what catches it here.
-        let next = AssertUnwindSafe(reader.next());
+        let next = AssertUnwindSafe(reader.recv());
         let panicked = futures_util::FutureExt::catch_unwind(next).await.is_err();
         (panicked, reader)
     });
     let (panicked, mut reader) = (&mut reading).await.unwrap();
     assert!(panicked);
     for id in 1..=5 {
-        assert_eq!(record(reader.next().await.unwrap()).id(), id);
+        assert_eq!(record(reader.recv().await.unwrap()).id(), id);
     }
 }
 
 /// Polls a future with a waker of this kind until it waits.
 fn wait_with(reader: &mut AsyncReader, waker: &Waker) {
-    let next = pin!(reader.next()).poll(&mut Context::from_waker(waker));
+    let next = pin!(reader.recv()).poll(&mut Context::from_waker(waker));
     assert!(next.is_pending(), "{next:?}");
 }
 
@@ -268,9 +270,9 @@ fn a_waker_that_is_dropped_may_call_the_buffer() {
         let mut reader = AsyncReader::new(reader);
         // Replaced by another, and taken back.
         wait_with(&mut reader, &Waker::from(Arc::new(Task(writer.clone()))));
-        let replaced = pin!(reader.next()).poll(&mut Context::from_waker(Waker::noop()));
+        let replaced = pin!(reader.recv()).poll(&mut Context::from_waker(Waker::noop()));
         drop(replaced);
-        let asynchronous = forebay::tokio::AsyncWriter::new(writer.clone());
+        let asynchronous = forebay::aio::AsyncWriter::new(writer.clone());
         while writer.usage().received.bytes + 200 < 4096 - 32 {
             writer.append(&payload(1, 100)).unwrap();
         }
@@ -320,7 +322,7 @@ fn the_last_handle_may_go_on_the_buffers_own_thread() {
     let (writer, mut reader) = open_sim(&config, &sim);
     for n in 1..=3 {
         writer.append(&payload(n, 100)).unwrap();
-        record(reader.next().unwrap());
+        record(reader.recv().unwrap());
     }
     let mut reader = AsyncReader::new(reader);
     let owner = Arc::new(Owner(Mutex::new(None)));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use forebay::storage::sim::Sim;
 use forebay::storage::{Access, File, Storage};
-use forebay::{Config, ReaderSees, SyncPolicy, TryNext, WhenFull};
+use forebay::{Config, ReaderSees, SyncPolicy, TryRecv, WhenFull};
 
 use crate::support::{open, payload, record, small, temp_dir};
 
@@ -17,7 +17,7 @@ fn the_last_event_arrives_alone() {
     let dir = temp_dir();
     let (writer, mut reader) = open(&Config::new(dir.path()));
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| record(reader.next().unwrap()).id());
+        let waiting = scope.spawn(|| record(reader.recv().unwrap()).id());
         std::thread::sleep(Duration::from_millis(20));
         writer.append(b"alone").unwrap();
         assert_eq!(waiting.join().unwrap(), 1);
@@ -69,7 +69,7 @@ fn space_wakes_a_waiting_writer() {
             }
         });
         for n in 1..=total {
-            let delivery = record(reader.next().unwrap());
+            let delivery = record(reader.recv().unwrap());
             assert_eq!(delivery.id(), n);
             delivery.ack();
         }
@@ -91,8 +91,8 @@ fn space_wakes_every_waiting_writer() {
         }
         drop(writer);
         let mut next = 1;
-        while let Some(batch) = reader.next_batch(3, 1 << 20).unwrap() {
-            for record in batch.iter() {
+        while let Some(batch) = reader.recv_batch(3, 1 << 20).unwrap() {
+            for record in batch.records() {
                 assert_eq!(record.id, next);
                 next += 1;
             }
@@ -120,7 +120,7 @@ fn closing_ends_the_reader_after_the_last_event() {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
             let mut ids = Vec::new();
-            while let Some(item) = reader.next().unwrap() {
+            while let Some(item) = reader.recv().unwrap() {
                 ids.push(record(Some(item)).id());
             }
             ids
@@ -141,8 +141,8 @@ fn a_wait_with_a_limit_ends_at_it() {
     let dir = temp_dir();
     let (_writer, mut reader) = open(&Config::new(dir.path()));
     assert!(matches!(
-        reader.next_timeout(Duration::from_millis(5)).unwrap(),
-        TryNext::Empty
+        reader.recv_timeout(Duration::from_millis(5)).unwrap(),
+        TryRecv::Empty
     ));
 }
 
@@ -187,9 +187,9 @@ fn a_reader_of_synced_records_is_not_left_waiting_when_nothing_syncs() {
         .sync(SyncPolicy::Never);
     let (writer, mut reader) = open(&config);
     writer.append(b"one").unwrap();
-    assert_eq!(record(reader.next().unwrap()).id(), 1);
+    assert_eq!(record(reader.recv().unwrap()).id(), 1);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| record(reader.next().unwrap()).id());
+        let waiting = scope.spawn(|| record(reader.recv().unwrap()).id());
         std::thread::sleep(Duration::from_millis(20));
         writer.append(b"two").unwrap();
         assert_eq!(waiting.join().unwrap(), 2);
@@ -227,7 +227,10 @@ fn a_sync_that_somebody_waits_for_comes_while_writing_never_pauses() {
         .sync(SyncPolicy::Never)
         .max_size(1 << 30)
         .batch_size(4096);
-    let (writer, _reader) = forebay::open_with(config, Arc::new(SlowDisk(Sim::new()))).unwrap();
+    let (writer, _reader) = config
+        .storage(Arc::new(SlowDisk(Sim::new())))
+        .open()
+        .unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -179,7 +179,7 @@ pub(crate) fn run(seed: u64, lean: Lean, steps: usize, lie: Option<Lie>) -> Chec
 
 pub(crate) fn open(sim: &Sim, limits: &Limits) -> Check<(Writer, Reader)> {
     let storage = Arc::new(sim.clone());
-    must("open", forebay::open_with(limits.config(), storage))
+    must("open", limits.config().storage(storage).open())
 }
 
 /// An empty buffer whose file ids are about to wrap; returns its next id.
@@ -252,7 +252,7 @@ impl Run {
             Some(lie) => Arc::new(Liar::new(&self.sim, lie)),
             None => Arc::new(self.sim.clone()),
         };
-        let opened = forebay::open_with(self.limits.config(), storage);
+        let opened = self.limits.config().storage(storage).open();
         let (writer, reader) = must("open", opened)?;
         Ok(Handles {
             writers: [writer.clone(), writer],
@@ -302,8 +302,8 @@ impl Run {
     /// format would have to mend.
     fn check_closed(&self) -> Check {
         let storage: Arc<dyn Storage> = Arc::new(self.sim.clone());
-        let options = VerifyOptions::default().counter(self.limits.counter());
-        let result = forebay::verify_with(&storage, DIR, &options, &mut |_, _| {});
+        let options = VerifyOptions::default().event_counter(self.limits.counter());
+        let result = options.storage(storage.clone()).verify(DIR);
         let result = must("verify", result)?;
         match result.findings.is_empty() && result.events_lost == 0 {
             true => Ok(()),

@@ -15,7 +15,7 @@ use crate::support::{data_files, drain_ids, open, payload, small, temp_dir};
 const LEN: usize = 20;
 
 fn synced(dir: &Path) -> Config {
-    small(dir).sync(SyncPolicy::EveryBatch)
+    small(dir).sync(SyncPolicy::Always)
 }
 
 fn disk_len(dir: &Path) -> u64 {
@@ -91,7 +91,7 @@ fn a_killed_process_leaves_a_zero_tail_that_costs_nothing() {
         std::fs::copy(entry.path(), killed.path().join(entry.file_name())).unwrap();
     }
     drop((writer, reader));
-    let found = forebay::verify(killed.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    let found = VerifyOptions::default().verify(killed.path()).unwrap();
     assert_eq!((found.records, found.events_lost), (5, 0));
     let kinds: Vec<_> = found.findings.iter().map(|f| f.kind.as_str()).collect();
     assert_eq!(kinds, ["zero_tail"]);
@@ -103,7 +103,7 @@ fn a_killed_process_leaves_a_zero_tail_that_costs_nothing() {
     );
 
     let (writer, mut reader) = open(&synced(killed.path()));
-    assert_eq!(writer.append(b"next").unwrap().id(), 6);
+    assert_eq!(writer.append(b"next").unwrap().id(), Some(6));
     assert_eq!(drain_ids(&mut reader), [1, 2, 3, 4, 5, 6]);
     assert_eq!(writer.usage().lost.events, 0);
 }
@@ -115,7 +115,7 @@ fn they_stay_within_the_limits() {
     let config = Config::new(dir.path())
         .max_size(max_size)
         .data_file_size(1024)
-        .sync(SyncPolicy::EveryBatch)
+        .sync(SyncPolicy::Always)
         .when_full(WhenFull::Reject);
     let (writer, reader) = open(&config);
     let mut records = 0;
@@ -156,11 +156,8 @@ fn they_spare_what_a_full_disk_took_of_a_frame() {
     reader.rewind();
     drop(writer);
     assert_eq!(drain_ids(&mut reader), [1, 2, 3, 4]);
-    let verified = forebay::verify_with(
-        &(Arc::new(fault) as Arc<dyn Storage>),
-        DIR,
-        &VerifyOptions::default(),
-        &mut |_, _| {},
-    );
+    let verified = VerifyOptions::default()
+        .storage((Arc::new(fault) as Arc<dyn Storage>).clone())
+        .verify(DIR);
     assert_eq!(verified.unwrap().events_lost, 0);
 }

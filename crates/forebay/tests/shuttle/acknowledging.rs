@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use forebay::storage::sim::Sim;
-use forebay::{Item, TryNext};
+use forebay::{Item, TryRecv};
 use shuttle::thread;
 
 use crate::check::check;
@@ -20,8 +20,8 @@ fn acknowledgements_of_two_threads_make_one_prefix() {
         }
         let (mut even, mut odd) = (Vec::new(), Vec::new());
         for _ in 0..3 {
-            even.push(record(reader.next().unwrap()));
-            odd.push(record(reader.next().unwrap()));
+            even.push(record(reader.recv().unwrap()));
+            odd.push(record(reader.recv().unwrap()));
         }
         let backwards = thread::spawn(move || {
             while let Some(delivery) = even.pop() {
@@ -57,7 +57,7 @@ fn a_rewind_among_acknowledgements_repeats_no_more_than_it_must() {
                 writer.append(&payload(0, n)).unwrap();
             }
             drop(writer);
-            let mut held: Vec<_> = (0..4).map(|_| record(reader.next().unwrap())).collect();
+            let mut held: Vec<_> = (0..4).map(|_| record(reader.recv().unwrap())).collect();
             let other = held.split_off(2);
             let acks: Vec<_> = [held, other]
                 .into_iter()
@@ -67,7 +67,7 @@ fn a_rewind_among_acknowledgements_repeats_no_more_than_it_must() {
             let before = reader.usage().last_acknowledged_id;
             let mut seen = BTreeSet::new();
             let mut last = 0;
-            while let Some(item) = reader.next().unwrap() {
+            while let Some(item) = reader.recv().unwrap() {
                 let delivery = record(Some(item));
                 assert!(delivery.id() > last, "{} after {last}", delivery.id());
                 last = delivery.id();
@@ -98,18 +98,18 @@ fn an_acknowledged_prefix_is_never_delivered_again() {
         for n in 0..4 {
             writer.append(&payload(0, n)).unwrap();
         }
-        let held: Vec<_> = (0..4).map(|_| record(reader.next().unwrap())).collect();
+        let held: Vec<_> = (0..4).map(|_| record(reader.recv().unwrap())).collect();
         let acknowledging = thread::spawn(move || held.into_iter().take(3).for_each(|d| d.ack()));
         for _ in 0..2 {
             let acknowledged = reader.usage().last_acknowledged_id;
             reader.rewind();
-            if let TryNext::Item(Item::Record(delivery)) = reader.try_next().unwrap() {
+            if let TryRecv::Ready(Item::Record(delivery)) = reader.try_recv().unwrap() {
                 assert!(delivery.id() > acknowledged);
             }
         }
         acknowledging.join().unwrap();
         reader.rewind();
-        assert_eq!(record(reader.next().unwrap()).id(), 4);
+        assert_eq!(record(reader.recv().unwrap()).id(), 4);
         drop((writer, reader));
         assert_eq!(left(&sim), [4]);
     });
@@ -121,7 +121,7 @@ fn an_acknowledgement_during_close_counts_or_does_not() {
         let sim = Sim::new();
         let (writer, mut reader) = open(&sim, config());
         writer.append(&payload(0, 0)).unwrap();
-        let delivery = record(reader.next().unwrap());
+        let delivery = record(reader.recv().unwrap());
         let acknowledging = thread::spawn(move || delivery.ack());
         writer.close().unwrap();
         reader.close().unwrap();

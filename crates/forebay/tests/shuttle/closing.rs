@@ -13,7 +13,7 @@ fn a_waiting_reader_sees_the_end() {
     check("a_waiting_reader_sees_the_end", || {
         let (writer, mut reader) = open(&Sim::new(), config());
         let other = writer.clone();
-        let reading = thread::spawn(move || reader.next().unwrap().is_none());
+        let reading = thread::spawn(move || reader.recv().unwrap().is_none());
         let closing = thread::spawn(move || other.close().unwrap());
         drop(writer);
         assert!(reading.join().unwrap());
@@ -37,7 +37,7 @@ fn last_record(sees: ReaderSees) {
     let (writer, mut reader) = open(&Sim::new(), config);
     let reading = thread::spawn(move || {
         let mut count = 0;
-        while reader.next().unwrap().is_some() {
+        while reader.recv().unwrap().is_some() {
             count += 1;
         }
         count

@@ -14,7 +14,7 @@ use crate::support::{config, holds, left, payload};
 fn open(sim: &Sim, policy: SyncPolicy) -> (Writer, Reader, Fault) {
     let fault = Fault::of_sim(sim, 0);
     let storage = Arc::new(Busy(fault.clone()));
-    let (writer, reader) = forebay::open_with(config().sync(policy), storage).unwrap();
+    let (writer, reader) = config().sync(policy).storage(storage).open().unwrap();
     (writer, reader, fault)
 }
 
@@ -50,7 +50,7 @@ fn receipts_wait_for_what_is_written_again_after_a_failed_sync() {
 fn a_poisoned_buffer_answers_everybody() {
     check("a_poisoned_buffer_answers_everybody", || {
         let sim = Sim::new();
-        let (writer, mut reader, fault) = open(&sim, SyncPolicy::EveryBatch);
+        let (writer, mut reader, fault) = open(&sim, SyncPolicy::Always);
         fault.fail_from(Op::Sync, fault.counts()[&Op::Sync] + 1, Errno::Eio);
         let threads: Vec<_> = (0..2)
             .map(|n| {
@@ -61,7 +61,7 @@ fn a_poisoned_buffer_answers_everybody() {
         let reading = thread::spawn(move || {
             // What was written is delivered; then the reader learns of it.
             loop {
-                match reader.next() {
+                match reader.recv() {
                     Ok(Some(_)) => {}
                     other => return other.map(drop),
                 }
@@ -91,7 +91,7 @@ fn a_failed_write_is_made_again_unnoticed() {
             }
         });
         let mut id = 0;
-        while let Some(item) = reader.next().unwrap() {
+        while let Some(item) = reader.recv().unwrap() {
             let delivery = crate::support::record(Some(item));
             id += 1;
             assert_eq!(delivery.id(), id);
@@ -113,7 +113,7 @@ fn a_poisoned_buffer_rests_whatever_is_ready() {
         let (writer, mut reader, fault) = open(&sim, SyncPolicy::Never);
         writer.append(&payload(0, 0)).unwrap();
         writer.flush().unwrap();
-        crate::support::record(reader.next().unwrap()).ack();
+        crate::support::record(reader.recv().unwrap()).ack();
         fault.fail_from(Op::MapSync, fault.counts()[&Op::MapSync] + 1, Errno::Eio);
         let other = writer.clone();
         let producer = thread::spawn(move || {

@@ -29,7 +29,7 @@ fn space_wakes_every_waiting_writer() {
             .collect();
         drop(writer);
         let mut id = 0;
-        while let Some(item) = reader.next().unwrap() {
+        while let Some(item) = reader.recv().unwrap() {
             let delivery = record(Some(item));
             id += 1;
             assert_eq!(delivery.id(), id);
@@ -52,10 +52,10 @@ fn acknowledging_late_and_elsewhere_wakes_a_waiting_writer() {
             for n in 0..4 {
                 writer.append(&payload(0, n)).unwrap();
             }
-            let held: Vec<_> = (0..4).map(|_| record(reader.next().unwrap())).collect();
+            let held: Vec<_> = (0..4).map(|_| record(reader.recv().unwrap())).collect();
             let acknowledging = thread::spawn(move || held.into_iter().rev().for_each(|d| d.ack()));
             writer.append(&payload(0, 4)).unwrap();
-            assert_eq!(record(reader.next().unwrap()).id(), 5);
+            assert_eq!(record(reader.recv().unwrap()).id(), 5);
             acknowledging.join().unwrap();
         },
     );
@@ -101,7 +101,7 @@ fn space_on_a_full_disk_wakes_a_waiting_writer() {
             }
         });
         for id in 1..=8 {
-            let delivery = record(reader.next().unwrap());
+            let delivery = record(reader.recv().unwrap());
             assert_eq!(delivery.id(), id);
             delivery.ack();
         }

@@ -24,7 +24,7 @@ fn producers_and_reader(config: Config) {
         .collect();
     drop(writer);
     let (mut id, mut next) = (1, [0; 2]);
-    while let Some(item) = reader.next().unwrap() {
+    while let Some(item) = reader.recv().unwrap() {
         let Item::Record(delivery) = item else {
             panic!("nothing is lost, but {item:?}");
         };
@@ -63,7 +63,7 @@ fn a_record_that_crosses_the_end_of_a_batch_arrives() {
             writer
         });
         for id in 1..=19 {
-            assert_eq!(record(reader.next().unwrap()).id(), id);
+            assert_eq!(record(reader.recv().unwrap()).id(), id);
         }
         drop((appending.join().unwrap(), reader));
         assert_eq!(left(&sim), (1..=19).collect::<Vec<_>>());
@@ -75,7 +75,7 @@ fn records_arrive_once_they_are_synced() {
     check("records_arrive_once_they_are_synced", || {
         producers_and_reader(
             config()
-                .sync(SyncPolicy::EveryBatch)
+                .sync(SyncPolicy::Always)
                 .reader_sees(ReaderSees::Synced),
         );
     });
@@ -86,7 +86,7 @@ fn a_small_record_alone_reaches_a_waiting_reader() {
     check("a_small_record_alone_reaches_a_waiting_reader", || {
         let (writer, mut reader) = open(&Sim::new(), config());
         let reading = thread::spawn(move || {
-            let item = reader.next().unwrap();
+            let item = reader.recv().unwrap();
             (item, reader)
         });
         // The writer stays: only its ring, or none, can bring the record.
@@ -107,8 +107,8 @@ fn batches_of_records_arrive_once_and_in_order() {
             writer.append_batch(&payloads).unwrap();
         });
         let mut id = 1;
-        while let Some(batch) = reader.next_batch(2, 1 << 20).unwrap() {
-            for record in batch.iter() {
+        while let Some(batch) = reader.recv_batch(2, 1 << 20).unwrap() {
+            for record in batch.records() {
                 assert_eq!(record.id, id);
                 id += 1;
             }
@@ -136,7 +136,7 @@ fn every_snapshot_adds_up() {
                 writer.append(&payload(0, n)).unwrap();
             }
         });
-        while let Some(item) = reader.next().unwrap() {
+        while let Some(item) = reader.recv().unwrap() {
             if let Item::Record(delivery) = item {
                 delivery.ack();
             }

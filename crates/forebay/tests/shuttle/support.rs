@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use forebay::storage::sim::Sim;
-use forebay::{Config, Delivery, Io, Item, Reader, TryNext, Usage, Writer};
+use forebay::{Config, Delivery, Io, Item, Reader, TryRecv, Usage, Writer};
 
 use crate::busy::Busy;
 
@@ -21,7 +21,7 @@ pub(crate) fn config() -> Config {
 
 /// Opens over a storage whose calls take time.
 pub(crate) fn open(sim: &Sim, config: Config) -> (Writer, Reader) {
-    forebay::open_with(config, Arc::new(Busy(sim.clone()))).unwrap()
+    config.storage(Arc::new(Busy(sim.clone()))).open().unwrap()
 }
 
 /// A payload that says who wrote it and as what, and fills half a data file.
@@ -47,13 +47,13 @@ pub(crate) fn record(item: Option<Item>) -> Delivery {
 /// The ids of what is left in the buffer; it must be closed.
 pub(crate) fn left(sim: &Sim) -> Vec<u64> {
     let config = config().io(Io::Caller);
-    let (writer, mut reader) = forebay::open_with(config, Arc::new(sim.clone())).unwrap();
+    let (writer, mut reader) = config.storage(Arc::new(sim.clone())).open().unwrap();
     drop(writer);
     let mut ids = Vec::new();
     loop {
-        match reader.try_next().unwrap() {
-            TryNext::Item(item) => ids.push(record(Some(item)).id()),
-            TryNext::Empty | TryNext::End => return ids,
+        match reader.try_recv().unwrap() {
+            TryRecv::Ready(item) => ids.push(record(Some(item)).id()),
+            TryRecv::Empty | TryRecv::End => return ids,
         }
     }
 }

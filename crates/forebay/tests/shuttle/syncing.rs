@@ -54,9 +54,11 @@ fn appends_that_sync_each_batch_share_syncs() {
     check("appends_that_sync_each_batch_share_syncs", || {
         let sim = Sim::new();
         let fault = Fault::new(std::sync::Arc::new(sim.clone()));
-        let config = config().sync(SyncPolicy::EveryBatch);
-        let (writer, reader) =
-            forebay::open_with(config, std::sync::Arc::new(Busy(fault.clone()))).unwrap();
+        let config = config().sync(SyncPolicy::Always);
+        let (writer, reader) = config
+            .storage(std::sync::Arc::new(Busy(fault.clone())))
+            .open()
+            .unwrap();
         let before = fault.counts()[&Op::Sync];
         three(writer, move |writer, n| {
             let payload = vec![n; 100];
@@ -83,7 +85,7 @@ fn a_flush_makes_records_and_acknowledgements_durable() {
             other.flush().unwrap();
             payload
         });
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
         writer.flush().unwrap();
         // The word of the ledger with the acknowledged id.
         let ledger = sim.crash(0).read_file("/buffer/buffer.db").unwrap();

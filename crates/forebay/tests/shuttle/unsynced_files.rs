@@ -26,7 +26,7 @@ fn open_to_fail(policy: SyncPolicy) -> (Sim, Writer, Reader) {
     let sim = Sim::new();
     let fault = Fault::of_sim(&sim, 0);
     let storage = Arc::new(Busy(fault.clone()));
-    let (writer, reader) = forebay::open_with(config().sync(policy), storage).unwrap();
+    let (writer, reader) = config().sync(policy).storage(storage).open().unwrap();
     fault.fail(Op::Sync, fault.counts()[&Op::Sync] + 1, Errno::Eio);
     (sim, writer, reader)
 }
@@ -45,7 +45,7 @@ fn a_background_sync_wakes_a_reader_of_synced_records() {
         });
         // Nobody asks for a sync, and with the clock that stands still none is due.
         for id in 1..=2 {
-            let delivery = record(reader.next().unwrap());
+            let delivery = record(reader.recv().unwrap());
             assert_eq!(delivery.id(), id);
             assert!(holds(&sim.crash(0), delivery.payload()));
         }
@@ -65,7 +65,7 @@ fn what_is_reported_synced_is_while_syncs_go_on_in_the_background() {
             let reading = thread::spawn(move || {
                 // Some files go while they are synced.
                 for id in 1..=5 {
-                    let delivery = record(reader.next().unwrap());
+                    let delivery = record(reader.recv().unwrap());
                     assert_eq!(delivery.id(), id);
                     delivery.ack();
                 }
@@ -93,7 +93,7 @@ fn a_background_sync_that_fails_is_made_good() {
         let other = writer.clone();
         let appending = thread::spawn(move || fill(&other));
         for id in 1..=4 {
-            assert_eq!(record(reader.next().unwrap()).id(), id);
+            assert_eq!(record(reader.recv().unwrap()).id(), id);
         }
         appending.join().unwrap();
         writer.flush().unwrap();
@@ -101,7 +101,7 @@ fn a_background_sync_that_fails_is_made_good() {
         let crashed = sim.crash(0);
         assert!((0..RECORDS).all(|n| holds(&crashed, &payload(0, n))));
         for id in 5..=u64::from(RECORDS) {
-            assert_eq!(record(reader.next().unwrap()).id(), id);
+            assert_eq!(record(reader.recv().unwrap()).id(), id);
         }
         assert_eq!(writer.usage().lost.events, 0);
         drop((writer, reader));
@@ -123,7 +123,7 @@ fn a_due_sync_that_fails_covers_what_was_written_meanwhile() {
                 }
             });
             for id in 1..=3 {
-                assert_eq!(record(reader.next().unwrap()).id(), id);
+                assert_eq!(record(reader.recv().unwrap()).id(), id);
             }
             appending.join().unwrap();
             let receipt = writer.append(&payload(0, 3)).unwrap();

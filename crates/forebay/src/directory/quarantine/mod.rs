@@ -108,7 +108,7 @@ impl Quarantine {
         let kept = self.with_kept(|kept| self.try_keep_span(kept, file, &report));
         if let Some(Err(error)) = kept {
             tracing::warn!(
-                file = file_name, offset, len, %error,
+                file = file_name, offset, len, error = %format_args!("{error:#}"),
                 "cannot keep damaged bytes in {}", self.dir.display()
             );
             return false;
@@ -125,7 +125,7 @@ impl Quarantine {
             None => false,
             Some(Err(error)) => {
                 tracing::warn!(
-                    file = file_name, %error,
+                    file = file_name, error = %format_args!("{error:#}"),
                     "cannot move a file to {}", self.dir.display()
                 );
                 false
@@ -229,7 +229,7 @@ impl Quarantine {
             .and_then(|()| self.storage.sync_dir(&self.dir))
             .and_then(|()| self.storage.sync_dir(&self.buffer_dir));
         if let Err(error) = reported {
-            tracing::warn!(file = file_name, %error, "moved to quarantine without a report");
+            tracing::warn!(file = file_name, error = %format_args!("{error:#}"), "moved to quarantine without a report");
         }
         Ok(true)
     }

@@ -148,7 +148,7 @@ fn refuse(dir: &Path, report: &Recovery) -> Result<()> {
         finding.kind,
         finding.events_lost,
     );
-    Err(Error::with_path(ErrorKind::Corrupt, &path, message))
+    Err(Error::with_path(ErrorKind::Corrupt, &path, message).at(finding.offset))
 }
 
 fn trace(dir: &Path, finding: &Finding) {

@@ -466,6 +466,38 @@ fn a_frame_over_the_limit_is_a_bad_length() {
     assert_eq!(scan_with(&frames(&records), options, 1000), expected);
 }
 
+/// A sector takes the place of another one: its last frame ends nowhere near. Behind it stand
+/// records that nothing has touched, one whose beginning is gone, and the frame that a crash
+/// left incomplete, with zeros that were written ahead. That frame ends among them, so it is
+/// torn although it ends before the file does.
+#[test]
+fn a_displaced_delimiter_hides_no_records_before_a_frame_that_is_torn_by_zeros_written_ahead() {
+    let record = |id: u64, len: usize| Record::new(id, vec![id as u8; len]);
+    let mut bytes = frames(&[record(16, 400), record(17, 400)]);
+    let displaced = bytes.len();
+    // What the sector brings with it: a repeat, and a delimiter that leads far.
+    bytes.extend_from_slice(&record(2, 200).frame());
+    let at = bytes.len();
+    bytes.extend_from_slice(&record(3, 4000).frame()[..512]);
+    // A record whose first bytes are under it, and sound ones.
+    bytes.extend_from_slice(&record(22, 600).frame()[64..]);
+    let sound = bytes.len();
+    let after: Vec<_> = (23..=25).map(|id| record(id, 300)).collect();
+    bytes.extend_from_slice(&frames(&after));
+    // Written as far as its first part, which is where the displaced frame leads.
+    let torn = bytes.len();
+    bytes.extend_from_slice(&record(26, 6000).frame()[..4000]);
+    bytes.resize(torn + 20_000, 0);
+    let end = at + record(3, 4000).frame().len();
+    assert!((torn..torn + 4000).contains(&end) && displaced < at && at < sound);
+    let items = scan(&bytes);
+    for record in &after {
+        let came =
+            |item: &Item| matches!(item, Item::Record { record: found, .. } if found == record);
+        assert!(items.iter().any(came), "{}: {items:?}", record.id);
+    }
+}
+
 #[test]
 fn a_file_shorter_than_said_ends_as_a_torn_tail() {
     let (records, offsets) = five();

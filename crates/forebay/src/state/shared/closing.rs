@@ -4,6 +4,9 @@
 //! - The last handle to go closes the buffer; the lock is let go of after the last write.
 //! - Nobody waits for the thread that it runs on, and a forked process touches nothing.
 
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
 use super::{Shared, Step};
 use crate::config::Io;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,19 +17,53 @@ use crate::sync::wake::lock;
 
 impl Shared {
     pub(crate) fn writer_gone(&self) -> Result<()> {
-        let last = {
-            let mut intake = lock(&self.intake);
-            intake.writers -= 1;
-            intake.writers == 0 && !intake.reader
-        };
-        if last {
+        if self.is_last_without_writer() {
             self.shut()
         } else {
-            self.poke_if_over()
+            Ok(())
+        }
+    }
+
+    pub(crate) fn writer_gone_within(self: &Arc<Self>, timeout: Duration) -> Result<()> {
+        if self.is_last_without_writer() {
+            self.shut_within(timeout)
+        } else {
+            Ok(())
         }
     }
 
     pub(crate) fn reader_gone(&self) -> Result<()> {
+        if self.is_last_without_reader() {
+            self.shut()
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn reader_gone_within(self: &Arc<Self>, timeout: Duration) -> Result<()> {
+        if self.is_last_without_reader() {
+            self.shut_within(timeout)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A writer has gone; whether that was the last handle.
+    fn is_last_without_writer(&self) -> bool {
+        let (writers, reader) = {
+            let mut intake = lock(&self.intake);
+            intake.writers -= 1;
+            (intake.writers, intake.reader)
+        };
+        if writers == 0 && reader {
+            // The stream ends once everything is written.
+            self.poke();
+        }
+        writers == 0 && !reader
+    }
+
+    /// The reader has gone; whether that was the last handle.
+    fn is_last_without_reader(&self) -> bool {
         let last = {
             let mut intake = lock(&self.intake);
             intake.reader = false;
@@ -34,14 +71,37 @@ impl Shared {
         };
         // Whoever waits for the reader to make space waits in vain now.
         self.space.ring();
-        if last { self.shut() } else { Ok(()) }
+        last
     }
 
-    fn poke_if_over(&self) -> Result<()> {
-        if lock(&self.intake).writers == 0 {
-            self.poke();
+    /// [`shut`](Self::shut) on a thread of its own, which goes on when the time is up.
+    fn shut_within(self: &Arc<Self>, timeout: Duration) -> Result<()> {
+        if self.limits.io == Io::Caller {
+            return self.shut();
         }
-        Ok(())
+        let (done, closed) = mpsc::sync_channel(1);
+        let shared = Arc::clone(self);
+        let closing = thread::Builder::new()
+            .name("forebay-close".to_owned())
+            .spawn(move || {
+                if let Err(mpsc::SendError(Err(error))) = done.send(shared.shut()) {
+                    tracing::error!(error = %format_args!("{error:#}"), "closing the buffer failed");
+                }
+            });
+        if closing.is_err() {
+            return self.shut();
+        }
+        closed.recv_timeout(timeout).unwrap_or_else(|_| {
+            Err(Error::with_path(
+                ErrorKind::TimedOut,
+                &self.dir,
+                format!(
+                    "the buffer in {} is not closed within the time limit; closing goes on, and \
+                     its lock is free once that is done",
+                    self.dir.display()
+                ),
+            ))
+        })
     }
 
     /// Writes and syncs everything, then lets go of the lock.
@@ -82,7 +142,7 @@ impl Shared {
         if self.closes_itself.load(Ordering::SeqCst)
             && let Err(error) = self.end_closing()
         {
-            tracing::error!(%error, "closing the buffer failed");
+            tracing::error!(error = %format_args!("{error:#}"), "closing the buffer failed");
         }
     }
 
@@ -94,6 +154,11 @@ impl Shared {
         let held = lock(&self.lock).take();
         drop(held);
         result
+    }
+
+    /// Whether the buffer is not closed: its lock is held.
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.lock).is_some()
     }
 
     fn closed_cleanly(&self) -> Result<()> {
@@ -109,9 +174,13 @@ impl Shared {
             return Ok(());
         }
         let events = accepted.next_id - log.synced.next_id;
+        let kind = match no_space {
+            Some(_) => ErrorKind::DiskFull,
+            None => ErrorKind::Io,
+        };
         let why = no_space.unwrap_or_else(|| "they could not be synced".to_owned());
         Err(Error::with_path(
-            ErrorKind::Full,
+            kind,
             &self.dir,
             format!(
                 "closing the buffer in {}: the last {events} events accepted are not durable: {why}",

@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     /// before that is acknowledged; `u64::MAX` if it may not.
     pub head_end: AtomicU64,
     pub reader_waits: AtomicBool,
+    /// The reader is to say that the stream has ended.
+    pub reader_stopped: AtomicBool,
     pub meters: Meters,
     pub quarantine: Quarantine,
     pub recovery: Recovery,
@@ -120,7 +122,7 @@ impl Shared {
 
     /// The error of a wait for something that is not done yet.
     #[cold]
-    fn timed_out(&self, what: &str) -> Error {
+    pub(crate) fn timed_out(&self, what: &str) -> Error {
         let message = match self.limits.io {
             Io::Thread => format!(
                 "the buffer in {} has not {what} within the time limit; it goes on, and may \
@@ -183,11 +185,7 @@ impl Shared {
         if lock(&self.log).written.offset >= end {
             return Ok(());
         }
-        {
-            let mut intake = lock(&self.intake);
-            intake.want_written = intake.want_written.max(end);
-            self.wake_write_side(intake);
-        }
+        self.want_written(end);
         let what = "written these records";
         self.wait_log(what, &self.written, end, deadline, |log| {
             log.written.offset >= end
@@ -267,6 +265,13 @@ impl Shared {
         check_async(self.limits.io, &self.dir)
     }
 
+    /// Asks the write side to write everything before `end`.
+    pub(crate) fn want_written(&self, end: u64) {
+        let mut intake = lock(&self.intake);
+        intake.want_written = intake.want_written.max(end);
+        self.wake_write_side(intake);
+    }
+
     /// Asks the write side to make everything before `end` durable.
     pub(crate) fn want_synced(&self, end: u64) {
         let mut intake = lock(&self.intake);
@@ -294,6 +299,14 @@ impl Shared {
         let ticket = intake.ledger_tickets;
         self.wake_write_side(intake);
         ticket
+    }
+
+    /// Ends the reader's waits, for good.
+    pub(crate) fn stop_reader(&self) {
+        self.reader_stopped.store(true, Ordering::SeqCst);
+        // Whoever looked before that, under this lock, is on the bell's list by now.
+        drop(lock(&self.log));
+        self.data.ring();
     }
 
     /// Makes the write side look around.

@@ -367,7 +367,6 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use crate::buffer::open;
     #[cfg(unix)]
     use crate::config::{Config, Io};
     use crate::error::ErrorKind;
@@ -387,7 +386,7 @@ mod tests {
     fn a_forked_child_leaves_the_lock_and_the_files_to_its_parent() {
         let dir = tempfile::tempdir().unwrap();
         let config = || Config::new(dir.path()).io(Io::Caller);
-        let (writer, mut reader) = open(config()).unwrap();
+        let (writer, mut reader) = config().open().unwrap();
         writer.append(b"in the open batch").unwrap();
         let data_file = dir.path().join("buffer-data-0.dat");
         let len = || std::fs::metadata(&data_file).map_or(0, |file| file.len());
@@ -406,11 +405,11 @@ mod tests {
         unsafe { waitpid(child, &raw mut status, 0) };
         assert_eq!(status, 0);
         assert_eq!(len(), before);
-        assert_eq!(open(config()).unwrap_err().kind(), ErrorKind::Locked);
+        assert_eq!(config().open().unwrap_err().kind(), ErrorKind::Locked);
         writer.append(b"goes on").unwrap();
         drop(writer);
         let mut payloads = vec![];
-        while let Some(item) = reader.next().unwrap() {
+        while let Some(item) = reader.recv().unwrap() {
             let Item::Record(delivery) = item else {
                 panic!("{item:?}");
             };
@@ -418,6 +417,6 @@ mod tests {
         }
         assert_eq!(payloads, [&b"in the open batch"[..], b"goes on"]);
         reader.close().unwrap();
-        open(config()).unwrap();
+        config().open().unwrap();
     }
 }

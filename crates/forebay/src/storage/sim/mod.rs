@@ -66,6 +66,7 @@ pub const SECTOR_LEN: usize = 512;
 /// How the simulated kernel treats pending changes of directories when the
 /// power is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kernel {
     /// They are done in the order they were made, up to some point.
     Journalling,

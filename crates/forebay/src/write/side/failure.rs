@@ -131,9 +131,9 @@ impl FailurePolicy {
     fn note_no_space(&mut self, shared: &Shared, error: &io::Error) -> bool {
         let is_news = self.space.note_failure();
         if is_news {
-            tracing::warn!(%error, dir = %shared.dir.display(),
+            tracing::warn!(error = %format_args!("{error:#}"), dir = %shared.dir.display(),
                 "no space to write; appends follow the when-full policy until it returns");
-            lock(&shared.intake).set_no_space(Some(error.to_string()));
+            lock(&shared.intake).set_no_space(Some(format!("{error:#}")));
             shared.space.ring();
             self.tell(shared);
         }
@@ -151,7 +151,7 @@ impl FailurePolicy {
             return true;
         }
         if self.entry.note_failure() {
-            tracing::warn!(%error, dir = %shared.dir.display(),
+            tracing::warn!(error = %format_args!("{error:#}"), dir = %shared.dir.display(),
                 "a new data file cannot be made durable yet");
             self.tell(shared);
         }
@@ -199,7 +199,7 @@ impl FailurePolicy {
         lock(&shared.intake).failed = Some(error.clone());
         shared.space.ring();
         shared.publish_failed(error.clone());
-        tracing::error!(%error, "the buffer accepts nothing more until it is opened again");
+        tracing::error!(error = %format_args!("{error:#}"), "the buffer accepts nothing more until it is opened again");
     }
 }
 

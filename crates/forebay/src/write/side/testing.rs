@@ -87,6 +87,7 @@ impl Setting {
             acks: Mutex::new(Acks::new(BEGIN)),
             head_end: AtomicU64::new(u64::MAX),
             reader_waits: AtomicBool::new(false),
+            reader_stopped: AtomicBool::new(false),
             meters: Meters::default(),
             recovery: Recovery::default(),
             opened_at: BEGIN,

@@ -183,7 +183,7 @@ impl WriteSide {
         }
         let synced_len = file.synced_len();
         shared.meters.files_given_up.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(%error, synced_len,
+        tracing::error!(error = %format_args!("{error:#}"), synced_len,
             "what no sync covers of the data file is written again");
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use forebay::storage::sim::Sim;
-use forebay::{ErrorKind, Item, Lost, Reader, TryNext, Writer};
+use forebay::{ErrorKind, Item, Lost, Reader, TryRecv, Writer};
 
 use crate::support::Rng;
 use crate::workload::{self, Check, Known, Limits, Record, check_usage, must};
@@ -63,15 +63,15 @@ impl Seen {
 fn drain(reader: &mut Reader, mut acks: impl FnMut(u64) -> bool) -> Check<Vec<Seen>> {
     let mut seen = Vec::new();
     loop {
-        match must("try_next", reader.try_next())? {
-            TryNext::Item(Item::Record(delivery)) => {
+        match must("try_next", reader.try_recv())? {
+            TryRecv::Ready(Item::Record(delivery)) => {
                 seen.push(Seen::Record(Record::from(&delivery)));
                 if acks(delivery.id()) {
                     delivery.ack();
                 }
             }
-            TryNext::Item(Item::Lost(lost)) => seen.push(Seen::Lost(lost)),
-            TryNext::Empty | TryNext::End => return Ok(seen),
+            TryRecv::Ready(Item::Lost(lost)) => seen.push(Seen::Lost(lost)),
+            TryRecv::Empty | TryRecv::End => return Ok(seen),
         }
         check_usage(&reader.usage())?;
     }
@@ -206,7 +206,7 @@ fn live_on(
     }
     let payload = b"after the stop".to_vec();
     match writer.append(&payload) {
-        Ok(receipt) if receipt.id() == end => {
+        Ok(receipt) if receipt.id() == Some(end) => {
             let record = Record {
                 id: end,
                 events: limits.events(0, &payload),
@@ -218,7 +218,7 @@ fn live_on(
             known.acking.remove(&record.id);
             known.records.insert(record.id, record);
         }
-        Ok(receipt) => return Err(format!("id {} instead of {end}", receipt.id())),
+        Ok(receipt) => return Err(format!("id {:?} instead of {end}", receipt.id())),
         Err(e) if e.kind() == ErrorKind::Full => {}
         Err(e) => return Err(format!("append failed: {e:?}")),
     }

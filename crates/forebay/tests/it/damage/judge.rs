@@ -6,7 +6,7 @@ use std::sync::Arc;
 use forebay::format::ledger::{LedgerDamage, LedgerState};
 use forebay::storage::Storage;
 use forebay::storage::sim::Sim;
-use forebay::{Config, Io, Item, Reader, TryNext, VerifyOptions, Writer};
+use forebay::{Config, Io, Item, Reader, TryRecv, VerifyOptions, Writer};
 
 use super::shapes::{Shape, counter};
 use crate::workload::{Check, DIR, Record, check_usage, must};
@@ -97,11 +97,11 @@ impl<'a> Left<'a> {
     /// The same through a storage over `sim`.
     pub(super) fn check_over(&self, sim: &Sim, storage: &Arc<dyn Storage>) -> Check {
         CASES.set(CASES.get() + 1);
-        let options = VerifyOptions::default().counter(counter());
-        let verified = forebay::verify_with(storage, DIR, &options, &mut |_, _| {});
+        let options = VerifyOptions::default().event_counter(counter());
+        let verified = options.storage(storage.clone()).verify(DIR);
         let verified = must("verify", verified)?;
         let lost_by_verify = verified.events_lost;
-        let (writer, mut reader) = must("open", forebay::open_with(config(), storage.clone()))?;
+        let (writer, mut reader) = must("open", config().storage(storage.clone()).open())?;
         let next_id = writer.usage().next_record_id;
         let unread = writer.usage().unread.events;
         let seen = drain(&mut reader)?;
@@ -189,14 +189,14 @@ impl<'a> Left<'a> {
     /// Appends, acknowledges, closes, opens again.
     fn go_on(&self, sim: &Sim, writer: Writer, mut reader: Reader, next_id: u64) -> Check {
         let receipt = must("append", writer.append_with(1, b"go on"))?.id();
-        match must("next", reader.next())? {
-            Some(Item::Record(new)) if new.id() == next_id && receipt == next_id => new.ack(),
-            other => return Err(format!("id {receipt}, {other:?} instead of {next_id}")),
+        match must("next", reader.recv())? {
+            Some(Item::Record(new)) if new.id() == next_id && receipt == Some(next_id) => new.ack(),
+            other => return Err(format!("id {receipt:?}, {other:?} instead of {next_id}")),
         }
         must("flush", writer.flush())?;
         must("close", reader.close())?;
         must("close", writer.close())?;
-        let again = forebay::open_with(config(), Arc::new(sim.crash(0)));
+        let again = config().storage(Arc::new(sim.crash(0))).open();
         let (writer, mut reader) = must("open again", again)?;
         match drain(&mut reader)?.as_slice() {
             [] if !writer.recovery().is_damaged() => {}
@@ -222,13 +222,13 @@ impl Seen {
 fn drain(reader: &mut Reader) -> Check<Vec<Seen>> {
     let mut seen = Vec::new();
     loop {
-        match must("try_next", reader.try_next())? {
-            TryNext::Item(Item::Record(delivery)) => {
+        match must("try_next", reader.try_recv())? {
+            TryRecv::Ready(Item::Record(delivery)) => {
                 seen.push(Seen::Record(Record::from(&delivery)));
                 delivery.ack();
             }
-            TryNext::Item(Item::Lost(lost)) => seen.push(Seen::Lost(lost.first_id, lost.events)),
-            TryNext::Empty | TryNext::End => return Ok(seen),
+            TryRecv::Ready(Item::Lost(lost)) => seen.push(Seen::Lost(lost.first_id, lost.events)),
+            TryRecv::Empty | TryRecv::End => return Ok(seen),
         }
         check_usage(&reader.usage())?;
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use forebay::format::file_id::{LEDGER_FILE_NAME, file_name};
 use forebay::format::ledger::LedgerState;
 use forebay::storage::sim::Sim;
-use forebay::{Config, Io, Item, Reader, TryNext, VerifyOptions, Writer};
+use forebay::{Config, Io, Item, Reader, TryRecv, VerifyOptions, Writer};
 
 use super::shapes::{counter, frame, path};
 use crate::support::{Rng, number_from, payload};
@@ -327,7 +327,7 @@ fn config() -> Config {
 
 fn open(sim: &Sim) -> Check<(Writer, Reader)> {
     let storage = Arc::new(sim.clone());
-    must("open", forebay::open_with(config(), storage))
+    must("open", config().storage(storage).open())
 }
 
 impl Known {
@@ -396,9 +396,9 @@ impl Known {
         let mut expected = self.acknowledged + 1;
         let mut lost = 0;
         for n in 0..max {
-            let item = match must("try_next", reader.try_next())? {
-                TryNext::Item(item) => item,
-                TryNext::Empty | TryNext::End => {
+            let item = match must("try_next", reader.try_recv())? {
+                TryRecv::Ready(item) => item,
+                TryRecv::Empty | TryRecv::End => {
                     if expected != self.next {
                         return Err(format!("{expected} to {} did not come", self.next - 1));
                     }
@@ -429,15 +429,16 @@ impl Known {
             let events = 1 + rng.below(3);
             let len = 3 + rng.below(700) as usize;
             let bytes = payload(self.next, len);
-            let id = must("append", writer.append_with(events as u32, &bytes))?.id();
+            let given = must("append", writer.append_with(events as u32, &bytes))?.id();
+            let id = self.next;
             let record = Record {
                 id,
                 events,
                 metadata: events as u32,
                 payload: bytes,
             };
-            if id != self.next {
-                return Err(format!("id {id} was given out, not {}", self.next));
+            if given != Some(id) {
+                return Err(format!("id {given:?} was given out, not {id}"));
             }
             self.next = record.end();
             self.records.insert(id, record);
@@ -479,11 +480,11 @@ impl Known {
     /// What `verify` says, and the listing, beside what comes.
     fn compare(&mut self) -> Check {
         let storage: Arc<dyn forebay::storage::Storage> = Arc::new(self.sim.clone());
-        let options = VerifyOptions::default().counter(counter());
-        let verified = forebay::verify_with(&storage, DIR, &options, &mut |_, _| {});
+        let options = VerifyOptions::default().event_counter(counter());
+        let verified = options.storage(storage.clone()).verify(DIR);
         let verified = must("verify", verified)?;
-        let options = forebay::RecordsOptions::default().counter(counter());
-        let mut records = must("records", forebay::records_with(storage, DIR, &options))?;
+        let options = forebay::RecordsOptions::default().event_counter(counter());
+        let mut records = must("records", options.storage(storage).records(DIR))?;
         let listed = must("list", records.by_ref().collect::<Result<Vec<_>, _>>())?;
         let skipped = records.lost().events;
         let (writer, mut reader) = open(&self.sim)?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use forebay::storage::sim::Sim;
 use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
-use forebay::{Config, ErrorKind, Io, Item, Reader, TryNext, VerifyOptions};
+use forebay::{Config, ErrorKind, Io, Item, Reader, TryRecv, VerifyOptions};
 
 use crate::support::payload;
 use crate::workload::DIR;
@@ -111,7 +111,7 @@ fn config() -> Config {
 /// A closed buffer of 200 records on a disk without faults.
 fn disk(name: &'static str) -> Disk {
     let sim = Sim::new();
-    let (writer, reader) = forebay::open_with(config(), Arc::new(sim.clone())).unwrap();
+    let (writer, reader) = config().storage(Arc::new(sim.clone())).open().unwrap();
     for n in 1..=200 {
         writer.append(&payload(n, 100)).unwrap();
     }
@@ -129,13 +129,13 @@ fn disk(name: &'static str) -> Disk {
 fn drain(reader: &mut Reader) -> (u64, u64, u64) {
     let (mut came, mut lost, mut errors) = (0, 0, 0);
     loop {
-        match reader.try_next() {
-            Ok(TryNext::Item(Item::Record(delivery))) => {
+        match reader.try_recv() {
+            Ok(TryRecv::Ready(Item::Record(delivery))) => {
                 came += 1;
                 delivery.ack();
             }
-            Ok(TryNext::Item(Item::Lost(loss))) => lost += loss.events,
-            Ok(TryNext::Empty | TryNext::End) => return (came, lost, errors),
+            Ok(TryRecv::Ready(Item::Lost(loss))) => lost += loss.events,
+            Ok(TryRecv::Empty | TryRecv::End) => return (came, lost, errors),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Io, "{error}");
                 errors += 1;
@@ -152,7 +152,7 @@ fn drain(reader: &mut Reader) -> (u64, u64, u64) {
 fn a_page_that_cannot_be_read_for_a_moment_costs_nothing() {
     for failures in 1..=8 {
         let disk = disk("buffer-data-0.dat");
-        let (_writer, mut reader) = forebay::open_with(config(), Arc::new(disk.clone())).unwrap();
+        let (_writer, mut reader) = config().storage(Arc::new(disk.clone())).open().unwrap();
         disk.failures.store(failures, Ordering::SeqCst);
         assert_eq!(drain(&mut reader), (200, 0, u64::from(failures)));
     }
@@ -162,7 +162,7 @@ fn a_page_that_cannot_be_read_for_a_moment_costs_nothing() {
 #[cfg(unix)]
 fn a_page_that_cannot_be_read_for_good_is_lost_after_eight_errors() {
     let disk = disk("buffer-data-0.dat");
-    let (_writer, mut reader) = forebay::open_with(config(), Arc::new(disk.clone())).unwrap();
+    let (_writer, mut reader) = config().storage(Arc::new(disk.clone())).open().unwrap();
     disk.failures.store(u32::MAX, Ordering::SeqCst);
     let (came, lost, errors) = drain(&mut reader);
     assert_eq!(came + lost, 200);
@@ -178,9 +178,9 @@ fn a_ledger_that_cannot_be_read_is_a_damaged_one() {
     disk.failures.store(u32::MAX, Ordering::SeqCst);
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     let options = VerifyOptions::default();
-    let verified = forebay::verify_with(&storage, DIR, &options, &mut |_, _| {}).unwrap();
+    let verified = options.storage(storage.clone()).verify(DIR).unwrap();
     assert!(!verified.is_clean());
-    let (writer, mut reader) = forebay::open_with(config(), storage).unwrap();
+    let (writer, mut reader) = config().storage(storage).open().unwrap();
     assert!(writer.recovery().is_damaged());
     assert_eq!(drain(&mut reader), (200, 0, 0));
 }

@@ -10,7 +10,7 @@ use forebay::format::record::{encode, frame_len};
 use forebay::storage::Storage;
 use forebay::storage::sim::Sim;
 use forebay::{
-    Config, ErrorKind, FindingKind, Io, Item, OnCorruption, Reader, TryNext, VerifyOptions, Writer,
+    Config, ErrorKind, FindingKind, Io, Item, OnCorruption, Reader, TryRecv, VerifyOptions, Writer,
 };
 
 use super::shapes::path;
@@ -67,21 +67,21 @@ fn config() -> Config {
 }
 
 fn open(sim: &Sim) -> (Writer, Reader) {
-    forebay::open_with(config(), Arc::new(sim.clone())).unwrap()
+    config().storage(Arc::new(sim.clone())).open().unwrap()
 }
 
 /// The ids that come, and the number of events lost. Nothing is acknowledged.
 fn read(reader: &mut Reader) -> (Vec<u64>, u64) {
     let (mut ids, mut lost) = (Vec::new(), 0);
     loop {
-        match reader.try_next().unwrap() {
-            TryNext::Item(Item::Record(delivery)) => {
+        match reader.try_recv().unwrap() {
+            TryRecv::Ready(Item::Record(delivery)) => {
                 let start = &delivery.payload()[..delivery.payload().len().min(8)];
                 assert_eq!(start, &payload(delivery.id(), 8)[..start.len()]);
                 ids.push(delivery.id());
             }
-            TryNext::Item(Item::Lost(loss)) => lost += loss.events,
-            TryNext::Empty | TryNext::End => return (ids, lost),
+            TryRecv::Ready(Item::Lost(loss)) => lost += loss.events,
+            TryRecv::Empty | TryRecv::End => return (ids, lost),
         }
     }
 }
@@ -89,7 +89,7 @@ fn read(reader: &mut Reader) -> (Vec<u64>, u64) {
 fn lost_by_verify(sim: &Sim) -> u64 {
     let storage: Arc<dyn Storage> = Arc::new(sim.clone());
     let options = VerifyOptions::default();
-    let verified = forebay::verify_with(&storage, DIR, &options, &mut |_, _| {});
+    let verified = options.storage(storage.clone()).verify(DIR);
     verified.unwrap().events_lost
 }
 
@@ -155,7 +155,7 @@ fn ids_after_such_a_length_are_not_given_out_again() {
     assert_eq!(lost_by_verify(&sim), 11);
     let (writer, mut reader) = open(&sim);
     assert_eq!(read(&mut reader), ((13..=29).collect(), 11));
-    assert_eq!(writer.append(b"next").unwrap().id(), 41);
+    assert_eq!(writer.append(b"next").unwrap().id(), Some(41));
     let kept = sim.files(format!("{DIR}/quarantine"));
     assert!(
         kept.iter().any(|(name, _)| name.contains(".dat")),
@@ -335,13 +335,13 @@ fn a_reader_in_a_deleted_file_goes_on_over_damage() {
     let sim = buffer(&[file, frames(14..=15, 64)], 16, 0);
     let (writer, mut reader) = open(&sim);
     let mut held = Vec::new();
-    while let TryNext::Item(Item::Record(delivery)) = reader.try_next().unwrap() {
+    while let TryRecv::Ready(Item::Record(delivery)) = reader.try_recv().unwrap() {
         held.push(delivery);
     }
     assert_eq!(held.len(), 15);
     reader.rewind();
     for _ in 0..5 {
-        assert!(matches!(reader.try_next().unwrap(), TryNext::Item(_)));
+        assert!(matches!(reader.try_recv().unwrap(), TryRecv::Ready(_)));
     }
     held.into_iter().for_each(forebay::Delivery::ack);
     writer.flush().unwrap();
@@ -407,7 +407,7 @@ fn a_zero_tail_that_costs_events_is_refused() {
     files[0][50 * 512..].fill(0);
     let sim = buffer(&files, 101, 0);
     let config = config().on_corruption(OnCorruption::Refuse);
-    let error = forebay::open_with(config, Arc::new(sim.clone())).unwrap_err();
+    let error = config.storage(Arc::new(sim.clone())).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert_eq!(sim.read_file(path(&file_name(0))), Some(files[0].clone()));
 }
@@ -422,7 +422,7 @@ fn a_zero_tail_before_another_file_that_costs_nothing_is_normal() {
     let sim = buffer(&files, 41, 3);
     only_lost(&sim.kill(), 3, 40, &[]);
     let config = config().on_corruption(OnCorruption::Refuse);
-    let opened = forebay::open_with(config, Arc::new(sim.clone()));
+    let opened = config.storage(Arc::new(sim.clone())).open();
     let (_writer, mut reader) = opened.unwrap();
     assert_eq!(read(&mut reader), ((4..=40).collect(), 0));
     assert!(sim.files(format!("{DIR}/quarantine")).is_empty());
@@ -435,12 +435,12 @@ fn a_zero_tail_before_another_file_that_costs_events_is_refused() {
     files[0][19 * 512..].fill(0);
     let sim = buffer(&files, 41, 3);
     let config = config().on_corruption(OnCorruption::Refuse);
-    let opened = forebay::open_with(config, Arc::new(sim.clone()));
+    let opened = config.storage(Arc::new(sim.clone())).open();
     let (_writer, mut reader) = opened.unwrap();
     for _ in 4..20 {
-        assert!(matches!(reader.try_next().unwrap(), TryNext::Item(_)));
+        assert!(matches!(reader.try_recv().unwrap(), TryRecv::Ready(_)));
     }
-    assert_eq!(reader.try_next().unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(reader.try_recv().unwrap_err().kind(), ErrorKind::Corrupt);
     only_lost(&sim.kill(), 3, 40, &[20]);
 }
 
@@ -452,8 +452,8 @@ fn a_counter_that_counts_more_in_a_later_life_discards_nothing() {
     let sim = buffer(&files(20, 7, 100), 21, 0);
     let config = config().event_counter(forebay::EventCounter::new(|_, _| 2));
     let storage: Arc<dyn Storage> = Arc::new(sim.kill());
-    let options = VerifyOptions::default().counter(forebay::EventCounter::new(|_, _| 2));
-    let verified = forebay::verify_with(&storage, DIR, &options, &mut |_, _| {}).unwrap();
+    let options = VerifyOptions::default().event_counter(forebay::EventCounter::new(|_, _| 2));
+    let verified = options.storage(storage.clone()).verify(DIR).unwrap();
     let kinds: Vec<_> = verified
         .findings
         .iter()
@@ -463,10 +463,10 @@ fn a_counter_that_counts_more_in_a_later_life_discards_nothing() {
     assert_eq!(verified.events_lost, 0);
     for acknowledged in 1..=3 {
         let sim = sim.kill();
-        let opened = forebay::open_with(config.clone(), Arc::new(sim.clone()));
+        let opened = config.clone().storage(Arc::new(sim.clone())).open();
         let (writer, mut reader) = opened.unwrap();
         for id in 1..=20 {
-            let TryNext::Item(Item::Record(delivery)) = reader.try_next().unwrap() else {
+            let TryRecv::Ready(Item::Record(delivery)) = reader.try_recv().unwrap() else {
                 panic!("record {id} did not come");
             };
             assert_eq!(delivery.id(), id);
@@ -491,7 +491,7 @@ fn a_reader_ahead_of_the_writer_is_believed_where_records_prove_it() {
         let sim = buffer(&files(40, 15, SECTOR), next, last);
         only_lost(&sim, last, 40, &[]);
         let config = config().on_corruption(OnCorruption::Refuse);
-        forebay::open_with(config, Arc::new(sim.crash(0))).unwrap();
+        config.storage(Arc::new(sim.crash(0))).open().unwrap();
     }
     let sim = buffer(&files(40, 15, SECTOR), 30, 41);
     let (_writer, mut reader) = open(&sim);
@@ -508,9 +508,9 @@ fn a_loss_says_that_a_full_disk_kept_nothing_of_it() {
     let (_writer, mut reader) = open(&sim);
     sim.set_capacity(Some(sim.used_bytes()));
     let lost = loop {
-        match reader.try_next().unwrap() {
-            TryNext::Item(Item::Lost(lost)) => break lost,
-            TryNext::Item(Item::Record(_)) => {}
+        match reader.try_recv().unwrap() {
+            TryRecv::Ready(Item::Lost(lost)) => break lost,
+            TryRecv::Ready(Item::Record(_)) => {}
             other => panic!("{other:?}"),
         }
     };

@@ -12,7 +12,7 @@ use forebay::format::file_id::{LEDGER_FILE_NAME, file_name};
 use forebay::format::record::{encode, frame_len};
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
-use forebay::{Error, ErrorKind, Item, Reader, TryNext, Writer};
+use forebay::{Error, ErrorKind, Item, Reader, TryRecv, Writer};
 
 use crate::crash::{Stop, check_machine};
 use crate::support::{Rng, payload};
@@ -92,7 +92,7 @@ impl Life {
     fn open(&mut self) -> Option<(Writer, Reader)> {
         self.poisoned = false;
         let storage = Arc::new(self.fault.clone());
-        let opened = forebay::open_with(self.limits.config(), storage);
+        let opened = self.limits.config().storage(storage).open();
         let handles = self.note("open", opened)?;
         // What is acknowledged behind a gap comes again.
         let acked = self.known.acked;
@@ -113,8 +113,8 @@ impl Life {
         let was_poisoned = self.poisoned;
         let result = writer.append(&record.payload).map(|receipt| receipt.id());
         match self.note("append", result) {
-            Some(given) if given == id && !was_poisoned => self.next_id = id + 1,
-            Some(given) => self.wrong(format!("id {given} instead of {id}, {was_poisoned}")),
+            Some(given) if given == Some(id) && !was_poisoned => self.next_id = id + 1,
+            Some(given) => self.wrong(format!("id {given:?} instead of {id}, {was_poisoned}")),
             None if writer.usage().next_record_id == id => {
                 self.known.records.remove(&id);
             }
@@ -153,9 +153,9 @@ impl Life {
     /// Reads up to `count` records and acknowledges those that `acks` says.
     fn read(&mut self, reader: &mut Reader, count: usize, acks: impl Fn(u64) -> bool) {
         for _ in 0..count {
-            let next = reader.try_next();
+            let next = reader.try_recv();
             match self.note("try_next", next) {
-                Some(TryNext::Item(Item::Record(delivery))) => {
+                Some(TryRecv::Ready(Item::Record(delivery))) => {
                     let seen = Record::from(&delivery);
                     if self.known.records.get(&seen.id) != Some(&seen) {
                         self.wrong(format!("{seen:?} was never appended"));
@@ -167,14 +167,14 @@ impl Life {
                         self.known.acked = self.prefix();
                     }
                 }
-                Some(TryNext::Item(Item::Lost(lost))) => {
+                Some(TryRecv::Ready(Item::Lost(lost))) => {
                     for id in lost.first_id..lost.first_id + lost.events {
                         if self.known.records.contains_key(&id) {
                             self.wrong(format!("{lost:?} without damage"));
                         }
                     }
                 }
-                Some(TryNext::Empty | TryNext::End) | None => return,
+                Some(TryRecv::Empty | TryRecv::End) | None => return,
             }
         }
     }

@@ -11,7 +11,7 @@ use forebay::format::record::{encode, frame_len};
 use forebay::storage::Storage;
 use forebay::storage::sim::Sim;
 use forebay::{
-    Config, Delivery, ErrorKind, InspectOptions, Io, Item, Reader, RecordsOptions, TryNext, Usage,
+    Config, Delivery, ErrorKind, InspectOptions, Io, Item, Reader, RecordsOptions, TryRecv, Usage,
     VerifyOptions, WhenFull, Writer,
 };
 
@@ -64,15 +64,15 @@ fn check_law(usage: &Usage) {
 fn drain(reader: &mut Reader) -> Vec<u64> {
     let (mut ids, mut expected) = (Vec::new(), None);
     loop {
-        let (first, events) = match reader.try_next().expect("it can be read") {
-            TryNext::Item(Item::Record(delivery)) => {
+        let (first, events) = match reader.try_recv().expect("it can be read") {
+            TryRecv::Ready(Item::Record(delivery)) => {
                 let item = (delivery.id(), delivery.events());
                 ids.push(delivery.id());
                 delivery.ack();
                 item
             }
-            TryNext::Item(Item::Lost(lost)) => (lost.first_id, lost.events),
-            TryNext::Empty | TryNext::End => break,
+            TryRecv::Ready(Item::Lost(lost)) => (lost.first_id, lost.events),
+            TryRecv::Empty | TryRecv::End => break,
         };
         assert!(events > 0 && expected.is_none_or(|expected| expected == first));
         expected = Some(first + events);
@@ -88,20 +88,31 @@ fn drain(reader: &mut Reader) -> Vec<u64> {
 /// opens it again. Returns the ids that were delivered.
 fn live(sim: &Sim) -> Vec<u64> {
     let storage: Arc<dyn Storage> = Arc::new(sim.clone());
-    forebay::inspect_with(&storage, DIR, &InspectOptions::default()).expect("inspect");
-    forebay::verify_with(&storage, DIR, &VerifyOptions::default(), &mut |_, _| {}).expect("verify");
-    let listed =
-        forebay::records_with(Arc::clone(&storage), DIR, &RecordsOptions::default()).expect("list");
+    InspectOptions::default()
+        .storage(storage.clone())
+        .inspect(DIR)
+        .expect("inspect");
+    VerifyOptions::default()
+        .storage(storage.clone())
+        .verify(DIR)
+        .expect("verify");
+    let listed = RecordsOptions::default()
+        .storage(Arc::clone(&storage))
+        .records(DIR)
+        .expect("list");
     let listed: Vec<u64> = listed.map(|record| record.expect("a record").id).collect();
     assert!(listed.windows(2).all(|pair| pair[0] < pair[1]));
 
-    let (writer, mut reader) = forebay::open_with(config(), Arc::new(sim.clone())).expect("open");
+    let (writer, mut reader) = config()
+        .storage(Arc::new(sim.clone()))
+        .open()
+        .expect("open");
     let next_id = writer.usage().next_record_id;
     let ids = drain(&mut reader);
     assert!(ids.iter().all(|id| *id < next_id));
     let end = match writer.append(b"more") {
         Ok(receipt) => {
-            assert_eq!(receipt.id(), next_id);
+            assert_eq!(receipt.id(), Some(next_id));
             next_id + 1
         }
         Err(e) => {
@@ -112,7 +123,7 @@ fn live(sim: &Sim) -> Vec<u64> {
     writer.flush().expect("flush");
     drop(reader);
     writer.close().expect("close");
-    let again = forebay::open_with(config(), Arc::new(sim.crash(0)));
+    let again = config().storage(Arc::new(sim.crash(0))).open();
     let (writer, mut reader) = again.expect("open again");
     let came: Vec<u64> = drain(&mut reader);
     assert_eq!(came, (next_id..end).collect::<Vec<_>>());
@@ -194,7 +205,7 @@ struct Calls {
 
 impl Calls {
     fn open(&mut self) {
-        let opened = forebay::open_with(config(), Arc::new(self.sim.clone()));
+        let opened = config().storage(Arc::new(self.sim.clone())).open();
         let (writer, reader) = opened.expect("open");
         self.cursor = 0;
         self.acks.retain(|id| *id < self.acked);
@@ -210,7 +221,7 @@ impl Calls {
         let id = self.both().0.usage().next_record_id;
         let payload = vec![id as u8; len];
         match self.both().0.append(&payload) {
-            Ok(receipt) => assert_eq!(receipt.id(), id),
+            Ok(receipt) => assert_eq!(receipt.id(), Some(id)),
             Err(e) => return assert_eq!(e.kind(), ErrorKind::Full, "{e}"),
         }
         self.appended.insert(id, payload);
@@ -223,8 +234,8 @@ impl Calls {
     }
 
     fn next(&mut self) {
-        match self.both().1.try_next().expect("next") {
-            TryNext::Item(Item::Record(delivery)) => {
+        match self.both().1.try_recv().expect("next") {
+            TryRecv::Ready(Item::Record(delivery)) => {
                 let id = delivery.id();
                 assert!(id >= self.cursor && id >= self.acked && !self.acks.contains(&id));
                 assert_eq!(
@@ -237,13 +248,13 @@ impl Calls {
                 self.cursor = id + 1;
                 self.held.push(delivery);
             }
-            TryNext::Item(Item::Lost(lost)) => panic!("{lost}"),
-            TryNext::Empty => {
+            TryRecv::Ready(Item::Lost(lost)) => panic!("{lost}"),
+            TryRecv::Empty => {
                 let open = self.cursor.max(self.acked);
                 let mut left = self.appended.range(open..self.synced.max(open));
                 assert!(left.all(|(id, _)| self.acks.contains(id)));
             }
-            TryNext::End => panic!("the end"),
+            TryRecv::End => panic!("the end"),
         }
     }
 
@@ -283,10 +294,10 @@ impl Calls {
         let (_, reader) = self.both();
         let mut there = Vec::new();
         loop {
-            match reader.try_next().expect("next") {
-                TryNext::Item(Item::Record(delivery)) => there.push(delivery.id()),
-                TryNext::Item(Item::Lost(lost)) => assert!(power_cut.is_some(), "{lost}"),
-                TryNext::Empty | TryNext::End => break,
+            match reader.try_recv().expect("next") {
+                TryRecv::Ready(Item::Record(delivery)) => there.push(delivery.id()),
+                TryRecv::Ready(Item::Lost(lost)) => assert!(power_cut.is_some(), "{lost}"),
+                TryRecv::Empty | TryRecv::End => break,
             }
         }
         assert!(

@@ -68,7 +68,7 @@ fn fill(dir: &Path) -> (forebay::Writer, forebay::Reader) {
     let (writer, mut reader) = open(&Config::new(dir).max_size(16 << 20));
     for n in 0..10 {
         writer.append(&payload(n, 200)).unwrap();
-        if let Some(forebay::Item::Record(delivery)) = reader.next().unwrap() {
+        if let Some(forebay::Item::Record(delivery)) = reader.recv().unwrap() {
             delivery.ack();
         }
     }

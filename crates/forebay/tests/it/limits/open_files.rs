@@ -38,13 +38,13 @@ fn a_reader_that_rests_holds_no_deleted_file() {
         // All records of the first file and no more, and then the reader rests.
         let count = std::fs::metadata(dir.path().join(&first)).unwrap().len() / 1040;
         if by_batch {
-            let batch = reader.next_batch(count as usize, usize::MAX).unwrap();
+            let batch = reader.recv_batch(count as usize, usize::MAX).unwrap();
             let batch = batch.unwrap();
             assert_eq!(batch.len() as u64, count);
             batch.ack();
         } else {
             for _ in 0..count {
-                record(reader.next().unwrap()).ack();
+                record(reader.recv().unwrap()).ack();
             }
         }
         writer.flush().unwrap();
@@ -67,7 +67,7 @@ fn a_reader_at_the_end_holds_no_deleted_file() {
 
     let (writer, mut reader) = open(&config);
     let first = data_files(dir.path())[0].clone();
-    record(reader.next().unwrap()).ack();
+    record(reader.recv().unwrap()).ack();
     for n in 0..3 {
         writer.append(&payload(n, 100)).unwrap();
     }

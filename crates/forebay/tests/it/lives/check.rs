@@ -8,7 +8,7 @@ use forebay::format::file_id::{LEDGER_FILE_NAME, LOCK_FILE_NAME};
 use forebay::format::record::{encode, frame_len};
 use forebay::storage::Storage;
 use forebay::storage::sim::Sim;
-use forebay::{ErrorKind, Item, Lost, OnCorruption, Reader, TryNext, VerifyOptions};
+use forebay::{ErrorKind, Item, Lost, OnCorruption, Reader, TryRecv, VerifyOptions};
 
 use super::claims::Claims;
 use super::limits::Limits;
@@ -53,15 +53,15 @@ pub(super) struct Inventory {
 fn drain(reader: &mut Reader, acks: usize) -> Check<Vec<Seen>> {
     let mut seen = Vec::new();
     loop {
-        match must("try_next", reader.try_next())? {
-            TryNext::Item(Item::Record(delivery)) => {
+        match must("try_next", reader.try_recv())? {
+            TryRecv::Ready(Item::Record(delivery)) => {
                 seen.push(Seen::Record(Record::from(&delivery)));
                 if seen.len() <= acks {
                     delivery.ack();
                 }
             }
-            TryNext::Item(Item::Lost(lost)) => seen.push(Seen::Lost(lost)),
-            TryNext::Empty | TryNext::End => return Ok(seen),
+            TryRecv::Ready(Item::Lost(lost)) => seen.push(Seen::Lost(lost)),
+            TryRecv::Empty | TryRecv::End => return Ok(seen),
         }
     }
 }
@@ -303,7 +303,7 @@ fn check_refusal(sim: &Sim, claims: &Claims, stop: Stop, limits: &Limits) -> Che
     let config = limits.config().on_corruption(OnCorruption::Refuse);
     let before = contents(&trial);
     for _ in 0..16 {
-        match forebay::open_with(config.clone(), Arc::clone(&storage)) {
+        match config.clone().storage(Arc::clone(&storage)).open() {
             Ok((writer, reader)) => {
                 let recovery = writer.recovery();
                 if recovery.events_lost > 0 {
@@ -349,8 +349,8 @@ fn verify(sim: &Sim, limits: &Limits) -> Check<u64> {
         return Ok(0);
     }
     let storage: Arc<dyn Storage> = Arc::new(sim.clone());
-    let options = VerifyOptions::default().counter(limits.counter());
-    let verified = forebay::verify_with(&storage, DIR, &options, &mut |_, _| {});
+    let options = VerifyOptions::default().event_counter(limits.counter());
+    let verified = options.storage(storage.clone()).verify(DIR);
     Ok(must("verify", verified)?.events_lost)
 }
 

@@ -173,7 +173,7 @@ impl Life {
         // A write-back that failed in an earlier process is told once for each file.
         for attempt in 0..16 {
             let (config, storage) = (self.limits.config(), Arc::new(self.fault.clone()));
-            let opened = caught(|| forebay::open_with(config, storage));
+            let opened = caught(|| config.storage(storage).open());
             if let Some((writer, reader)) = self.outcome("open", opened)? {
                 self.handles = Some(Handles { writer, reader });
                 return self.check_opened().map(|()| true);

@@ -40,7 +40,7 @@ impl Limits {
             data_file_size,
             batch_size: 4 << 10 << rng.below(3),
             sync: match rng.below(5) {
-                0 => SyncPolicy::EveryBatch,
+                0 => SyncPolicy::Always,
                 1 => SyncPolicy::Never,
                 _ => SyncPolicy::Interval,
             },
@@ -76,10 +76,10 @@ impl Limits {
         // A look wants everything that is there, synced or not. A write-back that
         // failed in an earlier process may be told at the opening, once for a file.
         let config = self.config().reader_sees(ReaderSees::Written);
-        let mut opened = forebay::open_with(config.clone(), Arc::clone(storage));
+        let mut opened = config.clone().storage(Arc::clone(storage)).open();
         for _ in 0..16 {
             if opened.is_err() {
-                opened = forebay::open_with(config.clone(), Arc::clone(storage));
+                opened = config.clone().storage(Arc::clone(storage)).open();
             }
         }
         must("open", opened)

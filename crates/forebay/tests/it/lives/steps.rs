@@ -1,6 +1,6 @@
 //! What a life does with its buffer, at random.
 
-use forebay::{Delivery, Item, Lost, ReaderSees, SyncPolicy, TryBatch, TryNext, WhenFull};
+use forebay::{Delivery, Item, Lost, ReaderSees, SyncPolicy, TryRecv, WhenFull};
 
 use super::claims::{Doubt, Fact, State};
 use super::life::Life;
@@ -76,7 +76,7 @@ impl Life {
         }
         self.next_id = next_id;
         self.promise(Fact::Refused(next_id));
-        if is_ok && self.limits.sync == SyncPolicy::EveryBatch {
+        if is_ok && self.limits.sync == SyncPolicy::Always {
             self.all_synced();
         }
         Ok(())
@@ -104,7 +104,7 @@ impl Life {
         });
         let call = format!("append {} ({} bytes)", record.id, record.payload.len());
         let given = self.outcome(&call, result)?.flatten();
-        if given.is_some_and(|id| id != record.id) {
+        if given.is_some_and(|id| id != Some(record.id)) {
             return Err(format!("NEXT: {call} gave {given:?}"));
         }
         self.settle(&call, record.end(), given.is_some())
@@ -128,7 +128,7 @@ impl Life {
         }
         let batch: Vec<_> = records.iter().map(|r| (r.metadata, &r.payload)).collect();
         let writer = self.handles().writer.clone();
-        let result = caught(|| writer.append_batch_with(&batch).map(drop));
+        let result = caught(|| Ok(writer.append_batch_with(&batch).map(drop)?));
         let call = format!("append_batch {}..{id}", self.next_id);
         let is_ok = self.outcome(&call, result)?.is_some();
         self.settle(&call, id, is_ok)
@@ -233,12 +233,12 @@ impl Life {
 
     fn read(&mut self) -> Check {
         for _ in 0..1 + self.rng.below(8) {
-            let found = caught(|| self.handles().reader.try_next());
+            let found = caught(|| self.handles().reader.try_recv());
             match self.outcome("try_next", found)? {
-                Some(TryNext::Item(Item::Record(delivery))) => self.delivered(delivery)?,
-                Some(TryNext::Item(Item::Lost(lost))) => self.lost(&lost)?,
-                Some(TryNext::Empty) => return self.check_visible(),
-                Some(TryNext::End) => return Err("END: the end, with writers open".to_owned()),
+                Some(TryRecv::Ready(Item::Record(delivery))) => self.delivered(delivery)?,
+                Some(TryRecv::Ready(Item::Lost(lost))) => self.lost(&lost)?,
+                Some(TryRecv::Empty) => return self.check_visible(),
+                Some(TryRecv::End) => return Err("END: the end, with writers open".to_owned()),
                 None => return Ok(()),
             }
         }
@@ -248,9 +248,9 @@ impl Life {
     fn read_batch(&mut self) -> Check {
         let (records, bytes) = (1 + self.rng.below(12), 1 + self.rng.below(20_000));
         let reader = &mut self.handles().reader;
-        let found = caught(|| reader.try_next_batch(records as usize, bytes as usize));
+        let found = caught(|| reader.try_recv_batch(records as usize, bytes as usize));
         match self.outcome("try_next_batch", found)? {
-            Some(TryBatch::Batch(batch)) => {
+            Some(TryRecv::Ready(batch)) => {
                 let mut lost: Vec<Lost> = batch.lost().to_vec();
                 for delivery in batch.into_deliveries() {
                     let is_before = |lost: &Lost| lost.first_id < delivery.id();
@@ -261,8 +261,8 @@ impl Life {
                 }
                 lost.iter().try_for_each(|lost| self.lost(lost))
             }
-            Some(TryBatch::Empty) => self.check_visible(),
-            Some(TryBatch::End) => Err("END: the end, with writers open".to_owned()),
+            Some(TryRecv::Empty) => self.check_visible(),
+            Some(TryRecv::End) => Err("END: the end, with writers open".to_owned()),
             None => Ok(()),
         }
     }
@@ -273,8 +273,8 @@ impl Life {
             return Ok(());
         };
         let is_visible = match self.limits.sees {
-            ReaderSees::Written => state >= State::Written,
             ReaderSees::Synced => id < self.synced,
+            _ => state >= State::Written,
         };
         match is_visible {
             true => Err(format!("EMPTY: record {id} ({state:?}) is not delivered")),

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
-use forebay::{Io, Item, Reader, TryNext, WhenFull, Writer};
+use forebay::{Io, Item, Reader, TryRecv, WhenFull, Writer};
 
 use super::check::{Inventory, Seen, brief, take_inventory};
 use super::limits::Limits;
@@ -70,10 +70,9 @@ impl Crowd {
             let Ok(receipt) = writer.append(&payload) else {
                 continue;
             };
-            if !receipt.accepted() {
+            let Some(id) = receipt.id() else {
                 continue;
-            }
-            let id = receipt.id();
+            };
             {
                 let mut board = self.board();
                 board.accepted = board.accepted.max(id);
@@ -109,8 +108,8 @@ impl Crowd {
         let mut due: Option<u64> = None;
         loop {
             let are_done = self.producers_left.load(Ordering::Acquire) == 0;
-            match reader.next_timeout(Duration::from_millis(1)) {
-                Ok(TryNext::Item(Item::Record(delivery))) => {
+            match reader.recv_timeout(Duration::from_millis(1)) {
+                Ok(TryRecv::Ready(Item::Record(delivery))) => {
                     let seen = Record::from(&delivery);
                     check_payload(&seen)?;
                     if due.is_some_and(|due| due != seen.id) {
@@ -122,12 +121,12 @@ impl Crowd {
                     drop(board);
                     held.push(delivery);
                 }
-                Ok(TryNext::Item(Item::Lost(lost))) => {
+                Ok(TryRecv::Ready(Item::Lost(lost))) => {
                     return Err(format!("{lost:?} in a life that began with none"));
                 }
-                Ok(TryNext::End) => return Ok(()),
-                Ok(TryNext::Empty) | Err(_) if are_done => return Ok(()),
-                Ok(TryNext::Empty) | Err(_) => {}
+                Ok(TryRecv::End) => return Ok(()),
+                Ok(TryRecv::Empty) | Err(_) if are_done => return Ok(()),
+                Ok(TryRecv::Empty) | Err(_) => {}
             }
             while held.len() as u64 > rng.below(12) {
                 let index = if rng.below(3) == 0 {
@@ -255,7 +254,7 @@ fn live(sim: &Sim, board: Board, life: u64, rng: &mut Rng) -> Check<(Sim, Board)
     let fault = Fault::of_sim(&crowd.sim, 1 + rng.below(1 << 40));
     let interval = Duration::from_millis(1 + rng.below(4));
     let config = limits.config().io(Io::Thread).flush_interval(interval);
-    let opened = forebay::open_with(config, Arc::new(fault.clone()));
+    let opened = config.storage(Arc::new(fault.clone())).open();
     let (writer, reader) = opened.map_err(|e| format!("open failed: {e:?}"))?;
     for _ in 0..rng.below(5) {
         let ops = [

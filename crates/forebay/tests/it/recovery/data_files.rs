@@ -207,7 +207,7 @@ fn ids_beyond_the_newest_in_an_older_file_are_damage() {
         3 * FRAME_LEN
     );
     assert_eq!(made.read(&kept), frames(1000..=1000));
-    assert_eq!(writer.append(b"next").unwrap().id(), 10);
+    assert_eq!(writer.append(b"next").unwrap().id(), Some(10));
 }
 
 /// The last file was cut at a record's end: only the ledger knows.

@@ -2,7 +2,7 @@
 
 use forebay::FindingKind::{BadLength, BadRecord, Checksum, TornTail, ZeroTail};
 use forebay::format::record::{MAX_RECORD_ID, encode};
-use forebay::{Codec, Severity, TypedItem};
+use forebay::{Codec, Severity, Text, TypedItem};
 
 use super::made::{
     CHECKSUM_AT, Expected, FRAME_LEN, ID_AT, LENGTH_AT, METADATA_AT, Made, PAYLOAD_LEN, POINTER_AT,
@@ -322,23 +322,21 @@ fn undecodable_last_record() {
     let made = Made::of(&[]);
     let (writer, reader) = open(&made.config);
     for text in [&b"right"[..], b"\xff\xfe"] {
-        writer
-            .append_with(<String as Codec>::metadata(), text)
-            .unwrap();
+        writer.append_with(Text.metadata(), text).unwrap();
     }
     writer.close().unwrap();
     reader.close().unwrap();
-    let (writer, mut reader) = forebay::open_typed::<String>(made.config.clone()).unwrap();
+    let (writer, mut reader) = made.config.clone().open_typed(Text).unwrap();
     assert!(matches!(
-        reader.next().unwrap(),
+        reader.recv().unwrap(),
         Some(TypedItem::Record { value, .. }) if value == "right"
     ));
     assert!(matches!(
-        reader.next().unwrap(),
+        reader.recv().unwrap(),
         Some(TypedItem::Undecodable { .. })
     ));
     assert_eq!(writer.get_ref().recovery(), &forebay::Recovery::default());
-    assert_eq!(writer.append(&"more".to_owned()).unwrap().id(), 3);
+    assert_eq!(writer.append(&"more".to_owned()).unwrap().id(), Some(3));
 }
 
 /// Bytes of the file that is appended to change under an open buffer.

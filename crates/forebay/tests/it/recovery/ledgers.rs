@@ -68,9 +68,9 @@ fn a_ledger_cut_short_while_the_buffer_is_made_is_no_damage() {
         made.write("buffer-data-0.dat", &[]);
         made.write("buffer.db", &first[..len]);
         let config = made.config.clone().on_corruption(OnCorruption::Refuse);
-        let (writer, _reader) = forebay::open(config).unwrap();
+        let (writer, _reader) = config.open().unwrap();
         assert_eq!(writer.recovery().findings, []);
-        assert_eq!(writer.append(b"first").unwrap().id(), 1);
+        assert_eq!(writer.append(b"first").unwrap().id(), Some(1));
     }
 }
 

@@ -126,15 +126,15 @@ impl Made {
 
     /// The ids that a listing has.
     pub(crate) fn listed(&self) -> Vec<u64> {
-        let options = RecordsOptions::default().counter(self.counter.clone());
-        let records = forebay::records(self.path(), &options).unwrap();
+        let options = RecordsOptions::default().event_counter(self.counter.clone());
+        let records = options.records(self.path()).unwrap();
         records.map(|record| record.unwrap().id).collect()
     }
 
     /// What `verify` finds: kinds, and events lost by each.
     pub(crate) fn verified(&self) -> Vec<(FindingKind, u64)> {
-        let options = VerifyOptions::default().counter(self.counter.clone());
-        let verification = forebay::verify(self.path(), &options, &mut |_, _| {}).unwrap();
+        let options = VerifyOptions::default().event_counter(self.counter.clone());
+        let verification = options.verify(self.path()).unwrap();
         let by_findings: u64 = verification.findings.iter().map(|f| f.events_lost).sum();
         assert_eq!(verification.events_lost, by_findings);
         let findings = verification.findings.into_iter();
@@ -172,8 +172,8 @@ impl Made {
 
         let new = expected.next_id;
         let new_payload = payload(new, PAYLOAD_LEN);
-        assert_eq!(writer.append(&new_payload).unwrap().id(), new);
-        let delivery = record(reader.next().unwrap());
+        assert_eq!(writer.append(&new_payload).unwrap().id(), Some(new));
+        let delivery = record(reader.recv().unwrap());
         assert_eq!(
             (delivery.id(), &delivery.payload()[..]),
             (new, &new_payload[..])

@@ -15,7 +15,7 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use forebay::{
-    Config, Delivery, ErrorKind, Item, Reader, ReaderSees, SyncPolicy, TryNext, WhenFull, Writer,
+    Config, Delivery, ErrorKind, Item, Reader, ReaderSees, SyncPolicy, TryRecv, WhenFull, Writer,
 };
 
 use crate::support::{Rng, check_law};
@@ -49,7 +49,7 @@ impl Plan {
             .batch_size([4 << 10, 64 << 10][rng.below(2) as usize])
             .flush_interval(Duration::from_millis(1 + rng.below(20)))
             .sync(match rng.below(4) {
-                0 => SyncPolicy::EveryBatch,
+                0 => SyncPolicy::Always,
                 1 => SyncPolicy::Never,
                 _ => SyncPolicy::Interval,
             })
@@ -125,7 +125,7 @@ impl Account {
 
     /// Runs a life to its end, and checks what the buffer says of it.
     pub(crate) fn live(&mut self, plan: &Plan) {
-        let (writer, mut reader) = forebay::open(plan.config.clone()).unwrap();
+        let (writer, mut reader) = plan.config.clone().open().unwrap();
         let unread = writer.usage().unread.events;
         let accepted_before = self.accepted();
         assert_eq!(unread, accepted_before - self.forget_gaps());
@@ -213,8 +213,8 @@ impl Account {
                 if rng.below(64) == 0 && !plan.pause.is_zero() {
                     std::thread::sleep(plan.pause);
                 }
-                let rewind = match reader.next_timeout(Duration::from_millis(2)).unwrap() {
-                    TryNext::Item(Item::Record(delivery)) => {
+                let rewind = match reader.recv_timeout(Duration::from_millis(2)).unwrap() {
+                    TryRecv::Ready(Item::Record(delivery)) => {
                         count += 1;
                         let id = delivery.id();
                         state.check(account, id);
@@ -231,9 +231,9 @@ impl Account {
                         give.send(delivery).unwrap();
                         rng.below(2000) == 0
                     }
-                    TryNext::Item(Item::Lost(lost)) => panic!("nothing is lost, but {lost:?}"),
+                    TryRecv::Ready(Item::Lost(lost)) => panic!("nothing is lost, but {lost:?}"),
                     // What was let go of comes again only then.
-                    TryNext::Empty | TryNext::End => {
+                    TryRecv::Empty | TryRecv::End => {
                         check_law(&reader.usage());
                         let done = producers_are_done() && reader.usage().unread.events == 0;
                         if done {

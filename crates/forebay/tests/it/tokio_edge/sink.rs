@@ -8,7 +8,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay::tokio::{AsyncWriter, RecordSink};
+use forebay::aio::{AsyncWriter, RecordSink};
 use forebay::{Config, Item};
 use futures_util::{Sink, SinkExt};
 
@@ -44,7 +44,7 @@ fn a_flush_ends_however_much_others_write() {
             scope.spawn(move || {
                 while !over.load(Ordering::SeqCst) {
                     others.append(b"other").unwrap();
-                    if let Some(Item::Record(delivery)) = reader.next().unwrap() {
+                    if let Some(Item::Record(delivery)) = reader.recv().unwrap() {
                         delivery.ack();
                     }
                 }

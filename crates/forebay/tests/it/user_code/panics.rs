@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use forebay::aio::AsyncReader;
 use forebay::storage::sim::Sim;
-use forebay::tokio::AsyncReader;
-use forebay::{Config, Delivery, EventCounter, Io, Item, Reader, TryBatch, TryNext, Writer};
+use forebay::{Config, Delivery, EventCounter, Io, Item, Reader, TryRecv, Writer};
 use futures_util::FutureExt;
 
 use super::{DIR, LONG, caught, open_sim};
@@ -228,13 +228,13 @@ impl Life<'_> {
             let panicked = tracing::subscriber::with_default(subscriber, || {
                 caught(|| {
                     if !by_batch {
-                        if let TryNext::Item(item) = reader.try_next().unwrap() {
+                        if let TryRecv::Ready(item) = reader.try_recv().unwrap() {
                             items.push_back(item);
                         }
                         return;
                     }
-                    let read = reader.try_next_batch(records as usize, bytes as usize);
-                    if let TryBatch::Batch(batch) = read.unwrap() {
+                    let read = reader.try_recv_batch(records as usize, bytes as usize);
+                    if let TryRecv::Ready(batch) = read.unwrap() {
                         items.extend(batch.lost().iter().cloned().map(Item::Lost));
                         items.extend(batch.into_deliveries().map(Item::Record));
                     }
@@ -256,7 +256,7 @@ impl Life<'_> {
                 break;
             }
             self.light();
-            let next = AssertUnwindSafe(reader.next()).catch_unwind();
+            let next = AssertUnwindSafe(reader.recv()).catch_unwind();
             let next = self.runtime.block_on(next);
             self.note(next.is_err());
             if let Ok(item) = next {
@@ -275,7 +275,7 @@ impl Life<'_> {
         let waker = Waker::from(Arc::new(Bad));
         let polled = {
             let _runtime = self.runtime.enter();
-            pin!(reader.next()).poll(&mut Context::from_waker(&waker))
+            pin!(reader.recv()).poll(&mut Context::from_waker(&waker))
         };
         match polled {
             Poll::Ready(item) => {
@@ -325,8 +325,8 @@ impl Life<'_> {
             if self.account.is_drained() {
                 return;
             }
-            match reader.next_timeout(LONG).unwrap() {
-                TryNext::Item(item) => self.account.take(item, &mut self.held),
+            match reader.recv_timeout(LONG).unwrap() {
+                TryRecv::Ready(item) => self.account.take(item, &mut self.held),
                 other => panic!("{other:?} although there is more"),
             }
         }

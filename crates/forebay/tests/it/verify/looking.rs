@@ -9,15 +9,15 @@ use forebay::{Error, ErrorKind, InspectOptions, LedgerCondition, RecordsOptions,
 use crate::support::{open, payload, record, small, temp_dir};
 
 fn inspect(dir: &Path) -> Result<forebay::Inspection, Error> {
-    forebay::inspect(dir, &InspectOptions::default())
+    InspectOptions::default().inspect(dir)
 }
 
 fn verify(dir: &Path) -> Result<forebay::Verification, Error> {
-    forebay::verify(dir, &VerifyOptions::default(), &mut |_, _| {})
+    VerifyOptions::default().verify(dir)
 }
 
 fn records(dir: &Path, options: &RecordsOptions) -> Vec<u64> {
-    let records = forebay::records(dir, options).unwrap();
+    let records = options.records(dir).unwrap();
     records.map(|record| record.unwrap().id).collect()
 }
 
@@ -30,7 +30,7 @@ fn closed(dir: &Path, acknowledged: usize) {
     }
     writer.close().unwrap();
     for _ in 0..acknowledged {
-        record(reader.next().unwrap()).ack();
+        record(reader.recv().unwrap()).ack();
     }
     reader.close().unwrap();
 }
@@ -106,7 +106,7 @@ fn records_are_counted_only_if_asked_for() {
     let dir = temp_dir();
     closed(dir.path(), 3);
     let options = InspectOptions::default().count_records(false);
-    let unread = forebay::inspect(dir.path(), &options).unwrap().unread;
+    let unread = options.inspect(dir.path()).unwrap().unread;
     assert_eq!((unread.records, unread.events), (0, 17));
 }
 
@@ -115,9 +115,11 @@ fn a_healthy_buffer_verifies_clean_and_progress_reaches_the_total() {
     let dir = temp_dir();
     closed(dir.path(), 9);
     let mut steps = Vec::new();
-    let mut progress = |done, total| steps.push((done, total));
-    let verification =
-        forebay::verify(dir.path(), &VerifyOptions::default(), &mut progress).unwrap();
+    let progress = |done, total| steps.push((done, total));
+    let verification = VerifyOptions::default()
+        .on_progress(progress)
+        .verify(dir.path())
+        .unwrap();
     assert!(verification.is_clean());
     assert_eq!(verification.findings, []);
     assert_eq!((verification.records, verification.events), (13, 13));
@@ -130,7 +132,8 @@ fn a_healthy_buffer_verifies_clean_and_progress_reaches_the_total() {
 fn records_are_listed_with_their_places() {
     let dir = temp_dir();
     closed(dir.path(), 9);
-    let stored: Vec<_> = forebay::records(dir.path(), &RecordsOptions::default())
+    let stored: Vec<_> = RecordsOptions::default()
+        .records(dir.path())
         .unwrap()
         .map(Result::unwrap)
         .collect();
@@ -171,7 +174,7 @@ fn what_lies_before_the_beginning_of_a_listing_is_not_lost() {
     std::fs::remove_file(dir.path().join("buffer-data-1.dat")).unwrap();
     let lost_from = |id| {
         let options = RecordsOptions::default().from(id);
-        let mut records = forebay::records(dir.path(), &options).unwrap();
+        let mut records = options.records(dir.path()).unwrap();
         records.by_ref().for_each(|record| drop(record.unwrap()));
         records.lost().events
     };
@@ -221,15 +224,18 @@ fn nothing_that_changes_a_file_system_is_called() {
     sim.import_dir(dir.path(), "/buffer").unwrap();
     let before = sim.operations();
     let storage: std::sync::Arc<dyn forebay::storage::Storage> = std::sync::Arc::new(sim.clone());
-    forebay::inspect_with(&storage, "/buffer", &InspectOptions::default()).unwrap();
-    forebay::verify_with(
-        &storage,
-        "/buffer",
-        &VerifyOptions::default(),
-        &mut |_, _| {},
-    )
-    .unwrap();
-    let listed = forebay::records_with(storage, "/buffer", &RecordsOptions::default()).unwrap();
+    InspectOptions::default()
+        .storage(storage.clone())
+        .inspect("/buffer")
+        .unwrap();
+    VerifyOptions::default()
+        .storage(storage.clone())
+        .verify("/buffer")
+        .unwrap();
+    let listed = RecordsOptions::default()
+        .storage(storage)
+        .records("/buffer")
+        .unwrap();
     assert_eq!(listed.count(), 11);
     assert_eq!(sim.operations(), before);
 }
@@ -251,7 +257,7 @@ fn what_is_no_buffer_is_refused_and_named() {
         let errors = [
             inspect(path).unwrap_err(),
             verify(path).unwrap_err(),
-            forebay::records(path, &RecordsOptions::default()).unwrap_err(),
+            RecordsOptions::default().records(path).unwrap_err(),
         ];
         for error in errors {
             assert_eq!(error.kind(), ErrorKind::NotABuffer, "{error}");

@@ -40,8 +40,7 @@ fn a_torn_tail_is_normal_at_the_end_of_the_data_and_damage_where_it_loses_events
     let made = Made::three_files();
     made.change(6, |bytes| bytes.truncate(5 * FRAME_LEN + 9));
     made.change(5, |bytes| bytes.truncate(5 * FRAME_LEN + 9));
-    let verification =
-        forebay::verify(made.dir.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    let verification = VerifyOptions::default().verify(made.dir.path()).unwrap();
     let findings: Vec<_> = verification
         .findings
         .iter()
@@ -62,8 +61,7 @@ fn what_a_crash_leaves_is_clean() {
     let made = Made::three_files();
     made.change(6, |bytes| bytes.resize(bytes.len() + 512, 0));
     made.ledger(|ledger| ledger.writer_next_record_id = 17);
-    let verification =
-        forebay::verify(made.dir.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    let verification = VerifyOptions::default().verify(made.dir.path()).unwrap();
     assert_eq!(verification.findings.len(), 2);
     assert!(verification.is_clean());
 }
@@ -93,8 +91,7 @@ fn a_last_file_that_is_empty_does_not_explain_what_the_ledger_knows() {
 fn records_that_the_next_file_begins_with_again_are_normal() {
     let made = Made::three_files();
     made.write("buffer-data-6.dat", &frames(12..=21));
-    let verification =
-        forebay::verify(made.dir.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    let verification = VerifyOptions::default().verify(made.dir.path()).unwrap();
     assert!(verification.is_clean());
     let finding = &verification.findings[0];
     assert_eq!(
@@ -123,8 +120,7 @@ fn findings_are_bounded_and_losses_are_not() {
             bytes[n * FRAME_LEN + 20] ^= 1;
         }
     });
-    let verification =
-        forebay::verify(made.dir.path(), &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    let verification = VerifyOptions::default().verify(made.dir.path()).unwrap();
     assert_eq!(verification.findings.len(), 10_000);
     assert_eq!(verification.findings_omitted, 2_001);
     assert_eq!(verification.events_lost, 12_001);

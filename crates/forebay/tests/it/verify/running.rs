@@ -16,7 +16,7 @@ use crate::support::{open, payload, record, small, temp_dir};
 fn the_holder_of_the_lock_is_named() {
     let dir = temp_dir();
     let (writer, reader) = open(&small(dir.path()));
-    let inspection = forebay::inspect(dir.path(), &InspectOptions::default()).unwrap();
+    let inspection = InspectOptions::default().inspect(dir.path()).unwrap();
     assert!(inspection.locked);
     if cfg!(target_os = "linux") && inspection.lock_holder_pid.is_none() {
         // Hidden in some containers.
@@ -26,7 +26,7 @@ fn the_holder_of_the_lock_is_named() {
     }
     writer.close().unwrap();
     reader.close().unwrap();
-    let inspection = forebay::inspect(dir.path(), &InspectOptions::default()).unwrap();
+    let inspection = InspectOptions::default().inspect(dir.path()).unwrap();
     assert!(!inspection.locked);
 }
 
@@ -37,9 +37,8 @@ fn a_record_that_is_being_written_is_no_finding() {
     for (live, findings) in [(true, 0), (false, 1)] {
         let made = Made::three_files();
         made.change(6, |bytes| bytes.extend(&frames(22..=22)[..50]));
-        let mut options = VerifyOptions::default();
-        options.live = live;
-        let verification = forebay::verify(made.dir.path(), &options, &mut |_, _| {}).unwrap();
+        let options = VerifyOptions::default().live(live);
+        let verification = options.verify(made.dir.path()).unwrap();
         assert_eq!(verification.findings.len(), findings, "live: {live}");
         assert!(verification.is_clean());
     }
@@ -49,9 +48,8 @@ fn a_record_that_is_being_written_is_no_finding() {
 fn records_that_the_ledger_does_not_know_yet_are_no_finding() {
     let made = Made::three_files();
     made.ledger(|ledger| ledger.writer_next_record_id = 19);
-    let mut options = VerifyOptions::default();
-    options.live = true;
-    let verification = forebay::verify(made.dir.path(), &options, &mut |_, _| {}).unwrap();
+    let options = VerifyOptions::default().live(true);
+    let verification = options.verify(made.dir.path()).unwrap();
     assert_eq!(verification.findings, []);
 }
 
@@ -59,9 +57,8 @@ fn records_that_the_ledger_does_not_know_yet_are_no_finding() {
 fn damage_to_what_the_ledger_knows_is_a_finding_also_while_it_is_open() {
     let made = Made::three_files();
     made.change(6, |bytes| bytes[6 * FRAME_LEN + 20] ^= 1);
-    let mut options = VerifyOptions::default();
-    options.live = true;
-    let verification = forebay::verify(made.dir.path(), &options, &mut |_, _| {}).unwrap();
+    let options = VerifyOptions::default().live(true);
+    let verification = options.verify(made.dir.path()).unwrap();
     assert_eq!(verification.events_lost, 1);
 }
 
@@ -86,7 +83,7 @@ fn a_running_buffer_is_whole_whenever_it_is_looked_at() {
             }
         });
         scope.spawn(move || {
-            while let Some(item) = reader.next().unwrap() {
+            while let Some(item) = reader.recv().unwrap() {
                 record(Some(item)).ack();
             }
         });
@@ -100,14 +97,14 @@ fn a_running_buffer_is_whole_whenever_it_is_looked_at() {
             std::panic::resume_unwind(panic);
         }
     });
-    let verification = forebay::verify(path, &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    let verification = VerifyOptions::default().verify(path).unwrap();
     assert!(verification.findings.is_empty(), "{verification:?}");
 }
 
 fn look(path: &Path) {
-    let verification = forebay::verify(path, &VerifyOptions::default(), &mut |_, _| {}).unwrap();
+    let verification = VerifyOptions::default().verify(path).unwrap();
     assert!(verification.findings.is_empty(), "{verification:?}");
-    let mut records = forebay::records(path, &RecordsOptions::default()).unwrap();
+    let mut records = RecordsOptions::default().records(path).unwrap();
     let mut last_id = 0;
     for stored in records.by_ref() {
         let stored = stored.unwrap();
@@ -116,7 +113,7 @@ fn look(path: &Path) {
         last_id = stored.id;
     }
     assert_eq!(records.lost(), forebay::Skipped::default());
-    let inspection = forebay::inspect(path, &InspectOptions::default()).unwrap();
+    let inspection = InspectOptions::default().inspect(path).unwrap();
     assert!(inspection.locked);
 }
 
@@ -147,17 +144,14 @@ fn a_file_that_is_deleted_at_any_moment_is_not_lost() {
         opens.load(Ordering::Relaxed)
     };
     let verify = |storage: Arc<dyn Storage>| {
-        let mut options = VerifyOptions::default();
-        options.live = true;
-        let verification =
-            forebay::verify_with(&storage, "/buffer", &options, &mut |_, _| {}).unwrap();
+        let options = VerifyOptions::default().live(true);
+        let verification = options.storage(storage.clone()).verify("/buffer").unwrap();
         assert!(verification.findings.is_empty(), "{verification:?}");
         assert!([14, 21].contains(&verification.records));
     };
     let list = |storage: Arc<dyn Storage>| {
-        let mut options = RecordsOptions::default();
-        options.live = true;
-        let mut records = forebay::records_with(storage, "/buffer", &options).unwrap();
+        let options = RecordsOptions::default().live(true);
+        let mut records = options.storage(storage).records("/buffer").unwrap();
         let ids: Vec<u64> = records.by_ref().map(|record| record.unwrap().id).collect();
         assert!(
             ids.iter().copied().eq(1..=21) || ids.iter().copied().eq(8..=21),
@@ -166,8 +160,10 @@ fn a_file_that_is_deleted_at_any_moment_is_not_lost() {
         assert_eq!(records.lost().events, 0);
     };
     let inspect = |storage: Arc<dyn Storage>| {
-        let inspection =
-            forebay::inspect_with(&storage, "/buffer", &InspectOptions::default()).unwrap();
+        let inspection = InspectOptions::default()
+            .storage(storage.clone())
+            .inspect("/buffer")
+            .unwrap();
         assert!([14, 21].contains(&inspection.unread.records));
     };
     for look in [&verify as &dyn Fn(Arc<dyn Storage>), &list, &inspect] {

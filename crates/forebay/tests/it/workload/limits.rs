@@ -47,7 +47,7 @@ impl Limits {
                 _ => [256, 400, 1 << 10][rng.below(3) as usize],
             },
             sync: match rng.below(4) {
-                0 => SyncPolicy::EveryBatch,
+                0 => SyncPolicy::Always,
                 1 => SyncPolicy::Never,
                 _ => SyncPolicy::Interval,
             },

@@ -1,6 +1,6 @@
 //! The steps that read and acknowledge, and what must come of them.
 
-use forebay::{Delivery, Item, ReaderSees, TryBatch, TryNext};
+use forebay::{Delivery, Item, ReaderSees, TryRecv};
 
 use super::known::Fact;
 use super::{Check, Record, Run, must};
@@ -23,8 +23,8 @@ impl Run {
         self.events.redelivered += u64::from(seen.id < self.fresh);
         self.fresh = self.fresh.max(seen.end());
         self.promise(match self.limits.sees {
-            ReaderSees::Written => Fact::Written(seen.end()),
             ReaderSees::Synced => Fact::Synced(seen.end()),
+            _ => Fact::Written(seen.end()),
         });
         self.held.push(delivery);
         Ok(())
@@ -33,22 +33,22 @@ impl Run {
     pub(super) fn next(&mut self) -> Check {
         for _ in 0..1 + self.rng.below(4) {
             let found = if self.rng.below(2) == 0 {
-                must("try_next", self.reader().try_next())?
+                must("try_next", self.reader().try_recv())?
             } else if self
                 .expected()
                 .is_some_and(|record| record.id < self.visible_soon())
             {
                 // The last event does not wait for another one.
-                let item = must("next with an event to come", self.reader().next())?;
-                item.map_or(TryNext::End, TryNext::Item)
+                let item = must("next with an event to come", self.reader().recv())?;
+                item.map_or(TryRecv::End, TryRecv::Ready)
             } else {
                 return Ok(());
             };
             match found {
-                TryNext::Item(Item::Record(delivery)) => self.delivered(delivery)?,
-                TryNext::Item(Item::Lost(lost)) => return Err(format!("{lost:?} without damage")),
-                TryNext::Empty => return self.check_visible(),
-                TryNext::End => return Err("the end, with writers open".to_owned()),
+                TryRecv::Ready(Item::Record(delivery)) => self.delivered(delivery)?,
+                TryRecv::Ready(Item::Lost(lost)) => return Err(format!("{lost:?} without damage")),
+                TryRecv::Empty => return self.check_visible(),
+                TryRecv::End => return Err("the end, with writers open".to_owned()),
             }
         }
         Ok(())
@@ -58,16 +58,16 @@ impl Run {
         let (records, bytes) = (1 + self.rng.below(5), 1 + self.rng.below(400));
         let found = self
             .reader()
-            .try_next_batch(records as usize, bytes as usize);
+            .try_recv_batch(records as usize, bytes as usize);
         match must("try_next_batch", found)? {
-            TryBatch::Batch(batch) => {
+            TryRecv::Ready(batch) => {
                 if batch.len() > records as usize || !batch.lost().is_empty() {
                     return Err(format!("{batch:?} for {records} records"));
                 }
                 batch.into_deliveries().try_for_each(|d| self.delivered(d))
             }
-            TryBatch::Empty => self.check_visible(),
-            TryBatch::End => Err("the end, with writers open".to_owned()),
+            TryRecv::Empty => self.check_visible(),
+            TryRecv::End => Err("the end, with writers open".to_owned()),
         }
     }
 
@@ -75,8 +75,8 @@ impl Run {
     /// what is synced waits for a sync, and here no time passes.
     pub(super) fn visible_soon(&self) -> u64 {
         match self.limits.sees {
-            ReaderSees::Written => self.next_id,
             ReaderSees::Synced => self.known.synced,
+            _ => self.next_id,
         }
     }
 
@@ -84,8 +84,8 @@ impl Run {
     /// left.
     pub(super) fn check_visible(&self) -> Check {
         let visible = match self.limits.sees {
-            ReaderSees::Written => self.known.written,
             ReaderSees::Synced => self.known.synced,
+            _ => self.known.written,
         };
         match self.expected() {
             Some(record) if record.id < visible => Err(format!("{record:?} was not delivered")),

@@ -34,7 +34,7 @@ impl Run {
     /// What follows from a record being accepted.
     pub(super) fn accepted(&mut self, end: u64) {
         self.next_id = end;
-        if self.limits.sync == SyncPolicy::EveryBatch {
+        if self.limits.sync == SyncPolicy::Always {
             self.promise(Fact::Synced(end));
         }
     }
@@ -65,8 +65,8 @@ impl Run {
         let writer = self.writer();
         let result = writer.append_with(record.metadata, &record.payload);
         match result.map(|receipt| receipt.id()) {
-            Ok(id) if id == record.id => self.accepted(record.end()),
-            Ok(id) => return Err(format!("append gave id {id} instead of {}", record.id)),
+            Ok(id) if id == Some(record.id) => self.accepted(record.end()),
+            Ok(id) => return Err(format!("append gave id {id:?} instead of {}", record.id)),
             Err(e) => {
                 self.check_refusal(e.kind(), frame_len(record.payload.len()) as u64)?;
                 self.promise(Fact::Refused(record.id));
@@ -88,11 +88,14 @@ impl Run {
             self.promise(Fact::Offered(record.clone()));
         }
         let batch: Vec<_> = records.iter().map(|r| (r.metadata, &r.payload)).collect();
-        let last = records.last().map_or(0, |record| record.id);
+        let last = records.last().map(|record| record.id);
         let writer = self.writer();
-        match writer.append_batch_with(&batch).map(|receipt| receipt.id()) {
+        match writer
+            .append_batch_with(&batch)
+            .map(|appended| appended.receipt().id())
+        {
             Ok(receipt) if receipt == last => self.accepted(id),
-            Ok(receipt) => return Err(format!("a batch gave id {receipt} instead of {last}")),
+            Ok(receipt) => return Err(format!("a batch gave id {receipt:?} instead of {last:?}")),
             Err(e) => {
                 let frames = records.iter().map(|r| frame_len(r.payload.len()) as u64);
                 self.check_refusal(e.kind(), frames.sum())?;

@@ -105,7 +105,7 @@ impl WriteSide {
                 Err(e) => {
                     // Its space is still taken; opening the buffer again tries again.
                     let error = Error::io("delete", &path, e);
-                    tracing::warn!(%error, "an acknowledged data file stays on disk");
+                    tracing::warn!(error = %format_args!("{error:#}"), "an acknowledged data file stays on disk");
                     self.files.note_outside(shared, span.file_id, span.len);
                 }
             }

@@ -98,7 +98,7 @@ impl SyncQueue {
         let is_read = shared.limits.sync == SyncPolicy::Never
             && shared.limits.reader_sees == ReaderSees::Synced
             && shared.reader_waits.load(Ordering::Acquire);
-        let by_policy = shared.limits.sync == SyncPolicy::EveryBatch;
+        let by_policy = shared.limits.sync == SyncPolicy::Always;
         if self.is_requested(shared, is_stuck) || by_policy {
             Some(Due::Awaited)
         } else {

@@ -7,11 +7,7 @@ use super::super::testing::{BEGIN, FRAME, Setting, frames};
 use super::*;
 use crate::storage::fault::{Errno, Op};
 
-const POLICIES: [SyncPolicy; 3] = [
-    SyncPolicy::Interval,
-    SyncPolicy::EveryBatch,
-    SyncPolicy::Never,
-];
+const POLICIES: [SyncPolicy; 3] = [SyncPolicy::Interval, SyncPolicy::Always, SyncPolicy::Never];
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 fn of_policy(policy: SyncPolicy) -> Setting {
@@ -132,7 +128,7 @@ fn everything_is_synced_unasked_only_as_the_policy_says() {
                 shared.reader_waits.store(waits, Ordering::Release);
                 let mut queue = SyncQueue::default();
                 let due = match (policy, sees, waits) {
-                    (SyncPolicy::EveryBatch, _, _) => Some(Due::Awaited),
+                    (SyncPolicy::Always, _, _) => Some(Due::Awaited),
                     (SyncPolicy::Never, ReaderSees::Synced, true) => Some(Due::Unasked),
                     _ => None,
                 };

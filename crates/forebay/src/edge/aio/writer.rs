@@ -7,19 +7,21 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Registration, blocking, drop_elsewhere, durable, ledger_synced, synced};
+use super::{Registration, blocking, drop_elsewhere, durable, ledger_synced, synced, within};
 use crate::config::{SyncPolicy, WhenFull};
 use crate::directory::findings::Recovery;
 use crate::error::{Error, Result};
 use crate::state::shared::Shared;
 use crate::sync::Instant;
 use crate::sync::wake::lock;
-use crate::usage::Usage;
+use crate::usage::{Monitor, Usage};
 use crate::write::append::{Appending, Attempt, Checked, Put};
-use crate::write::writer::{Receipt, Writer};
+use crate::write::receipt::{Appended, BatchError, Receipt, outcome};
+use crate::write::writer::Writer;
 
 /// A [`Writer`] whose waits are futures.
 #[derive(Clone)]
@@ -52,7 +54,7 @@ impl AsyncWriter {
     /// Appends a record with metadata 0. Ready at once when there is room.
     ///
     /// Dropped while pending, the future has accepted nothing, or (under
-    /// [`SyncPolicy::EveryBatch`], while it waits for the sync) the record
+    /// [`SyncPolicy::Always`], while it waits for the sync) the record
     /// stays accepted.
     ///
     /// # Errors
@@ -66,64 +68,132 @@ impl AsyncWriter {
     /// # Errors
     /// As [`Writer::append`].
     pub async fn append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
+        let when_full = self.shared().limits.when_full;
+        self.append_one(metadata, payload, when_full).await
+    }
+
+    /// [`append`](Self::append) that does not wait for room; as [`Writer::try_append`].
+    ///
+    /// # Errors
+    /// As [`Writer::try_append`].
+    pub async fn try_append(&self, payload: &[u8]) -> Result<Receipt<'_>> {
+        self.try_append_with(0, payload).await
+    }
+
+    /// [`try_append`](Self::try_append) with metadata.
+    ///
+    /// # Errors
+    /// As [`Writer::try_append`].
+    pub async fn try_append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
+        self.append_one(metadata, payload, WhenFull::Reject).await
+    }
+
+    /// [`append`](Self::append) that waits for room for at most `timeout`; as
+    /// [`Writer::append_timeout`].
+    ///
+    /// # Errors
+    /// As [`Writer::append_timeout`].
+    pub async fn append_timeout(&self, payload: &[u8], timeout: Duration) -> Result<Receipt<'_>> {
+        self.append_timeout_with(0, payload, timeout).await
+    }
+
+    /// [`append_timeout`](Self::append_timeout) with metadata.
+    ///
+    /// # Errors
+    /// As [`Writer::append_timeout`].
+    pub async fn append_timeout_with(
+        &self,
+        metadata: u32,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Result<Receipt<'_>> {
+        self.append_one(metadata, payload, WhenFull::BlockFor(timeout))
+            .await
+    }
+
+    async fn append_one(
+        &self,
+        metadata: u32,
+        payload: &[u8],
+        when_full: WhenFull,
+    ) -> Result<Receipt<'_>> {
         let record = self.shared().check_record(metadata, payload)?;
-        self.append_checked(&[record]).await
+        let appended = self.append_all(Ok([record]), when_full).await;
+        // Of one record there is nothing to say about those before it.
+        appended
+            .map(|appended| appended.receipt())
+            .map_err(|batch| batch.error().clone())
     }
 
     /// Appends records with metadata 0, one after the other, under one lock as
-    /// long as there is room; the receipt is the last one's.
+    /// long as there is room.
     ///
     /// Dropped while it waits for room, the future may have accepted the first
     /// ones, which stay accepted; dropped while it waits for the sync, all.
     ///
     /// # Errors
     /// As [`Writer::append_batch`].
-    pub async fn append_batch<P: AsRef<[u8]> + Sync>(&self, payloads: &[P]) -> Result<Receipt<'_>> {
+    pub async fn append_batch<P: AsRef<[u8]> + Sync>(
+        &self,
+        payloads: &[P],
+    ) -> Result<Appended<'_>, BatchError> {
         let records = payloads.iter().map(|payload| (0, payload.as_ref()));
-        let records = self.shared().check_batch(records)?;
-        self.append_checked(&records).await
+        let records = self.shared().check_batch(records);
+        self.append_all(records, self.shared().limits.when_full)
+            .await
     }
 
     /// [`append_batch`](Self::append_batch) with metadata.
     ///
     /// # Errors
-    /// As [`Writer::append_batch`].
+    /// As [`append_batch`](Self::append_batch).
     pub async fn append_batch_with<P: AsRef<[u8]> + Sync>(
         &self,
         records: &[(u32, P)],
-    ) -> Result<Receipt<'_>> {
+    ) -> Result<Appended<'_>, BatchError> {
         let records = records.iter().map(|(metadata, p)| (*metadata, p.as_ref()));
-        let records = self.shared().check_batch(records)?;
-        self.append_checked(&records).await
+        let records = self.shared().check_batch(records);
+        self.append_all(records, self.shared().limits.when_full)
+            .await
     }
 
-    async fn append_checked(&self, records: &[Checked<'_>]) -> Result<Receipt<'_>> {
+    async fn append_all<'p>(
+        &self,
+        records: Result<impl AsRef<[Checked<'p>]>>,
+        when_full: WhenFull,
+    ) -> Result<Appended<'_>, BatchError> {
         let shared = self.shared();
-        shared.check_async()?;
-        let waits_for_sync = shared.limits.sync == SyncPolicy::EveryBatch;
+        let records = shared.check_async().and(records);
+        let records = records.map_err(|error| outcome(shared, None).failed(error))?;
+        let waits_for_sync = shared.limits.sync == SyncPolicy::Always;
         let begun = waits_for_sync.then(Instant::now);
-        let mut batch = Appending::new(shared, records);
-        let mut waits = Registration::new(&shared.space);
-        let put = poll_fn(|cx| poll_put(shared, &mut batch, &mut waits, cx));
-        let put = match shared.limits.when_full {
-            WhenFull::BlockFor(time) => ::tokio::time::timeout(time, put).await,
-            _ => Ok(put.await),
-        };
-        let next_id = match put {
-            Ok(put) => put?,
-            // The time is up.
-            Err(_) => {
-                let intake = lock(&shared.intake);
-                return Err(shared.refusal(&intake, intake.lack(), batch.accepted()));
+        let mut batch = Appending::new(shared, records.as_ref(), when_full);
+        let put = {
+            let mut waits = Registration::new(&shared.space);
+            let put = poll_fn(|cx| poll_put(shared, &mut batch, &mut waits, cx));
+            match when_full {
+                WhenFull::BlockFor(time) => ::tokio::time::timeout(time, put).await.ok(),
+                _ => Some(put.await),
             }
         };
-        let Some((id, end)) = batch.last() else {
-            return Ok(Receipt::from_parts(shared, next_id, 0, false));
-        };
+        let put = put.unwrap_or_else(|| {
+            // The time is up.
+            let intake = lock(&shared.intake);
+            Err(shared.refusal(&intake, intake.lack()))
+        });
+        let appended = outcome(shared, Some(&batch));
+        put.map_err(|error| appended.failed(error))?;
         if let Some(begun) = begun {
-            durable(shared, end, begun).await?;
+            durable(shared, batch.end(), begun, when_full)
+                .await
+                .map_err(|error| appended.failed(error))?;
         }
-        Ok(Receipt::from_parts(shared, id, end, true))
+        Ok(appended)
+    }
+
+    /// The error of a batch that was refused as a whole.
+    pub(super) fn refused_batch(&self, error: Error) -> BatchError {
+        outcome(self.shared(), None).failed(error)
     }
 
     /// Everything before this call is synced, records and acknowledgements.
@@ -135,6 +205,25 @@ impl AsyncWriter {
         let end = lock(&shared.intake).accepted().offset;
         synced(shared, end).await?;
         ledger_synced(shared).await
+    }
+
+    /// [`flush`](Self::flush), for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Writer::flush_timeout`].
+    pub async fn flush_timeout(&self, timeout: Duration) -> Result<()> {
+        let what = "synced what was appended and acknowledged";
+        within(self.shared(), timeout, what, self.flush()).await
+    }
+
+    /// The largest payload that can be appended, in bytes; see [`Writer::max_record_size`].
+    pub fn max_record_size(&self) -> usize {
+        self.shared().limits.max_record_len
+    }
+
+    /// A handle that only looks; see [`Writer::monitor`].
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(self.shared())
     }
 
     /// What went through the buffer, and what is in it.
@@ -157,6 +246,17 @@ impl AsyncWriter {
             None => Ok(()),
         }
     }
+
+    /// [`close`](Self::close) that waits for at most `timeout`; see [`Writer::close_timeout`].
+    ///
+    /// # Errors
+    /// As [`Writer::close_timeout`].
+    pub async fn close_timeout(mut self, timeout: Duration) -> Result<()> {
+        match self.writer.take() {
+            Some(writer) => blocking(move || writer.close_timeout(timeout)).await,
+            None => Ok(()),
+        }
+    }
 }
 
 impl Drop for AsyncWriter {
@@ -176,12 +276,11 @@ fn poll_put(
     batch: &mut Appending<'_>,
     waits: &mut Registration<'_>,
     cx: &Context<'_>,
-) -> Poll<Result<u64>> {
+) -> Poll<Result<()>> {
     let mut waker = None;
     loop {
         let mut intake = lock(&shared.intake);
         let put = batch.put(&mut intake);
-        let next_id = intake.accepted().next_id;
         match (put, waker.take()) {
             (Ok(Put::NoRoom(_)), None) => {
                 drop(intake);
@@ -196,20 +295,9 @@ fn poll_put(
             }
             (put, _) => {
                 shared.notify_write_side_of(intake, batch.end());
-                return Poll::Ready(put.map(|_| next_id));
+                return Poll::Ready(put.map(drop));
             }
         }
-    }
-}
-
-impl<'w> Receipt<'w> {
-    /// [`wait_synced`](Self::wait_synced) as a future.
-    ///
-    /// # Errors
-    /// As [`wait_synced`](Self::wait_synced).
-    pub fn synced(self) -> impl Future<Output = Result<()>> + Send + 'w {
-        let shared = self.shared();
-        synced(shared, self.end())
     }
 }
 
@@ -221,7 +309,7 @@ impl fmt::Debug for AsyncWriter {
 
 /// Appends what is sent; [`flush`](AsyncWriter::flush) on flush and close.
 ///
-/// Under [`SyncPolicy::EveryBatch`] a sink does not wait for each record's
+/// Under [`SyncPolicy::Always`] a sink does not wait for each record's
 /// sync; flush does.
 #[derive(Debug)]
 pub struct RecordSink {
@@ -293,12 +381,12 @@ impl RecordSink {
         shared.check_async()?;
         let record = shared.check_record(0, payload)?;
         let mut intake = lock(&shared.intake);
-        match shared.try_append(&mut intake, &record)? {
+        match shared.accept(&mut intake, &record, shared.limits.when_full)? {
             Attempt::Accepted(..) | Attempt::Dropped => {
                 shared.notify_write_side(intake);
                 Ok(true)
             }
-            Attempt::Refused(why) => Err(shared.refusal(&intake, why, 0)),
+            Attempt::Refused(why) => Err(shared.refusal(&intake, why)),
             Attempt::NoRoom(_) => Ok(false),
         }
     }

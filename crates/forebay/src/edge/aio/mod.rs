@@ -1,50 +1,76 @@
-//! The async edge (feature `tokio`): the same operations as futures.
+//! The same operations as futures (feature `tokio`).
 //!
-//! Invariants:
-//! - Nothing here blocks a runtime's worker on the disk or on a full buffer.
-//!   The intake's lock, held for the time of copying a record, is all an append
-//!   takes; reads from disk run on the runtime's blocking threads.
-//! - A future does each step of its work in one poll or not at all. Dropping one that is
-//!   pending loses and duplicates nothing:
-//!   - [`AsyncWriter::append`]: the record is not accepted before the poll that
-//!     accepts it. Under [`SyncPolicy::EveryBatch`](crate::SyncPolicy) the
-//!     future then waits for the sync; dropped while waiting, the record is
-//!     accepted and stays so.
-//!   - [`AsyncWriter::append_batch`]: the same record by record. Dropped while it
-//!     waits for room, the first ones may be accepted, and stay so.
-//!   - [`AsyncReader::next`]: what a read in the background brings is kept for
-//!     the next call.
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! use forebay::{Config, Item};
+//! let (writer, mut reader) = Config::new(dir.path()).open_async().await?;
+//! let receipt = writer.append(b"an event").await?.detach();
+//! receipt.synced().await?; // survives a power cut: acknowledge upstream now
+//! if let Some(Item::Record(delivery)) = reader.recv().await? {
+//!     assert_eq!(&delivery.payload()[..], b"an event");
+//!     delivery.ack();
+//! }
+//! writer.close().await?;
+//! reader.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Runtime
+//! Nothing here blocks a runtime's worker on the disk or on a full buffer: reads from disk and
+//! closing run on the runtime's blocking threads, the buffer's own thread does the writing.
+//!
+//! # Dropping a future
+//! A future that is dropped while it is pending loses and duplicates nothing:
+//! - [`AsyncWriter::append`]: nothing is accepted, or (under
+//!   [`SyncPolicy::Always`](crate::SyncPolicy), while it waits for the sync) the record
+//!   is accepted and stays so.
+//! - [`AsyncWriter::append_batch`]: the same record by record. Dropped while it
+//!   waits for room, the first ones may be accepted, and stay so.
+//! - [`AsyncReader::recv`] and [`AsyncReader::recv_batch`]: what a read in the background brings
+//!   is kept for the next call.
+
+// Invariants:
+// - The intake's lock, held for the time of copying a record, is all an append takes.
+// - A future does each step of its work in one poll or not at all.
 
 mod reader;
+mod receipt;
+mod typed;
 mod writer;
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use ::tokio::task::spawn_blocking;
 
 pub use self::reader::AsyncReader;
+pub use self::typed::{AsyncTypedReader, AsyncTypedWriter};
 pub use self::writer::{AsyncWriter, RecordSink};
-use crate::buffer::open;
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::shared::{Shared, check_async};
 use crate::sync::Instant;
 use crate::sync::wake::Bell;
 
-/// Opens a buffer for async use, on a blocking thread.
-///
-/// # Errors
-/// As [`crate::open`]; [`ErrorKind::InvalidConfig`] with [`Io::Caller`](crate::Io::Caller):
-/// futures leave the work to the buffer's thread.
-///
-/// # Panics
-/// Outside a tokio runtime.
-pub async fn open_async(config: Config) -> Result<(AsyncWriter, AsyncReader)> {
-    check_async(config.limits()?.io, config.directory())?;
-    let (writer, reader) = blocking(move || open(config)).await?;
-    Ok((AsyncWriter::new(writer), AsyncReader::new(reader)))
+impl Config {
+    /// [`open`](Self::open) for async use, on a blocking thread.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`ErrorKind::InvalidConfig`] with
+    /// [`Io::Caller`](crate::Io::Caller): futures leave the work to the buffer's thread.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn open_async(self) -> Result<(AsyncWriter, AsyncReader)> {
+        check_async(self.limits()?.io, self.directory())?;
+        let (writer, reader) = blocking(move || self.open()).await?;
+        Ok((AsyncWriter::new(writer), AsyncReader::new(reader)))
+    }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -120,8 +146,13 @@ fn poll_synced(
 }
 
 /// [`Shared::wait_durable`] as a future, for an append that began then.
-async fn durable(shared: &Arc<Shared>, end: u64, begun: Instant) -> Result<()> {
-    match shared.limits.when_full {
+async fn durable(
+    shared: &Arc<Shared>,
+    end: u64,
+    begun: Instant,
+    when_full: WhenFull,
+) -> Result<()> {
+    match when_full {
         WhenFull::Block => return await_synced(shared, end).await,
         WhenFull::BlockFor(time) => {
             let left = time.saturating_sub(begun.elapsed());
@@ -141,6 +172,33 @@ async fn durable(shared: &Arc<Shared>, end: u64, begun: Instant) -> Result<()> {
         done
     })
     .await
+}
+
+/// Waits until everything before `end` is written.
+async fn written(shared: &Arc<Shared>, end: u64) -> Result<()> {
+    shared.check_async()?;
+    shared.want_written(end);
+    let mut registration = Registration::new(&shared.written);
+    poll_fn(|cx| {
+        let waker = cx.waker().clone();
+        shared.poll_log(
+            |log| log.written.offset >= end,
+            || registration.renew(end, waker),
+        )
+    })
+    .await
+}
+
+/// What comes of `work` within the time; what did not happen is named by `what`.
+async fn within(
+    shared: &Arc<Shared>,
+    timeout: Duration,
+    what: &str,
+    work: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    ::tokio::time::timeout(timeout, work)
+        .await
+        .unwrap_or_else(|_| Err(shared.timed_out(what)))
 }
 
 /// Everything acknowledged before this call becomes durable.
