@@ -3,26 +3,17 @@
 //! `main` parses and reports, [`commands`] has one file per command. Invariant:
 //! the program works on buffers through the library's public API only.
 
+mod args;
 mod bench;
+mod buffer;
 mod commands;
-mod durability;
 mod failure;
-mod framing;
-mod input;
-mod kept;
-mod losses;
-mod opening;
-mod options;
+mod io;
+mod live;
 mod output;
-mod patience;
-mod pipe;
 mod producer;
-mod reports;
-mod sizes;
-mod standard;
 mod stop;
 mod vector;
-mod watch;
 
 use clap::{Parser, Subcommand};
 use commands::{bench as bench_command, cat, inspect, pipe as pipe_command, pull, push, verify};

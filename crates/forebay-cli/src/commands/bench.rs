@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing but the scratch directory and the plot is written.
 
+use crate::args::sizes;
 use crate::bench::machine::Machine;
 use crate::bench::payload::{LEN_MAX, LEN_MIN};
 use crate::bench::plan::{Plan, Samples, Step, Work};
@@ -9,9 +10,8 @@ use crate::bench::report::{Report, text};
 use crate::bench::scratch::Scratch;
 use crate::bench::{plot, standing};
 use crate::failure::{Failure, Outcome, Result};
+use crate::io::standard::{Stream, require};
 use crate::output;
-use crate::sizes;
-use crate::standard::{Stream, require};
 use crate::stop::Stop;
 use clap::{ValueEnum as _, ValueHint};
 use indicatif::{ProgressBar, ProgressStyle};

@@ -3,15 +3,16 @@
 //! Invariants: nothing is written to the buffer, and no lock is taken; each
 //! record is printed once, in order, also while others write and read.
 
+use crate::args::sizes;
+use crate::args::{CountingOptions, FramingOptions};
+use crate::buffer::watch::Watch;
 use crate::failure::{Failure, Outcome, Result};
-use crate::framing::Framing;
-use crate::options::{CountingOptions, FramingOptions};
-use crate::output::{Sink, Written, bytes, count, note};
-use crate::sizes;
-use crate::standard::{Stream, require};
+use crate::io::framing::Framing;
+use crate::io::sink::{Sink, Written};
+use crate::io::standard::{Stream, require};
+use crate::output::{bytes, count, note};
 use crate::stop::Stop;
 use crate::vector::{self, Shown};
-use crate::watch::Watch;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueHint;

@@ -2,10 +2,10 @@
 //!
 //! Invariant: nothing is written, and no lock is taken.
 
+use crate::args::CountingOptions;
 use crate::failure::{Outcome, Result};
-use crate::options::CountingOptions;
+use crate::io::standard::{Stream, require};
 use crate::output::{bytes, count, print};
-use crate::standard::{Stream, require};
 use clap::ValueHint;
 use forebay::{InspectOptions, Inspection, LedgerCondition};
 use serde::Serialize;

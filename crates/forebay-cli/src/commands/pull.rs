@@ -5,17 +5,19 @@
 //! stays in the buffer. The buffer is let go of while there is nothing in it to
 //! wait for.
 
+use crate::args::sizes;
+use crate::args::{BufferOptions, FramingOptions};
+use crate::buffer::losses::Losses;
+use crate::buffer::opening::{self, require_buffer};
+use crate::buffer::patience::patiently;
+use crate::buffer::watch::Watch;
 use crate::failure::{Failure, Outcome, Result};
-use crate::framing::Framing;
-use crate::losses::Losses;
-use crate::opening::{self, require_buffer};
-use crate::options::{BufferOptions, FramingOptions};
-use crate::output::{Progress, Sink, Written, bytes, count, note};
-use crate::patience::patiently;
-use crate::sizes;
-use crate::standard::{Stream, require};
+use crate::io::framing::Framing;
+use crate::io::sink::{Sink, Written};
+use crate::io::standard::{Stream, require};
+use crate::live::Progress;
+use crate::output::{bytes, count, note};
 use crate::stop::Stop;
-use crate::watch::Watch;
 use forebay::{Reader, TryBatch};
 use std::time::{Duration, Instant};
 

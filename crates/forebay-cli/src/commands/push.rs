@@ -6,16 +6,19 @@
 //! another process can empty it; what a full disk did not take is taken back, and
 //! appended again afterwards.
 
-use crate::durability::{Ledger, STUCK, is_out_of_descriptors, no_space, sync, waiting_for_space};
+use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
+use crate::buffer::durability::{
+    Ledger, STUCK, is_out_of_descriptors, no_space, sync, waiting_for_space,
+};
+use crate::buffer::opening;
+use crate::buffer::watch::{SPACE_RETRY, SpaceWatch};
 use crate::failure::{Failure, Outcome, Result, no_descriptor};
-use crate::opening;
-use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
-use crate::output::{Progress, bytes, count, is_watched, note};
+use crate::io::standard::{Stream, require};
+use crate::live::Progress;
+use crate::output::{bytes, count, is_watched, note};
+use crate::producer::reports::Reports;
 use crate::producer::{Producer, Step};
-use crate::reports::Reports;
-use crate::standard::{Stream, require};
 use crate::stop::Stop;
-use crate::watch::{SPACE_RETRY, SpaceWatch};
 use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::{Config, ErrorKind, Writer};
 use std::io::IsTerminal as _;

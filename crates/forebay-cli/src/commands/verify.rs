@@ -2,10 +2,11 @@
 //!
 //! Invariant: nothing is written, and no lock is taken.
 
+use crate::args::CountingOptions;
 use crate::failure::{Outcome, Result};
-use crate::options::CountingOptions;
-use crate::output::{Progress, bytes, colours, count, print};
-use crate::standard::{Stream, require};
+use crate::io::standard::{Stream, require};
+use crate::live::Progress;
+use crate::output::{bytes, colours, count, print};
 use clap::ValueHint;
 use forebay::{Finding, Severity, Verification, VerifyOptions};
 use serde::Serialize;

@@ -4,7 +4,7 @@
 //! records has succeeded.
 
 use crate::failure::Result;
-use crate::output::{Sink, Written};
+use crate::io::sink::{Sink, Written};
 use crate::stop::Stop;
 use forebay::{ErrorKind, Writer};
 use std::io::Write as _;

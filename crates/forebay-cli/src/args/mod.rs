@@ -3,9 +3,10 @@
 //! Invariants: an option that is not given leaves the library's default; every
 //! help text says unit, default and what to expect.
 
+pub(crate) mod sizes;
+
 use crate::failure::{Failure, Result};
-use crate::framing::Framing;
-use crate::sizes;
+use crate::io::framing::Framing;
 use crate::vector;
 use clap::{Args, ValueEnum, ValueHint};
 use forebay::{Config, EventCounter, OnCorruption, SyncPolicy, WhenFull};

@@ -13,14 +13,14 @@
 //! a program's input never ends inside a record, unless the program is killed
 //! for not reading on.
 
+use super::backoff::Backoff;
+use super::child::{Child, Children};
+use super::outgoing::Outgoing;
+use crate::buffer::losses::Losses;
+use crate::buffer::patience::patiently;
 use crate::failure::{Failure, Result};
-use crate::framing::Framing;
-use crate::losses::Losses;
+use crate::io::framing::Framing;
 use crate::output::note;
-use crate::patience::patiently;
-use crate::pipe::backoff::Backoff;
-use crate::pipe::child::{Child, Children};
-use crate::pipe::outgoing::Outgoing;
 use crate::stop::Stop;
 use forebay::{Batch, Delivery, Item, Reader, TryBatch, TryNext};
 use std::collections::VecDeque;

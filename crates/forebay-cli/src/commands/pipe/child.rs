@@ -50,7 +50,7 @@ fn command_of(command: &[OsString]) -> Command {
 #[cfg(unix)]
 mod system {
     use super::{StartError, command_of};
-    use crate::pipe::outgoing::Outgoing;
+    use crate::commands::pipe::outgoing::Outgoing;
     use crate::stop::Stop;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread};
@@ -211,7 +211,7 @@ mod system {
 #[cfg(not(unix))]
 mod system {
     use super::{StartError, command_of};
-    use crate::pipe::outgoing::Outgoing;
+    use crate::commands::pipe::outgoing::Outgoing;
     use crate::stop::Stop;
     use std::ffi::OsString;
     use std::io::{self, Write as _};

@@ -4,7 +4,7 @@
 //! record, so that a program whose feeder is killed does not see half of one
 //! (longer records cannot be protected so).
 
-use crate::framing::{Framing, TooLong};
+use crate::io::framing::{Framing, TooLong};
 
 /// Framed records, some of whose bytes were handed over.
 #[derive(Debug, Default)]

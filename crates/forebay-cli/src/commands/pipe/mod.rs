@@ -4,17 +4,22 @@
 //! so neither waits for the other while the buffer has room and records; the
 //! program is started before anything is read.
 
-use crate::durability::{PATIENCE, abandon, sync, waiting_for_space};
+mod backoff;
+mod child;
+mod outgoing;
+mod pump;
+
+use self::backoff::Backoff;
+use self::pump::{End, Plan, Pump};
+use crate::args::sizes;
+use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
+use crate::buffer::durability::{PATIENCE, abandon, sync, waiting_for_space};
+use crate::buffer::opening;
 use crate::failure::{Failure, Outcome, Result, no_thread};
-use crate::opening;
-use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
+use crate::io::standard::{Stream, require};
 use crate::output::{bytes, count, note};
-use crate::pipe::backoff::Backoff;
-use crate::pipe::pump::{End, Plan, Pump};
+use crate::producer::reports::Reports;
 use crate::producer::{Producer, Step};
-use crate::reports::Reports;
-use crate::sizes;
-use crate::standard::{Stream, require};
 use crate::stop::Stop;
 use clap::ValueHint;
 use forebay::Writer;

@@ -1,7 +1,8 @@
 //! Saying what damage took.
 
-use crate::opening::REPORTS_MAX;
-use crate::output::{Progress, count, note};
+use crate::buffer::opening::REPORTS_MAX;
+use crate::live::Progress;
+use crate::output::{count, note};
 use forebay::Lost;
 
 /// What was lost so far.

@@ -6,11 +6,14 @@
 //! is room. What was accepted into memory and never written can be taken back: it
 //! is left over again, and appended to the next writer.
 
+mod kept;
+pub(crate) mod reports;
+
+use self::kept::Kept;
+use crate::args::FullPolicy;
 use crate::failure::{Failure, Result};
-use crate::framing::{BadInput, Framing, Splitter};
-use crate::input::{Input, Read};
-use crate::kept::Kept;
-use crate::options::FullPolicy;
+use crate::io::framing::{BadInput, Framing, Splitter};
+use crate::io::input::{Input, Read};
 use crate::stop::Stop;
 use forebay::{ErrorKind, Writer};
 use std::collections::VecDeque;
