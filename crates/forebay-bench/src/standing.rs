@@ -4,16 +4,16 @@
 //! Memory is measured in a process of its own ([`hold_backlog`]), so that no
 //! other measurement's memory counts.
 
+use super::failure::{Failure, Result};
 use super::machine::{status_bytes, threads};
 use super::measure::{Clock, Measured, cpu_time, median};
 use super::payload::{Checker, stamp, template};
 use super::scratch::Scratch;
 use super::work::{append_all, config, read_batches, records};
-use crate::failure::{Failure, Result};
 use forebay::format::record;
 use forebay::{Reader, SyncPolicy, Writer};
 use serde::Serialize;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -138,9 +138,10 @@ pub(crate) fn idle(scratch: &Scratch) -> Result<Idle> {
         }
         buffers.push((writer, reader));
     }
-    scratch.stop.wait(SETTLE);
+    std::thread::sleep(SETTLE);
     let before = cpu_time();
-    scratch.stop.wait(scratch.time * 2);
+    // In one piece: whoever wakes to look at the stop takes processor time as well.
+    std::thread::sleep(scratch.time * 2);
     let used = before.and_then(|before| Some(cpu_time()? - before));
     scratch.check()?;
     let idle = Idle {
@@ -162,15 +163,19 @@ pub(crate) fn idle(scratch: &Scratch) -> Result<Idle> {
 /// # Errors
 ///
 /// The child process fails, or the stop is set.
-pub(crate) fn memory(scratch: &Scratch, payload_len: usize) -> Result<Option<Measured>> {
+pub(crate) fn memory(
+    scratch: &Scratch,
+    payload_len: usize,
+    holder: Holder,
+) -> Result<Option<Measured>> {
     let dir = scratch.fresh("buffer")?;
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::io("find this program to run it again", &error))?;
-    let mut child = Command::new(program)
-        .args(["bench", "--size", &scratch.size.to_string()])
-        .args(["--payload", &payload_len.to_string()])
-        .arg("--hold-backlog")
-        .arg(&dir)
+    let backlog = Backlog {
+        dir: &dir,
+        size: scratch.size,
+        payload_len,
+    };
+    let mut child = holder(&backlog)
+        .map_err(|error| Failure::io("find this program to run it again", &error))?
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -209,13 +214,28 @@ pub(crate) fn memory(scratch: &Scratch, payload_len: usize) -> Result<Option<Mea
     }))
 }
 
+/// What the process holds whose memory is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Backlog<'a> {
+    /// The buffer's directory.
+    pub dir: &'a Path,
+    /// Bytes to append.
+    pub size: u64,
+    /// The length of each payload.
+    pub payload_len: usize,
+}
+
+/// The command of a process that calls [`hold_backlog`], prints what that returns, and
+/// nothing else.
+pub type Holder = fn(&Backlog<'_>) -> io::Result<Command>;
+
 /// The child's part: holds a backlog and returns the peak of memory beyond
 /// what the process had before it opened the buffer, if the system tells.
 ///
 /// # Errors
 ///
 /// The buffer fails, or something did not come back.
-pub(crate) fn hold_backlog(scratch: &Scratch, dir: &Path, len: usize) -> Result<Option<u64>> {
+pub fn hold_backlog(scratch: &Scratch, dir: &Path, len: usize) -> Result<Option<u64>> {
     let config = config(dir, scratch.size);
     let count = records(scratch, len);
     // What the check of the records needs is not the buffer's.

@@ -2,38 +2,40 @@
 //!
 //! Invariant: coordinates are pixels with the origin at the top left; text is
 //! escaped; the picture stands by itself, without fonts or styles from elsewhere.
-//!
-//! Also taken by `bench/`, by path: it knows nothing of the modules beside it.
 
 use std::fmt::Write as _;
 
 /// The background.
-pub(super) const PAPER: &str = "#ffffff";
+pub const PAPER: &str = "#ffffff";
 /// Text, and lines that carry meaning.
-pub(super) const INK: &str = "#1f2933";
+pub const INK: &str = "#1f2933";
 /// Text that is looked for only when needed.
-pub(super) const FAINT: &str = "#64748b";
+pub const FAINT: &str = "#64748b";
 /// Lines to read off values.
-pub(super) const GRID: &str = "#e2e8f0";
+pub const GRID: &str = "#e2e8f0";
 
 /// Where a text begins, or ends, at its coordinates.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Anchor {
+pub enum Anchor {
+    /// It begins there.
     Start,
+    /// It has its middle there.
     Middle,
+    /// It ends there.
     End,
 }
 
 /// A picture in the making.
 #[derive(Debug)]
-pub(super) struct Svg {
+pub struct Svg {
     body: String,
     width: f64,
     height: f64,
 }
 
 impl Svg {
-    pub(super) fn new(width: f64, height: f64) -> Self {
+    /// An empty picture of this size.
+    pub fn new(width: f64, height: f64) -> Self {
         let mut svg = Self {
             body: String::new(),
             width,
@@ -49,13 +51,15 @@ impl Svg {
         self.body.push('\n');
     }
 
-    pub(super) fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str) {
+    /// A filled rectangle, from its top left corner.
+    pub fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str) {
         self.push(format_args!(
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{fill}"/>"#
         ));
     }
 
-    pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), stroke: &str) {
+    /// A thin line.
+    pub fn line(&mut self, from: (f64, f64), to: (f64, f64), stroke: &str) {
         let ((x1, y1), (x2, y2)) = (from, to);
         self.push(format_args!(
             r#"<line x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}" stroke="{stroke}"/>"#
@@ -63,7 +67,7 @@ impl Svg {
     }
 
     /// A line through points, with a dot on each unless it is dashed.
-    pub(super) fn path(&mut self, points: &[(f64, f64)], stroke: &str, dashed: bool) {
+    pub fn path(&mut self, points: &[(f64, f64)], stroke: &str, dashed: bool) {
         let list: Vec<_> = points
             .iter()
             .map(|(x, y)| format!("{x:.1},{y:.1}"))
@@ -85,7 +89,8 @@ impl Svg {
         }
     }
 
-    pub(super) fn text(&mut self, at: (f64, f64), anchor: Anchor, style: Style, text: &str) {
+    /// A text, whose line stands on `at`.
+    pub fn text(&mut self, at: (f64, f64), anchor: Anchor, style: Style, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
             Anchor::Middle => "middle",
@@ -104,7 +109,7 @@ impl Svg {
     }
 
     /// The finished picture; `title` is for those who cannot see it.
-    pub(super) fn finish(self, title: &str) -> String {
+    pub fn finish(self, title: &str) -> String {
         let Self {
             body,
             width,
@@ -120,26 +125,29 @@ impl Svg {
 
 /// How a text looks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Style {
-    pub(super) size: u32,
-    pub(super) fill: &'static str,
-    pub(super) bold: bool,
+pub struct Style {
+    /// The height of the font.
+    pub size: u32,
+    /// The colour.
+    pub fill: &'static str,
+    /// Whether it stands out.
+    pub bold: bool,
 }
 
 /// A panel's title.
-pub(super) const TITLE: Style = Style {
+pub const TITLE: Style = Style {
     size: 15,
     fill: INK,
     bold: true,
 };
 /// Names and values.
-pub(super) const LABEL: Style = Style {
+pub const LABEL: Style = Style {
     size: 12,
     fill: INK,
     bold: false,
 };
 /// Ticks and remarks.
-pub(super) const REMARK: Style = Style {
+pub const REMARK: Style = Style {
     size: 12,
     fill: FAINT,
     bold: false,
@@ -147,7 +155,7 @@ pub(super) const REMARK: Style = Style {
 
 /// A logarithmic scale from values to pixels.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Log {
+pub struct Log {
     low: f64,
     high: f64,
     from: f64,
@@ -157,11 +165,7 @@ pub(super) struct Log {
 impl Log {
     /// A scale that reaches around all positive values, to whole steps of 1, 2
     /// and 5; `None` without any.
-    pub(super) fn around(
-        values: impl IntoIterator<Item = f64>,
-        from: f64,
-        to: f64,
-    ) -> Option<Self> {
+    pub fn around(values: impl IntoIterator<Item = f64>, from: f64, to: f64) -> Option<Self> {
         let values = values.into_iter().filter(|v| *v > 0.0 && v.is_finite());
         let (low, high) = values.fold((f64::MAX, 0.0_f64), |(low, high), v| {
             (low.min(v), high.max(v))
@@ -174,14 +178,15 @@ impl Log {
         })
     }
 
-    pub(super) fn at(&self, value: f64) -> f64 {
+    /// The pixel of a value.
+    pub fn at(&self, value: f64) -> f64 {
         let share = (value / self.low).ln() / (self.high / self.low).ln();
         self.from + share * (self.to - self.from)
     }
 
     /// Values to draw lines at: 1, 2 and 5 of each power of ten, or the powers
     /// alone where these would be many.
-    pub(super) fn ticks(&self) -> Vec<f64> {
+    pub fn ticks(&self) -> Vec<f64> {
         let steps: &[f64] = match (self.high / self.low).log10() {
             decades if decades > 2.1 => &[1.0],
             _ => &[1.0, 2.0, 5.0],

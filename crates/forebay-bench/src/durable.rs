@@ -4,19 +4,17 @@
 //! before is synced, as a source does that acknowledges upstream; each appends
 //! one at least.
 
+use super::failure::{Failure, Result};
 use super::measure::{Clock, Measured, Times};
-use super::payload::{number, stamp, template};
+use super::payload::{Checker, numbered, stamp, template};
 use super::scratch::Scratch;
-use super::work::{config, panicked, runtime};
-use crate::failure::{Failure, Result};
+use super::work::{config, panicked, read_batches, runtime};
 use forebay::tokio::AsyncWriter;
 use forebay::{Reader, SyncPolicy, Writer};
 use std::time::Instant;
 
 /// From so many producers on they are tasks instead of threads.
 const TASKS_FROM: u32 = 64;
-/// A payload's number is the producer's, shifted by this, and a count.
-const PRODUCER_SHIFT: u32 = 40;
 
 /// Durable appends by so many producers, each waiting for its own.
 ///
@@ -40,7 +38,7 @@ pub(crate) fn append_synced(
     let mut measured = clock.measured(times.count());
     measured.quantiles = Some(times.quantiles());
     writer.close()?;
-    check(reader, payload_len, producers, times.count())?;
+    check(scratch, reader, payload_len, producers, times.count())?;
     scratch.remove(&dir)?;
     Ok(measured)
 }
@@ -115,41 +113,18 @@ async fn produce_async(
     }
 }
 
-fn numbered(producer: u32, count: u64) -> u64 {
-    u64::from(producer) << PRODUCER_SHIFT | count
-}
-
 /// Every producer's records have to be there, in its order.
-fn check(mut reader: Reader, payload_len: usize, producers: u32, count: u64) -> Result<()> {
-    let template = template(payload_len);
-    let mut next = vec![0; producers as usize];
-    while let Some(batch) = reader.next_batch(1_000, 1 << 20)? {
-        for record in batch.iter() {
-            let number = number(record.payload).unwrap_or(u64::MAX);
-            let expected = next
-                .get_mut((number >> PRODUCER_SHIFT) as usize)
-                .filter(|next| **next == number & ((1 << PRODUCER_SHIFT) - 1))
-                .filter(|_| record.payload[8..] == template[8..]);
-            match expected {
-                Some(next) => *next += 1,
-                None => {
-                    return Err(Failure::new(format!(
-                        "record {} did not come back as it was appended; the measurement is void",
-                        record.id
-                    )));
-                }
-            }
-        }
-        batch.ack();
-    }
-    reader.close()?;
-    let came_back: u64 = next.iter().sum();
-    match came_back == count {
-        true => Ok(()),
-        false => Err(Failure::new(format!(
-            "{count} records were synced and {came_back} came back; the measurement is void"
-        ))),
-    }
+fn check(
+    scratch: &Scratch,
+    mut reader: Reader,
+    payload_len: usize,
+    producers: u32,
+    count: u64,
+) -> Result<()> {
+    let mut checker = Checker::thorough(payload_len, producers, 1);
+    read_batches(scratch, &mut reader, &mut checker)?;
+    checker.finish(count)?;
+    Ok(reader.close()?)
 }
 
 #[cfg(test)]
@@ -161,7 +136,7 @@ mod tests {
     #[test]
     fn what_producers_and_tasks_appended_comes_back() {
         let parent = tempfile::tempdir().unwrap();
-        let stop = Stop::on_signals().unwrap();
+        let stop = Stop::never();
         let scratch =
             Scratch::new(parent.path(), 1 << 20, Duration::from_millis(20), stop).unwrap();
         for producers in [1, 3, 100] {

@@ -3,9 +3,9 @@
 //! Invariant: nothing outside the directory made here is touched, and it is
 //! gone when its [`Scratch`] is, also after an error or a signal.
 
-use crate::failure::{Failure, Result};
-use crate::output;
-use crate::stop::Stop;
+use super::failure::{Failure, Result};
+use super::figures::bytes;
+use super::stop::Stop;
 use forebay::storage::Storage as _;
 use forebay::storage::os::Os;
 use std::fs;
@@ -22,7 +22,7 @@ const NAMES_MAX: u32 = 100;
 
 /// A directory for measurements, and how much each of them does.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub struct Scratch {
     dir: PathBuf,
     /// Bytes that a measurement of throughput writes, about.
     pub(crate) size: u64,
@@ -39,7 +39,7 @@ impl Scratch {
     ///
     /// `parent` is not there or not writable, or its file system has too little
     /// free space for measurements of `size` bytes.
-    pub(crate) fn new(parent: &Path, size: u64, time: Duration, stop: Stop) -> Result<Self> {
+    pub fn new(parent: &Path, size: u64, time: Duration, stop: Stop) -> Result<Self> {
         let free = Os::new()
             .free_bytes(parent)
             .map_err(|error| Failure::io(&format!("look at {}", parent.display()), &error))?;
@@ -49,9 +49,9 @@ impl Scratch {
                 "the file system of {} has {} free, and measurements of {} need {}; choose \
                  another with --dir, or a smaller --size",
                 parent.display(),
-                output::bytes(free),
-                output::bytes(size),
-                output::bytes(needed),
+                bytes(free),
+                bytes(size),
+                bytes(needed),
             )));
         }
         Ok(Self {
@@ -67,7 +67,7 @@ impl Scratch {
     /// # Errors
     ///
     /// The stop is set.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         match self.stop.is_set() {
             true => Err(Failure::new("stopped by a signal")),
             false => Ok(()),
@@ -75,7 +75,7 @@ impl Scratch {
     }
 
     /// The directory.
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         &self.dir
     }
 
@@ -84,7 +84,7 @@ impl Scratch {
     /// # Errors
     ///
     /// What was there cannot be removed.
-    pub(crate) fn fresh(&self, name: &str) -> Result<PathBuf> {
+    pub fn fresh(&self, name: &str) -> Result<PathBuf> {
         self.check()?;
         let path = self.dir.join(name);
         self.remove(&path)?;
@@ -99,7 +99,7 @@ impl Scratch {
     /// # Errors
     ///
     /// The file system refuses, or the stop is set.
-    pub(crate) fn warm(&self) -> Result<()> {
+    pub fn warm(&self) -> Result<()> {
         self.warm_more(0)
     }
 
@@ -108,7 +108,7 @@ impl Scratch {
     /// # Errors
     ///
     /// As [`warm`](Self::warm).
-    pub(crate) fn warm_more(&self, bytes: u64) -> Result<()> {
+    pub fn warm_more(&self, bytes: u64) -> Result<()> {
         let path = self.fresh("warm")?;
         let block = vec![0x5a_u8; WARM_BLOCK];
         let write = || -> io::Result<()> {
@@ -127,7 +127,7 @@ impl Scratch {
     /// # Errors
     ///
     /// The file system refuses.
-    pub(crate) fn remove(&self, path: &Path) -> Result<()> {
+    pub fn remove(&self, path: &Path) -> Result<()> {
         let removed = match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
             Ok(_) => fs::remove_file(path),
@@ -173,7 +173,12 @@ fn make_dir(parent: &Path) -> Result<PathBuf> {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.dir) {
-            output::note(format!("cannot remove {}: {error}", self.dir.display()));
+            // Nowhere is left to complain to when this fails.
+            let _ = writeln!(
+                io::stderr(),
+                "cannot remove {}: {error}; remove it by hand",
+                self.dir.display()
+            );
         }
     }
 }
@@ -186,7 +191,7 @@ mod tests {
     fn the_directory_goes_with_its_scratch_and_leaves_the_rest() {
         let parent = tempfile::tempdir().unwrap();
         fs::write(parent.path().join("other"), b"x").unwrap();
-        let stop = Stop::on_signals().unwrap();
+        let stop = Stop::never();
         let scratch = Scratch::new(parent.path(), 1, Duration::ZERO, stop).unwrap();
         let path = scratch.fresh("a").unwrap();
         fs::create_dir_all(path.join("b")).unwrap();
@@ -200,7 +205,7 @@ mod tests {
     #[test]
     fn warming_leaves_nothing_behind() {
         let parent = tempfile::tempdir().unwrap();
-        let stop = Stop::on_signals().unwrap();
+        let stop = Stop::never();
         let scratch = Scratch::new(parent.path(), 3 << 19, Duration::ZERO, stop).unwrap();
         scratch.warm().unwrap();
         assert_eq!(fs::read_dir(scratch.dir()).unwrap().count(), 0);
@@ -209,9 +214,9 @@ mod tests {
     #[test]
     fn too_little_free_space_is_refused_before_anything_is_made() {
         let parent = tempfile::tempdir().unwrap();
-        let stop = Stop::on_signals().unwrap();
+        let stop = Stop::never();
         let failure = Scratch::new(parent.path(), u64::MAX, Duration::ZERO, stop).unwrap_err();
-        assert!(failure.message.contains("--size"), "{}", failure.message);
+        assert!(failure.to_string().contains("--size"), "{failure}");
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 }

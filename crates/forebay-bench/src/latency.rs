@@ -6,11 +6,11 @@
 //! so that the offered rate holds; a record's time begins right before its
 //! append.
 
+use super::failure::{Failure, Result};
 use super::measure::{Clock, Measured, Quantiles, Times};
 use super::payload::{Checker, stamp, template};
 use super::scratch::Scratch;
 use super::work::{config, panicked};
-use crate::failure::{Failure, Result};
 use forebay::{Item, Writer};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};

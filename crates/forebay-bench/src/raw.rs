@@ -4,11 +4,11 @@
 //! Invariant: the same bytes, block sizes and totals as the buffer's own
 //! measurements, through the same system calls, one after another.
 
+use super::failure::{Failure, Result};
 use super::latency::hand_over;
 use super::measure::median;
 use super::payload::{stamp, template};
 use super::scratch::Scratch;
-use crate::failure::{Failure, Result};
 use forebay::format::record;
 use serde::Serialize;
 use std::fs::File;

@@ -4,13 +4,13 @@
 //! unless there is only one step.
 
 use super::durable::append_synced;
+use super::failure::Result;
 use super::latency::latency;
 use super::measure::Measured;
 use super::raw::{Floor, Raw};
 use super::scratch::Scratch;
-use super::standing::{Idle, MANY, idle, in_turns, memory};
+use super::standing::{Holder, Idle, MANY, idle, in_turns, memory};
 use super::work::{Life, concurrent, concurrent_tokio, cycle, recent};
-use crate::failure::Result;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub(crate) const PRODUCERS: [u32; 3] = [1, 16, 1_024];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
-pub(crate) enum Work {
+pub enum Work {
     /// Append one by one, until all is written
     Append,
     /// Append up to 1,000 at a time
@@ -79,10 +79,13 @@ pub(crate) enum Step {
 
 /// What to measure.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) works: Vec<Work>,
+pub struct Plan {
+    /// What the buffer is asked to do.
+    pub works: Vec<Work>,
     /// Payload lengths, if given.
-    pub(crate) payloads: Option<Vec<usize>>,
+    pub payloads: Option<Vec<usize>>,
+    /// How the process is started whose memory is measured.
+    pub holder: Holder,
 }
 
 impl Plan {
@@ -186,7 +189,7 @@ impl Samples {
     /// # Errors
     ///
     /// As the step's.
-    pub(crate) fn take(&mut self, scratch: &Scratch, step: Step) -> Result<()> {
+    pub(crate) fn take(&mut self, plan: &Plan, scratch: &Scratch, step: Step) -> Result<()> {
         match step {
             Step::Raw => self.raw.push(Raw::measure(scratch)?),
             Step::Floor(len) => {
@@ -205,7 +208,7 @@ impl Samples {
                     Work::Latency => Some(latency(scratch, len)?),
                     Work::ManyBuffers => Some(in_turns(scratch, len, MANY)?),
                     Work::OneBuffer => Some(in_turns(scratch, len, 1)?),
-                    Work::Memory => memory(scratch, len)?,
+                    Work::Memory => memory(scratch, len, plan.holder)?,
                     // Parts of a cycle.
                     Work::Append
                     | Work::AppendBatch
@@ -263,6 +266,7 @@ mod tests {
         let plan = Plan {
             works: vec![Work::Append],
             payloads: Some(vec![64]),
+            holder: |_| unreachable!("nothing is measured"),
         };
         let cycle = Step::Cycle {
             life: Life::Single,
@@ -276,6 +280,7 @@ mod tests {
         let plan = Plan {
             works: Work::value_variants().to_vec(),
             payloads: None,
+            holder: |_| unreachable!("nothing is measured"),
         };
         let steps = plan.steps();
         for (n, step) in steps.iter().enumerate() {

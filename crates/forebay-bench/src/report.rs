@@ -3,6 +3,7 @@
 //! Invariants: keys of the JSON may be added, not renamed; a figure that was
 //! not measured is absent, never zero.
 
+use super::figures::{bandwidth, bytes, digits, length, metric, time};
 use super::machine::Machine;
 use super::measure::{Measured, median};
 use super::plan::{Case, Samples, Work};
@@ -13,7 +14,7 @@ use std::fmt::Write as _;
 
 /// Everything that came out.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     pub(crate) version: &'static str,
     pub(crate) machine: Machine,
     pub(crate) size_bytes: u64,
@@ -119,52 +120,6 @@ impl Row {
     }
 }
 
-/// A number to three digits, with a prefix: `8.42 M`.
-pub(crate) fn metric(value: f64) -> String {
-    let (value, prefix) = match value {
-        v if v >= 999.5e6 => (v / 1e9, " G"),
-        v if v >= 999.5e3 => (v / 1e6, " M"),
-        v if v >= 9_999.5 => (v / 1e3, " k"),
-        v => return digits(v),
-    };
-    format!("{}{prefix}", digits(value))
-}
-
-fn digits(value: f64) -> String {
-    match value {
-        v if v >= 99.95 => format!("{v:.0}"),
-        v if v >= 9.995 => format!("{v:.1}"),
-        v => format!("{v:.2}"),
-    }
-}
-
-/// Bytes per second: `4.21 GB/s`.
-fn bandwidth(value: f64) -> String {
-    let text = metric(value);
-    match text.ends_with(|c: char| c.is_ascii_digit()) {
-        true => format!("{text} B/s"),
-        false => format!("{text}B/s"),
-    }
-}
-
-/// A time given in µs.
-pub(crate) fn time(us: f64) -> String {
-    match us {
-        us if us < 999.5 => format!("{} µs", digits(us)),
-        us if us < 999.5e3 => format!("{} ms", digits(us / 1e3)),
-        us => format!("{} s", digits(us / 1e6)),
-    }
-}
-
-/// A payload length: `256 B`, `4 KiB`.
-pub(crate) fn length(len: usize) -> String {
-    match len {
-        len if len >= 1 << 20 && len.is_multiple_of(1 << 20) => format!("{} MiB", len >> 20),
-        len if len >= 1 << 10 && len.is_multiple_of(1 << 10) => format!("{} KiB", len >> 10),
-        len => format!("{len} B"),
-    }
-}
-
 /// Rows of cells below a heading, first column to the left, the others to the
 /// right.
 struct Table {
@@ -215,13 +170,14 @@ impl Table {
 }
 
 /// The report as tables.
-pub(crate) fn text(report: &Report) -> String {
+pub fn text(report: &Report) -> String {
     let mut text = format!(
-        "forebay {} on {}\n{} a measurement, medians of {}\n",
+        "forebay {} on {}\n{} a measurement, medians of {} round{}\n",
         report.version,
         report.machine.line(),
-        crate::output::bytes(report.size_bytes),
-        crate::output::count(u64::from(report.rounds), "round"),
+        bytes(report.size_bytes),
+        report.rounds,
+        if report.rounds == 1 { "" } else { "s" },
     );
     raw_table(&report.raw).write(&mut text);
     throughput_table(report, "records per second", |row| {
@@ -386,13 +342,13 @@ fn times_table(report: &Report) -> Table {
 
 fn standing_table(report: &Report) -> Table {
     let mut table = Table::new(["standing".to_owned(), String::new()]);
-    let backlog = crate::output::bytes(report.size_bytes);
+    let backlog = bytes(report.size_bytes);
     for row in report.rows(Work::Open) {
         let name = format!("open, {backlog} unread ({})", length(row.payload_bytes));
         table.row(&name, [row.p50_us.map(time)]);
     }
     for row in report.rows(Work::Memory) {
-        let memory = row.memory_bytes.map(crate::output::bytes);
+        let memory = row.memory_bytes.map(bytes);
         table.row(&format!("memory, {backlog} unread"), [memory]);
     }
     let in_turns = [
@@ -419,30 +375,6 @@ fn standing_table(report: &Report) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_have_three_digits() {
-        let cases = [
-            (0.5, "0.50"),
-            (12.34, "12.3"),
-            (4_321.0, "4321"),
-            (9_999.6, "10.0 k"),
-            (999_600.0, "1.00 M"),
-            (8_421_000.0, "8.42 M"),
-            (4.2e9, "4.20 G"),
-        ];
-        for (value, text) in cases {
-            assert_eq!(metric(value), text);
-        }
-        assert_eq!(bandwidth(4.2e9), "4.20 GB/s");
-        assert_eq!(bandwidth(12.0), "12.0 B/s");
-        assert_eq!(time(0.25), "0.25 µs");
-        assert_eq!(time(1_500.0), "1.50 ms");
-        assert_eq!(
-            [64, 1024, 1500, 1 << 20].map(length),
-            ["64 B", "1 KiB", "1500 B", "1 MiB"]
-        );
-    }
 
     #[test]
     fn a_figure_that_was_not_measured_is_absent() {

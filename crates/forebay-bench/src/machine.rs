@@ -1,6 +1,4 @@
 //! What machine this is, as far as it matters to speed.
-//!
-//! Also taken by `bench/`, by path: it knows nothing of the modules beside it.
 
 use serde::Serialize;
 use std::fs;
@@ -8,19 +6,24 @@ use std::path::Path;
 
 /// The machine; whatever the system does not tell is absent.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Machine {
-    pub(crate) cpu: Option<String>,
-    pub(crate) cores: usize,
-    pub(crate) memory_bytes: Option<u64>,
-    pub(crate) os: String,
-    pub(crate) arch: &'static str,
+pub struct Machine {
+    /// The model of the processor.
+    pub cpu: Option<String>,
+    /// Processors that this process may use.
+    pub cores: usize,
+    /// All memory.
+    pub memory_bytes: Option<u64>,
+    /// The operating system, with its version where that is known.
+    pub os: String,
+    /// The processor's architecture.
+    pub arch: &'static str,
     /// The file system that was measured.
-    pub(crate) file_system: Option<String>,
+    pub file_system: Option<String>,
 }
 
 impl Machine {
     /// This machine, with the file system of `dir`.
-    pub(crate) fn this(dir: &Path) -> Self {
+    pub fn this(dir: &Path) -> Self {
         let info = |path, key| {
             let text = fs::read_to_string(path).ok()?;
             field(&text, key)
@@ -40,7 +43,7 @@ impl Machine {
     }
 
     /// One line.
-    pub(crate) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         let mut parts = vec![
             self.cpu.clone().unwrap_or_else(|| self.arch.to_owned()),
             match self.cores {

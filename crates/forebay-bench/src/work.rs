@@ -3,10 +3,11 @@
 //! Invariant: clocks run while records go through the buffer's public API, and
 //! for nothing else than that and the check of what comes back.
 
+use super::failure::{Failure, Result};
 use super::measure::{Clock, Measured, Quantiles};
 use super::payload::{Checker, stamp, template};
 use super::scratch::Scratch;
-use crate::failure::{Failure, Result};
+use super::stop::Stop;
 use forebay::format::record;
 use forebay::tokio::{AsyncReader, AsyncWriter};
 use forebay::{Config, Io, Item, Reader, Writer};
@@ -348,12 +349,7 @@ pub(crate) fn concurrent_tokio(scratch: &Scratch, payload_len: usize) -> Result<
     Ok(measured)
 }
 
-async fn produce(
-    writer: AsyncWriter,
-    payload_len: usize,
-    count: u64,
-    stop: crate::stop::Stop,
-) -> Result<()> {
+async fn produce(writer: AsyncWriter, payload_len: usize, count: u64, stop: Stop) -> Result<()> {
     let mut payload = template(payload_len);
     for number in 0..count {
         if number.is_multiple_of(STRIDE) && stop.is_set() {

@@ -4,8 +4,9 @@
 //! Invariant: a panel without figures says so; nothing is drawn for a figure
 //! that was not measured.
 
+use super::figures::{bytes, length, metric, time};
 use super::plan::Work;
-use super::report::{Report, Row, length, metric, time};
+use super::report::{Report, Row};
 use super::svg::{Anchor, GRID, INK, LABEL, Log, REMARK, Svg, TITLE};
 
 const WIDTH: f64 = 1080.0;
@@ -50,7 +51,7 @@ struct Series {
 }
 
 /// Draws the report.
-pub(crate) fn svg(report: &Report) -> String {
+pub fn svg(report: &Report) -> String {
     let mut svg = Svg::new(WIDTH, HEIGHT);
     let right = MARGIN * 2.0 + PANEL_WIDTH + 40.0;
     let (top, bottom) = (70.0, 70.0 + TOP_HEIGHT + 50.0);
@@ -284,7 +285,7 @@ fn waiting(svg: &mut Svg, at: Corner, report: &Report) {
         }
     }
     if let Some(us) = report.rows(Work::Open).next().and_then(|row| row.p50_us) {
-        let backlog = crate::output::bytes(report.size_bytes);
+        let backlog = bytes(report.size_bytes);
         all.push(Bar {
             name: format!("open, {backlog}"),
             value: us,
@@ -294,15 +295,15 @@ fn waiting(svg: &mut Svg, at: Corner, report: &Report) {
     }
     let remark = "append to delivery at 10,000 a second; open with all unread; logarithmic";
     let end = bars(svg, at, "Time", remark, &all);
-    if let Some(bytes) = report
+    if let Some(memory) = report
         .rows(Work::Memory)
         .next()
         .and_then(|row| row.memory_bytes)
     {
         let text = format!(
             "memory with {} unread: {}",
-            crate::output::bytes(report.size_bytes),
-            crate::output::bytes(bytes)
+            bytes(report.size_bytes),
+            bytes(memory)
         );
         svg.text((at.x, end + 14.0), Anchor::Start, LABEL, &text);
     }
