@@ -1,7 +1,8 @@
 //! Where measurements write: a directory of their own, removed afterwards.
 //!
 //! Invariant: nothing outside the directory made here is touched, and it is
-//! gone when its [`Scratch`] is, also after an error or a signal.
+//! gone when its [`Scratch`] is, also after an error or a signal. A missing
+//! directory around it is made, and stays.
 
 use super::failure::{Failure, Result};
 use super::figures::bytes;
@@ -33,15 +34,20 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the directory inside `parent`.
+    /// Makes the directory inside `parent`, which is made if it is missing.
     ///
     /// # Errors
     ///
-    /// `parent` is not there or not writable, or its file system has too little
+    /// `parent` cannot be made or is not writable, or its file system has too little
     /// free space for measurements of `size` bytes.
     pub fn new(parent: &Path, size: u64, time: Duration, stop: Stop) -> Result<Self> {
+        // Also for processes that are started elsewhere.
+        let parent = std::path::absolute(parent)
+            .map_err(|error| Failure::io(&format!("look at {}", parent.display()), &error))?;
+        fs::create_dir_all(&parent)
+            .map_err(|error| Failure::io(&format!("make {}", parent.display()), &error))?;
         let free = Os::new()
-            .free_bytes(parent)
+            .free_bytes(&parent)
             .map_err(|error| Failure::io(&format!("look at {}", parent.display()), &error))?;
         let needed = bytes_needed(size);
         if let Some(free) = free.filter(|free| *free < needed) {
@@ -55,7 +61,7 @@ impl Scratch {
             )));
         }
         Ok(Self {
-            dir: make_dir(parent)?,
+            dir: make_dir(&parent)?,
             size,
             time,
             stop,

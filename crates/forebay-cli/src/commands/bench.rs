@@ -51,8 +51,8 @@ after SIGINT, SIGTERM or SIGHUP.")]
 pub(crate) struct Args {
     /// Where to measure: a directory on the file system that counts
     ///
-    /// A directory inside it is filled and removed again [default: the system's
-    /// directory for temporary files]
+    /// It is made if it is missing; a directory inside it is filled and removed
+    /// again [default: the system's directory for temporary files]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: Option<PathBuf>,
 

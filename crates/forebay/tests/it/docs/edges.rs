@@ -173,10 +173,7 @@ fn no_modules_of_a_folder_know_each_other_in_a_circle() {
 }
 
 /// The modules of a folder that know each other in a circle, and those that know them.
-fn circle<'s>(
-    sources: &'s [Source],
-    folder: &[&'s str],
-) -> BTreeMap<&'s str, BTreeSet<&'s str>> {
+fn circle<'s>(sources: &'s [Source], folder: &[&'s str]) -> BTreeMap<&'s str, BTreeSet<&'s str>> {
     let siblings: BTreeSet<&str> = sources
         .iter()
         .filter(|source| !is_of_tests(source))
