@@ -75,29 +75,14 @@ impl Failure {
 
 impl From<forebay::Error> for Failure {
     fn from(error: forebay::Error) -> Self {
-        let mut message = error.to_string();
-        if error.kind() == ErrorKind::InvalidConfig {
-            // The library's parameters are this program's options.
-            for parameter in [
-                "max_size",
-                "data_file_size",
-                "max_record_size",
-                "flush_interval",
-            ] {
-                let option = format!("--{}", parameter.replace('_', "-"));
-                message = message.replace(parameter, &option);
+        let failure = Self::new(error.to_string());
+        match error.kind() {
+            // The library names its limits, which are options here.
+            ErrorKind::InvalidConfig | ErrorKind::Full | ErrorKind::Closed => {
+                failure.but("limits are set by the options of their names, such as --max-size")
             }
+            _ => failure,
         }
-        if matches!(error.kind(), ErrorKind::Full | ErrorKind::Closed) {
-            for (parameter, option) in [
-                ("(max_size is", "(--max-size is"),
-                ("raise max_size", "raise --max-size"),
-                ("less than min_free_space", "less than --min-free-space"),
-            ] {
-                message = message.replace(parameter, option);
-            }
-        }
-        Self::new(message)
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod sizes;
 
+use self::sizes::{Size, Time};
 use crate::failure::{Failure, Result};
 use crate::io::framing::Framing;
 use crate::vector;
@@ -31,8 +32,13 @@ pub(crate) struct BufferOptions {
     /// How long to wait for a buffer that another process has open
     ///
     /// Without it, a buffer in use is an error at once.
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = sizes::duration, allow_hyphen_values = true)]
-    pub(crate) wait: Duration,
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "0s",
+        allow_hyphen_values = true
+    )]
+    pub(crate) wait: Time,
 
     /// What to do with damaged bytes met on the way
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = CorruptionPolicy::Quarantine)]
@@ -48,22 +54,22 @@ pub(crate) struct BufferOptions {
 #[command(next_help_heading = "Limits and durability")]
 pub(crate) struct LimitOptions {
     /// The most the buffer may occupy on disk, such as 256MiB [default: 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::size, allow_hyphen_values = true)]
-    max_size: Option<u64>,
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    max_size: Option<Size>,
 
     /// The most one data file may hold; space is given back a data file at a
     /// time [default: a sixteenth of the maximum size, at most 128MiB]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::size, allow_hyphen_values = true)]
-    data_file_size: Option<u64>,
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    data_file_size: Option<Size>,
 
     /// The longest record [default: what fits into one data file]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::size, allow_hyphen_values = true)]
-    max_record_size: Option<u64>,
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    max_record_size: Option<Size>,
 
     /// Treat the buffer as full while the file system has less free space
     /// [default: 0]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::size_or_zero, allow_hyphen_values = true)]
-    min_free_space: Option<u64>,
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    min_free_space: Option<Size>,
 
     /// What to do when the buffer, or the disk, is full
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = FullPolicy::Block)]
@@ -74,8 +80,8 @@ pub(crate) struct LimitOptions {
     sync: Sync,
 
     /// How often, with `--sync interval` [default: 500ms]
-    #[arg(long, value_name = "DURATION", value_parser = sizes::duration, allow_hyphen_values = true)]
-    flush_interval: Option<Duration>,
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    flush_interval: Option<Time>,
 }
 
 /// How the events of a record are counted.
@@ -170,17 +176,17 @@ impl BufferOptions {
     /// A configuration with limits.
     pub(crate) fn config_with(&self, limits: &LimitOptions) -> Config {
         let mut config = self.config();
-        if let Some(size) = limits.max_size {
-            config = config.max_size(size);
+        if let Some(Size(bytes)) = limits.max_size {
+            config = config.max_size(bytes);
         }
-        if let Some(size) = limits.data_file_size {
-            config = config.data_file_size(size);
+        if let Some(Size(bytes)) = limits.data_file_size {
+            config = config.data_file_size(bytes);
         }
-        if let Some(size) = limits.max_record_size {
-            config = config.max_record_size(size);
+        if let Some(Size(bytes)) = limits.max_record_size {
+            config = config.max_record_size(bytes);
         }
-        if let Some(size) = limits.min_free_space {
-            config = config.min_free_space(size);
+        if let Some(Size(bytes)) = limits.min_free_space {
+            config = config.min_free_space(bytes);
         }
         config
             .flush_interval(limits.flush_interval())
@@ -204,7 +210,7 @@ impl BufferOptions {
 impl LimitOptions {
     /// The longest time that records stay unsynced, with `--sync interval`.
     pub(crate) fn flush_interval(&self) -> Duration {
-        self.flush_interval.unwrap_or(FLUSH_INTERVAL)
+        self.flush_interval.map_or(FLUSH_INTERVAL, |time| time.0)
     }
 }
 

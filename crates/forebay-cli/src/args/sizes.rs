@@ -4,6 +4,7 @@
 //! Invariants: a value is either understood exactly or refused with a sentence
 //! that says how to write it; nothing is rounded.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Units of bytes, longest first where one ends in another. A bare letter is
@@ -29,24 +30,35 @@ const UNITS: [(&str, u64); 18] = [
     ("", 1),
 ];
 
-/// A number of bytes, at least 1: `4096`, `256MiB`, `1.5GiB`, `100MB`, `64k`.
-///
-/// # Errors
-///
-/// A sentence for the user, when the text is not such a number, is zero, or is
-/// beyond 64 bits.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
-    match size_or_zero(text)? {
-        0 => Err("a size must be at least 1 byte".to_owned()),
-        bytes => Ok(bytes),
+/// A number of bytes: `4096`, `256MiB`, `1.5GiB`, `100MB`, `64k`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+/// A length of time: `500ms`, `2s`, `1m 30s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Time(pub(crate) Duration);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        size_or_zero(text).map(Self)
     }
 }
 
-/// A number of bytes that may be 0.
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        duration(text).map(Self)
+    }
+}
+
+/// The bytes of a [`Size`].
 ///
 /// # Errors
 ///
-/// As [`size`], but for zero.
+/// A sentence for the user, when the text is no such number, or is beyond 64 bits.
 pub(crate) fn size_or_zero(text: &str) -> Result<u64, String> {
     let trimmed = text.trim();
     if trimmed.starts_with('-') {
@@ -99,7 +111,7 @@ fn bytes(number: &str, factor: u64) -> Result<u64, String> {
     whole.checked_add(rest).ok_or_else(too_large)
 }
 
-/// A length of time: `500ms`, `2s`, `1m 30s`.
+/// The length of a [`Time`].
 ///
 /// # Errors
 ///
@@ -138,6 +150,7 @@ mod tests {
     #[test]
     fn sizes_are_read_in_binary_and_decimal_units() {
         for (text, bytes) in [
+            ("0", 0),
             ("1", 1),
             ("4096", 4096),
             ("4096B", 4096),
@@ -151,16 +164,13 @@ mod tests {
             ("2TiB", 2 << 40),
             ("18446744073709551615", u64::MAX),
         ] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
         }
-        assert_eq!(size_or_zero("0"), Ok(0));
     }
 
     #[test]
     fn anything_else_is_refused_with_a_remedy() {
         for (text, says) in [
-            ("0", "at least 1"),
-            ("0MiB", "at least 1"),
             ("12XB", "unknown unit \"XB\""),
             ("1 1", "unknown unit"),
             ("-1", "negative"),
@@ -175,23 +185,23 @@ mod tests {
             ("1e3", "unknown unit"),
             ("\u{ff11}", "write it as"),
         ] {
-            let error = size(text).expect_err(text);
+            let error = text.parse::<Size>().expect_err(text);
             assert!(error.contains(says), "{text}: {error}");
         }
     }
 
     #[test]
     fn durations_need_a_unit_and_are_not_negative() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert_eq!("500ms".parse(), Ok(Time(Duration::from_millis(500))));
+        assert_eq!("1m 30s".parse(), Ok(Time(Duration::from_secs(90))));
+        assert_eq!("0".parse(), Ok(Time(Duration::ZERO)));
         for (text, says) in [
             ("500", "needs a unit"),
             ("-1s", "negative"),
             ("5 parsecs", "write it as"),
             ("", "write it as"),
         ] {
-            let error = duration(text).expect_err(text);
+            let error = text.parse::<Time>().expect_err(text);
             assert!(error.contains(says), "{text}: {error}");
         }
     }

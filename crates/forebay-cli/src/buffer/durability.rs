@@ -1,6 +1,6 @@
 //! Making sure that everything is synced, without waiting for ever.
 
-use crate::failure::{Failure, Result};
+use crate::failure::Failure;
 use crate::output::count;
 use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::format::ledger::{LEDGER_LEN, LedgerState};
@@ -28,7 +28,7 @@ pub(crate) fn sync(
     writer: &Writer,
     patience: impl Fn() -> Option<Duration>,
     stuck: impl FnOnce(),
-) -> Result<bool> {
+) -> forebay::Result<bool> {
     let mut stuck = Some(stuck);
     let mut seen = progress(writer);
     let mut since = Instant::now();
@@ -36,7 +36,7 @@ pub(crate) fn sync(
         match writer.flush_timeout(LOOK_INTERVAL) {
             Ok(()) => return Ok(true),
             Err(error) if error.kind() == ErrorKind::TimedOut => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
         let now = progress(writer);
         if now != seen {
@@ -122,14 +122,17 @@ fn progress(writer: &Writer) -> (u64, u64) {
 }
 
 /// Lets go of a writer that cannot store what it accepted, and says so.
-/// Closing would wait for space.
 pub(crate) fn abandon(writer: Writer, accepted: u64, directory: &Path) -> Failure {
     let usage = writer.usage();
     let unsynced = usage.next_record_id - 1 - usage.last_synced_id;
-    std::mem::forget(writer);
+    // close_timeout: closing tries once more to store what is left, and ends when a full
+    // disk does not take it. On a disk that hangs it waits, until the limit of the
+    // shutdown ends the process.
+    // That it could not store everything is what is said here.
+    let _ = writer.close();
     Failure::new(format!(
         "the file system of {} has no space left, or less than --min-free-space: {} stored and \
-         synced, and {} accepted but not stored; free some space",
+         synced, and {} accepted and perhaps not stored; free some space",
         directory.display(),
         count(accepted.saturating_sub(unsynced), "record"),
         count(unsynced, "more record"),

@@ -1,6 +1,7 @@
 //! Opening a buffer for a command: waiting for its lock, and saying what
 //! opening found.
 
+use crate::args::sizes::Time;
 use crate::failure::{Failure, Result, no_buffer};
 use crate::output::{count, note};
 use crate::stop::Stop;
@@ -22,7 +23,7 @@ pub(crate) const REPORTS_MAX: u64 = 20;
 /// The buffer cannot be opened, or is still in use.
 pub(crate) fn open(
     config: &Config,
-    wait: Duration,
+    wait: Time,
     verbose: bool,
     stop: &Stop,
 ) -> Result<Option<(Writer, Reader)>> {
@@ -34,7 +35,7 @@ pub(crate) fn open(
                 return Ok(Some((writer, reader)));
             }
             Err(error) if error.kind() == ErrorKind::Locked => {
-                if begun.elapsed() >= wait {
+                if begun.elapsed() >= wait.0 {
                     let hint = "wait for it with --wait 1m, or stop the other process";
                     return Err(Failure::from(error).but(hint));
                 }
@@ -44,7 +45,7 @@ pub(crate) fn open(
         if stop.is_set() {
             return Ok(None);
         }
-        stop.wait(LOCK_INTERVAL.min(wait));
+        stop.wait(LOCK_INTERVAL.min(wait.0));
     }
 }
 
@@ -99,7 +100,7 @@ fn report_recovery(recovery: &Recovery, verbose: bool) {
 
 /// A finding as one line of text.
 fn describe(finding: &Finding) -> String {
-    let mut text = finding.kind.as_str().replace('_', " ");
+    let mut text = finding.kind.to_string();
     if let Some(file) = &finding.file {
         text.push_str(&format!(" in {file} at offset {}", finding.offset));
         if finding.length > 0 {

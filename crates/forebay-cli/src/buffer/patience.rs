@@ -1,15 +1,17 @@
 //! Errors of reading that may pass.
 //!
-//! Invariant: no data is given up here. The library hands out the same error eight times
-//! before it takes what it cannot read for damage, so it is asked once more than that.
+//! Invariant: no data is given up here. The library hands out the error of an unreadable
+//! page several times and then takes the page for damage; it is asked more often than that.
 
 use std::thread;
 use std::time::Duration;
 
 use forebay::{ErrorKind, Result};
 
-const ATTEMPTS: u32 = 9;
+/// More than the library needs, so that it is the library that gives up.
+const ATTEMPTS: u32 = 20;
 
+/// The pause after the first error; it grows by as much with each.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Reads from a buffer; again, after a moment, as long as the system reports an error

@@ -1,6 +1,7 @@
 //! Noticing that another process has changed a buffer, or that there is space for
 //! it again, without its lock.
 
+use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::storage::{Storage as _, os::Os};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -88,5 +89,5 @@ fn look(directory: &Path) -> Look {
         .filter_map(|entry| Some((entry.file_name(), entry.metadata().ok()?.len())))
         .collect();
     files.sort();
-    (files, std::fs::read(directory.join("buffer.db")).ok())
+    (files, std::fs::read(directory.join(LEDGER_FILE_NAME)).ok())
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing but the scratch directory and the plot is written.
 
-use crate::args::sizes;
+use crate::args::sizes::Size;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
 use crate::output;
@@ -57,8 +57,8 @@ pub(crate) struct Args {
     dir: Option<PathBuf>,
 
     /// Bytes that each measurement writes [default: 1GiB; with --quick 24MiB]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::size)]
-    size: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Size>,
 
     /// Rounds to take medians of [default: 5; with --quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -91,7 +91,7 @@ pub(crate) struct Args {
 }
 
 fn payload_len(text: &str) -> Result<usize, String> {
-    let len = sizes::size(text)?;
+    let Size(len) = text.parse()?;
     match (LEN_MIN..=LEN_MAX).contains(&len) {
         true => Ok(len as usize),
         false => Err(format!(
@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         true => (QUICK_SIZE, QUICK_TIME, 1),
         false => (SIZE, TIME, ROUNDS),
     };
-    let size = args.size.unwrap_or(size);
+    let size = args.size.map_or(size, |size| size.0);
     let asked = stop.clone();
     let scratch = Scratch::new(&parent, size, time, stop::Stop::new(move || asked.is_set()))?;
     let done = match &args.hold_backlog {

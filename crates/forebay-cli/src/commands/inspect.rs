@@ -7,6 +7,7 @@ use crate::failure::{Outcome, Result};
 use crate::io::standard::{Stream, require};
 use crate::output::{bytes, count, print};
 use clap::ValueHint;
+use forebay::format::file_id::file_name;
 use forebay::{InspectOptions, Inspection, LedgerCondition};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -148,7 +149,7 @@ fn text(inspection: &Inspection, quick: bool) -> String {
         &format!("{}, {}", count(files, "data file"), bytes(total)),
     );
     for file in inspection.files.iter().take(FILES_MAX) {
-        let name = format!("buffer-data-{}.dat", file.file_id);
+        let name = file_name(file.file_id);
         let first = match file.first_record_id {
             _ if file.is_stale => "repeats others".to_owned(),
             Some(id) => format!("from record {id}"),

@@ -5,7 +5,7 @@
 //! stays in the buffer. The buffer is let go of while there is nothing in it to
 //! wait for.
 
-use crate::args::sizes;
+use crate::args::sizes::{self, Time};
 use crate::args::{BufferOptions, FramingOptions};
 use crate::buffer::losses::Losses;
 use crate::buffer::opening::{self, require_buffer};
@@ -136,7 +136,7 @@ impl Pull<'_> {
     fn work(&mut self) -> Result<End> {
         let config = self.args.buffer.config();
         let wait = match self.args.follow {
-            true => Duration::MAX,
+            true => Time(Duration::MAX),
             false => self.args.buffer.wait,
         };
         loop {

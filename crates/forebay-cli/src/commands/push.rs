@@ -110,7 +110,10 @@ struct Push<'a> {
 enum End {
     Input,
     Stop,
+    /// The input cannot be read on, or nothing reported.
     Failed(Failure),
+    /// The buffer takes no more, and says so whatever it is asked.
+    Broken(Failure),
 }
 
 impl<'a> Push<'a> {
@@ -160,10 +163,13 @@ impl<'a> Push<'a> {
                     Err(failure) => Err(failure),
                 },
                 Ok(Step::Stopped) => return End::Stop,
-                Ok(Step::Full(error)) if !self.blocks() => return End::Failed(refused(error)),
+                Ok(Step::Full(error)) if !self.blocks() => {
+                    return End::Failed(self.refused(&error));
+                }
                 Ok(Step::Full(_)) if self.stop.is_set() => return End::Stop,
                 Ok(Step::Full(_)) => self.make_way(true),
-                Ok(Step::Failed(failure)) | Err(failure) => Err(failure),
+                Ok(Step::Failed(failure)) => Err(failure),
+                Err(failure) => return End::Broken(failure),
             };
             if let Err(failure) = waited {
                 return End::Failed(failure);
@@ -174,6 +180,22 @@ impl<'a> Push<'a> {
     /// Whether a full buffer is waited for.
     fn blocks(&self) -> bool {
         self.args.limits.when_full == FullPolicy::Block
+    }
+
+    /// That the buffer, or its disk, is full. How many records it took is said in the
+    /// end: the library knows of the last call only.
+    fn refused(&self, error: &forebay::Error) -> Failure {
+        let directory = self.args.buffer.directory();
+        match error.kind() {
+            // There is no reader in this process.
+            ErrorKind::Closed => Failure::new(format!(
+                "{} is full: it holds as much as --max-size allows; take records out, as with \
+                 `forebay pull`, or raise --max-size",
+                directory.display()
+            )),
+            _ if is_out_of_descriptors(directory) => no_descriptor(directory),
+            _ => no_space(directory),
+        }
     }
 
     /// How long to wait for input: what was accepted must not lie in memory for
@@ -337,15 +359,15 @@ impl<'a> Push<'a> {
         }
         if let Err(failure) = released {
             return Err(match end {
-                // A poisoned buffer says the same at every call.
-                End::Failed(first) if !first.message.starts_with(&failure.message) => {
-                    first.but(failure.message).but(stored)
-                }
-                _ => failure.but(stored),
+                End::Failed(first) => first.but(failure.message).but(stored),
+                End::Broken(first) => first.but(stored),
+                End::Input | End::Stop => failure.but(stored),
             });
         }
         match end {
-            End::Failed(failure) => Err(failure.but(format!("before it, {stored}"))),
+            End::Failed(failure) | End::Broken(failure) => {
+                Err(failure.but(format!("before it, {stored}")))
+            }
             End::Input | End::Stop => {
                 if self.args.buffer.verbose || is_watched() {
                     note(format!(
@@ -362,20 +384,4 @@ impl<'a> Push<'a> {
             }
         }
     }
-}
-
-/// That the buffer, or its disk, is full. How many records it took is not for the
-/// library to say, which knows of the last call only.
-fn refused(error: forebay::Error) -> Failure {
-    let mut failure = Failure::from(error);
-    let clauses: Vec<&str> = failure
-        .message
-        .split("; ")
-        .filter(|clause| !clause.contains("accepted"))
-        .collect();
-    failure.message = clauses.join("; ").replace(
-        "acknowledge more",
-        "take records out, as with `forebay pull`",
-    );
-    failure
 }

@@ -8,6 +8,7 @@ use crate::io::standard::{Stream, require};
 use crate::live::Progress;
 use crate::output::{bytes, colours, count, print};
 use clap::ValueHint;
+use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::{Finding, Severity, Verification, VerifyOptions};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -127,7 +128,7 @@ fn conclusion(verification: &Verification) -> String {
         0 => "nothing is lost".to_owned(),
         lost => format!("{} lost", count(lost, "event")),
     };
-    let is_ledger = |finding: &Finding| finding.file.as_deref() == Some("buffer.db");
+    let is_ledger = |finding: &Finding| finding.file.as_deref() == Some(LEDGER_FILE_NAME);
     let mut damage = verification
         .findings
         .iter()
