@@ -3,12 +3,13 @@
 //! Invariants: an option that is not given leaves the library's default; every
 //! help text says unit, default and what to expect.
 
+pub(crate) mod counting;
 pub(crate) mod sizes;
 
+use self::counting::CountingOptions;
 use self::sizes::{Size, Time};
 use crate::failure::{Failure, Result};
 use crate::io::framing::Framing;
-use crate::vector;
 use clap::{Args, ValueEnum, ValueHint};
 use forebay::{Config, EventCounter, OnCorruption, SyncPolicy, WhenFull};
 use std::path::{Path, PathBuf};
@@ -19,15 +20,16 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 /// How long an append waits before it looks whether it is time to end.
 const APPEND_WAIT: Duration = Duration::from_millis(200);
 
-/// The buffer, and how it is opened.
+/// The buffer, and how it is opened, with the ways to count events that a command
+/// allows.
 #[derive(Debug, Args)]
-pub(crate) struct BufferOptions {
+pub(crate) struct BufferOptions<C: Args = CountingOptions> {
     /// The buffer's directory
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) directory: PathBuf,
 
     #[command(flatten)]
-    pub(crate) counting: CountingOptions,
+    pub(crate) counting: C,
 
     /// How long to wait for a buffer that another process has open
     ///
@@ -84,14 +86,6 @@ pub(crate) struct LimitOptions {
     flush_interval: Option<Time>,
 }
 
-/// How the events of a record are counted.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct CountingOptions {
-    /// How many events a record holds
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = Counting::Auto)]
-    count_events: Counting,
-}
-
 /// How records are told apart in a stream.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Records")]
@@ -142,14 +136,6 @@ enum Sync {
     Never,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Counting {
-    /// As Vector does where a payload is Vector's, else one
-    Auto,
-    /// One event a record
-    One,
-}
-
 /// `--on-corruption`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CorruptionPolicy {
@@ -161,11 +147,11 @@ pub(crate) enum CorruptionPolicy {
     Refuse,
 }
 
-impl BufferOptions {
+impl<C: Args> BufferOptions<C> {
     /// A configuration without limits of its own.
-    pub(crate) fn config(&self) -> Config {
+    pub(crate) fn config(&self, counter: EventCounter) -> Config {
         Config::new(&self.directory)
-            .event_counter(self.counting.counter())
+            .event_counter(counter)
             .on_corruption(match self.on_corruption {
                 CorruptionPolicy::Quarantine => OnCorruption::Quarantine,
                 CorruptionPolicy::Skip => OnCorruption::Skip,
@@ -173,9 +159,15 @@ impl BufferOptions {
             })
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl BufferOptions {
     /// A configuration with limits.
     pub(crate) fn config_with(&self, limits: &LimitOptions) -> Config {
-        let mut config = self.config();
+        let mut config = self.config(self.counting.counter());
         if let Some(Size(bytes)) = limits.max_size {
             config = config.max_size(bytes);
         }
@@ -201,28 +193,12 @@ impl BufferOptions {
                 FullPolicy::DropNewest => WhenFull::DropNewest,
             })
     }
-
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
-    }
 }
 
 impl LimitOptions {
     /// The longest time that records stay unsynced, with `--sync interval`.
     pub(crate) fn flush_interval(&self) -> Duration {
         self.flush_interval.map_or(FLUSH_INTERVAL, |time| time.0)
-    }
-}
-
-impl CountingOptions {
-    /// The event counter of the buffer.
-    pub(crate) fn counter(self) -> EventCounter {
-        match self.count_events {
-            Counting::Auto => EventCounter::new(|metadata, payload| {
-                vector::count_events(metadata, payload).unwrap_or(1)
-            }),
-            Counting::One => EventCounter::one(),
-        }
     }
 }
 

@@ -5,4 +5,5 @@ pub(crate) mod durability;
 pub(crate) mod losses;
 pub(crate) mod opening;
 pub(crate) mod patience;
+pub(crate) mod steps;
 pub(crate) mod watch;

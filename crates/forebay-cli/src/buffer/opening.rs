@@ -15,8 +15,9 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 /// Findings and losses that are written out one by one; the rest is counted.
 pub(crate) const REPORTS_MAX: u64 = 20;
 
-/// Opens the buffer, waiting for whoever has it open as long as `wait` allows.
-/// `None` when the stop was set meanwhile.
+/// Opens the buffer to read it, waiting for whoever has it open as long as `wait`
+/// allows. `None` when the stop was set meanwhile. What was lost is not said here: the
+/// reader comes to it.
 ///
 /// # Errors
 ///
@@ -27,13 +28,38 @@ pub(crate) fn open(
     verbose: bool,
     stop: &Stop,
 ) -> Result<Option<(Writer, Reader)>> {
+    let opened = open_silently(config, wait, stop)?;
+    if let Some((writer, _)) = &opened {
+        report_recovery(writer.recovery(), verbose, |finding| {
+            finding.events_lost == 0
+        });
+    }
+    Ok(opened)
+}
+
+/// The same for who does not read.
+///
+/// # Errors
+///
+/// As [`open`].
+pub(crate) fn open_to_write(
+    config: &Config,
+    wait: Time,
+    verbose: bool,
+    stop: &Stop,
+) -> Result<Option<Writer>> {
+    let opened = open_silently(config, wait, stop)?;
+    if let Some((writer, _)) = &opened {
+        report_recovery(writer.recovery(), verbose, |_| true);
+    }
+    Ok(opened.map(|(writer, _reader)| writer))
+}
+
+fn open_silently(config: &Config, wait: Time, stop: &Stop) -> Result<Option<(Writer, Reader)>> {
     let begun = Instant::now();
     loop {
         match forebay::open(config.clone()) {
-            Ok((writer, reader)) => {
-                report_recovery(writer.recovery(), verbose);
-                return Ok(Some((writer, reader)));
-            }
+            Ok(opened) => return Ok(Some(opened)),
             Err(error) if error.kind() == ErrorKind::Locked => {
                 if begun.elapsed() >= wait.0 {
                     let hint = "wait for it with --wait 1m, or stop the other process";
@@ -76,13 +102,14 @@ pub(crate) fn require_buffer(directory: &Path) -> Result<()> {
 }
 
 /// Says what opening has mended: damage always, what a crash leaves behind when
-/// more was asked for.
-fn report_recovery(recovery: &Recovery, verbose: bool) {
+/// more was asked for; of both what is `wanted`.
+fn report_recovery(recovery: &Recovery, verbose: bool, wanted: impl Fn(&Finding) -> bool) {
     let mut more = 0;
     let shown = recovery
         .findings
         .iter()
-        .filter(|finding| verbose || finding.severity == Severity::Damage);
+        .filter(|finding| verbose || finding.severity == Severity::Damage)
+        .filter(|finding| wanted(finding));
     for (index, finding) in (0_u64..).zip(shown) {
         if index < REPORTS_MAX {
             note(format!("while opening: {}", describe(finding)));

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 /// How often a full buffer's directory is looked at.
 const FULL_INTERVAL: Duration = Duration::from_millis(100);
-/// How often it is said at most that space is waited for.
+/// That space is waited for is said again only when there was enough for so long.
 const NOTE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a sync may make no progress before a full buffer is closed; closing
 /// does what is left, as far as there is space.
@@ -102,8 +102,8 @@ struct Push<'a> {
     reports: Option<Reports>,
     /// How many records were accepted when the buffer was last found full.
     full_at: Option<u64>,
-    /// When it was said that space is waited for.
-    noted: Option<Instant>,
+    /// When the buffer was last found full.
+    full_seen: Option<Instant>,
 }
 
 /// Why the work ended.
@@ -120,8 +120,8 @@ impl<'a> Push<'a> {
     fn new(args: &'a Args, stop: Stop) -> Result<Self> {
         let framing = args.framing.framing()?;
         let config = args.buffer.config_with(&args.limits);
-        let opened = opening::open(&config, args.buffer.wait, args.buffer.verbose, &stop)?;
-        let writer = opened.map(|(writer, _reader)| writer);
+        let BufferOptions { wait, verbose, .. } = args.buffer;
+        let writer = opening::open_to_write(&config, wait, verbose, &stop)?;
         let max_len = writer.as_ref().map_or(0, Writer::max_record_size);
         let keeps = args.limits.when_full == FullPolicy::Block;
         let producer = Producer::new(framing, max_len, args.limits.when_full, keeps, stop.clone());
@@ -137,7 +137,7 @@ impl<'a> Push<'a> {
                 .report_synced
                 .then(|| Reports::on_stdout(args.limits.flush_interval(), stop.clone())),
             full_at: None,
-            noted: None,
+            full_seen: None,
             args,
             config,
             stop,
@@ -297,8 +297,11 @@ impl<'a> Push<'a> {
         let directory = self.args.buffer.directory();
         let accepted = self.producer.accepted();
         let is_news = is_full && self.full_at.replace(accepted) != Some(accepted);
-        if is_news && self.noted.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
-            self.noted = Some(Instant::now());
+        let seen = match is_full {
+            true => self.full_seen.replace(Instant::now()),
+            false => self.full_seen,
+        };
+        if is_news && seen.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
             self.progress.note(match self.producer.has_taken_back() {
                 true => waiting_for_space(directory),
                 false => format!(
