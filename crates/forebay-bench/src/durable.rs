@@ -8,7 +8,8 @@ use super::failure::{Failure, Result};
 use super::measure::{Clock, Measured, Times};
 use super::payload::{Checker, numbered, stamp, template};
 use super::scratch::Scratch;
-use super::work::{config, panicked, read_batches, runtime};
+use super::threads::{panicked, spawn};
+use super::work::{config, read_batches, runtime};
 use forebay::tokio::AsyncWriter;
 use forebay::{Reader, SyncPolicy, Writer};
 use std::time::Instant;
@@ -46,11 +47,11 @@ pub(crate) fn append_synced(
 fn by_threads(writer: &Writer, payload_len: usize, producers: u32, end: Instant) -> Result<Times> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..producers)
-            .map(|producer| scope.spawn(move || produce(writer, payload_len, producer, end)))
+            .map(|producer| spawn(scope, move || produce(writer, payload_len, producer, end)))
             .collect();
         let mut all = Times::new();
         for thread in threads {
-            all.merge(&thread.join().unwrap_or_else(|_| Err(panicked()))?);
+            all.merge(&thread?.join().unwrap_or_else(|_| Err(panicked()))?);
         }
         Ok(all)
     })

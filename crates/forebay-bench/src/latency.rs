@@ -10,7 +10,8 @@ use super::failure::{Failure, Result};
 use super::measure::{Clock, Measured, Quantiles, Times};
 use super::payload::{Checker, stamp, template};
 use super::scratch::Scratch;
-use super::work::{config, panicked};
+use super::threads::{panicked, spawn};
+use super::work::config;
 use forebay::{Item, Writer};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -35,7 +36,9 @@ pub(crate) fn latency(scratch: &Scratch, payload_len: usize) -> Result<Measured>
     let mut checker = Checker::new(payload_len);
     let template = template(payload_len);
     let (times, measured) = std::thread::scope(|scope| {
-        let producer = scope.spawn(move || produce(scratch, writer, payload_len, count, base));
+        let producer = spawn(scope, move || {
+            produce(scratch, writer, payload_len, count, base)
+        })?;
         let mut times = Times::new();
         while let Some(item) = reader.next()? {
             let now = base.elapsed();
@@ -113,13 +116,15 @@ pub(crate) fn hand_over(scratch: &Scratch) -> Result<Quantiles> {
     let mut times = Times::new();
     std::thread::scope(|scope| {
         // Whoever finds no one at the other end has no more to do.
-        scope.spawn(move || first_end.iter().all(|begun| second.send(begun).is_ok()));
-        let producer = scope.spawn(move || {
+        spawn(scope, move || {
+            first_end.iter().all(|begun| second.send(begun).is_ok())
+        })?;
+        let producer = spawn(scope, move || {
             at_rate(scratch, count, |_| {
                 let _ = first.send(Instant::now());
                 Ok(())
             })
-        });
+        })?;
         for begun in second_end {
             times.note(begun.elapsed());
         }

@@ -29,4 +29,5 @@ pub mod scratch;
 pub mod standing;
 pub mod stop;
 pub mod svg;
+mod threads;
 mod work;

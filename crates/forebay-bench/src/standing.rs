@@ -9,6 +9,7 @@ use super::machine::{status_bytes, threads};
 use super::measure::{Clock, Measured, cpu_time, median};
 use super::payload::{Checker, stamp, template};
 use super::scratch::Scratch;
+use super::threads::{panicked, spawn};
 use super::work::{append_all, config, read_batches, records};
 use forebay::format::record;
 use forebay::{Reader, SyncPolicy, Writer};
@@ -249,17 +250,15 @@ pub fn hold_backlog(scratch: &Scratch, dir: &Path, len: usize) -> Result<Option<
     let (writer, mut reader) = forebay::open(config)?;
     let mut payload = template(len);
     std::thread::scope(|scope| {
-        let producer = scope.spawn(move || -> Result<()> {
+        let producer = spawn(scope, move || -> Result<()> {
             for number in count..count + count / 2 {
                 stamp(&mut payload, number);
                 writer.append(&payload)?;
             }
             Ok(writer.close()?)
-        });
+        })?;
         read_batches(scratch, &mut reader, &mut checker)?;
-        producer
-            .join()
-            .unwrap_or_else(|_| Err(super::work::panicked()))
+        producer.join().unwrap_or_else(|_| Err(panicked()))
     })?;
     checker.finish(count + count / 2)?;
     reader.close()?;

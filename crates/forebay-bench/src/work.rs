@@ -8,6 +8,7 @@ use super::measure::{Clock, Measured, Quantiles};
 use super::payload::{Checker, stamp, template};
 use super::scratch::Scratch;
 use super::stop::Stop;
+use super::threads::{panicked, spawn};
 use forebay::format::record;
 use forebay::tokio::{AsyncReader, AsyncWriter};
 use forebay::{Config, Io, Item, Reader, Writer};
@@ -280,7 +281,7 @@ pub(crate) fn concurrent(scratch: &Scratch, payload_len: usize) -> Result<Measur
     let mut checker = Checker::new(payload_len);
     let clock = Clock::start();
     let measured = std::thread::scope(|scope| {
-        let producer = scope.spawn(move || -> Result<()> {
+        let producer = spawn(scope, move || -> Result<()> {
             let mut payload = template(payload_len);
             for first in (0..count).step_by(STRIDE as usize) {
                 scratch.check()?;
@@ -290,7 +291,7 @@ pub(crate) fn concurrent(scratch: &Scratch, payload_len: usize) -> Result<Measur
                 }
             }
             Ok(writer.close()?)
-        });
+        })?;
         let read = read_batches(scratch, &mut reader, &mut checker);
         let measured = clock.measured(count);
         producer.join().unwrap_or_else(|_| Err(panicked()))?;
@@ -300,11 +301,6 @@ pub(crate) fn concurrent(scratch: &Scratch, payload_len: usize) -> Result<Measur
     reader.close()?;
     scratch.remove(&dir)?;
     Ok(measured)
-}
-
-/// The failure of a thread that panicked; what it panicked with was printed.
-pub(crate) fn panicked() -> Failure {
-    Failure::new("a thread of the measurement panicked; please report this")
 }
 
 /// A runtime with two workers.

@@ -4,6 +4,7 @@
 //! what to do; it is printed once, by `main`.
 
 use forebay::ErrorKind;
+use std::error::Error as _;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
@@ -81,9 +82,20 @@ impl From<forebay::Error> for Failure {
             ErrorKind::InvalidConfig | ErrorKind::Full | ErrorKind::Closed => {
                 failure.but("limits are set by the options of their names, such as --max-size")
             }
+            ErrorKind::Io if is_thread_missing(&error) => failure.but(MORE_THREADS),
             _ => failure,
         }
     }
+}
+
+/// What to do where the operating system gives no more threads.
+const MORE_THREADS: &str = "raise the limit of processes and threads, as with `ulimit -u`";
+
+/// Whether the operating system gave no thread: nothing else of what a buffer asks of it
+/// would have to be asked again.
+fn is_thread_missing(error: &forebay::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref());
+    source.is_some_and(|source: &io::Error| source.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// That a command needs a buffer where there is none.
@@ -97,8 +109,7 @@ pub(crate) fn no_buffer(directory: &Path) -> Failure {
 
 /// That the operating system gives no more threads.
 pub(crate) fn no_thread(error: &io::Error) -> Failure {
-    Failure::io("start a thread", error)
-        .but("raise the limit of processes and threads, as with `ulimit -u`")
+    Failure::io("start a thread", error).but(MORE_THREADS)
 }
 
 /// That this process may open no more files.
