@@ -3,24 +3,20 @@
 //!
 //! [`peers`] has a file for each of them behind the trait in [`peer`], [`work`]
 //! is one measurement, [`rounds`] takes turns among all, [`report`] and [`plot`]
-//! show what came out. How to run it, and what the figures mean, stands in
+//! show what came out. What is not about peers is shared with `forebay bench`, in
+//! the crate `forebay-bench`. How to run it, and what the figures mean, stands in
 //! `docs/performance.md` of the repository.
 
-#[allow(dead_code, reason = "shared with `forebay bench`, which needs more")]
-#[path = "../../crates/forebay-cli/src/bench/machine.rs"]
-mod machine;
 mod payload;
 mod peer;
 mod peers;
 mod plot;
 mod report;
 mod rounds;
-#[allow(dead_code, reason = "shared with `forebay bench`, which needs more")]
-#[path = "../../crates/forebay-cli/src/bench/svg.rs"]
-mod svg;
 mod work;
 
 use clap::{Parser, ValueEnum as _};
+use forebay_bench::machine::Machine;
 use peer::Result;
 use report::Report;
 use rounds::Plan;
@@ -166,7 +162,7 @@ fn measure(options: &Options, root: &Path) -> Result<Report> {
     rounds::run(&plan, |outcome| taken.push(outcome))?;
     Ok(Report {
         date: words(root, "date", &["-u", "+%F"]),
-        machine: machine::Machine::this(&options.dir).line(),
+        machine: Machine::this(&options.dir).line(),
         toolchain: words(root, "rustc", &["--version"]),
         commit: words(root, "git", &["describe", "--always", "--dirty"]),
         rounds,

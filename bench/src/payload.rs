@@ -1,39 +1,22 @@
 //! Payloads that tell which they are, and the check that all come back.
 //!
-//! The first eight bytes are the record's number, the rest one of 64
-//! incompressible stretches, chosen by the number. Invariants: a record that is
-//! missing, doubled, out of order, cut or changed anywhere is noticed at once;
-//! making and checking payloads costs every peer the same.
+//! Payloads are numbered, and the rest of each is one of 64 incompressible stretches,
+//! chosen by the number. Invariants: a record that is missing, doubled, out of order,
+//! cut or changed anywhere is noticed at once; making and checking payloads costs
+//! every peer the same.
 
 use crate::peer::Result;
+use forebay_bench::payload::{Checker, numbered, pattern, stamp};
 use std::time::{Duration, Instant};
 
-/// The shortest payload: its number and something to check.
-pub(crate) const LEN_MIN: usize = 16;
 /// Different stretches.
 const PATTERNS: u64 = 64;
 /// Payloads held for batches, a multiple of [`PATTERNS`].
 const HELD: u64 = 1024;
 /// Records appended together.
 pub(crate) const BATCH: u64 = 1_000;
-/// A payload's number is the producer's, shifted by this, and a count.
-const PRODUCER_SHIFT: u32 = 40;
 /// The clock is looked at once in so many records.
 const LOOK: u64 = 256;
-
-/// A stretch of bytes that does not compress.
-fn pattern(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
 
 fn held(len: usize, count: u64) -> Vec<Vec<u8>> {
     (0..count).map(|n| pattern(len, n % PATTERNS)).collect()
@@ -42,16 +25,15 @@ fn held(len: usize, count: u64) -> Vec<Vec<u8>> {
 /// Payloads to append, made beforehand but for their numbers.
 pub(crate) struct Payloads {
     held: Vec<Vec<u8>>,
-    /// The producer's number, in place.
-    producer: u64,
+    producer: u32,
 }
 
 impl Payloads {
     /// Of a producer that appends one by one.
-    pub(crate) fn single(len: usize, producer: u64) -> Self {
+    pub(crate) fn single(len: usize, producer: u32) -> Self {
         Self {
             held: held(len, PATTERNS),
-            producer: producer << PRODUCER_SHIFT,
+            producer,
         }
     }
 
@@ -68,7 +50,7 @@ impl Payloads {
     pub(crate) fn one(&mut self, number: u64) -> &[u8] {
         // Few of them, so that they stay in the cache.
         let payload = &mut self.held[(number % PATTERNS) as usize];
-        payload[..8].copy_from_slice(&(self.producer | number).to_le_bytes());
+        stamp(payload, numbered(self.producer, number));
         payload
     }
 
@@ -76,7 +58,7 @@ impl Payloads {
     pub(crate) fn batch(&mut self, first: u64, count: u64) -> Vec<&[u8]> {
         for number in first..first + count {
             let payload = &mut self.held[(number % HELD) as usize];
-            payload[..8].copy_from_slice(&(self.producer | number).to_le_bytes());
+            stamp(payload, numbered(self.producer, number));
         }
         (first..first + count)
             .map(|number| &self.held[(number % HELD) as usize][..])
@@ -84,19 +66,9 @@ impl Payloads {
     }
 }
 
-/// The number of a payload, without the producer's.
-pub(crate) fn number(payload: &[u8]) -> Option<u64> {
-    let number = u64::from_le_bytes(*payload.first_chunk()?);
-    Some(number & ((1 << PRODUCER_SHIFT) - 1))
-}
-
-/// Sees that records come back as they went in: all of them, complete, in the
-/// order of their producer.
+/// Sees that records come back as they went in, in the time there is.
 pub(crate) struct Check {
-    patterns: Vec<Vec<u8>>,
-    /// By producer, the number that comes next.
-    next: Vec<u64>,
-    taken: u64,
+    checker: Checker,
     expected: u64,
     begun: Instant,
     limit: Duration,
@@ -104,11 +76,9 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    pub(crate) fn new(len: usize, producers: usize, expected: u64, limit: Duration) -> Self {
+    pub(crate) fn new(len: usize, producers: u32, expected: u64, limit: Duration) -> Self {
         Self {
-            patterns: (0..PATTERNS).map(|seed| pattern(len, seed)).collect(),
-            next: vec![0; producers],
-            taken: 0,
+            checker: Checker::thorough(len, producers, PATTERNS),
             expected,
             begun: Instant::now(),
             limit,
@@ -129,20 +99,8 @@ impl Check {
     /// the time is over, which [`Check::finish`] takes for success.
     #[inline]
     pub(crate) fn take(&mut self, payload: &[u8]) -> Result<()> {
-        let Some(number) = payload.first_chunk().copied().map(u64::from_le_bytes) else {
-            return Err(wrong(self.taken, "is shorter than its number"));
-        };
-        let producer = (number >> PRODUCER_SHIFT) as usize;
-        let count = number & ((1 << PRODUCER_SHIFT) - 1);
-        match self.next.get_mut(producer) {
-            Some(next) if *next == count => *next += 1,
-            _ => return Err(wrong(self.taken, "is not the one that comes next")),
-        }
-        if payload[8..] != self.patterns[(count % PATTERNS) as usize][8..] {
-            return Err(wrong(self.taken, "is not as it was appended"));
-        }
-        self.taken += 1;
-        if self.taken.is_multiple_of(LOOK) && self.begun.elapsed() > self.limit {
+        self.checker.check(payload)?;
+        if self.taken().is_multiple_of(LOOK) && self.begun.elapsed() > self.limit {
             self.enough = true;
             return Err("enough was read".into());
         }
@@ -151,12 +109,12 @@ impl Check {
 
     /// Whether all have come.
     pub(crate) fn is_complete(&self) -> bool {
-        self.taken >= self.expected
+        self.taken() >= self.expected
     }
 
     /// How many there have been.
     pub(crate) fn taken(&self) -> u64 {
-        self.taken
+        self.checker.taken()
     }
 
     /// Judges the reading that came to `read`, and returns how many there were.
@@ -168,21 +126,10 @@ impl Check {
     pub(crate) fn finish(&self, read: Result<()>) -> Result<u64> {
         if !self.enough {
             read?;
-            if self.taken != self.expected {
-                let message = format!(
-                    "{} records were appended and {} came back",
-                    self.expected, self.taken
-                );
-                return Err(message.into());
-            }
+            self.checker.finish(self.expected)?;
         }
-        Ok(self.taken)
+        Ok(self.taken())
     }
-}
-
-#[cold]
-fn wrong(place: u64, what: &str) -> Box<dyn std::error::Error + Send + Sync> {
-    format!("what came back at place {place} {what}").into()
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ pub(crate) trait Shared: Send + Sync {
     /// # Errors
     ///
     /// As the peer's.
-    fn append_synced(&self, producer: u64, payload: &[u8]) -> Result<()>;
+    fn append_synced(&self, producer: u32, payload: &[u8]) -> Result<()>;
 }
 
 /// How sixteen producers append at once.

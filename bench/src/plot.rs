@@ -3,8 +3,9 @@
 //! Invariant: nothing is drawn for a figure that was not measured, and all bars
 //! of a panel have one scale that begins at zero.
 
-use crate::report::{Column, Report, short};
-use crate::svg::{Anchor, INK, LABEL, REMARK, Style, Svg, TITLE};
+use crate::report::{Column, Report};
+use forebay_bench::figures::metric;
+use forebay_bench::svg::{Anchor, INK, LABEL, REMARK, Style, Svg, TITLE};
 
 const PANELS: [Column; 6] = [
     Column::Append,
@@ -77,7 +78,7 @@ fn panel(svg: &mut Svg, report: &Report, column: Column, payload: usize, (x, y):
         let width = room * figure / most;
         svg.text((left - 8.0, base), Anchor::End, style, name);
         svg.rect(left, top, width, BAR, fill);
-        let figure = short(figure);
+        let figure = metric(figure);
         svg.text((left + width + 6.0, base), Anchor::Start, style, &figure);
     }
 }

@@ -6,6 +6,8 @@
 use crate::peer::Result;
 use crate::peers;
 use crate::work::{Sample, Work};
+use forebay_bench::figures::metric;
+use forebay_bench::measure::median;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -288,37 +290,10 @@ impl Report {
                     Column::Read if about.acks.starts_with("none") => " *",
                     _ => "",
                 };
-                write!(text, " {bold}{}{bold}{mark} |", short(figure))?;
+                write!(text, " {bold}{}{bold}{mark} |", metric(figure))?;
             }
         }
         writeln!(text)
-    }
-}
-
-/// A rate, short: `5.68 M`, `38.1 k`.
-pub(crate) fn short(rate: f64) -> String {
-    let (value, unit) = match rate {
-        rate if rate >= 999_500.0 => (rate / 1e6, " M"),
-        rate if rate >= 999.5 => (rate / 1e3, " k"),
-        rate => (rate, ""),
-    };
-    let decimals = match value {
-        value if value < 9.995 => 2,
-        value if value < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$}{unit}")
-}
-
-/// The median; the mean of the two in the middle of an even number.
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        len if len % 2 == 1 => Some(values[middle]),
-        _ => Some((values[middle - 1] + values[middle]) / 2.0),
     }
 }
 
@@ -422,18 +397,6 @@ mod tests {
         );
         assert_eq!(between_markers(&once, "new").unwrap(), once);
         assert!(between_markers("no markers", "new").is_err());
-    }
-
-    #[test]
-    fn rates_have_three_digits() {
-        for (rate, text) in [
-            (5_684_321.0, "5.68 M"),
-            (38_120.0, "38.1 k"),
-            (999_700.0, "1.00 M"),
-            (421.3, "421"),
-        ] {
-            assert_eq!(short(rate), text);
-        }
     }
 
     #[test]

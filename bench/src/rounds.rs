@@ -5,25 +5,22 @@
 //! hangs costs its own figure and nobody else's; the directory made here goes
 //! with its [`Scratch`], also after a signal.
 
-use crate::payload::LEN_MIN;
 use crate::peer::{About, Result};
 use crate::peers::walrus;
-use crate::report::{FAILED, Taken, short};
+use crate::report::{FAILED, Taken};
 use crate::work::{Amount, Sample, Work};
+use forebay_bench::figures::metric;
+use forebay_bench::payload::LEN_MIN;
+use forebay_bench::scratch::Scratch;
+use forebay_bench::stop::Stop;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Written and removed before records are appended, in sizes of a measurement,
-/// so that the page cache reuses memory that was in use a moment ago: virtual
-/// machines give memory that is free for a second back to their hosts, and are
-/// slow to touch it again.
-const WARM_FACTOR: u64 = 2;
 /// How often a process is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 /// A process may take so much longer than appending and reading should, for
@@ -63,25 +60,6 @@ impl std::fmt::Debug for About {
     }
 }
 
-/// A directory for measurements.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(parent: &Path) -> Result<Self> {
-        let dir = parent.join(format!("forebay-peers-{}", std::process::id()));
-        fs::create_dir(&dir).map_err(|error| format!("make {}: {error}", dir.display()))?;
-        Ok(Self(dir.canonicalize()?))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("{} is left over: {error}", self.0.display());
-        }
-    }
-}
-
 /// Measures, and hands each outcome to `take`.
 ///
 /// # Errors
@@ -89,14 +67,16 @@ impl Drop for Scratch {
 /// The directory cannot be made or used, or a signal came. What a peer does
 /// wrong is an outcome.
 pub(crate) fn run(plan: &Plan, mut take: impl FnMut(Taken)) -> Result<()> {
-    if let Some(short) = plan.payloads.iter().find(|len| **len < LEN_MIN) {
+    if let Some(short) = plan.payloads.iter().find(|len| (**len as u64) < LEN_MIN) {
         return Err(format!("a payload of {short} B is shorter than {LEN_MIN} B").into());
     }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    let scratch = Scratch::new(&plan.dir)?;
+    let asked = Arc::clone(&stop);
+    let asked = Stop::new(move || asked.load(Ordering::Relaxed));
+    let scratch = Scratch::new(&plan.dir, plan.bytes, plan.time, asked)?;
     let begun = Instant::now();
     for (round, payload_len, work, about) in plan.turns() {
         let outcome = match about.can(work, payload_len) {
@@ -109,15 +89,15 @@ pub(crate) fn run(plan: &Plan, mut take: impl FnMut(Taken)) -> Result<()> {
                     time: plan.time,
                 };
                 if matches!(work, Work::Append | Work::AppendBatch) {
-                    warm_up(&scratch.0, plan.bytes * WARM_FACTOR)?;
+                    scratch.warm_more(plan.bytes)?;
                 }
-                let outcome = one(&scratch.0, &stop, about, work, amount);
+                let outcome = one(scratch.dir(), &stop, about, work, amount);
                 if stop.load(Ordering::Relaxed) {
                     return Err("stopped by a signal".into());
                 }
                 let outcome = outcome.map_err(|error| format!("{FAILED}: {error}"));
                 let said = match &outcome {
-                    Ok(sample) => format!("{}/s", short(sample.records as f64 / sample.seconds)),
+                    Ok(sample) => format!("{}/s", metric(sample.records as f64 / sample.seconds)),
                     Err(why) => why.clone(),
                 };
                 let (name, rounds) = (about.name, plan.rounds);
@@ -136,18 +116,6 @@ pub(crate) fn run(plan: &Plan, mut take: impl FnMut(Taken)) -> Result<()> {
         });
     }
     Ok(())
-}
-
-/// Writes and removes a file.
-fn warm_up(dir: &Path, bytes: u64) -> Result<()> {
-    let path = dir.join("warm");
-    let block = vec![0x5a_u8; 1 << 20];
-    let mut file = File::create(&path)?;
-    for _ in 0..bytes.div_ceil(block.len() as u64) {
-        file.write_all(&block)?;
-    }
-    drop(file);
-    Ok(fs::remove_file(path)?)
 }
 
 /// A measurement in a process of its own.

@@ -12,7 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Producers of the last work.
-pub(crate) const PRODUCERS: u64 = 16;
+pub(crate) const PRODUCERS: u32 = 16;
 /// The clock is looked at once in so many single appends.
 const LOOK: u64 = 64;
 /// Reading may take so many times as long as appending.
@@ -111,12 +111,7 @@ pub(crate) fn measure(about: &About, work: Work, amount: Amount, dir: &Path) -> 
         true => Duration::MAX,
         false => amount.time * READ_FACTOR,
     };
-    let mut check = Check::new(
-        amount.payload_len,
-        producers as usize,
-        sample.records,
-        limit,
-    );
+    let mut check = Check::new(amount.payload_len, producers, sample.records, limit);
     place.durable = false;
     let mut peer = (about.open)(&place)?;
     check.start();
@@ -185,7 +180,7 @@ fn durable(records: u64, begun: Instant) -> Sample {
 /// them; says by `done` when one goes. Returns what they appended together.
 fn produce(
     amount: Amount,
-    append: &(dyn Fn(u64, &[u8]) -> Result<()> + Sync),
+    append: &(dyn Fn(u32, &[u8]) -> Result<()> + Sync),
     meanwhile: impl FnOnce() -> Result<()>,
     done: &(dyn Fn() + Sync),
 ) -> Result<Sample> {
@@ -259,7 +254,7 @@ struct Waiting {
     /// Payloads ever handed in, and of these synced.
     accepted: u64,
     synced: u64,
-    gone: u64,
+    gone: u32,
     failed: bool,
 }
 
@@ -365,8 +360,8 @@ mod tests {
     fn a_group_commits_what_each_producer_waits_for() {
         let mut peer = Kept(Vec::new(), usize::MAX);
         let records = run(&mut peer).unwrap().records;
-        assert!(records >= PRODUCERS);
-        let mut check = Check::new(32, PRODUCERS as usize, records, Duration::MAX);
+        assert!(records >= u64::from(PRODUCERS));
+        let mut check = Check::new(32, PRODUCERS, records, Duration::MAX);
         let read = peer.read(&mut check);
         assert_eq!(check.finish(read).unwrap(), records);
     }

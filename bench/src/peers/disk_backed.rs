@@ -89,7 +89,7 @@ impl Peer for Channel {
 struct Appender(DiskBackedSender<ByteBuf>);
 
 impl Shared for Appender {
-    fn append_synced(&self, _producer: u64, payload: &[u8]) -> Result<()> {
+    fn append_synced(&self, _producer: u32, payload: &[u8]) -> Result<()> {
         Ok(self.0.blocking_send(ByteBuf::from(payload))?)
     }
 }

@@ -84,7 +84,7 @@ impl Peer for Store {
 }
 
 impl Shared for Store {
-    fn append_synced(&self, _producer: u64, payload: &[u8]) -> Result<()> {
+    fn append_synced(&self, _producer: u32, payload: &[u8]) -> Result<()> {
         self.records.insert(self.key(), payload)?;
         Ok(self.database.persist(PersistMode::SyncData)?)
     }

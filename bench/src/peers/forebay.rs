@@ -98,7 +98,7 @@ impl Peer for Forebay {
 struct Appender(Writer);
 
 impl Shared for Appender {
-    fn append_synced(&self, _producer: u64, payload: &[u8]) -> Result<()> {
+    fn append_synced(&self, _producer: u32, payload: &[u8]) -> Result<()> {
         self.0.append(payload)?;
         Ok(())
     }

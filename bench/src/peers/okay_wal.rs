@@ -104,7 +104,7 @@ impl Peer for Log {
 struct Appender(WriteAheadLog);
 
 impl Shared for Appender {
-    fn append_synced(&self, _producer: u64, payload: &[u8]) -> Result<()> {
+    fn append_synced(&self, _producer: u32, payload: &[u8]) -> Result<()> {
         commit(&self.0, &[payload])
     }
 }

@@ -67,7 +67,7 @@ impl Peer for Queue {
 struct Appender(Producer<RedbStore>);
 
 impl Shared for Appender {
-    fn append_synced(&self, _producer: u64, payload: &[u8]) -> Result<()> {
+    fn append_synced(&self, _producer: u32, payload: &[u8]) -> Result<()> {
         said(self.0.push(payload))
     }
 }

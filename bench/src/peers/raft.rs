@@ -1,7 +1,8 @@
 //! `raft-engine`: a log of entries for many Raft groups.
 
-use crate::payload::{BATCH, Check, number};
+use crate::payload::{BATCH, Check};
 use crate::peer::{About, Peer, Place, Result, Shared, Sixteen, said};
+use forebay_bench::payload::count;
 use protobuf::well_known_types::BytesValue;
 use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ impl MessageExt for Numbered {
     type Entry = BytesValue;
 
     fn index(entry: &BytesValue) -> u64 {
-        number(&entry.value).map_or(0, |number| number + 1)
+        count(&entry.value).map_or(0, |count| count + 1)
     }
 }
 
@@ -129,9 +130,9 @@ impl Peer for Log {
 struct Appender(Engine);
 
 impl Shared for Appender {
-    fn append_synced(&self, producer: u64, payload: &[u8]) -> Result<()> {
+    fn append_synced(&self, producer: u32, payload: &[u8]) -> Result<()> {
         let mut batch = LogBatch::default();
-        said(batch.add_entries::<Numbered>(GROUP + producer, &[entry(payload)]))?;
+        said(batch.add_entries::<Numbered>(GROUP + u64::from(producer), &[entry(payload)]))?;
         said(self.0.write(&mut batch, true))?;
         Ok(())
     }

@@ -75,7 +75,7 @@ impl Peer for Log {
 }
 
 impl Shared for Log {
-    fn append_synced(&self, _producer: u64, payload: &[u8]) -> Result<()> {
+    fn append_synced(&self, _producer: u32, payload: &[u8]) -> Result<()> {
         self.0.append(payload)?;
         Ok(self.0.flush()?)
     }

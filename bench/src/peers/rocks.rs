@@ -100,7 +100,7 @@ impl Peer for Store {
 }
 
 impl Shared for Store {
-    fn append_synced(&self, _producer: u64, payload: &[u8]) -> Result<()> {
+    fn append_synced(&self, _producer: u32, payload: &[u8]) -> Result<()> {
         self.put(payload)
     }
 }

@@ -74,7 +74,7 @@ impl Peer for Buffer {
 }
 
 impl Shared for Buffer {
-    fn append_synced(&self, _producer: u64, payload: &[u8]) -> Result<()> {
+    fn append_synced(&self, _producer: u32, payload: &[u8]) -> Result<()> {
         self.0.append(ByteBuf::from(payload))?;
         Ok(self.0.flush()?)
     }

@@ -62,7 +62,7 @@ impl Peer for Log {
 }
 
 impl Shared for Log {
-    fn append_synced(&self, _producer: u64, payload: &[u8]) -> Result<()> {
+    fn append_synced(&self, _producer: u32, payload: &[u8]) -> Result<()> {
         let _lsn = self.0.append_and_sync(payload)?;
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! what to do; it is printed once, by `main`.
 
 use forebay::ErrorKind;
+use std::error::Error as _;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
@@ -75,30 +76,26 @@ impl Failure {
 
 impl From<forebay::Error> for Failure {
     fn from(error: forebay::Error) -> Self {
-        let mut message = error.to_string();
-        if error.kind() == ErrorKind::InvalidConfig {
-            // The library's parameters are this program's options.
-            for parameter in [
-                "max_size",
-                "data_file_size",
-                "max_record_size",
-                "flush_interval",
-            ] {
-                let option = format!("--{}", parameter.replace('_', "-"));
-                message = message.replace(parameter, &option);
+        let failure = Self::new(error.to_string());
+        match error.kind() {
+            // The library names its limits, which are options here.
+            ErrorKind::InvalidConfig | ErrorKind::Full | ErrorKind::Closed => {
+                failure.but("limits are set by the options of their names, such as --max-size")
             }
+            ErrorKind::Io if is_thread_missing(&error) => failure.but(MORE_THREADS),
+            _ => failure,
         }
-        if matches!(error.kind(), ErrorKind::Full | ErrorKind::Closed) {
-            for (parameter, option) in [
-                ("(max_size is", "(--max-size is"),
-                ("raise max_size", "raise --max-size"),
-                ("less than min_free_space", "less than --min-free-space"),
-            ] {
-                message = message.replace(parameter, option);
-            }
-        }
-        Self::new(message)
     }
+}
+
+/// What to do where the operating system gives no more threads.
+const MORE_THREADS: &str = "raise the limit of processes and threads, as with `ulimit -u`";
+
+/// Whether the operating system gave no thread: nothing else of what a buffer asks of it
+/// would have to be asked again.
+fn is_thread_missing(error: &forebay::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref());
+    source.is_some_and(|source: &io::Error| source.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// That a command needs a buffer where there is none.
@@ -112,8 +109,7 @@ pub(crate) fn no_buffer(directory: &Path) -> Failure {
 
 /// That the operating system gives no more threads.
 pub(crate) fn no_thread(error: &io::Error) -> Failure {
-    Failure::io("start a thread", error)
-        .but("raise the limit of processes and threads, as with `ulimit -u`")
+    Failure::io("start a thread", error).but(MORE_THREADS)
 }
 
 /// That this process may open no more files.

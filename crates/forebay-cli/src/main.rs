@@ -3,29 +3,19 @@
 //! `main` parses and reports, [`commands`] has one file per command. Invariant:
 //! the program works on buffers through the library's public API only.
 
-mod bench;
+mod args;
+mod buffer;
 mod commands;
-mod durability;
 mod failure;
-mod framing;
-mod input;
-mod kept;
-mod losses;
-mod opening;
-mod options;
+mod io;
+mod live;
 mod output;
-mod patience;
-mod pipe;
 mod producer;
-mod reports;
-mod sizes;
-mod standard;
 mod stop;
 mod vector;
-mod watch;
 
 use clap::{Parser, Subcommand};
-use commands::{bench as bench_command, cat, inspect, pipe as pipe_command, pull, push, verify};
+use commands::{bench, cat, inspect, pipe, pull, push, verify};
 use std::process::ExitCode;
 
 /// A durable disk buffer for event pipelines
@@ -58,7 +48,7 @@ enum Command {
     /// Take records out of a buffer, to standard output
     Pull(pull::Args),
     /// Run a program on standard input, with a buffer in between
-    Pipe(pipe_command::Args),
+    Pipe(pipe::Args),
     /// Describe a buffer: positions, unread events, files, who has it open
     Inspect(inspect::Args),
     /// Check every byte of a buffer
@@ -66,7 +56,7 @@ enum Command {
     /// Print records without consuming them
     Cat(cat::Args),
     /// Measure this machine: raw file access, and the buffer on it
-    Bench(bench_command::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -74,11 +64,11 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Push(args) => push::run(args),
         Command::Pull(args) => pull::run(args),
-        Command::Pipe(args) => pipe_command::run(args),
+        Command::Pipe(args) => pipe::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Cat(args) => cat::run(args),
-        Command::Bench(args) => bench_command::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     ExitCode::from(match outcome {
         Ok(outcome) => outcome.status(),

@@ -2,20 +2,22 @@
 //!
 //! Invariant: nothing but the scratch directory and the plot is written.
 
-use crate::bench::machine::Machine;
-use crate::bench::payload::{LEN_MAX, LEN_MIN};
-use crate::bench::plan::{Plan, Samples, Step, Work};
-use crate::bench::report::{Report, text};
-use crate::bench::scratch::Scratch;
-use crate::bench::{plot, standing};
+use crate::args::sizes::Size;
 use crate::failure::{Failure, Outcome, Result};
+use crate::io::standard::{Stream, require};
 use crate::output;
-use crate::sizes;
-use crate::standard::{Stream, require};
 use crate::stop::Stop;
 use clap::{ValueEnum as _, ValueHint};
+use forebay_bench::payload::{LEN_MAX, LEN_MIN};
+use forebay_bench::plan::{Plan, Work};
+use forebay_bench::report::text;
+use forebay_bench::rounds::{self, Progress};
+use forebay_bench::scratch::Scratch;
+use forebay_bench::standing::{self, Backlog};
+use forebay_bench::{failure, plot, stop};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// Bytes a measurement writes.
@@ -49,14 +51,14 @@ after SIGINT, SIGTERM or SIGHUP.")]
 pub(crate) struct Args {
     /// Where to measure: a directory on the file system that counts
     ///
-    /// A directory inside it is filled and removed again [default: the system's
-    /// directory for temporary files]
+    /// It is made if it is missing; a directory inside it is filled and removed
+    /// again [default: the system's directory for temporary files]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: Option<PathBuf>,
 
     /// Bytes that each measurement writes [default: 1GiB; with --quick 24MiB]
-    #[arg(long, value_name = "SIZE", value_parser = sizes::size)]
-    size: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Size>,
 
     /// Rounds to take medians of [default: 5; with --quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -89,7 +91,7 @@ pub(crate) struct Args {
 }
 
 fn payload_len(text: &str) -> Result<usize, String> {
-    let len = sizes::size(text)?;
+    let Size(len) = text.parse()?;
     match (LEN_MIN..=LEN_MAX).contains(&len) {
         true => Ok(len as usize),
         false => Err(format!(
@@ -108,8 +110,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         true => (QUICK_SIZE, QUICK_TIME, 1),
         false => (SIZE, TIME, ROUNDS),
     };
-    let size = args.size.unwrap_or(size);
-    let scratch = Scratch::new(&parent, size, time, stop.clone())?;
+    let size = args.size.map_or(size, |size| size.0);
+    let asked = stop.clone();
+    let scratch = Scratch::new(&parent, size, time, stop::Stop::new(move || asked.is_set()))?;
     let done = match &args.hold_backlog {
         Some(dir) => hold_backlog(args, &scratch, dir),
         None => measure(args, &scratch, args.rounds.unwrap_or(rounds)),
@@ -120,7 +123,24 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
 }
 
-fn hold_backlog(args: &Args, scratch: &Scratch, dir: &std::path::Path) -> Result<Outcome> {
+impl From<failure::Failure> for Failure {
+    fn from(failure: failure::Failure) -> Self {
+        Self::new(failure.to_string())
+    }
+}
+
+/// This program again, as [`hold_backlog`].
+fn holder(backlog: &Backlog<'_>) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["bench", "--size", &backlog.size.to_string()])
+        .args(["--payload", &backlog.payload_len.to_string()])
+        .arg("--hold-backlog")
+        .arg(backlog.dir);
+    Ok(command)
+}
+
+fn hold_backlog(args: &Args, scratch: &Scratch, dir: &Path) -> Result<Outcome> {
     let len = args.payload.first().copied().unwrap_or(LEN_MIN as usize);
     if let Some(bytes) = standing::hold_backlog(scratch, dir, len)? {
         output::print(&format!("{bytes}\n"))?;
@@ -135,16 +155,16 @@ fn measure(args: &Args, scratch: &Scratch, rounds: u32) -> Result<Outcome> {
             false => args.work.clone(),
         },
         payloads: Some(args.payload.clone()).filter(|lens| !lens.is_empty()),
+        holder,
     };
-    let steps = plan.steps();
-    let bar = progress(steps.len() as u64 * u64::from(rounds));
-    let warmed = warm_up(scratch, &steps, &bar);
-    let measured = warmed.and_then(|()| all_rounds(scratch, &steps, rounds, &bar));
+    let bar = progress_bar();
+    let measured = rounds::measure(&plan, scratch, rounds, |Progress { done, total, step }| {
+        bar.set_length(total);
+        bar.set_position(done);
+        bar.set_message(step.to_owned());
+    });
     bar.finish_and_clear();
-    let mut samples = measured?;
-    samples.keep_only(&plan);
-    let machine = Machine::this(scratch.dir());
-    let report = Report::new(machine, scratch.size, rounds, &samples);
+    let report = measured?;
     if let Some(path) = &args.plot {
         std::fs::write(path, plot::svg(&report))
             .map_err(|error| Failure::io(&format!("write {}", path.display()), &error))?;
@@ -156,45 +176,11 @@ fn measure(args: &Args, scratch: &Scratch, rounds: u32) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// The first touch of memory and of the page cache is slow, on virtual machines
-/// above all: it is not measured.
-fn warm_up(scratch: &Scratch, steps: &[Step], bar: &ProgressBar) -> Result<()> {
-    bar.set_message("warming up");
-    let mut thrown_away = Samples::default();
-    for kind in [
-        |step: &Step| *step == Step::Raw,
-        |step: &Step| matches!(step, Step::Cycle { .. }),
-    ] {
-        if let Some(step) = steps.iter().find(|step| kind(step)) {
-            thrown_away.take(scratch, *step)?;
-        }
-    }
-    Ok(())
-}
-
-fn all_rounds(
-    scratch: &Scratch,
-    steps: &[Step],
-    rounds: u32,
-    bar: &ProgressBar,
-) -> Result<Samples> {
-    let mut samples = Samples::default();
-    for _ in 0..rounds {
-        for step in steps {
-            scratch.check()?;
-            bar.set_message(step.name());
-            samples.take(scratch, *step)?;
-            bar.inc(1);
-        }
-    }
-    Ok(samples)
-}
-
-fn progress(steps: u64) -> ProgressBar {
+fn progress_bar() -> ProgressBar {
     if !output::is_watched() {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new(steps);
+    let bar = ProgressBar::new(0);
     // An unusable template only costs looks.
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len}  {msg}") {
         bar.set_style(style);

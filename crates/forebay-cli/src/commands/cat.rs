@@ -3,15 +3,19 @@
 //! Invariants: nothing is written to the buffer, and no lock is taken; each
 //! record is printed once, in order, also while others write and read.
 
+use crate::args::FramingOptions;
+use crate::args::counting::ReadCountingOptions;
+use crate::args::sizes;
+use crate::buffer::losses::MAY_COUNT_EVENTS;
+use crate::buffer::steps;
+use crate::buffer::watch::Watch;
 use crate::failure::{Failure, Outcome, Result};
-use crate::framing::Framing;
-use crate::options::{CountingOptions, FramingOptions};
-use crate::output::{Sink, Written, bytes, count, note};
-use crate::sizes;
-use crate::standard::{Stream, require};
+use crate::io::framing::Framing;
+use crate::io::sink::{Sink, Written};
+use crate::io::standard::{Stream, require};
+use crate::output::{bytes, count, note};
 use crate::stop::Stop;
 use crate::vector::{self, Shown};
-use crate::watch::Watch;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueHint;
@@ -51,7 +55,7 @@ pub(crate) struct Args {
     directory: PathBuf,
 
     #[command(flatten)]
-    counting: CountingOptions,
+    counting: ReadCountingOptions,
 
     /// Begin with the record that holds this event
     #[arg(long, value_name = "ID", value_parser = sizes::number, allow_hyphen_values = true)]
@@ -176,7 +180,7 @@ impl Cat<'_> {
     fn list(&mut self, all: bool) -> Result<Written> {
         let mut options = RecordsOptions::default()
             .all(all)
-            .counter(self.args.counting.counter());
+            .counter(steps::counter(self.args.counting, &self.args.directory)?);
         if let Some(id) = self.next_id {
             options = options.from(id);
         }
@@ -198,6 +202,13 @@ impl Cat<'_> {
         let skipped = records.lost();
         if skipped.events > 0 || skipped.spans > 0 {
             self.lost_events += skipped.events;
+        }
+        if skipped.events > 0 && skipped.spans == 0 {
+            note(format!(
+                "ids step over {} between records that are whole; {MAY_COUNT_EVENTS}",
+                count(skipped.events, "event")
+            ));
+        } else if skipped.spans > 0 {
             note(format!(
                 "stepped over {} ({}); {} lost; `forebay verify` tells where",
                 count(skipped.spans, "damaged span"),

@@ -2,11 +2,13 @@
 //!
 //! Invariant: nothing is written, and no lock is taken.
 
+use crate::args::counting::ReadCountingOptions;
+use crate::buffer::steps;
 use crate::failure::{Outcome, Result};
-use crate::options::CountingOptions;
+use crate::io::standard::{Stream, require};
 use crate::output::{bytes, count, print};
-use crate::standard::{Stream, require};
 use clap::ValueHint;
+use forebay::format::file_id::file_name;
 use forebay::{InspectOptions, Inspection, LedgerCondition};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -31,7 +33,7 @@ pub(crate) struct Args {
     directory: PathBuf,
 
     #[command(flatten)]
-    counting: CountingOptions,
+    counting: ReadCountingOptions,
 
     /// Do not count the unread records, which means to read over all of them
     #[arg(long)]
@@ -45,7 +47,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Output)?;
     let options = InspectOptions::default()
-        .counter(args.counting.counter())
+        .counter(steps::counter(args.counting, &args.directory)?)
         .count_records(!args.quick);
     let inspection = forebay::inspect(&args.directory, &options)?;
     let text = match args.json {
@@ -148,7 +150,7 @@ fn text(inspection: &Inspection, quick: bool) -> String {
         &format!("{}, {}", count(files, "data file"), bytes(total)),
     );
     for file in inspection.files.iter().take(FILES_MAX) {
-        let name = format!("buffer-data-{}.dat", file.file_id);
+        let name = file_name(file.file_id);
         let first = match file.first_record_id {
             _ if file.is_stale => "repeats others".to_owned(),
             Some(id) => format!("from record {id}"),
@@ -183,11 +185,14 @@ fn unread(inspection: &Inspection, quick: bool) -> String {
     text.push_str(&count(unread.events, "event"));
     text.push_str(&format!(", {}", bytes(unread.bytes)));
     if let Some(age) = inspection.oldest_unread_age_seconds {
-        let age = Duration::try_from_secs_f64(age.round()).unwrap_or_default();
-        text.push_str(&format!(
-            "; the oldest for {}",
-            humantime::format_duration(age)
-        ));
+        let age = Duration::try_from_secs_f64(age.floor()).unwrap_or_default();
+        match age.is_zero() {
+            true => text.push_str("; the oldest for less than a second"),
+            false => text.push_str(&format!(
+                "; the oldest for {}",
+                humantime::format_duration(age)
+            )),
+        }
     }
     text
 }

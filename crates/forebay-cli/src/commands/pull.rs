@@ -5,17 +5,21 @@
 //! stays in the buffer. The buffer is let go of while there is nothing in it to
 //! wait for.
 
+use crate::args::counting::ReadCountingOptions;
+use crate::args::sizes::{self, Time};
+use crate::args::{BufferOptions, FramingOptions};
+use crate::buffer::losses::Losses;
+use crate::buffer::opening::{self, require_buffer};
+use crate::buffer::patience::patiently;
+use crate::buffer::steps;
+use crate::buffer::watch::Watch;
 use crate::failure::{Failure, Outcome, Result};
-use crate::framing::Framing;
-use crate::losses::Losses;
-use crate::opening::{self, require_buffer};
-use crate::options::{BufferOptions, FramingOptions};
-use crate::output::{Progress, Sink, Written, bytes, count, note};
-use crate::patience::patiently;
-use crate::sizes;
-use crate::standard::{Stream, require};
+use crate::io::framing::Framing;
+use crate::io::sink::{Sink, Written};
+use crate::io::standard::{Stream, require};
+use crate::live::Progress;
+use crate::output::{bytes, count, note};
 use crate::stop::Stop;
-use crate::watch::Watch;
 use forebay::{Reader, TryBatch};
 use std::time::{Duration, Instant};
 
@@ -48,7 +52,7 @@ damage (each loss is reported on standard error), 2 on errors, 128 and the
 signal's number after SIGINT, SIGTERM or SIGHUP. A closed pipe is no error.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    buffer: BufferOptions,
+    buffer: BufferOptions<ReadCountingOptions>,
 
     #[command(flatten)]
     framing: FramingOptions,
@@ -132,12 +136,13 @@ struct Pull<'a> {
 
 impl Pull<'_> {
     fn work(&mut self) -> Result<End> {
-        let config = self.args.buffer.config();
         let wait = match self.args.follow {
-            true => Duration::MAX,
+            true => Time(Duration::MAX),
             false => self.args.buffer.wait,
         };
         loop {
+            let buffer = &self.args.buffer;
+            let config = buffer.config(steps::counter(buffer.counting, buffer.directory())?);
             let opened = opening::open(&config, wait, self.args.buffer.verbose, &self.stop)?;
             let Some((writer, mut reader)) = opened else {
                 return Ok(End::Stopped);

@@ -6,16 +6,19 @@
 //! another process can empty it; what a full disk did not take is taken back, and
 //! appended again afterwards.
 
-use crate::durability::{Ledger, STUCK, is_out_of_descriptors, no_space, sync, waiting_for_space};
+use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
+use crate::buffer::durability::{
+    Ledger, STUCK, is_out_of_descriptors, no_space, sync, waiting_for_space,
+};
+use crate::buffer::opening;
+use crate::buffer::watch::{SPACE_RETRY, SpaceWatch};
 use crate::failure::{Failure, Outcome, Result, no_descriptor};
-use crate::opening;
-use crate::options::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
-use crate::output::{Progress, bytes, count, is_watched, note};
+use crate::io::standard::{Stream, require};
+use crate::live::Progress;
+use crate::output::{bytes, count, is_watched, note};
+use crate::producer::reports::Reports;
 use crate::producer::{Producer, Step};
-use crate::reports::Reports;
-use crate::standard::{Stream, require};
 use crate::stop::Stop;
-use crate::watch::{SPACE_RETRY, SpaceWatch};
 use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::{Config, ErrorKind, Writer};
 use std::io::IsTerminal as _;
@@ -23,7 +26,7 @@ use std::time::{Duration, Instant};
 
 /// How often a full buffer's directory is looked at.
 const FULL_INTERVAL: Duration = Duration::from_millis(100);
-/// How often it is said at most that space is waited for.
+/// That space is waited for is said again only when there was enough for so long.
 const NOTE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a sync may make no progress before a full buffer is closed; closing
 /// does what is left, as far as there is space.
@@ -99,23 +102,26 @@ struct Push<'a> {
     reports: Option<Reports>,
     /// How many records were accepted when the buffer was last found full.
     full_at: Option<u64>,
-    /// When it was said that space is waited for.
-    noted: Option<Instant>,
+    /// When the buffer was last found full.
+    full_seen: Option<Instant>,
 }
 
 /// Why the work ended.
 enum End {
     Input,
     Stop,
+    /// The input cannot be read on, or nothing reported.
     Failed(Failure),
+    /// The buffer takes no more, and says so whatever it is asked.
+    Broken(Failure),
 }
 
 impl<'a> Push<'a> {
     fn new(args: &'a Args, stop: Stop) -> Result<Self> {
         let framing = args.framing.framing()?;
         let config = args.buffer.config_with(&args.limits);
-        let opened = opening::open(&config, args.buffer.wait, args.buffer.verbose, &stop)?;
-        let writer = opened.map(|(writer, _reader)| writer);
+        let BufferOptions { wait, verbose, .. } = args.buffer;
+        let writer = opening::open_to_write(&config, wait, verbose, &stop)?;
         let max_len = writer.as_ref().map_or(0, Writer::max_record_size);
         let keeps = args.limits.when_full == FullPolicy::Block;
         let producer = Producer::new(framing, max_len, args.limits.when_full, keeps, stop.clone());
@@ -131,7 +137,7 @@ impl<'a> Push<'a> {
                 .report_synced
                 .then(|| Reports::on_stdout(args.limits.flush_interval(), stop.clone())),
             full_at: None,
-            noted: None,
+            full_seen: None,
             args,
             config,
             stop,
@@ -157,10 +163,13 @@ impl<'a> Push<'a> {
                     Err(failure) => Err(failure),
                 },
                 Ok(Step::Stopped) => return End::Stop,
-                Ok(Step::Full(error)) if !self.blocks() => return End::Failed(refused(error)),
+                Ok(Step::Full(error)) if !self.blocks() => {
+                    return End::Failed(self.refused(&error));
+                }
                 Ok(Step::Full(_)) if self.stop.is_set() => return End::Stop,
                 Ok(Step::Full(_)) => self.make_way(true),
-                Ok(Step::Failed(failure)) | Err(failure) => Err(failure),
+                Ok(Step::Failed(failure)) => Err(failure),
+                Err(failure) => return End::Broken(failure),
             };
             if let Err(failure) = waited {
                 return End::Failed(failure);
@@ -171,6 +180,22 @@ impl<'a> Push<'a> {
     /// Whether a full buffer is waited for.
     fn blocks(&self) -> bool {
         self.args.limits.when_full == FullPolicy::Block
+    }
+
+    /// That the buffer, or its disk, is full. How many records it took is said in the
+    /// end: the library knows of the last call only.
+    fn refused(&self, error: &forebay::Error) -> Failure {
+        let directory = self.args.buffer.directory();
+        match error.kind() {
+            // There is no reader in this process.
+            ErrorKind::Closed => Failure::new(format!(
+                "{} is full: it holds as much as --max-size allows; take records out, as with \
+                 `forebay pull`, or raise --max-size",
+                directory.display()
+            )),
+            _ if is_out_of_descriptors(directory) => no_descriptor(directory),
+            _ => no_space(directory),
+        }
     }
 
     /// How long to wait for input: what was accepted must not lie in memory for
@@ -272,8 +297,11 @@ impl<'a> Push<'a> {
         let directory = self.args.buffer.directory();
         let accepted = self.producer.accepted();
         let is_news = is_full && self.full_at.replace(accepted) != Some(accepted);
-        if is_news && self.noted.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
-            self.noted = Some(Instant::now());
+        let seen = match is_full {
+            true => self.full_seen.replace(Instant::now()),
+            false => self.full_seen,
+        };
+        if is_news && seen.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
             self.progress.note(match self.producer.has_taken_back() {
                 true => waiting_for_space(directory),
                 false => format!(
@@ -334,15 +362,15 @@ impl<'a> Push<'a> {
         }
         if let Err(failure) = released {
             return Err(match end {
-                // A poisoned buffer says the same at every call.
-                End::Failed(first) if !first.message.starts_with(&failure.message) => {
-                    first.but(failure.message).but(stored)
-                }
-                _ => failure.but(stored),
+                End::Failed(first) => first.but(failure.message).but(stored),
+                End::Broken(first) => first.but(stored),
+                End::Input | End::Stop => failure.but(stored),
             });
         }
         match end {
-            End::Failed(failure) => Err(failure.but(format!("before it, {stored}"))),
+            End::Failed(failure) | End::Broken(failure) => {
+                Err(failure.but(format!("before it, {stored}")))
+            }
             End::Input | End::Stop => {
                 if self.args.buffer.verbose || is_watched() {
                     note(format!(
@@ -359,20 +387,4 @@ impl<'a> Push<'a> {
             }
         }
     }
-}
-
-/// That the buffer, or its disk, is full. How many records it took is not for the
-/// library to say, which knows of the last call only.
-fn refused(error: forebay::Error) -> Failure {
-    let mut failure = Failure::from(error);
-    let clauses: Vec<&str> = failure
-        .message
-        .split("; ")
-        .filter(|clause| !clause.contains("accepted"))
-        .collect();
-    failure.message = clauses.join("; ").replace(
-        "acknowledge more",
-        "take records out, as with `forebay pull`",
-    );
-    failure
 }

@@ -2,12 +2,15 @@
 //!
 //! Invariant: nothing is written, and no lock is taken.
 
+use crate::args::counting::ReadCountingOptions;
+use crate::buffer::steps;
 use crate::failure::{Outcome, Result};
-use crate::options::CountingOptions;
-use crate::output::{Progress, bytes, colours, count, print};
-use crate::standard::{Stream, require};
+use crate::io::standard::{Stream, require};
+use crate::live::Progress;
+use crate::output::{bytes, colours, count, print};
 use clap::ValueHint;
-use forebay::{Finding, Severity, Verification, VerifyOptions};
+use forebay::format::file_id::LEDGER_FILE_NAME;
+use forebay::{Finding, FindingKind, Severity, Verification, VerifyOptions};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -22,6 +25,10 @@ Each finding is one damaged span, with its file, offset, length and the events
 that the record ids prove lost there. `normal` is what a crash leaves behind and
 opening the buffer mends without loss; `damage` is everything else.
 
+The program that fills a buffer may count several events a record, and that count is
+not stored. With another count ids seem to step over lost events; --count-events says
+how it is counted.
+
 Works while the buffer is open elsewhere, and never writes. The exit status is 0
 when there is no damage and nothing is lost, 1 when there is, 2 on errors.")]
 pub(crate) struct Args {
@@ -30,7 +37,7 @@ pub(crate) struct Args {
     directory: PathBuf,
 
     #[command(flatten)]
-    counting: CountingOptions,
+    counting: ReadCountingOptions,
 
     /// Print one JSON object
     #[arg(long)]
@@ -39,7 +46,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Output)?;
-    let options = VerifyOptions::default().counter(args.counting.counter());
+    let options = VerifyOptions::default().counter(steps::counter(args.counting, &args.directory)?);
     let progress = Progress::over_bytes();
     let verified = forebay::verify(&args.directory, &options, &mut |done, total| {
         progress.bytes(done, total);
@@ -63,6 +70,7 @@ struct Report<'a> {
     findings: Vec<JsonFinding<'a>>,
     findings_omitted: u64,
     events_lost: u64,
+    may_count_events: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,6 +102,7 @@ fn json(verification: &Verification) -> String {
             .collect(),
         findings_omitted: verification.findings_omitted,
         events_lost: verification.events_lost,
+        may_count_events: may_count_events(verification),
     })
 }
 
@@ -126,26 +135,55 @@ fn conclusion(verification: &Verification) -> String {
         0 => "nothing is lost".to_owned(),
         lost => format!("{} lost", count(lost, "event")),
     };
-    let is_ledger = |finding: &Finding| finding.file.as_deref() == Some("buffer.db");
-    let mut damage = verification
-        .findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Damage);
-    if !verification.is_clean() && verification.events_lost == 0 && damage.all(is_ledger) {
-        return format!("damaged; {lost}. Opening the buffer mends the ledger from the data files");
+    if verification.is_clean() {
+        return match verification.findings.is_empty() {
+            true => format!("no damage; {lost}"),
+            false => format!(
+                "no damage, only what a crash leaves behind; {lost}. Opening the buffer tidies it up"
+            ),
+        };
     }
-    if !verification.is_clean() {
+    if may_count_events(verification) {
         return format!(
-            "damaged; {lost}. Opening the buffer steps over the damage, delivers every other \
-             record, and keeps the damaged bytes in quarantine/"
+            "{lost}, or none: no byte is damaged, and where ids step further than one event, the \
+             next record stands right behind. If the program that fills this buffer counts \
+             several events a record, that is how it looks; with --count-events ids nothing is \
+             lost then"
         );
     }
-    match verification.findings.is_empty() {
-        true => format!("no damage; {lost}"),
-        false => format!(
-            "no damage, only what a crash leaves behind; {lost}. Opening the buffer tidies it up"
-        ),
+    let is_ledger = |finding: &Finding| finding.file.as_deref() == Some(LEDGER_FILE_NAME);
+    if verification.events_lost == 0 && damage(verification).all(is_ledger) {
+        return format!("damaged; {lost}. Opening the buffer mends the ledger from the data files");
     }
+    if verification.events_lost == 0 {
+        return format!("damaged; {lost}. Opening the buffer steps over the damage");
+    }
+    let leaves_bytes =
+        |finding: &Finding| finding.length > 0 && finding.events_lost > 0 && !is_ledger(finding);
+    let kept = match damage(verification).any(leaves_bytes) {
+        true => ", and keeps the damaged bytes in quarantine/",
+        false => "",
+    };
+    format!(
+        "damaged; {lost}. Opening the buffer steps over the damage and delivers all other \
+         records{kept}"
+    )
+}
+
+fn damage(verification: &Verification) -> impl Iterator<Item = &Finding> {
+    let findings = verification.findings.iter();
+    findings.filter(|finding| finding.severity == Severity::Damage)
+}
+
+/// Whether nothing is wrong but steps in the ids, behind records that are whole. Then
+/// the buffer's records may hold several events each.
+fn may_count_events(verification: &Verification) -> bool {
+    let steps = [FindingKind::IdGap, FindingKind::LedgerAhead];
+    let is_gap = |finding: &Finding| finding.kind == FindingKind::IdGap;
+    // One that is at the end alone is what a power cut leaves.
+    let has_gap = damage(verification).any(is_gap) || verification.records == 1;
+    let is_step = |finding: &Finding| steps.contains(&finding.kind);
+    verification.events_lost > 0 && has_gap && damage(verification).all(is_step)
 }
 
 fn table(text: &mut String, findings: &[Finding]) {

@@ -101,11 +101,9 @@ fn bad_numbers_name_the_option_and_the_remedy() {
 #[test]
 fn bad_sizes_and_durations_name_the_option_and_the_remedy() {
     for (option, value, says) in [
-        ("--max-size", "0", "at least 1 byte"),
         ("--max-size", "12XB", "unknown unit \"XB\""),
         ("--max-size", "-1", "negative"),
         ("--max-size", "much", "write it as 256MiB"),
-        ("--max-record-size", "0", "at least 1 byte"),
         ("--data-file-size", "99999999999TiB", "64 bits"),
         ("--flush-interval", "5", "needs a unit"),
         ("--flush-interval", "-5s", "negative"),
@@ -133,22 +131,25 @@ fn a_negative_size_is_understood_without_an_equals_sign() {
 #[test]
 fn limits_out_of_bounds_name_the_option_and_the_bound() {
     for (options, name) in [
-        (&["--max-size", "1B"][..], "--max-size is 1 bytes"),
+        (&["--max-size", "0"][..], "max_size is 0 bytes"),
+        (&["--max-size", "1B"], "max_size is 1 bytes"),
+        (&["--max-record-size", "0"], "max_record_size is 0 bytes"),
         (
             &["--max-size", "1MiB", "--data-file-size", "1MiB"],
-            "--data-file-size is 1048576 bytes",
+            "data_file_size is 1048576 bytes",
         ),
         (
             &["--max-size", "1MiB", "--max-record-size", "1MiB"],
-            "--max-record-size is 1048576 bytes",
+            "max_record_size is 1048576 bytes",
         ),
-        (&["--flush-interval", "5h"], "--flush-interval is"),
+        (&["--flush-interval", "5h"], "flush_interval is"),
     ] {
         let scratch = Scratch::new();
         run(scratch.forebay("push", options))
             .expect(2)
             .says("it must be from")
-            .says(name);
+            .says(name)
+            .says("the options of their names, such as --max-size");
         assert!(!scratch.buffer.exists());
     }
 }

@@ -133,15 +133,28 @@ fn too_little_space_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_missing_directory_and_odd_sizes_are_refused() {
+fn a_directory_that_cannot_be_and_odd_sizes_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let missing = dir.path().join("missing");
-    run(bench(&missing, &["--quick"])).expect(2).says("missing");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let below_file = file.path().join("below");
+    run(bench(&below_file, &["--quick"]))
+        .expect(2)
+        .says("below");
     run(bench(dir.path(), &["--payload", "8"]))
         .expect(2)
         .says("from 16 bytes");
     run(bench(dir.path(), &["--work", "sleep"])).expect(2);
     assert!(is_empty(dir.path()));
+}
+
+/// It was refused, so that a first try on a new disk failed.
+#[test]
+fn a_missing_directory_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("new/disk");
+    let args = ["--quick", "--size", "256KiB", "--work", "append"];
+    run(bench(&missing, &args)).expect(0);
+    assert!(is_empty(&missing));
 }
 
 #[cfg(unix)]

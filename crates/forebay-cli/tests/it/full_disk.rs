@@ -130,6 +130,27 @@ fn a_signal_ends_the_wait_for_space_and_says_what_is_not_stored() {
     }
 }
 
+/// The writer was never closed, because that was thought to wait for space.
+#[test]
+fn a_signal_ends_a_pipe_that_waits_for_space() {
+    let scratch = Scratch::new();
+    let mut pipe = scratch
+        .forebay("pipe", &["--min-free-space", "1000PiB", "--", "cat"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = pipe.stdin.take().unwrap();
+    stdin.write_all(lines(1, 5).as_bytes()).unwrap();
+    drop(stdin);
+    expect_waiting(&mut pipe);
+    kill(pipe.id(), "TERM");
+    let ran = finish(pipe)
+        .expect(2)
+        .says("5 more records accepted and perhaps not stored");
+    assert!(ran.stdout.is_empty(), "{ran:?}");
+    assert_eq!(scratch.cat(), "");
+}
+
 /// How many records were read and not stored, by what is said: "N records read but
 /// not stored", or "N records and M bytes of an unfinished record read but …".
 fn left_over(ran: &Ran) -> u64 {

@@ -46,6 +46,27 @@ fn an_emptied_buffer_has_no_oldest_record() {
     assert!(text.contains("unread   nothing"), "{text}");
 }
 
+/// It said "the oldest for 0s".
+#[test]
+fn the_age_of_the_oldest_record_is_told_in_words() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 3));
+    let file = fs::File::options()
+        .write(true)
+        .open(scratch.buffer.join("buffer-data-0.dat"))
+        .unwrap();
+    let said = || run(scratch.forebay("inspect", &[])).expect(0).stdout_text();
+    // From a clock that is ahead.
+    let future = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+    file.set_modified(future).unwrap();
+    let text = said();
+    assert!(text.contains("the oldest for less than a second"), "{text}");
+    let past = std::time::SystemTime::now() - std::time::Duration::from_secs(7230);
+    file.set_modified(past).unwrap();
+    let text = said();
+    assert!(text.contains("the oldest for 2h "), "{text}");
+}
+
 #[test]
 fn an_open_buffer_is_described_with_its_holder() {
     let scratch = Scratch::new();

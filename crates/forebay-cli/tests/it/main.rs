@@ -12,9 +12,11 @@ mod bench;
 mod cat;
 #[cfg(unix)]
 mod closed;
+mod counting;
 #[cfg(unix)]
 mod full_disk;
 mod inspect;
+mod json_keys;
 #[cfg(unix)]
 mod kill;
 #[cfg(unix)]

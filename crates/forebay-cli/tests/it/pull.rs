@@ -196,3 +196,36 @@ fn following_ends_when_nobody_reads_any_more() {
     drop(stdout);
     finish(pull).expect(0);
 }
+
+/// What opening found was said, and once more when the reader came to it; and it was
+/// "1 events".
+#[test]
+fn a_loss_is_reported_once_and_in_the_singular() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    let path = scratch.buffer.join("buffer-data-0.dat");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..9 * 48]).unwrap();
+    for options in [&["--no-ack"][..], &["--verbose"]] {
+        let ran = run(scratch.forebay("pull", options))
+            .expect(1)
+            .says("lost 1 event (id 10): gap");
+        assert_eq!(ran.stdout_text(), lines(1, 9));
+        let losses = ran.stderr.lines().filter(|line| line.contains("lost 1"));
+        assert_eq!(losses.count(), 1, "{ran:?}");
+    }
+}
+
+/// Who does not read hears of it when the buffer is opened.
+#[test]
+fn a_push_says_what_opening_found_lost() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    let path = scratch.buffer.join("buffer-data-0.dat");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..9 * 48]).unwrap();
+    run(scratch.forebay("push", &[]))
+        .expect(0)
+        .says("while opening: ledger_ahead")
+        .says("1 event lost");
+}

@@ -148,6 +148,10 @@ fn a_full_buffer_that_blocks_lets_a_pull_make_room() {
     feeding.join().unwrap().unwrap();
     finish(push).expect(0);
     assert_eq!(pulled, lines(1, 5000));
+    // It is full again and again, which is said once.
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+    assert_eq!(said, "");
 }
 
 #[test]

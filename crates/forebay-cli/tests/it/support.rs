@@ -185,6 +185,21 @@ impl Scratch {
     }
 }
 
+/// Fills a buffer as a program does that counts an event a line: so many records of
+/// three events each.
+pub(crate) fn fill_counting_lines(directory: &Path, records: u64) {
+    let counter = forebay::EventCounter::new(|_metadata, payload| {
+        payload.split(|byte| *byte == b'\n').count() as u64
+    });
+    let config = forebay::Config::new(directory).event_counter(counter);
+    let (writer, _reader) = forebay::open(config).expect("a new buffer");
+    for n in 1..=records {
+        let payload = format!("first {n}\nsecond {n}\nthird {n}");
+        writer.append(payload.as_bytes()).expect("an append");
+    }
+    writer.close().expect("everything is synced");
+}
+
 /// The numbers from `from` to `to`, a line each.
 pub(crate) fn lines(from: u64, to: u64) -> String {
     (from..=to).map(|n| format!("{n}\n")).collect()

@@ -47,6 +47,44 @@ fn a_damaged_record_is_one_finding_with_its_place() {
     assert!(!text.contains('\x1b'), "colours on no terminal: {text:?}");
 }
 
+/// Whatever was wrong, it promised to keep the damaged bytes, also where there are none.
+#[test]
+fn only_damaged_bytes_are_said_to_be_kept() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    let path = scratch.buffer.join("buffer-data-0.dat");
+    let whole = fs::read(&path).unwrap();
+    let said = || run(scratch.forebay("verify", &[])).expect(1).stdout_text();
+
+    // The last record is not there.
+    fs::write(&path, &whole[..9 * 48]).unwrap();
+    let text = said();
+    assert!(text.contains("damaged; 1 event lost"), "{text}");
+    assert!(text.contains("delivers all other records\n"), "{text}");
+
+    // Padding, which the reader puts right.
+    let mut mended = whole.clone();
+    mended[2 * 48 + 9] ^= 1;
+    fs::write(&path, &mended).unwrap();
+    let text = said();
+    assert!(text.contains("damaged; nothing is lost"), "{text}");
+    assert!(!text.contains("quarantine"), "{text}");
+    run(scratch.forebay("pull", &["--no-ack"])).expect(0);
+    assert!(!scratch.buffer.join("quarantine").exists());
+
+    // The payload of the fifth.
+    let mut damaged = whole;
+    damaged[4 * 48 + 8] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+    let text = said();
+    assert!(
+        text.contains("and keeps the damaged bytes in quarantine/"),
+        "{text}"
+    );
+    run(scratch.forebay("pull", &[])).expect(1);
+    assert!(scratch.buffer.join("quarantine").exists());
+}
+
 #[test]
 fn a_torn_tail_is_normal() {
     let scratch = Scratch::new();

@@ -22,10 +22,25 @@ const MEETINGS: &[&str] = &["Mutex", "RwLock", "Condvar", "mpsc", "thread", "Ins
 /// The only file that may contain `unsafe`.
 const UNSAFE_IN: &str = "storage/os/mod.rs";
 
-/// The library's sources, of which there are some.
+/// Where the sources of the crates are whose modules these checks look at.
+const LIBRARY: &str = "crates/forebay/src";
+const PROGRAM: &str = "crates/forebay-cli/src";
+const MEASUREMENTS: &str = "crates/forebay-bench/src";
+const CRATES: [&str; 3] = [LIBRARY, PROGRAM, MEASUREMENTS];
+
+/// The library's sources.
 fn library() -> Vec<Source> {
-    let sources = below("crates/forebay/src");
-    assert!(sources.len() > 10, "only {} sources found", sources.len());
+    sources_of(LIBRARY)
+}
+
+/// The sources of a crate, of which there are some.
+fn sources_of(dir: &str) -> Vec<Source> {
+    let sources = below(dir);
+    assert!(
+        sources.len() > 10,
+        "{dir}: only {} sources found",
+        sources.len()
+    );
     sources
 }
 
@@ -40,7 +55,7 @@ fn module(path: &str) -> &str {
 fn module_path(source: &Source) -> Vec<&str> {
     let path = source.path.trim_end_matches(".rs");
     let mut parts: Vec<_> = path.split('/').collect();
-    if matches!(parts.last(), Some(&"mod" | &"lib")) {
+    if matches!(parts.last(), Some(&"mod" | &"lib" | &"main")) {
         parts.pop();
     }
     parts
@@ -134,49 +149,62 @@ fn a_row_of_the_architecture_knows_only_rows_above_it() {
 
 #[test]
 fn no_modules_of_a_folder_know_each_other_in_a_circle() {
-    let sources = library();
-    let folders: BTreeSet<Vec<&str>> = sources
-        .iter()
-        .filter(|source| !is_of_tests(source))
-        .map(|source| module_path(source))
-        .filter_map(|path| path.split_last().map(|(_, folder)| folder.to_vec()))
-        .collect();
-    assert!(folders.len() > 8, "only the folders {folders:?} were found");
-    for folder in folders {
-        let below = sources.iter().filter(|source| !is_of_tests(source));
-        let siblings: BTreeSet<&str> = below
-            .filter_map(|source| module_path(source).strip_prefix(&*folder)?.first().copied())
+    for dir in CRATES {
+        let sources = sources_of(dir);
+        let folders: BTreeSet<Vec<&str>> = sources
+            .iter()
+            .filter(|source| !is_of_tests(source))
+            .map(|source| module_path(source))
+            .filter_map(|path| path.split_last().map(|(_, folder)| folder.to_vec()))
             .collect();
-        let mut edges = edges(&sources, &folder, &siblings);
-        // Without those that know nobody, again and again.
-        while let Some(leaf) = edges.iter().find(|(_, known)| known.is_empty()) {
-            let leaf = *leaf.0;
-            edges.remove(leaf);
-            for known in edges.values_mut() {
-                known.remove(leaf);
-            }
-        }
+        let is_flat = dir == MEASUREMENTS;
         assert!(
-            edges.is_empty(),
-            "{folder:?}: in a circle, or above one: {edges:?}"
+            is_flat || folders.len() > 5,
+            "{dir}: only the folders {folders:?} were found"
         );
+        for folder in folders {
+            let circle = circle(&sources, &folder);
+            assert!(
+                circle.is_empty(),
+                "{dir}, {folder:?}: in a circle, or above one: {circle:?}"
+            );
+        }
     }
 }
 
-#[test]
-fn nothing_is_imported_through_the_root_of_the_crate() {
-    let modules: BTreeSet<String> = library()
+/// The modules of a folder that know each other in a circle, and those that know them.
+fn circle<'s>(sources: &'s [Source], folder: &[&'s str]) -> BTreeMap<&'s str, BTreeSet<&'s str>> {
+    let siblings: BTreeSet<&str> = sources
         .iter()
-        .map(|s| module(&s.path).to_owned())
+        .filter(|source| !is_of_tests(source))
+        .filter_map(|source| module_path(source).strip_prefix(folder)?.first().copied())
         .collect();
-    for source in library().iter().filter(|source| source.path != "lib.rs") {
-        let code = code(&source.text);
-        for name in names_behind(&code, &["crate"]) {
-            assert!(
-                modules.contains(name),
-                "{} imports crate::{name}",
-                source.path
-            );
+    let mut edges = edges(sources, folder, &siblings);
+    // Without those that know nobody, again and again.
+    while let Some(leaf) = edges.iter().find(|(_, known)| known.is_empty()) {
+        let leaf = *leaf.0;
+        edges.remove(leaf);
+        for known in edges.values_mut() {
+            known.remove(leaf);
+        }
+    }
+    edges
+}
+
+#[test]
+fn nothing_is_imported_through_the_root_of_a_crate() {
+    for dir in CRATES {
+        let sources = sources_of(dir);
+        let modules: BTreeSet<&str> = sources.iter().map(|s| module(&s.path)).collect();
+        for source in sources.iter().filter(|source| source.path != "lib.rs") {
+            let code = code(&source.text);
+            for name in names_behind(&code, &["crate"]) {
+                assert!(
+                    modules.contains(name),
+                    "{dir}/{} imports crate::{name}",
+                    source.path
+                );
+            }
         }
     }
 }
@@ -238,9 +266,11 @@ fn unsafe_is_in_one_file() {
 #[test]
 fn every_source_says_its_purpose_first_and_leaves_nothing_to_do() {
     for dir in [
-        "crates/forebay/src",
+        LIBRARY,
         "crates/forebay/tests",
+        PROGRAM,
         "crates/forebay-cli/tests",
+        MEASUREMENTS,
     ] {
         for source in below(dir) {
             let head = source.text.lines().next().unwrap_or_default();
@@ -267,13 +297,31 @@ fn every_module_of_the_library_has_a_row_in_the_architecture() {
 }
 
 #[test]
+fn the_program_has_few_modules_and_no_two_of_one_name() {
+    let sources = sources_of(PROGRAM);
+    let top: BTreeSet<&str> = sources.iter().map(|s| module(&s.path)).collect();
+    assert!(top.len() <= 12, "too many for one look: {top:?}");
+    let commands: BTreeSet<&str> = sources
+        .iter()
+        .filter_map(|source| source.path.strip_prefix("commands/"))
+        .map(module)
+        .collect();
+    assert!(commands.contains("pipe"), "{commands:?}");
+    let both: Vec<_> = commands.intersection(&top).collect();
+    assert!(both.is_empty(), "commands, and beside them: {both:?}");
+}
+
+#[test]
 fn modules_have_one_style() {
-    for source in library() {
-        let folder = source.path.trim_end_matches(".rs");
-        let has_folder = super::root()
-            .join("crates/forebay/src")
-            .join(folder)
-            .is_dir();
-        assert!(!has_folder, "{} stands beside its folder", source.path);
+    for dir in CRATES {
+        for source in sources_of(dir) {
+            let folder = source.path.trim_end_matches(".rs");
+            let has_folder = super::root().join(dir).join(folder).is_dir();
+            assert!(
+                !has_folder,
+                "{dir}/{} stands beside its folder",
+                source.path
+            );
+        }
     }
 }

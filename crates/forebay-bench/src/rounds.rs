@@ -1,0 +1,73 @@
+//! The rounds: every step of a plan in turn, again and again.
+//!
+//! Invariant: what is measured first, on memory and a page cache that nobody has
+//! touched yet, does not count.
+
+use super::failure::Result;
+use super::machine::Machine;
+use super::plan::{Plan, Samples, Step};
+use super::report::Report;
+use super::scratch::Scratch;
+
+/// How far a measurement has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all.
+    pub total: u64,
+    /// What is measured now.
+    pub step: &'a str,
+}
+
+/// Measures what the plan says so many times, and reports the medians. `begins` is
+/// called before each step.
+///
+/// # Errors
+///
+/// The file system or the buffer fails, something did not come back, or the stop is
+/// set.
+pub fn measure(
+    plan: &Plan,
+    scratch: &Scratch,
+    rounds: u32,
+    mut begins: impl FnMut(Progress<'_>),
+) -> Result<Report> {
+    let steps = plan.steps();
+    let total = steps.len() as u64 * u64::from(rounds);
+    begins(Progress {
+        done: 0,
+        total,
+        step: "warming up",
+    });
+    warm_up(plan, scratch, &steps)?;
+    let mut samples = Samples::default();
+    let turns = (0..rounds).flat_map(|_| &steps);
+    for (done, step) in (0..).zip(turns) {
+        scratch.check()?;
+        begins(Progress {
+            done,
+            total,
+            step: &step.name(),
+        });
+        samples.take(plan, scratch, *step)?;
+    }
+    samples.keep_only(plan);
+    let machine = Machine::this(scratch.dir());
+    Ok(Report::new(machine, scratch.size, rounds, &samples))
+}
+
+/// The first touch of memory and of the page cache is slow, on virtual machines
+/// above all: it is not measured.
+fn warm_up(plan: &Plan, scratch: &Scratch, steps: &[Step]) -> Result<()> {
+    let mut thrown_away = Samples::default();
+    for kind in [
+        |step: &Step| *step == Step::Raw,
+        |step: &Step| matches!(step, Step::Cycle { .. }),
+    ] {
+        if let Some(step) = steps.iter().find(|step| kind(step)) {
+            thrown_away.take(plan, scratch, *step)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! `--count-events`: how many events a record holds.
+//!
+//! Invariant: who writes counts in a way that every reader can repeat. Steps in ids are
+//! there for reading only.
+
+use crate::vector;
+use clap::{Args, ValueEnum};
+use forebay::EventCounter;
+
+/// For commands that write.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct CountingOptions {
+    /// How many events a record holds
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Counting::Auto)]
+    count_events: Counting,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Counting {
+    /// As Vector does where a payload is Vector's, else one
+    Auto,
+    /// One event a record
+    One,
+}
+
+/// For commands that only read.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ReadCountingOptions {
+    /// How many events a record holds, as the program counts that filled the buffer
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = ReadCounting::Auto)]
+    count_events: ReadCounting,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ReadCounting {
+    /// As Vector does where a payload is Vector's, else one
+    Auto,
+    /// One event a record
+    One,
+    /// One event a line of the payload
+    Lines,
+    /// Up to the id of the next record, where that stands right behind it. What is
+    /// missing between the two is not noticed; the buffer is read three times
+    Ids,
+}
+
+impl CountingOptions {
+    /// The event counter of the buffer.
+    pub(crate) fn counter(self) -> EventCounter {
+        match self.count_events {
+            Counting::Auto => auto(),
+            Counting::One => EventCounter::one(),
+        }
+    }
+}
+
+impl ReadCountingOptions {
+    /// The event counter of the buffer; `None` if it is in the steps of the ids.
+    pub(crate) fn counter(self) -> Option<EventCounter> {
+        Some(match self.count_events {
+            ReadCounting::Auto => auto(),
+            ReadCounting::One => EventCounter::one(),
+            ReadCounting::Lines => EventCounter::new(|_metadata, payload| lines(payload)),
+            ReadCounting::Ids => return None,
+        })
+    }
+}
+
+fn auto() -> EventCounter {
+    EventCounter::new(|metadata, payload| vector::count_events(metadata, payload).unwrap_or(1))
+}
+
+/// Lines, of which the last may lack its newline; at least one.
+fn lines(payload: &[u8]) -> u64 {
+    let newlines = memchr::memchr_iter(b'\n', payload).count() as u64;
+    let is_unfinished = payload.last().is_none_or(|last| *last != b'\n');
+    newlines + u64::from(is_unfinished)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_line_may_lack_its_newline() {
+        for (payload, count) in [
+            (&b""[..], 1),
+            (b"a", 1),
+            (b"a\n", 1),
+            (b"a\nb", 2),
+            (b"a\n\nb\n", 3),
+            (b"\n", 1),
+        ] {
+            assert_eq!(lines(payload), count, "{payload:?}");
+        }
+    }
+}

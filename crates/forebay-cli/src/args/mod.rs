@@ -1,0 +1,221 @@
+//! Options that several commands share, and what they become.
+//!
+//! Invariants: an option that is not given leaves the library's default; every
+//! help text says unit, default and what to expect.
+
+pub(crate) mod counting;
+pub(crate) mod sizes;
+
+use self::counting::CountingOptions;
+use self::sizes::{Size, Time};
+use crate::failure::{Failure, Result};
+use crate::io::framing::Framing;
+use clap::{Args, ValueEnum, ValueHint};
+use forebay::{Config, EventCounter, OnCorruption, SyncPolicy, WhenFull};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The library's default flush interval.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+/// How long an append waits before it looks whether it is time to end.
+const APPEND_WAIT: Duration = Duration::from_millis(200);
+
+/// The buffer, and how it is opened, with the ways to count events that a command
+/// allows.
+#[derive(Debug, Args)]
+pub(crate) struct BufferOptions<C: Args = CountingOptions> {
+    /// The buffer's directory
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) directory: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) counting: C,
+
+    /// How long to wait for a buffer that another process has open
+    ///
+    /// Without it, a buffer in use is an error at once.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "0s",
+        allow_hyphen_values = true
+    )]
+    pub(crate) wait: Time,
+
+    /// What to do with damaged bytes met on the way
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = CorruptionPolicy::Quarantine)]
+    pub(crate) on_corruption: CorruptionPolicy,
+
+    /// Say more on standard error
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+/// The limits of a buffer that is written to.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits and durability")]
+pub(crate) struct LimitOptions {
+    /// The most the buffer may occupy on disk, such as 256MiB [default: 1GiB]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    max_size: Option<Size>,
+
+    /// The most one data file may hold; space is given back a data file at a
+    /// time [default: a sixteenth of the maximum size, at most 128MiB]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    data_file_size: Option<Size>,
+
+    /// The longest record [default: what fits into one data file]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    max_record_size: Option<Size>,
+
+    /// Treat the buffer as full while the file system has less free space
+    /// [default: 0]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    min_free_space: Option<Size>,
+
+    /// What to do when the buffer, or the disk, is full
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = FullPolicy::Block)]
+    pub(crate) when_full: FullPolicy,
+
+    /// When records are made to survive a power cut
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = Sync::Interval)]
+    sync: Sync,
+
+    /// How often, with `--sync interval` [default: 500ms]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    flush_interval: Option<Time>,
+}
+
+/// How records are told apart in a stream.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Records")]
+pub(crate) struct FramingOptions {
+    /// What tells records apart
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = FramingName::Lines)]
+    framing: FramingName,
+
+    /// What ends a record, with `--framing lines` [default: newline]
+    #[arg(long, value_name = "BYTE", value_enum)]
+    delimiter: Option<Delimiter>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FramingName {
+    /// Every record ends with the delimiter; the last may lack it
+    Lines,
+    /// Every record begins with its length: 4 bytes, big endian
+    Length,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Delimiter {
+    /// A newline
+    Newline,
+    /// A zero byte, as `find -print0` and `xargs -0` use it
+    Nul,
+}
+
+/// `--when-full`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FullPolicy {
+    /// Wait until there is space
+    Block,
+    /// End with an error that says how many records were accepted
+    Reject,
+    /// Drop the records that do not fit, and report their number
+    DropNewest,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sync {
+    /// At intervals, and at the end
+    Interval,
+    /// Every batch of records before the next is read
+    Batch,
+    /// When several data files are complete, and at the end
+    Never,
+}
+
+/// `--on-corruption`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CorruptionPolicy {
+    /// Step over them, and keep them in the buffer's directory quarantine/
+    Quarantine,
+    /// Step over them
+    Skip,
+    /// End with an error
+    Refuse,
+}
+
+impl<C: Args> BufferOptions<C> {
+    /// A configuration without limits of its own.
+    pub(crate) fn config(&self, counter: EventCounter) -> Config {
+        Config::new(&self.directory)
+            .event_counter(counter)
+            .on_corruption(match self.on_corruption {
+                CorruptionPolicy::Quarantine => OnCorruption::Quarantine,
+                CorruptionPolicy::Skip => OnCorruption::Skip,
+                CorruptionPolicy::Refuse => OnCorruption::Refuse,
+            })
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl BufferOptions {
+    /// A configuration with limits.
+    pub(crate) fn config_with(&self, limits: &LimitOptions) -> Config {
+        let mut config = self.config(self.counting.counter());
+        if let Some(Size(bytes)) = limits.max_size {
+            config = config.max_size(bytes);
+        }
+        if let Some(Size(bytes)) = limits.data_file_size {
+            config = config.data_file_size(bytes);
+        }
+        if let Some(Size(bytes)) = limits.max_record_size {
+            config = config.max_record_size(bytes);
+        }
+        if let Some(Size(bytes)) = limits.min_free_space {
+            config = config.min_free_space(bytes);
+        }
+        config
+            .flush_interval(limits.flush_interval())
+            .sync(match limits.sync {
+                Sync::Interval => SyncPolicy::Interval,
+                Sync::Batch => SyncPolicy::EveryBatch,
+                Sync::Never => SyncPolicy::Never,
+            })
+            .when_full(match limits.when_full {
+                FullPolicy::Block => WhenFull::BlockFor(APPEND_WAIT),
+                FullPolicy::Reject => WhenFull::Reject,
+                FullPolicy::DropNewest => WhenFull::DropNewest,
+            })
+    }
+}
+
+impl LimitOptions {
+    /// The longest time that records stay unsynced, with `--sync interval`.
+    pub(crate) fn flush_interval(&self) -> Duration {
+        self.flush_interval.map_or(FLUSH_INTERVAL, |time| time.0)
+    }
+}
+
+impl FramingOptions {
+    /// The framing that was chosen.
+    ///
+    /// # Errors
+    ///
+    /// A delimiter was given for a framing that has none.
+    pub(crate) fn framing(self) -> Result<Framing> {
+        match (self.framing, self.delimiter) {
+            (FramingName::Length, None) => Ok(Framing::Length),
+            (FramingName::Lines, None | Some(Delimiter::Newline)) => Ok(Framing::Delimited(b'\n')),
+            (FramingName::Lines, Some(Delimiter::Nul)) => Ok(Framing::Delimited(0)),
+            (FramingName::Length, Some(_)) => Err(Failure::new(
+                "--framing length has no delimiter; leave --delimiter out",
+            )),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Saying what damage took.
+
+use crate::buffer::opening::REPORTS_MAX;
+use crate::live::Progress;
+use crate::output::{count, note};
+use forebay::{Lost, LostReason};
+
+/// What is to be said where nothing is wrong but steps in the ids.
+pub(crate) const MAY_COUNT_EVENTS: &str = "if the program that fills the buffer counts several \
+    events a record, nothing is lost: `forebay verify --count-events ids` tells";
+
+/// What was lost so far.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    losses: u64,
+    events: u64,
+    /// Losses of which bytes are left, or a file is known to be gone.
+    proven: u64,
+}
+
+impl Losses {
+    /// Reports losses, each in a line as long as there are few.
+    pub(crate) fn note(&mut self, lost: &[Lost], progress: Option<&Progress>) {
+        for lost in lost {
+            self.losses += 1;
+            self.events += lost.events;
+            self.proven += u64::from(lost.reason != LostReason::Gap || lost.bytes > 0);
+            let lost = describe(lost);
+            if self.losses <= REPORTS_MAX {
+                match progress {
+                    Some(progress) => progress.note(lost),
+                    None => note(lost),
+                }
+            }
+        }
+    }
+
+    /// Reports the total, and says whether there was any.
+    pub(crate) fn report(&self) -> bool {
+        if self.losses > REPORTS_MAX {
+            note(format!(
+                "{} lost in {}, of which the first {REPORTS_MAX} are listed",
+                count(self.events, "event"),
+                count(self.losses, "place"),
+            ));
+        }
+        if self.losses > 0 && self.proven == 0 {
+            note(format!("no byte was damaged; {MAY_COUNT_EVENTS}"));
+        }
+        self.losses > 0
+    }
+}
+
+/// A loss as one line of text.
+fn describe(lost: &Lost) -> String {
+    let (first, last) = (lost.first_id, lost.first_id + lost.events.saturating_sub(1));
+    let ids = match lost.events {
+        1 => format!("id {first}"),
+        _ => format!("ids {first} to {last}"),
+    };
+    let mut text = format!(
+        "lost {} ({ids}): {}",
+        count(lost.events, "event"),
+        lost.reason
+    );
+    if let Some(file) = &lost.file {
+        text.push_str(&format!(", noticed in {file} at offset {}", lost.offset));
+    }
+    if lost.not_kept {
+        text.push_str("; the damaged bytes could not be kept in quarantine");
+    }
+    text
+}

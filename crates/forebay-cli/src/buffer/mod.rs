@@ -1,0 +1,9 @@
+//! What several commands do with a buffer of the library: open it, wait for it, read
+//! it, make it durable, and say what was lost.
+
+pub(crate) mod durability;
+pub(crate) mod losses;
+pub(crate) mod opening;
+pub(crate) mod patience;
+pub(crate) mod steps;
+pub(crate) mod watch;

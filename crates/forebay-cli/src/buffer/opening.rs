@@ -1,0 +1,141 @@
+//! Opening a buffer for a command: waiting for its lock, and saying what
+//! opening found.
+
+use crate::args::sizes::Time;
+use crate::failure::{Failure, Result, no_buffer};
+use crate::output::{count, note};
+use crate::stop::Stop;
+use forebay::{Config, ErrorKind, Finding, Reader, Recovery, Severity, Writer};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How often a held lock is tried.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Findings and losses that are written out one by one; the rest is counted.
+pub(crate) const REPORTS_MAX: u64 = 20;
+
+/// Opens the buffer to read it, waiting for whoever has it open as long as `wait`
+/// allows. `None` when the stop was set meanwhile. What was lost is not said here: the
+/// reader comes to it.
+///
+/// # Errors
+///
+/// The buffer cannot be opened, or is still in use.
+pub(crate) fn open(
+    config: &Config,
+    wait: Time,
+    verbose: bool,
+    stop: &Stop,
+) -> Result<Option<(Writer, Reader)>> {
+    let opened = open_silently(config, wait, stop)?;
+    if let Some((writer, _)) = &opened {
+        report_recovery(writer.recovery(), verbose, |finding| {
+            finding.events_lost == 0
+        });
+    }
+    Ok(opened)
+}
+
+/// The same for who does not read.
+///
+/// # Errors
+///
+/// As [`open`].
+pub(crate) fn open_to_write(
+    config: &Config,
+    wait: Time,
+    verbose: bool,
+    stop: &Stop,
+) -> Result<Option<Writer>> {
+    let opened = open_silently(config, wait, stop)?;
+    if let Some((writer, _)) = &opened {
+        report_recovery(writer.recovery(), verbose, |_| true);
+    }
+    Ok(opened.map(|(writer, _reader)| writer))
+}
+
+fn open_silently(config: &Config, wait: Time, stop: &Stop) -> Result<Option<(Writer, Reader)>> {
+    let begun = Instant::now();
+    loop {
+        match forebay::open(config.clone()) {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(error) if error.kind() == ErrorKind::Locked => {
+                if begun.elapsed() >= wait.0 {
+                    let hint = "wait for it with --wait 1m, or stop the other process";
+                    return Err(Failure::from(error).but(hint));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if stop.is_set() {
+            return Ok(None);
+        }
+        stop.wait(LOCK_INTERVAL.min(wait.0));
+    }
+}
+
+/// Makes sure that there is a buffer, for commands that must not create one.
+///
+/// # Errors
+///
+/// There is none.
+pub(crate) fn require_buffer(directory: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(no_buffer(directory));
+        }
+        // Whatever else is wrong with it, opening says so with its remedy.
+        Err(_) => return Ok(()),
+    };
+    let holds_buffer = entries
+        .filter_map(std::result::Result::ok)
+        .any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"buffer"));
+    match holds_buffer {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "{} holds no buffer: neither a ledger nor data files are in it; check the path",
+            directory.display()
+        ))),
+    }
+}
+
+/// Says what opening has mended: damage always, what a crash leaves behind when
+/// more was asked for; of both what is `wanted`.
+fn report_recovery(recovery: &Recovery, verbose: bool, wanted: impl Fn(&Finding) -> bool) {
+    let mut more = 0;
+    let shown = recovery
+        .findings
+        .iter()
+        .filter(|finding| verbose || finding.severity == Severity::Damage)
+        .filter(|finding| wanted(finding));
+    for (index, finding) in (0_u64..).zip(shown) {
+        if index < REPORTS_MAX {
+            note(format!("while opening: {}", describe(finding)));
+        } else {
+            more += 1;
+        }
+    }
+    if more > 0 {
+        note(format!(
+            "while opening: {} more; `forebay verify` lists them all",
+            count(more, "finding")
+        ));
+    }
+}
+
+/// A finding as one line of text.
+fn describe(finding: &Finding) -> String {
+    let mut text = finding.kind.to_string();
+    if let Some(file) = &finding.file {
+        text.push_str(&format!(" in {file} at offset {}", finding.offset));
+        if finding.length > 0 {
+            text.push_str(&format!(", {}", count(finding.length, "byte")));
+        }
+    }
+    if finding.events_lost > 0 {
+        text.push_str(&format!(", {} lost", count(finding.events_lost, "event")));
+    }
+    text
+}

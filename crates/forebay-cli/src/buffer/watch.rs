@@ -1,0 +1,93 @@
+//! Noticing that another process has changed a buffer, or that there is space for
+//! it again, without its lock.
+
+use forebay::format::file_id::LEDGER_FILE_NAME;
+use forebay::storage::{Storage as _, os::Os};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// When a full buffer is tried again because the file system has more space. While
+/// it is tried, nobody else can open it.
+pub(crate) const SPACE_RETRY: Duration = Duration::from_secs(1);
+/// When it is tried again although nothing has changed: a quota, for example, may
+/// have been raised.
+const FULL_RETRY: Duration = Duration::from_secs(30);
+
+/// What a buffer's directory looked like.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    directory: PathBuf,
+    seen: Look,
+}
+
+/// The data files with their lengths, and the ledger.
+type Look = (Vec<(OsString, u64)>, Option<Vec<u8>>);
+
+impl Watch {
+    /// Remembers what a buffer looks like now.
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            seen: look(directory),
+        }
+    }
+
+    /// Whether it looks different from the last time.
+    pub(crate) fn has_changed(&mut self) -> bool {
+        let now = look(&self.directory);
+        let changed = now != self.seen;
+        self.seen = now;
+        changed
+    }
+}
+
+/// Noticing that a full buffer may have space.
+#[derive(Debug)]
+pub(crate) struct SpaceWatch {
+    watch: Watch,
+    free: u64,
+    since: Instant,
+    is_due: bool,
+}
+
+impl SpaceWatch {
+    /// Remembers what a buffer and its file system look like now, when it
+    /// `is_full`.
+    pub(crate) fn new(directory: &Path, is_full: bool) -> Self {
+        Self {
+            watch: Watch::new(directory),
+            free: free_bytes(directory),
+            since: Instant::now(),
+            is_due: !is_full,
+        }
+    }
+
+    /// Whether it is worth a try, once that is so for good.
+    pub(crate) fn may_be_there(&mut self) -> bool {
+        let waited = self.since.elapsed();
+        self.is_due = self.is_due
+            || self.watch.has_changed()
+            || waited >= FULL_RETRY
+            || (waited >= SPACE_RETRY && free_bytes(&self.watch.directory) > self.free);
+        self.is_due
+    }
+}
+
+/// The free space of a directory's file system, 0 where it cannot be known.
+fn free_bytes(directory: &Path) -> u64 {
+    let free = Os::new().free_bytes(directory);
+    free.ok().flatten().unwrap_or(0)
+}
+
+/// What cannot be read looks like nothing; when it can be, that is a change.
+fn look(directory: &Path) -> Look {
+    let mut files: Vec<_> = std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter_map(|entry| Some((entry.file_name(), entry.metadata().ok()?.len())))
+        .collect();
+    files.sort();
+    (files, std::fs::read(directory.join(LEDGER_FILE_NAME)).ok())
+}

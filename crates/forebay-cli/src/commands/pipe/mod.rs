@@ -1,0 +1,327 @@
+//! `forebay pipe`: standard input, through a buffer, into a program.
+//!
+//! Invariants: reading and feeding are two threads that meet in the buffer only,
+//! so neither waits for the other while the buffer has room and records; the
+//! program is started before anything is read.
+
+mod backoff;
+mod child;
+mod outgoing;
+mod pump;
+
+use self::backoff::Backoff;
+use self::pump::{End, Plan, Pump};
+use crate::args::sizes;
+use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
+use crate::buffer::durability::{PATIENCE, abandon, sync, waiting_for_space};
+use crate::buffer::opening;
+use crate::failure::{Failure, Outcome, Result, no_thread};
+use crate::io::standard::{Stream, require};
+use crate::output::{bytes, count, note};
+use crate::producer::reports::Reports;
+use crate::producer::{Producer, Step};
+use crate::stop::Stop;
+use clap::ValueHint;
+use forebay::Writer;
+use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The most that `--redeliver` allows: it is held in memory.
+const REDELIVER_MAX: u64 = 64 << 20;
+/// How long the end may take after a signal, beyond the program's own time.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "forebay pipe [OPTIONS] <DIR> -- <CMD>...",
+    after_help = "\
+Examples:
+  seq 1 1000000 | forebay pipe spool -- wc -l
+      prints 1000000; had a run before it been killed, what wc had not taken then
+      would come first, and count as well
+  tail -F app.log | forebay pipe spool --redeliver 8MiB -- ssh logs 'cat >> app.log'
+      a connection that breaks is made again, and gets what it had not taken and the
+      8 MiB before that, which may have been on their way
+
+Standard input goes into the buffer and from there to CMD, each at its own speed.
+Lines that CMD dies with are delivered again. `--help` says what counts as taken,
+when CMD is restarted, and what the exit status is.",
+    after_long_help = "\
+Examples:
+  seq 1 1000000 | forebay pipe spool -- wc -l
+      prints 1000000; had a run before it been killed, what wc had not taken then
+      would come first, and count as well
+  tail -F app.log | forebay pipe spool --redeliver 8MiB -- ssh logs 'cat >> app.log'
+      a connection that breaks is made again, and gets what it had not taken and the
+      8 MiB before that, which may have been on their way
+
+Standard input goes into the buffer DIR, and what is in the buffer goes to the
+standard input of CMD, each at its own speed. What an earlier run left in the
+buffer comes first. CMD's standard output and standard error are those of this
+command.
+
+What counts as taken. A record is taken, and leaves the buffer, once CMD has read
+its last byte from its standard input and, after that,
+  - has read another 64 KiB (--redeliver), which is what a program may hold in a
+    buffer of its own when it dies, or
+  - has ended with status 0, or
+  - has ended with another status (not by a signal) after it had read everything
+    up to the end of its input.
+Everything else stays in the buffer. So each record is delivered at least once, in
+order, and the last --redeliver bytes that CMD had read before it died come again
+(somewhat more when this command is killed, or the machine). When the buffer is
+full although CMD has read all that is in it, less is kept for that, so that the
+input is not held up for ever. Where the system cannot say what CMD has read
+(outside Unix), written counts as read.
+
+When CMD fails (is killed by a signal, or ends with another status than 0 before
+it has read everything), it is started again after --restart-delay, which doubles
+from failure to failure up to 30 s and starts afresh after a run of a second or
+more that took something. When CMD ends with status 0 before its input does, it
+wants no more: reading stops, and the rest stays in the buffer.
+
+SIGINT, SIGTERM and SIGHUP stop the reading, sync what was read, close CMD's
+standard input, wait for CMD (--grace), and leave the rest for the next run.
+
+The exit status is CMD's once the input has ended and everything was taken; 0
+when CMD wanted no more; 1 instead of 0 when records were lost to damage, or
+dropped; 2 on errors; 127 or 126 when CMD cannot be started; 128 and the signal's
+number after a signal. Lines up to 4096 bytes are handed to CMD whole, so that
+it does not see half of one even if this command is killed."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    buffer: BufferOptions,
+
+    #[command(flatten)]
+    framing: FramingOptions,
+
+    #[command(flatten)]
+    limits: LimitOptions,
+
+    /// How much CMD may have read and not worked off when it dies; at most
+    /// 64MiB
+    ///
+    /// A record that CMD has read is not given up before CMD has read so much
+    /// more. 0 suits programs that do not read ahead; programs that send what
+    /// they read over a network may need several MiB.
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = redeliver,
+        allow_hyphen_values = true,
+        help_heading = "Program")]
+    redeliver: u64,
+
+    /// Give up after so many restarts in a row [default: never]
+    #[arg(long, value_name = "N", value_parser = sizes::number, allow_hyphen_values = true,
+        help_heading = "Program")]
+    max_restarts: Option<u64>,
+
+    /// How long to wait before CMD is started again for the first time
+    #[arg(long, value_name = "DURATION", default_value = "100ms",
+        value_parser = sizes::duration, allow_hyphen_values = true, help_heading = "Program")]
+    restart_delay: Duration,
+
+    /// How long CMD may take to end after a signal, before it is killed
+    #[arg(long, value_name = "DURATION", default_value = "10s",
+        value_parser = sizes::duration, allow_hyphen_values = true, help_heading = "Program")]
+    grace: Duration,
+
+    /// After each sync, say on standard error how many records are synced
+    ///
+    /// A line `synced N`, counted from the beginning of this run, at most once
+    /// per flush interval.
+    #[arg(long, help_heading = "Limits and durability")]
+    report_synced: bool,
+
+    /// The program and its arguments
+    #[arg(value_name = "CMD", help_heading = "Program", required = true, last = true, num_args = 1..,
+        value_hint = ValueHint::CommandWithArguments)]
+    command: Vec<OsString>,
+}
+
+fn redeliver(text: &str) -> Result<u64, String> {
+    match sizes::size_or_zero(text)? {
+        size if size > REDELIVER_MAX => Err("at most 64MiB; it is held in memory".to_owned()),
+        size => Ok(size),
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    require(Stream::Input)?;
+    // The program's standard output is this one.
+    require(Stream::Output)?;
+    let framing = args.framing.framing()?;
+    let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
+    stop.limit_shutdown(args.grace.saturating_add(SHUTDOWN_MAX))?;
+    let config = args.buffer.config_with(&args.limits);
+    let opened = opening::open(&config, args.buffer.wait, args.buffer.verbose, &stop)?;
+    let Some((writer, reader)) = opened else {
+        return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
+    };
+    let plan = Plan {
+        command: &args.command,
+        framing,
+        margin: args.redeliver,
+        grace: args.grace,
+    };
+    let starved = AtomicBool::new(false);
+    let mut pump = Pump::new(plan, reader, stop.clone(), &starved)?;
+    let child = pump.start()?;
+    let backoff = Backoff::new(args.restart_delay, args.max_restarts);
+    let max_len = writer.max_record_size();
+    let producer = Producer::new(framing, max_len, args.limits.when_full, false, stop.clone());
+
+    let (pumped, produced) = std::thread::scope(|scope| {
+        let production = std::thread::Builder::new()
+            .spawn_scoped(scope, || produce(args, producer, writer, &stop, &starved))
+            // The program sees the end of its input, and nothing of it was read.
+            .map_err(|error| no_thread(&error))?;
+        let pumped = pump.run(child, backoff);
+        if !matches!(pumped, Ok(End::Drained(_))) {
+            stop.ask();
+        }
+        Ok::<_, Failure>((pumped, production.join()))
+    })?;
+    let produced = match produced {
+        Ok(produced) => produced,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
+    let name = pump.name();
+    let lost = pump.close();
+    conclude(args, &stop, &name, pumped, produced, lost)
+}
+
+/// What became of the input.
+struct Produced {
+    producer: Producer,
+    /// Why reading ended early, if it did so by itself.
+    failure: Option<Failure>,
+    synced: Result<()>,
+}
+
+/// Reads and appends until the input ends, or something ends it; syncs.
+fn produce(
+    args: &Args,
+    mut producer: Producer,
+    writer: Writer,
+    stop: &Stop,
+    starved: &AtomicBool,
+) -> Produced {
+    let mut reports = args
+        .report_synced
+        .then(|| Reports::on_stderr(args.limits.flush_interval()));
+    let limit = reports.as_ref().map(Reports::interval);
+    let failure = loop {
+        let dropped = producer.dropped();
+        let step = producer.step(&writer, limit);
+        let is_full = matches!(step, Ok(Step::Full(_))) || producer.dropped() > dropped;
+        starved.store(is_full, Ordering::Relaxed);
+        match step {
+            Ok(Step::Going) => {}
+            Ok(Step::Full(error)) if args.limits.when_full == FullPolicy::Reject => {
+                break Some(error.into());
+            }
+            // The program is slow: look whether it is time to end, and try again.
+            Ok(Step::Full(_)) if !stop.is_set() => {}
+            Ok(Step::Full(_) | Step::End | Step::Stopped) => break None,
+            Ok(Step::Failed(failure)) | Err(failure) => break Some(failure),
+        }
+        if let Some(reports) = &mut reports
+            && let Err(failure) = reports.report_when_due(&writer, producer.accepted())
+        {
+            break Some(failure);
+        }
+    };
+    let synced = finish(args, &producer, writer, reports, stop, starved);
+    Produced {
+        producer,
+        failure,
+        synced,
+    }
+}
+
+/// Syncs and lets go of the buffer. While the program goes on taking records, a
+/// full disk gets space again.
+fn finish(
+    args: &Args,
+    producer: &Producer,
+    writer: Writer,
+    reports: Option<Reports>,
+    stop: &Stop,
+    starved: &AtomicBool,
+) -> Result<()> {
+    let directory = args.buffer.directory();
+    let stuck = || {
+        note(waiting_for_space(directory));
+        starved.store(true, Ordering::Relaxed);
+    };
+    if !sync(&writer, || stop.is_set().then_some(PATIENCE), stuck)? {
+        return Err(abandon(writer, producer.accepted(), directory));
+    }
+    if let Some(mut reports) = reports {
+        reports.report(producer.accepted())?;
+    }
+    Ok(writer.close()?)
+}
+
+/// Says what there is to say, and what the exit status is.
+fn conclude(
+    args: &Args,
+    stop: &Stop,
+    name: &str,
+    pumped: Result<End>,
+    produced: Produced,
+    lost: Result<bool>,
+) -> Result<Outcome> {
+    let directory = args.buffer.directory().display();
+    let producer = &produced.producer;
+    let (accepted, dropped) = (producer.accepted(), producer.dropped());
+    if args.buffer.verbose {
+        note(format!(
+            "{} ({}) went into {directory}",
+            count(accepted, "record"),
+            bytes(producer.payload_bytes())
+        ));
+    }
+    if dropped > 0 {
+        note(format!(
+            "dropped {}: the buffer was full",
+            count(dropped, "record")
+        ));
+    }
+    if let Some(left_over) = producer.left_over() {
+        note(left_over);
+    }
+    let end = pumped?;
+    produced.synced?;
+    let lost = lost?;
+    if let Some(failure) = produced.failure {
+        return Err(failure.but(format!(
+            "before it, {} stored and synced",
+            count(accepted, "record")
+        )));
+    }
+    let outcome = match end {
+        End::Drained(status) => Outcome::Program(status),
+        End::Stopped => Outcome::Stopped(stop.signal().unwrap_or_default()),
+        End::Enough => {
+            note(format!(
+                "{name} ended before its input did; what it did not read stays in {directory}"
+            ));
+            Outcome::Fine
+        }
+        End::Failed(how) => {
+            return Err(Failure {
+                message: format!(
+                    "{name} {how}, {}; what it has not taken stays in {directory} for the next run",
+                    match args.max_restarts {
+                        Some(0) | None => "and is not to be restarted".to_owned(),
+                        Some(max) => format!("after {} in a row", count(max, "restart")),
+                    }
+                ),
+                status: how.status(),
+            });
+        }
+    };
+    Ok(outcome.with_findings(lost || dropped > 0))
+}

@@ -1,0 +1,311 @@
+//! From standard input into a buffer, a block of records at a time.
+//!
+//! Invariants: records are appended in the order of the input; a record that
+//! was read is appended, refused with an error, or counted as left over; after
+//! a stop nothing more is read, but what was read whole is appended while there
+//! is room. What was accepted into memory and never written can be taken back: it
+//! is left over again, and appended to the next writer.
+
+mod kept;
+pub(crate) mod reports;
+
+use self::kept::Kept;
+use crate::args::FullPolicy;
+use crate::failure::{Failure, Result};
+use crate::io::framing::{BadInput, Framing, Splitter};
+use crate::io::input::{Input, Read};
+use crate::stop::Stop;
+use forebay::{ErrorKind, Writer};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+/// Bytes asked for in one read.
+const READ_LEN: usize = 256 << 10;
+/// Records that are appended again at a time.
+const AGAIN_RECORDS: usize = 4096;
+
+/// Reads records and appends them.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    input: Input,
+    splitter: Splitter,
+    when_full: FullPolicy,
+    /// Records that were read; those before `next` are appended.
+    records: Vec<Range<usize>>,
+    next: usize,
+    ended: bool,
+    bad: Option<BadInput>,
+    /// The record that begins behind `records` is what is bad.
+    is_refused: bool,
+    accepted: u64,
+    dropped: u64,
+    payload_bytes: u64,
+    /// What was accepted lately, while it can be taken back.
+    kept: Option<Kept>,
+    /// Records that were taken back, to be appended before all others.
+    again: VecDeque<Vec<u8>>,
+    /// Records that were accepted, never written, and not kept.
+    gone: u64,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Records were appended, or nothing came within the time limit.
+    Going,
+    /// The buffer has no room for the next record.
+    Full(forebay::Error),
+    /// The input has ended, and everything is appended.
+    End,
+    /// The stop is set, and what was read whole is appended.
+    Stopped,
+    /// The input cannot be read any further; what came before is appended.
+    Failed(Failure),
+}
+
+impl Producer {
+    /// Reads records of at most `max_len` bytes. With `keeps`, what
+    /// [`take_back`](Self::take_back) takes back is appended again.
+    pub(crate) fn new(
+        framing: Framing,
+        max_len: usize,
+        when_full: FullPolicy,
+        keeps: bool,
+        stop: Stop,
+    ) -> Self {
+        Self {
+            input: Input::new(stop),
+            when_full,
+            splitter: Splitter::new(framing, max_len),
+            records: Vec::new(),
+            next: 0,
+            ended: false,
+            bad: None,
+            is_refused: false,
+            accepted: 0,
+            dropped: 0,
+            payload_bytes: 0,
+            kept: keeps.then(Kept::default),
+            again: VecDeque::new(),
+            gone: 0,
+        }
+    }
+
+    /// Records in the buffer by now.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Records that the policy for a full buffer dropped.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Bytes of the payloads of all records that were accepted or dropped.
+    pub(crate) fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
+    }
+
+    /// What was read and is neither accepted nor dropped, in words; `None` when
+    /// there is nothing of that kind.
+    pub(crate) fn left_over(&self) -> Option<String> {
+        use crate::output::count;
+        let records = (self.records.len() - self.next) as u64 + self.again.len() as u64 + self.gone;
+        // What is said about a refused record is said already.
+        let partial = match self.is_refused {
+            true => 0,
+            false => self.splitter.partial_len() as u64,
+        };
+        let mut parts = Vec::new();
+        if records > 0 {
+            parts.push(count(records, "record"));
+        }
+        if partial > 0 {
+            parts.push(format!(
+                "{} of an unfinished record",
+                count(partial, "byte")
+            ));
+        }
+        (!parts.is_empty()).then(|| format!("{} read but not stored", parts.join(" and ")))
+    }
+
+    /// Bytes of memory that hold what can be taken back.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept.as_ref().map_or(0, Kept::bytes)
+    }
+
+    /// Whether any record is kept to be taken back.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| !kept.is_empty())
+    }
+
+    /// Says that all records with ids below `id` are written.
+    pub(crate) fn note_written(&mut self, id: u64) {
+        if let Some(kept) = &mut self.kept {
+            kept.forget_below(id);
+        }
+    }
+
+    /// Takes back the records from `first_unwritten` up to before `end`, the ids
+    /// of the last ones that were accepted: the writer has gone without writing
+    /// them.
+    pub(crate) fn take_back(&mut self, first_unwritten: u64, end: u64) {
+        let Some(kept) = &mut self.kept else {
+            let records = end.saturating_sub(first_unwritten);
+            self.accepted = self.accepted.saturating_sub(records);
+            self.gone += records;
+            return;
+        };
+        let mut again: VecDeque<_> = kept.take_from(first_unwritten).into();
+        self.accepted = self.accepted.saturating_sub(again.len() as u64);
+        self.payload_bytes -= again
+            .iter()
+            .map(|payload| payload.len() as u64)
+            .sum::<u64>();
+        again.append(&mut self.again);
+        self.again = again;
+    }
+
+    /// Whether there are records that were taken back and not appended since.
+    pub(crate) fn has_taken_back(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Appends what was read, or reads more, waiting for input at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// The buffer cannot be appended to.
+    pub(crate) fn step(&mut self, writer: &Writer, limit: Option<Duration>) -> Result<Step> {
+        if !self.again.is_empty() {
+            return self.append_again(writer);
+        }
+        if self.next < self.records.len() {
+            return self.append(writer);
+        }
+        self.records.clear();
+        self.next = 0;
+        if let Some(bad) = self.bad.take() {
+            self.is_refused = true;
+            return Ok(Step::Failed(Failure::new(bad.to_string())));
+        }
+        if self.ended {
+            return Ok(Step::End);
+        }
+        let read = match self.input.read(self.splitter.room(READ_LEN), limit) {
+            Ok(read) => read,
+            Err(error) => return Ok(Step::Failed(Failure::io("read standard input", &error))),
+        };
+        let taken = match read {
+            Read::Nothing => return Ok(Step::Going),
+            Read::Stopped => return Ok(Step::Stopped),
+            Read::Bytes(len) => {
+                self.splitter.filled(len);
+                self.splitter.take(&mut self.records)
+            }
+            Read::End => {
+                self.ended = true;
+                self.splitter.finish().map(|last| self.records.extend(last))
+            }
+        };
+        self.bad = taken.err();
+        if self.records.is_empty() {
+            return Ok(Step::Going);
+        }
+        self.append(writer)
+    }
+
+    fn append(&mut self, writer: &Writer) -> Result<Step> {
+        let payloads: Vec<&[u8]> = self.records[self.next..]
+            .iter()
+            .map(|range| self.splitter.payload(range.clone()))
+            .collect();
+        let appended = Appended::of(writer, &payloads, self.when_full);
+        if let Some(kept) = &mut self.kept {
+            kept.keep(appended.first_id, &payloads[..appended.done]);
+        }
+        self.next += appended.done;
+        self.count(appended)
+    }
+
+    /// Appends the oldest records that were taken back.
+    fn append_again(&mut self, writer: &Writer) -> Result<Step> {
+        let payloads: Vec<&[u8]> = self
+            .again
+            .iter()
+            .take(AGAIN_RECORDS)
+            .map(Vec::as_slice)
+            .collect();
+        let appended = Appended::of(writer, &payloads, self.when_full);
+        if let Some(kept) = &mut self.kept {
+            kept.keep(appended.first_id, &payloads[..appended.done]);
+        }
+        self.again.drain(..appended.done);
+        self.count(appended)
+    }
+
+    fn count(&mut self, appended: Appended) -> Result<Step> {
+        self.accepted += appended.accepted;
+        self.dropped += appended.dropped;
+        self.payload_bytes += appended.payload_bytes;
+        match appended.result {
+            Ok(()) => Ok(Step::Going),
+            Err(error) if is_full(&error) => Ok(Step::Full(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What became of records that were appended together.
+struct Appended {
+    result: Result<(), forebay::Error>,
+    /// The id of the first, if any was accepted.
+    first_id: u64,
+    accepted: u64,
+    dropped: u64,
+    /// Both together, and the bytes of their payloads.
+    done: usize,
+    payload_bytes: u64,
+}
+
+impl Appended {
+    fn of(writer: &Writer, payloads: &[&[u8]], when_full: FullPolicy) -> Self {
+        let before = writer.usage();
+        let mut result = writer.append_batch(payloads).map(|_| ());
+        if let Err(error) = &result
+            && is_full(error)
+            && when_full == FullPolicy::Reject
+        {
+            // Together they were refused; the first ones may still fit.
+            result = payloads
+                .iter()
+                .try_for_each(|payload| writer.append(payload).map(|_| ()));
+        }
+        // Every record of this tool is one event, so ids count records, and there
+        // is no other producer.
+        let now = writer.usage();
+        let accepted = now.next_record_id - before.next_record_id;
+        let dropped = now.dropped.events - before.dropped.events;
+        let done = usize::try_from(accepted + dropped).unwrap_or(usize::MAX);
+        let done = done.min(payloads.len());
+        Self {
+            result,
+            first_id: before.next_record_id,
+            accepted,
+            dropped,
+            done,
+            payload_bytes: payloads[..done].iter().map(|p| p.len() as u64).sum(),
+        }
+    }
+}
+
+/// Whether there is no room. A buffer that is full and has no reader in this process says
+/// that it is closed; where every batch is synced, records that were accepted and then
+/// found no space say that their sync has not come in time.
+fn is_full(error: &forebay::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Full | ErrorKind::Closed | ErrorKind::TimedOut
+    )
+}

@@ -1,0 +1,111 @@
+//! Buffers whose records hold several events each.
+//!
+//! 20 records of a program that counts three events in each looked damaged: "40 events
+//! lost", in 19 gaps of ids and a ledger that was ahead, with no word about the
+//! program's event counter and no option for it.
+
+use crate::support::{Scratch, fill_counting_lines, lines, run, run_with};
+use std::fs;
+
+fn of_twenty_records() -> Scratch {
+    let scratch = Scratch::new();
+    fill_counting_lines(&scratch.buffer, 20);
+    scratch
+}
+
+#[test]
+fn steps_between_whole_records_are_said_to_be_perhaps_no_loss() {
+    let scratch = of_twenty_records();
+    let json = scratch.json("verify", 1);
+    assert_eq!(json["events_lost"], 40);
+    assert_eq!(json["may_count_events"], true);
+    let text = run(scratch.forebay("verify", &[])).expect(1).stdout_text();
+    assert!(text.contains("40 events lost, or none"), "{text}");
+    assert!(text.contains("--count-events ids"), "{text}");
+    assert!(!text.contains("quarantine"), "{text}");
+    run(scratch.forebay("cat", &[]))
+        .expect(1)
+        .says("ids step over 40 events between records that are whole")
+        .says("--count-events ids");
+    run(scratch.forebay("pull", &[]))
+        .expect(1)
+        .says("no byte was damaged")
+        .says("--count-events ids");
+}
+
+#[test]
+fn nothing_is_lost_where_events_are_counted_as_the_program_counts() {
+    for how in ["ids", "lines"] {
+        let scratch = of_twenty_records();
+        let counted = ["--count-events", how];
+        let verify = || scratch.forebay("verify", &["--count-events", how, "--json"]);
+        let text = run(verify()).expect(0).stdout_text();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["records"], 20, "{how}");
+        assert_eq!(json["events"], 60, "{how}");
+        assert_eq!(json["may_count_events"], false, "{how}");
+        let cat = run(scratch.forebay("cat", &["--count-events", how, "--json"])).expect(0);
+        assert_eq!(cat.stdout_text().matches("\"events\":3").count(), 20);
+        assert_eq!(cat.stderr, "");
+        let pulled = run(scratch.forebay("pull", &counted)).expect(0);
+        assert_eq!(pulled.stdout_text().lines().count(), 60, "{how}");
+        assert_eq!(pulled.stderr, "");
+        run(verify()).expect(0);
+    }
+}
+
+/// By the steps in ids, how many of the missing events are those of the record before
+/// is not to be known.
+#[test]
+fn a_damaged_record_is_a_loss_however_events_are_counted() {
+    let scratch = of_twenty_records();
+    let file = scratch.buffer.join("buffer-data-0.dat");
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(7).position(|w| w == b"first 9").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    for (how, lost) in [("ids", 5), ("lines", 3)] {
+        let ran = run(scratch.forebay("verify", &["--count-events", how])).expect(1);
+        let text = ran.stdout_text();
+        let damaged = format!("damaged; {lost} events lost");
+        assert!(text.contains(&damaged), "{how}: {text}");
+        assert!(text.contains("delivers all other records"), "{text}");
+        assert!(text.contains("damaged bytes in quarantine/"), "{text}");
+    }
+    let json = scratch.json("verify", 1);
+    assert_eq!(json["may_count_events"], false);
+}
+
+/// A payload that is elsewhere followed by a smaller step counts no more than that:
+/// otherwise one loss behind it would make all its repetitions overlap.
+#[test]
+fn a_payload_counts_the_same_wherever_it_stands() {
+    let scratch = Scratch::new();
+    scratch.push("same\n".repeat(9));
+    let file = scratch.buffer.join("buffer-data-0.dat");
+    let bytes = fs::read(&file).unwrap();
+    let frame_len = bytes.len() / 9;
+    // The fifth record is gone, and nothing of it is left.
+    let cut = [&bytes[..4 * frame_len], &bytes[5 * frame_len..]].concat();
+    fs::write(&file, cut).unwrap();
+    for how in ["auto", "ids"] {
+        let ran = run(scratch.forebay("verify", &["--count-events", how])).expect(1);
+        let text = ran.stdout_text();
+        assert!(text.contains("1 event lost"), "{how}: {text}");
+        assert!(!text.contains("id_overlap"), "{how}: {text}");
+    }
+}
+
+#[test]
+fn who_writes_does_not_count_by_ids() {
+    let scratch = Scratch::new();
+    for command in ["push", "pipe"] {
+        let options = match command {
+            "pipe" => &["--count-events", "ids", "--", "cat"][..],
+            _ => &["--count-events", "ids"],
+        };
+        run_with(scratch.forebay(command, options), lines(1, 3).as_bytes())
+            .expect(2)
+            .says("--count-events");
+    }
+}

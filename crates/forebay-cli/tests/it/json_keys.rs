@@ -1,0 +1,98 @@
+//! The keys of all JSON that is printed are those that docs/command-line.md names.
+
+use crate::support::{Scratch, copy, golden, lines, run};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The keys that the page gives for a command: the first column of its table.
+fn documented(command: &str) -> BTreeSet<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/command-line.md");
+    let page = fs::read_to_string(page).unwrap();
+    let head = format!("| key of `{command}` |");
+    let rows = page
+        .lines()
+        .skip_while(|line| !line.starts_with(&head))
+        .skip(2);
+    let keys = rows
+        .take_while(|line| line.starts_with('|'))
+        .filter_map(|line| line.split('`').nth(1));
+    let keys: BTreeSet<String> = keys.map(str::to_owned).collect();
+    assert!(!keys.is_empty(), "no table of keys of {command}");
+    keys
+}
+
+/// The keys of a value, as the page writes them.
+fn collect(value: &Value, path: &str, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let dot = if path.is_empty() { "" } else { "." };
+                collect(value, &format!("{path}{dot}{key}"), into);
+            }
+        }
+        Value::Array(values) if values.first().is_some_and(Value::is_object) => {
+            for value in values {
+                collect(value, &format!("{path}[]"), into);
+            }
+        }
+        _ => {
+            into.insert(path.to_owned());
+        }
+    }
+}
+
+/// The keys that commands print, line by line.
+fn printed(commands: impl IntoIterator<Item = Command>) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for command in commands {
+        for line in run(command).stdout_text().lines() {
+            collect(&serde_json::from_str(line).unwrap(), "", &mut keys);
+        }
+    }
+    keys
+}
+
+#[test]
+fn inspect_and_verify_print_the_keys_of_the_page() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    let path = scratch.buffer.join("buffer-data-0.dat");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4 * 48 + 8] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    for command in ["inspect", "verify"] {
+        let keys = printed([scratch.forebay(command, &["--json"])]);
+        assert_eq!(keys, documented(command), "{command}");
+    }
+}
+
+#[test]
+fn cat_prints_the_keys_of_the_page() {
+    let scratch = Scratch::new();
+    scratch.push(b"text\n\xff\n");
+    let of_vector = Scratch::new();
+    copy(&golden("vector-events"), &of_vector.buffer);
+    let decoded = of_vector.forebay("cat", &["--all", "--json", "--decode"]);
+    let mut keys = printed([scratch.forebay("cat", &["--json"]), decoded]);
+    // What is in a decoded event is Vector's.
+    let all = keys.len();
+    keys.retain(|key| !key.starts_with("decoded"));
+    assert!(keys.len() < all, "nothing was decoded");
+    keys.insert("decoded".to_owned());
+    assert_eq!(keys, documented("cat"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn bench_prints_the_keys_of_the_page() {
+    let scratch = Scratch::new();
+    let works = "append,read_ack,append_synced,open,memory,many_buffers";
+    let mut command = crate::support::forebay(["bench", "--quick", "--json", "--dir"]);
+    command
+        .arg(scratch.root.path())
+        .args(["--size", "1MiB", "--payload", "64", "--work", works]);
+    assert_eq!(printed([command]), documented("bench"));
+}
