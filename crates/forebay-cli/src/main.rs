@@ -17,6 +17,7 @@ mod output;
 mod patience;
 mod pipe;
 mod producer;
+mod progress;
 mod reports;
 mod sizes;
 mod standard;
