@@ -169,17 +169,13 @@ fn options(mut failure: Failure) -> Failure {
 }
 
 fn letter(delivery: &Delivery, failed: Failed) -> String {
-    let time = jiff::Timestamp::now();
     let text = std::str::from_utf8(delivery.payload()).ok();
     json(&Letter {
         id: delivery.id(),
         attempts: failed.attempts,
         exit_status: failed.exit_status,
         signal: failed.signal,
-        time: time
-            .round(jiff::Unit::Millisecond)
-            .unwrap_or(time)
-            .to_string(),
+        time: format!("{:.3}", jiff::Timestamp::now()),
         metadata: delivery.metadata(),
         payload: text,
         payload_base64: text

@@ -84,11 +84,6 @@ impl Flight {
         self.taken
     }
 
-    /// Forgets everything: the program has ended.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.framing);
-    }
-
     /// Acknowledges what ends within the first `taken` bytes of the program's input,
     /// batches as a whole.
     pub(crate) fn settle(&mut self, taken: u64) {

@@ -505,9 +505,10 @@ impl<'a> Pump<'a> {
             let is_done = all_written && self.run.gets_no_more();
             if is_done {
                 child.close_input();
-                self.display.clear();
-            } else {
-                self.show();
+            }
+            match is_done && self.run.is_drained {
+                true => self.display.clear(),
+                false => self.show(),
             }
             if !all_written || is_done || has_too_many {
                 self.wait(child, !all_written)?;
