@@ -178,7 +178,7 @@ pub(crate) struct Args {
     report_synced: bool,
 
     /// Show nothing on a terminal while records go through
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = None::<&str>)]
     quiet: bool,
 
     /// The program and its arguments

@@ -31,8 +31,12 @@ struct Held {
 
 #[derive(Debug)]
 enum Records {
-    Batch(Batch),
-    One { id: u64, ack: Ack },
+    /// In a box, because there may be a million single records.
+    Batch(Box<Batch>),
+    One {
+        id: u64,
+        ack: Ack,
+    },
 }
 
 impl Flight {
@@ -53,7 +57,7 @@ impl Flight {
         let framed = |len| self.framing.framed_len(len);
         self.given += batch.iter().map(|r| framed(r.payload.len())).sum::<u64>();
         self.held.push_back(Held {
-            records: Records::Batch(batch),
+            records: Records::Batch(Box::new(batch)),
             end: self.given,
         });
     }
