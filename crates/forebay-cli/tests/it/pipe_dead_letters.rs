@@ -380,7 +380,9 @@ fn a_pipe_that_is_killed_while_it_sets_records_aside_loses_none() {
             // By the time that many were killed, this one may come to its end.
             if ended || kills >= 40 {
                 if !ended {
-                    run(careful_pipe(&scratch, options, script)).expect(1);
+                    // Nothing may be left to set aside.
+                    let last = run(careful_pipe(&scratch, options, script));
+                    assert!(matches!(last.status, Some(0 | 1)), "{last:?}");
                 }
                 assert!(ran.status != Some(2), "{ran:?}");
                 break;
