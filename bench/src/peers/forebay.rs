@@ -32,13 +32,13 @@ impl Forebay {
     fn open(place: &Place) -> Result<Self> {
         let bytes = place.records.saturating_mul(place.payload_len as u64 + 64);
         let sync = match place.durable {
-            true => SyncPolicy::EveryBatch,
+            true => SyncPolicy::Always,
             false => SyncPolicy::default(),
         };
         let config = Config::new(&place.dir)
             .max_size(bytes.saturating_mul(2).clamp(1 << 30, 1 << 40))
             .sync(sync);
-        let (writer, reader) = forebay::open(config)?;
+        let (writer, reader) = config.open()?;
         Ok(Self {
             writer: Some(writer),
             reader,
@@ -85,8 +85,8 @@ impl Peer for Forebay {
     fn read(&mut self, check: &mut Check) -> Result<()> {
         // Without a writer the reader comes to an end.
         self.writer.take();
-        while let Some(batch) = self.reader.next_batch(TAKE.0, TAKE.1)? {
-            for record in batch.iter() {
+        while let Some(batch) = self.reader.recv_batch(TAKE.0, TAKE.1)? {
+            for record in batch.records() {
                 check.take(record.payload)?;
             }
             batch.ack();

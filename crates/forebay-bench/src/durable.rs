@@ -10,7 +10,7 @@ use super::payload::{Checker, numbered, stamp, template};
 use super::scratch::Scratch;
 use super::threads::{panicked, spawn};
 use super::work::{config, read_batches, runtime};
-use forebay::tokio::AsyncWriter;
+use forebay::aio::AsyncWriter;
 use forebay::{Reader, SyncPolicy, Writer};
 use std::time::Instant;
 
@@ -28,8 +28,8 @@ pub(crate) fn append_synced(
     producers: u32,
 ) -> Result<Measured> {
     let dir = scratch.fresh("buffer")?;
-    let config = config(&dir, scratch.size).sync(SyncPolicy::EveryBatch);
-    let (writer, reader) = forebay::open(config)?;
+    let config = config(&dir, scratch.size).sync(SyncPolicy::Always);
+    let (writer, reader) = config.open()?;
     let clock = Clock::start();
     let end = Instant::now() + scratch.time;
     let times = match producers < TASKS_FROM {

@@ -34,6 +34,12 @@ impl std::error::Error for Failure {}
 
 impl From<forebay::Error> for Failure {
     fn from(error: forebay::Error) -> Self {
-        Self(error.to_string())
+        Self(format!("{error:#}"))
+    }
+}
+
+impl From<forebay::BatchError> for Failure {
+    fn from(error: forebay::BatchError) -> Self {
+        forebay::Error::from(error).into()
     }
 }

@@ -28,7 +28,7 @@ const TIME: std::ops::Range<usize> = 8..16;
 /// The buffer fails, something did not come back, or the stop is set.
 pub(crate) fn latency(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
     let dir = scratch.fresh("buffer")?;
-    let (writer, mut reader) = forebay::open(config(&dir, scratch.size))?;
+    let (writer, mut reader) = config(&dir, scratch.size).open()?;
     // Enough records that one in a thousand is not a single one.
     let count = (RATE as f64 * scratch.time.as_secs_f64() * 2.0) as u64;
     let base = Instant::now();
@@ -40,7 +40,7 @@ pub(crate) fn latency(scratch: &Scratch, payload_len: usize) -> Result<Measured>
             produce(scratch, writer, payload_len, count, base)
         })?;
         let mut times = Times::new();
-        while let Some(item) = reader.next()? {
+        while let Some(item) = reader.recv()? {
             let now = base.elapsed();
             let Item::Record(delivery) = item else {
                 return Err(Failure::new("records were lost; the measurement is void"));

@@ -79,7 +79,7 @@ pub(crate) fn in_turns(scratch: &Scratch, payload_len: usize, count: usize) -> R
         // With syncs it would be the device that is measured: what 64 buffers leave
         // to be synced in an interval is more than it takes, and one leaves less.
         let config = config(&dir.join(n.to_string()), scratch.size).sync(SyncPolicy::Never);
-        buffers.push(forebay::open(config)?);
+        buffers.push(config.open()?);
     }
     scratch.warm_more((WARM_BYTES + BATCHES_BYTES) * MANY as u64)?;
     append_in_turns(scratch, &buffers, payload_len, 0..warmed)?;
@@ -132,9 +132,9 @@ pub(crate) fn idle(scratch: &Scratch) -> Result<Idle> {
     let threads_before = threads();
     let mut buffers = Vec::new();
     for n in 0..MANY {
-        let (writer, mut reader) = forebay::open(config(&dir.join(n.to_string()), 0))?;
+        let (writer, mut reader) = config(&dir.join(n.to_string()), 0).open()?;
         writer.append(b"one")?;
-        if let Some(forebay::Item::Record(delivery)) = reader.next()? {
+        if let Some(forebay::Item::Record(delivery)) = reader.recv()? {
             delivery.ack();
         }
         buffers.push((writer, reader));
@@ -243,11 +243,11 @@ pub fn hold_backlog(scratch: &Scratch, dir: &Path, len: usize) -> Result<Option<
     let mut checker = Checker::new(len);
     reset_peak();
     let before = status_bytes("VmRSS");
-    let (writer, reader) = forebay::open(config.clone())?;
+    let (writer, reader) = config.clone().open()?;
     append_all(scratch, &writer, len, count)?;
     writer.close()?;
     reader.close()?;
-    let (writer, mut reader) = forebay::open(config)?;
+    let (writer, mut reader) = config.open()?;
     let mut payload = template(len);
     std::thread::scope(|scope| {
         let producer = spawn(scope, move || -> Result<()> {

@@ -9,8 +9,8 @@ use super::payload::{Checker, stamp, template};
 use super::scratch::Scratch;
 use super::stop::Stop;
 use super::threads::{panicked, spawn};
+use forebay::aio::{AsyncReader, AsyncWriter};
 use forebay::format::record;
-use forebay::tokio::{AsyncReader, AsyncWriter};
 use forebay::{Config, Io, Item, Reader, Writer};
 use std::path::Path;
 use std::time::Instant;
@@ -80,7 +80,7 @@ pub(crate) fn cycle(scratch: &Scratch, payload_len: usize, life: Life) -> Result
     };
     let config = config(&dir, scratch.size).io(io);
     let count = records(scratch, payload_len);
-    let (writer, reader) = forebay::open(config.clone())?;
+    let (writer, reader) = config.clone().open()?;
     let append = match life {
         Life::Single => append_all(scratch, &writer, payload_len, count)?,
         Life::Batched | Life::Alone => append_batches(scratch, &writer, payload_len, count)?,
@@ -90,7 +90,7 @@ pub(crate) fn cycle(scratch: &Scratch, payload_len: usize, life: Life) -> Result
     let mut open = Vec::new();
     for _ in 0..OPENINGS {
         let begun = Instant::now();
-        let handles = forebay::open(config.clone())?;
+        let handles = config.clone().open()?;
         open.push(Measured {
             quantiles: Some(Quantiles::of_one(begun.elapsed())),
             seconds: begun.elapsed().as_secs_f64(),
@@ -98,7 +98,7 @@ pub(crate) fn cycle(scratch: &Scratch, payload_len: usize, life: Life) -> Result
         });
         drop(handles);
     }
-    let (writer, mut reader) = forebay::open(config)?;
+    let (writer, mut reader) = config.open()?;
     // Without a writer the reader comes to an end.
     writer.close()?;
     let mut checker = Checker::new(payload_len);
@@ -161,7 +161,7 @@ fn append_batches(
             stamp(payload, number);
             number += 1;
         }
-        last = Some(writer.append_batch(&payloads[..len])?);
+        last = Some(writer.append_batch(&payloads[..len])?.receipt());
     }
     if let Some(last) = last {
         last.wait_written()?;
@@ -178,12 +178,12 @@ pub(crate) fn read_batches(
     reader: &mut Reader,
     checker: &mut Checker,
 ) -> Result<()> {
-    while let Some(batch) = reader.next_batch(BATCH_RECORDS, BATCH_BYTES)? {
+    while let Some(batch) = reader.recv_batch(BATCH_RECORDS, BATCH_BYTES)? {
         scratch.check()?;
         if let Some(lost) = batch.lost().first() {
             return Err(Failure::new(lost.to_string()));
         }
-        for record in batch.iter() {
+        for record in batch.records() {
             checker.check(record.payload)?;
         }
         batch.ack();
@@ -193,7 +193,7 @@ pub(crate) fn read_batches(
 
 fn read_single(scratch: &Scratch, reader: &mut Reader, checker: &mut Checker) -> Result<()> {
     let mut count = 0_u64;
-    while let Some(item) = reader.next()? {
+    while let Some(item) = reader.recv()? {
         check_item(item, checker)?;
         count += 1;
         if count.is_multiple_of(STRIDE) {
@@ -225,7 +225,7 @@ fn check_item(item: Item, checker: &mut Checker) -> Result<()> {
 pub(crate) fn recent(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
     scratch.warm()?;
     let dir = scratch.fresh("buffer")?;
-    let (writer, mut reader) = forebay::open(config(&dir, scratch.size))?;
+    let (writer, mut reader) = config(&dir, scratch.size).open()?;
     let count = records(scratch, payload_len);
     let at_a_time = (RECENT_BYTES / record::frame_len(payload_len) as u64).max(1);
     let mut payload = template(payload_len);
@@ -245,9 +245,9 @@ pub(crate) fn recent(scratch: &Scratch, payload_len: usize) -> Result<Measured> 
         let clock = Clock::start();
         let mut left = (end - first) as usize;
         while left > 0
-            && let Some(batch) = reader.next_batch(BATCH_RECORDS.min(left), BATCH_BYTES)?
+            && let Some(batch) = reader.recv_batch(BATCH_RECORDS.min(left), BATCH_BYTES)?
         {
-            for record in batch.iter() {
+            for record in batch.records() {
                 checker.check(record.payload)?;
             }
             left -= batch.len();
@@ -276,7 +276,7 @@ pub(crate) fn recent(scratch: &Scratch, payload_len: usize) -> Result<Measured> 
 pub(crate) fn concurrent(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
     scratch.warm()?;
     let dir = scratch.fresh("buffer")?;
-    let (writer, mut reader) = forebay::open(config(&dir, scratch.size))?;
+    let (writer, mut reader) = config(&dir, scratch.size).open()?;
     let count = records(scratch, payload_len);
     let mut checker = Checker::new(payload_len);
     let clock = Clock::start();
@@ -328,7 +328,7 @@ pub(crate) fn concurrent_tokio(scratch: &Scratch, payload_len: usize) -> Result<
     let stop = scratch.stop.clone();
     let runtime = runtime()?;
     let measured = runtime.block_on(async move {
-        let (writer, reader) = forebay::tokio::open_async(config).await?;
+        let (writer, reader) = config.open_async().await?;
         let clock = Clock::start();
         let producer = tokio::spawn(produce(writer, payload_len, count, stop));
         let consumer = tokio::spawn(consume(reader, payload_len));
@@ -359,7 +359,7 @@ async fn produce(writer: AsyncWriter, payload_len: usize, count: u64, stop: Stop
 
 async fn consume(mut reader: AsyncReader, payload_len: usize) -> Result<(AsyncReader, Checker)> {
     let mut checker = Checker::new(payload_len);
-    while let Some(item) = reader.next().await? {
+    while let Some(item) = reader.recv().await? {
         check_item(item, &mut checker)?;
     }
     Ok((reader, checker))

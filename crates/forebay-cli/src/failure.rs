@@ -76,10 +76,10 @@ impl Failure {
 
 impl From<forebay::Error> for Failure {
     fn from(error: forebay::Error) -> Self {
-        let failure = Self::new(error.to_string());
+        let failure = Self::new(format!("{error:#}"));
         match error.kind() {
             // The library names its limits, which are options here.
-            ErrorKind::InvalidConfig | ErrorKind::Full | ErrorKind::Closed => {
+            ErrorKind::InvalidConfig | ErrorKind::Full | ErrorKind::ReaderGone => {
                 failure.but("limits are set by the options of their names, such as --max-size")
             }
             ErrorKind::Io if is_thread_missing(&error) => failure.but(MORE_THREADS),

@@ -11,6 +11,7 @@ mod io;
 mod live;
 mod output;
 mod producer;
+mod progress;
 mod stop;
 mod vector;
 

@@ -1,19 +1,20 @@
 //! Forebay: a durable disk buffer for event pipelines.
 //!
-//! Between whatever produces events and whatever consumes them, a buffer
-//! guarantees that what was accepted is delivered, in order, at least once,
-//! through crashes, power cuts, full disks, bad sectors and slow consumers.
+//! A buffer stands between a program that produces events and one that consumes them. An event
+//! that was accepted and synced is delivered, in order and at least once, through crashes, power
+//! cuts, full disks, bad sectors and slow consumers. Its directories are those of Vector's disk
+//! buffer, byte for byte.
 //!
 //! ```
 //! use forebay::{Config, Item};
 //!
 //! # let dir = tempfile::tempdir()?;
-//! let (writer, mut reader) = forebay::open(Config::new(dir.path()).max_size(64 << 20))?;
+//! let (writer, mut reader) = Config::new(dir.path()).max_size(64 << 20).open()?;
 //! writer.append(b"an event")?;
 //! writer.flush()?; // survives a power cut from here on
 //! drop(writer); // the last writer: the reader sees the end after what is there
 //!
-//! while let Some(item) = reader.next()? {
+//! while let Some(item) = reader.recv()? {
 //!     match item {
 //!         Item::Record(delivery) => {
 //!             assert_eq!(&delivery.payload()[..], b"an event");
@@ -26,26 +27,34 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Where to read on
+//! # Reading path
 //!
-//! - [`Config`]: every limit, its unit, default and bounds.
-//! - [`Writer`], [`Receipt`]: append, and wait until what was appended is
-//!   *written* (survives a killed process) or *synced* (survives a power cut).
-//! - [`Reader`], [`Delivery`], [`Batch`], [`Ack`], [`Lost`]: read, acknowledge,
-//!   learn what damage took.
-//! - [`Usage`]: what went through, in one consistent snapshot.
-//! - [`Codec`], [`open_typed`]: values instead of bytes.
-//! - [`tokio`] (feature `tokio`): the same as futures.
-//! - [`inspect`], [`verify`], [`records`]: look at a buffer without opening it.
-//! - [`mod@format`]: the bytes on disk. [`storage`]: the seam to the
-//!   file system, with a simulated one (feature `sim`).
+//! 1. **Embed, blocking.** [`Config::open`] gives a [`Writer`] and a [`Reader`].
+//!    [`Writer::append`] gives a [`Receipt`], on which one waits until the record is *written*
+//!    (survives a killed process) or *synced* (survives a power cut). [`Reader::recv`] gives
+//!    [`Item`]s: a [`Delivery`] to acknowledge, or what is [`Lost`]. [`Batch`]es are faster.
+//! 2. **Embed, async.** [`aio`] (feature `tokio`): the same as futures, a stream and a sink.
+//!    [`Receipt::detach`] gives a receipt that moves into a task, to acknowledge upstream once
+//!    the record is synced.
+//! 3. **Values instead of bytes.** [`Config::open_typed`] with a [`Codec`]: `Json`, `JsonLines`,
+//!    [`Text`], one's own, [`Versioned`].
+//! 4. **Tune.** [`Config`]: every limit, its unit, default and bounds. [`SyncPolicy`] decides what
+//!    a power cut may take, [`WhenFull`] what a full buffer does to producers,
+//!    [`OnCorruption`] what damage does to the reader.
+//! 5. **Look.** [`Usage`]: what went through, in one consistent snapshot; [`Monitor`] reads it
+//!    from another thread, `metrics` (feature) reports it. [`inspect`], [`verify`] and
+//!    [`records`] look at a buffer without opening it. [`mod@format`]: the bytes on disk.
+//! 6. **Test.** [`storage`]: the file system interface, with a simulated one that can lose its
+//!    power and one that fails on request (feature `sim`), for a program's own crash tests.
+//!
+//! Whole programs are in the package's `examples/`.
 //!
 //! # Features
 //!
 //! | feature | what it adds |
 //! | --- | --- |
-//! | `tokio` | [`tokio`]: async writer and reader |
-//! | `serde_json` | `Json`: the codec of whatever `serde` can turn into JSON |
+//! | `tokio` | [`aio`]: async writer and reader |
+//! | `serde_json` | `Json`, `JsonLines`: codecs for types that implement `serde`'s traits |
 //! | `metrics` | `metrics::report`: usage through the `metrics` facade |
 //! | `sim` | `storage::sim` and `storage::fault`: for tests |
 

@@ -130,8 +130,9 @@ pub(crate) enum FullPolicy {
 enum Sync {
     /// At intervals, and at the end
     Interval,
-    /// Every batch of records before the next is read
-    Batch,
+    /// Every record before more is read
+    #[value(alias = "batch")]
+    Always,
     /// When several data files are complete, and at the end
     Never,
 }
@@ -184,7 +185,7 @@ impl BufferOptions {
             .flush_interval(limits.flush_interval())
             .sync(match limits.sync {
                 Sync::Interval => SyncPolicy::Interval,
-                Sync::Batch => SyncPolicy::EveryBatch,
+                Sync::Always => SyncPolicy::Always,
                 Sync::Never => SyncPolicy::Never,
             })
             .when_full(match limits.when_full {

@@ -58,7 +58,7 @@ pub(crate) fn open_to_write(
 fn open_silently(config: &Config, wait: Time, stop: &Stop) -> Result<Option<(Writer, Reader)>> {
     let begun = Instant::now();
     loop {
-        match forebay::open(config.clone()) {
+        match config.clone().open() {
             Ok(opened) => return Ok(Some(opened)),
             Err(error) if error.kind() == ErrorKind::Locked => {
                 if begun.elapsed() >= wait.0 {

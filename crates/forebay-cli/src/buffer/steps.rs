@@ -60,7 +60,7 @@ fn each_step(directory: &Path, mut note: impl FnMut(u64, u64)) -> Result<()> {
             note(key(record.metadata, &record.payload), step);
         }
     };
-    let mut records = forebay::records(directory, &options)?;
+    let mut records = options.records(directory)?;
     let mut spans_before = 0;
     while let Some(record) = records.next() {
         let record = record?;
@@ -72,7 +72,7 @@ fn each_step(directory: &Path, mut note: impl FnMut(u64, u64)) -> Result<()> {
     }
     let ends_well = records.lost().spans == spans_before;
     let options = InspectOptions::default().count_records(false);
-    let ledger = forebay::inspect(directory, &options)?.ledger;
+    let ledger = options.inspect(directory)?.ledger;
     if let (Some(last), Some(next_id), true) = (before, ledger.writer_next_record_id, ends_well) {
         note(&last, next_id);
     }

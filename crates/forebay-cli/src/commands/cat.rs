@@ -180,11 +180,11 @@ impl Cat<'_> {
     fn list(&mut self, all: bool) -> Result<Written> {
         let mut options = RecordsOptions::default()
             .all(all)
-            .counter(steps::counter(self.args.counting, &self.args.directory)?);
+            .event_counter(steps::counter(self.args.counting, &self.args.directory)?);
         if let Some(id) = self.next_id {
             options = options.from(id);
         }
-        let mut records = forebay::records(&self.args.directory, &options)?;
+        let mut records = options.records(&self.args.directory)?;
         while self.left > 0
             && let Some(record) = records.next()
         {

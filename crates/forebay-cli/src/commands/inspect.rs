@@ -47,9 +47,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Output)?;
     let options = InspectOptions::default()
-        .counter(steps::counter(args.counting, &args.directory)?)
+        .event_counter(steps::counter(args.counting, &args.directory)?)
         .count_records(!args.quick);
-    let inspection = forebay::inspect(&args.directory, &options)?;
+    let inspection = options.inspect(&args.directory)?;
     let text = match args.json {
         true => json(&inspection, args.quick) + "\n",
         false => text(&inspection, args.quick),
@@ -206,7 +206,7 @@ fn ledger(inspection: &Inspection) -> (String, Option<String>) {
             let why = ledger.damage.as_deref().unwrap_or("damaged");
             return (format!("damaged: {why}"), Some(rebuilt));
         }
-        LedgerCondition::Ok => "ok".to_owned(),
+        _ => "ok".to_owned(),
     };
     let number = |value: Option<u64>| value.map_or_else(|| "?".to_owned(), |n| n.to_string());
     let more = format!(

@@ -20,7 +20,7 @@ use crate::io::standard::{Stream, require};
 use crate::live::Progress;
 use crate::output::{bytes, count, note};
 use crate::stop::Stop;
-use forebay::{Reader, TryBatch};
+use forebay::{Reader, TryRecv};
 use std::time::{Duration, Instant};
 
 /// Records and payload bytes taken from the buffer at a time.
@@ -170,13 +170,13 @@ impl Pull<'_> {
             }
             let records_max = usize::try_from(self.left).unwrap_or(usize::MAX);
             let records_max = records_max.min(BATCH_RECORDS);
-            let batch = match patiently(|| reader.try_next_batch(records_max, BATCH_BYTES))? {
-                TryBatch::Batch(batch) => batch,
-                TryBatch::Empty | TryBatch::End => return Ok(End::Empty),
+            let batch = match patiently(|| reader.try_recv_batch(records_max, BATCH_BYTES))? {
+                TryRecv::Ready(batch) => batch,
+                TryRecv::Empty | TryRecv::End => return Ok(End::Empty),
             };
             self.losses.note(batch.lost(), Some(&self.progress));
             framed.clear();
-            for record in batch.iter() {
+            for record in batch.records() {
                 self.framing
                     .write(record.payload, &mut framed)
                     .map_err(|error| {

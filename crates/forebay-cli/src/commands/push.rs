@@ -188,7 +188,7 @@ impl<'a> Push<'a> {
         let directory = self.args.buffer.directory();
         match error.kind() {
             // There is no reader in this process.
-            ErrorKind::Closed => Failure::new(format!(
+            ErrorKind::ReaderGone => Failure::new(format!(
                 "{} is full: it holds as much as --max-size allows; take records out, as with \
                  `forebay pull`, or raise --max-size",
                 directory.display()
@@ -276,7 +276,7 @@ impl<'a> Push<'a> {
                 self.synced = self.producer.accepted();
                 self.producer.note_written(usage.next_record_id);
             }
-            Err(error) if error.kind() == ErrorKind::Full => {
+            Err(error) if error.kind() == ErrorKind::DiskFull => {
                 self.producer.take_back(unwritten, usage.next_record_id);
                 // Waiting does not help: nothing but this process uses them.
                 if is_out_of_descriptors {
@@ -313,7 +313,7 @@ impl<'a> Push<'a> {
         let mut space = SpaceWatch::new(directory, is_full);
         while !self.stop.is_set() {
             if space.may_be_there() {
-                match forebay::open(self.config.clone()) {
+                match self.config.clone().open() {
                     Ok((writer, _reader)) => {
                         self.unwritten = None;
                         self.ledger = Ledger::of(directory);
@@ -322,7 +322,7 @@ impl<'a> Push<'a> {
                     }
                     Err(error) if error.kind() == ErrorKind::Locked => {}
                     // There is not even the space for that.
-                    Err(error) if error.kind() == ErrorKind::Full => {
+                    Err(error) if error.kind() == ErrorKind::DiskFull => {
                         space = SpaceWatch::new(directory, true);
                     }
                     Err(error) => return Err(error.into()),

@@ -46,11 +46,14 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Output)?;
-    let options = VerifyOptions::default().counter(steps::counter(args.counting, &args.directory)?);
+    let options =
+        VerifyOptions::default().event_counter(steps::counter(args.counting, &args.directory)?);
     let progress = Progress::over_bytes();
-    let verified = forebay::verify(&args.directory, &options, &mut |done, total| {
-        progress.bytes(done, total);
-    });
+    let verified = options
+        .on_progress(|done, total| {
+            progress.bytes(done, total);
+        })
+        .verify(&args.directory);
     progress.clear();
     let verification = verified?;
     let text = match args.json {

@@ -271,41 +271,67 @@ struct Appended {
 
 impl Appended {
     fn of(writer: &Writer, payloads: &[&[u8]], when_full: FullPolicy) -> Self {
-        let before = writer.usage();
-        let mut result = writer.append_batch(payloads).map(|_| ());
+        let mut tally = Tally::default();
+        let mut result = tally.append(writer, payloads);
         if let Err(error) = &result
             && is_full(error)
             && when_full == FullPolicy::Reject
         {
             // Together they were refused; the first ones may still fit.
-            result = payloads
-                .iter()
-                .try_for_each(|payload| writer.append(payload).map(|_| ()));
+            let rest = &payloads[tally.done()..];
+            result = rest
+                .chunks(1)
+                .try_for_each(|payload| tally.append(writer, payload));
         }
-        // Every record of this tool is one event, so ids count records, and there
-        // is no other producer.
-        let now = writer.usage();
-        let accepted = now.next_record_id - before.next_record_id;
-        let dropped = now.dropped.events - before.dropped.events;
-        let done = usize::try_from(accepted + dropped).unwrap_or(usize::MAX);
-        let done = done.min(payloads.len());
+        let done = tally.done();
         Self {
             result,
-            first_id: before.next_record_id,
-            accepted,
-            dropped,
+            // Every record of this tool is one event, so ids count records, and there is no
+            // other producer.
+            first_id: tally
+                .last_id
+                .map_or(0, |last| last + 1 - tally.accepted as u64),
+            accepted: tally.accepted as u64,
+            dropped: tally.dropped as u64,
             done,
             payload_bytes: payloads[..done].iter().map(|p| p.len() as u64).sum(),
         }
     }
 }
 
+/// What became of the records of several calls.
+#[derive(Default)]
+struct Tally {
+    accepted: usize,
+    dropped: usize,
+    last_id: Option<u64>,
+}
+
+impl Tally {
+    fn append(&mut self, writer: &Writer, payloads: &[&[u8]]) -> Result<(), forebay::Error> {
+        let appended = writer.append_batch(payloads);
+        let (accepted, dropped, last_id) = match &appended {
+            Ok(all) => (all.accepted(), all.dropped(), all.receipt().id()),
+            Err(some) => (some.accepted(), some.dropped(), some.receipt().id()),
+        };
+        self.accepted += accepted;
+        self.dropped += dropped;
+        self.last_id = last_id.or(self.last_id);
+        // What was accepted is counted here and reported by the caller.
+        appended.map(drop).map_err(|batch| batch.error().clone())
+    }
+
+    fn done(&self) -> usize {
+        self.accepted + self.dropped
+    }
+}
+
 /// Whether there is no room. A buffer that is full and has no reader in this process says
-/// that it is closed; where every batch is synced, records that were accepted and then
+/// that its reader is gone; where every batch is synced, records that were accepted and then
 /// found no space say that their sync has not come in time.
 fn is_full(error: &forebay::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::Full | ErrorKind::Closed | ErrorKind::TimedOut
+        ErrorKind::Full | ErrorKind::DiskFull | ErrorKind::ReaderGone | ErrorKind::TimedOut
     )
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use forebay::storage::os::Os;
 use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
-use forebay::{Config, Item, Reader, ReaderSees, SyncPolicy, TryNext, WhenFull, Writer};
+use forebay::{Config, Item, Reader, ReaderSees, SyncPolicy, TryRecv, WhenFull, Writer};
 
 use crate::device::{self, Cut, Device};
 use crate::moments::{Moments, number};
@@ -118,8 +118,7 @@ impl Laboratory {
             let image = self.dir.path().join("device").join(device::NAME);
             let mounted = Mounted::new(&image, &self.dir.path().join("mounted"));
             let config = config(&mounted.path().join("buffer"), moments);
-            let (writer, mut reader) =
-                forebay::open_with(config, Arc::clone(&self.storage)).unwrap();
+            let (writer, mut reader) = config.storage(Arc::clone(&self.storage)).open().unwrap();
             totals.delivered +=
                 check(&mut reader, &mut known).map_err(|e| format!("round {round}: {e}"))?;
             let cut = load(
@@ -143,11 +142,7 @@ impl Laboratory {
 }
 
 fn config(dir: &Path, moments: &mut Moments) -> Config {
-    let sync = [
-        SyncPolicy::Interval,
-        SyncPolicy::EveryBatch,
-        SyncPolicy::Never,
-    ];
+    let sync = [SyncPolicy::Interval, SyncPolicy::Always, SyncPolicy::Never];
     let sees = [ReaderSees::Written, ReaderSees::Synced];
     Config::new(dir)
         .max_size(1 << 20)
@@ -173,7 +168,7 @@ fn check(reader: &mut Reader, known: &mut Known) -> Result<u64, String> {
     let mut expected = known.acknowledged.max(known.acks_synced) + 1;
     let mut last = known.acks_synced;
     let mut count = 0;
-    while let TryNext::Item(item) = reader.try_next().map_err(|e| e.to_string())? {
+    while let TryRecv::Ready(item) = reader.try_recv().map_err(|e| e.to_string())? {
         let delivery = match item {
             Item::Record(delivery) => delivery,
             Item::Lost(lost) => {
@@ -267,7 +262,9 @@ fn produce(writer: &Writer, moments: &mut Moments, stop: &AtomicBool, promised: 
         let Ok(receipt) = writer.append(&payload(token)) else {
             continue;
         };
-        let id = receipt.id();
+        let Some(id) = receipt.id() else {
+            continue;
+        };
         promised.lock().unwrap().records.insert(id, token);
         match moments.below(40) {
             0..4 => receipt.wait_synced().unwrap(),
@@ -282,7 +279,7 @@ fn produce(writer: &Writer, moments: &mut Moments, stop: &AtomicBool, promised: 
 fn consume(reader: &mut Reader, moments: &mut Moments, stop: &AtomicBool, promised: &Mutex<Known>) {
     let mut held = Vec::new();
     while !stop.load(Ordering::SeqCst) {
-        if let TryNext::Item(item) = reader.next_timeout(Duration::from_millis(1)).unwrap()
+        if let TryRecv::Ready(item) = reader.recv_timeout(Duration::from_millis(1)).unwrap()
             && let Item::Record(delivery) = item
         {
             held.push(delivery);

@@ -27,6 +27,10 @@ mod moments;
 mod numbered;
 #[cfg(unix)]
 mod pipe;
+#[cfg(unix)]
+mod pipe_acks;
+#[cfg(unix)]
+mod pipe_dead_letters;
 mod pull;
 mod push;
 mod support;

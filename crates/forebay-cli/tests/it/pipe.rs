@@ -7,15 +7,25 @@ use std::process::{Command, Stdio};
 
 /// `forebay pipe BUFFER OPTIONS… -- sh -c SCRIPT BESIDE`, where `$0` is a
 /// directory for the script's own files.
-fn pipe(scratch: &Scratch, options: &[&str], script: &str) -> Command {
+pub(crate) fn pipe(scratch: &Scratch, options: &[&str], script: &str) -> Command {
+    pipe_after(scratch, "1ms", options, script)
+}
+
+/// The same, with a delay between two starts that does not grow.
+pub(crate) fn pipe_at_once(scratch: &Scratch, options: &[&str], script: &str) -> Command {
+    pipe_after(scratch, "0s", options, script)
+}
+
+fn pipe_after(scratch: &Scratch, delay: &str, options: &[&str], script: &str) -> Command {
     let mut command = scratch.forebay("pipe", options);
     command
-        .args(["--restart-delay", "1ms", "--", "sh", "-c", script])
+        .args(["--restart-delay", delay, "--", "sh", "-c", script])
         .arg(scratch.root.path());
     command
 }
 
-fn read(scratch: &Scratch, name: &str) -> String {
+/// A file of the script's.
+pub(crate) fn read(scratch: &Scratch, name: &str) -> String {
     fs::read_to_string(scratch.path(name)).unwrap_or_default()
 }
 

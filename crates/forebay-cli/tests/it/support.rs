@@ -192,7 +192,7 @@ pub(crate) fn fill_counting_lines(directory: &Path, records: u64) {
         payload.split(|byte| *byte == b'\n').count() as u64
     });
     let config = forebay::Config::new(directory).event_counter(counter);
-    let (writer, _reader) = forebay::open(config).expect("a new buffer");
+    let (writer, _reader) = config.open().expect("a new buffer");
     for n in 1..=records {
         let payload = format!("first {n}\nsecond {n}\nthird {n}");
         writer.append(payload.as_bytes()).expect("an append");

@@ -35,7 +35,7 @@ pub const GAUGES: [&str; 3] = [
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
-/// let (writer, _reader) = forebay::open(forebay::Config::new(dir.path()))?;
+/// let (writer, _reader) = forebay::Config::new(dir.path()).open()?;
 /// forebay::metrics::report("orders", &writer.usage());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

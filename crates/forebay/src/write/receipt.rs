@@ -90,7 +90,7 @@ impl<'w> Receipt<'w> {
     /// let upstream = std::thread::spawn(move || {
     ///     receipt.wait_synced()?;
     ///     // Acknowledge upstream here: the record survives a power cut.
-    ///     forebay::Result::Ok(receipt.id())
+    ///     Ok::<_, forebay::Error>(receipt.id())
     /// });
     /// assert_eq!(upstream.join().unwrap()?, Some(1));
     /// # Ok::<(), Box<dyn std::error::Error>>(())

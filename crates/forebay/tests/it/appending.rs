@@ -116,16 +116,18 @@ fn what_a_batch_accepted_before_the_disk_was_full_is_delivered() {
     fill(&fault);
     let batch: Vec<_> = (0..300).map(|n| payload(n, 88)).collect();
     let error = writer.append_batch(&batch).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Full);
+    assert_eq!(error.kind(), ErrorKind::DiskFull);
     let accepted = writer.usage().received.events;
     assert!((1..300).contains(&accepted), "{accepted}");
+    assert_eq!(error.accepted() as u64, accepted);
+    assert_eq!(error.receipt().id(), Some(accepted));
     let message = error.to_string();
     assert!(!message.contains("nothing was accepted"), "{message}");
-    let told = format!("{accepted} records of this batch were accepted, and no more");
+    let told = format!("{accepted} records of the batch were accepted");
     assert!(message.contains(&told), "{message}");
     // And what is refused whole says so.
     let message = writer.append_batch(&batch).unwrap_err().to_string();
-    assert!(message.contains("nothing was accepted"), "{message}");
+    assert!(message.contains("was not accepted"), "{message}");
     fault.clear();
     for id in 1..=accepted {
         assert_eq!(record(reader.recv().unwrap()).id(), id);
@@ -170,11 +172,8 @@ fn an_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk() {
             match writer.append(b"refused") {
                 Ok(receipt) => assert!(!receipt.accepted() && when_full == WhenFull::DropNewest),
                 Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::Full, "{when_full:?}: {error}");
-                    assert!(
-                        error.to_string().contains("nothing was accepted"),
-                        "{error}"
-                    );
+                    assert_eq!(error.kind(), ErrorKind::DiskFull, "{when_full:?}: {error}");
+                    assert!(error.to_string().contains("was not accepted"), "{error}");
                 }
             }
             assert_eq!(writer.usage().next_record_id, 3);
@@ -210,7 +209,7 @@ async fn an_async_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk
         assert_eq!(writer.usage().received.events, 2);
         match writer.append(b"refused").await {
             Ok(receipt) => assert!(!receipt.accepted() && when_full == WhenFull::DropNewest),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Full, "{when_full:?}: {error}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::DiskFull, "{when_full:?}: {error}"),
         }
         fault.clear();
         writer.flush().await.unwrap();
@@ -240,13 +239,13 @@ fn a_full_buffer_whose_reader_is_gone_is_closed_for_appends() {
             WhenFull::Reject => writer.append(&payload(0, 100)).unwrap_err(),
             _ => waits.unwrap(),
         };
-        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        assert_eq!(error.kind(), ErrorKind::ReaderGone, "{error}");
         assert!(
             error.to_string().contains("its reader is closed"),
             "{error}"
         );
         let batch = writer.append_batch(&[payload(0, 100)]).unwrap_err();
-        assert_eq!(batch.kind(), ErrorKind::Closed, "{batch}");
+        assert_eq!(batch.kind(), ErrorKind::ReaderGone, "{batch}");
     }
 }
 

@@ -338,7 +338,7 @@ fn closing_on_a_full_disk_syncs_what_is_written() {
         drop(reader);
         assert_eq!(
             writer.close().unwrap_err().kind(),
-            ErrorKind::Full,
+            ErrorKind::DiskFull,
             "{io:?}"
         );
         let (_writer, mut reader) = reopened(&sim.crash(0));

@@ -140,7 +140,7 @@ fn a_full_disk_blocks_and_resumes() {
             }
             assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::TimedOut);
             let error = writer.append(b"x").unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Full, "{op:?}");
+            assert_eq!(error.kind(), ErrorKind::DiskFull, "{op:?}");
             // It once said that there was no space, whatever was missing.
             let why = errno.error().to_string();
             assert!(error.to_string().contains(&why), "{error}");

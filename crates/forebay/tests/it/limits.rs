@@ -153,7 +153,7 @@ fn a_full_disk_is_a_full_buffer_and_resumes() {
                     Err(error) => break error,
                 }
             };
-            assert_eq!(error.kind(), ErrorKind::Full, "{freed_by}: {error}");
+            assert_eq!(error.kind(), ErrorKind::DiskFull, "{freed_by}: {error}");
             assert!(disk_bytes(&sim) <= 4096, "{freed_by}");
             // Readers go on meanwhile, and what they free is used again.
             while let Ok(TryRecv::Ready(item)) = reader.recv_timeout(patience) {

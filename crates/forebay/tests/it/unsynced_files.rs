@@ -194,7 +194,7 @@ fn a_full_disk_while_writing_again_is_waited_for() {
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
     fault.fail_from(Op::Write, next(&fault, Op::Write), Errno::Enospc);
     assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::TimedOut);
-    assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::DiskFull);
     // All of it can be read and acknowledged.
     for id in &ids[..IN_FILE as usize + 1] {
         let delivery = record(reader.recv().unwrap());

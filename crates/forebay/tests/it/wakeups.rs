@@ -155,7 +155,7 @@ fn nobody_waits_for_a_reader_that_is_gone() {
         std::thread::sleep(Duration::from_millis(20));
         drop(reader);
         let error = waiting.join().unwrap().unwrap();
-        assert_eq!(error.kind(), forebay::ErrorKind::Closed);
+        assert_eq!(error.kind(), forebay::ErrorKind::ReaderGone);
     });
 }
 
@@ -170,7 +170,7 @@ fn what_a_batch_accepted_before_an_error_is_synced_in_time() {
     std::thread::sleep(Duration::from_millis(20));
     let many: Vec<_> = (0..100).map(|n| payload(n, 100)).collect();
     let error = writer.append_batch(&many).unwrap_err();
-    assert_eq!(error.kind(), forebay::ErrorKind::Closed);
+    assert_eq!(error.kind(), forebay::ErrorKind::ReaderGone);
     let hang = Instant::now() + Duration::from_secs(60);
     while writer.usage().last_synced_id + 1 < writer.usage().next_record_id {
         assert!(Instant::now() < hang, "{:?}", writer.usage());

@@ -54,7 +54,7 @@ fn a_writer_does_not_wait_for_a_reader_that_is_gone() {
         let closing = thread::spawn(move || drop(reader));
         // Four fit, and nobody will ever make room for the fifth.
         let error = (0..5).find_map(|n| writer.append(&payload(0, n)).err());
-        assert_eq!(error.map(|e| e.kind()), Some(ErrorKind::Closed));
+        assert_eq!(error.map(|e| e.kind()), Some(ErrorKind::ReaderGone));
         closing.join().unwrap();
     });
 }

@@ -28,11 +28,16 @@ impl Backoff {
         }
     }
 
+    /// Begins afresh: the program has done what it was started for.
+    pub(crate) fn succeeded(&mut self) {
+        *self = Self::new(self.first, self.restarts_max);
+    }
+
     /// How long to wait before the next start, after a run of so long that did
     /// or did not take something; `None` to give up.
     pub(crate) fn after(&mut self, ran: Duration, took: bool) -> Option<Duration> {
         if took && ran >= STEADY {
-            *self = Self::new(self.first, self.restarts_max);
+            self.succeeded();
         }
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(1)?;

@@ -3,12 +3,14 @@
 //! How much of its input it has read is what the kernel no longer holds: this
 //! side keeps the reading end of the pipe open and asks. Invariants: no call
 //! here waits for the program, except [`Children::wait`], which a stop, a change
-//! of a program and its own time limit end; there is no broken pipe while the
-//! reading end is held, so the end of the program is noticed by its status only.
+//! of a program, an acknowledgement and its own time limit end; there is no broken
+//! pipe while the reading end is held, so the end of the program is noticed by its
+//! status only.
 //!
 //! Where the kernel cannot be asked (outside Unix), what was written counts as
 //! read, and writes wait.
 
+use crate::commands::pipe::acks::AckLines;
 use std::ffi::OsString;
 use std::io;
 use std::process::Command;
@@ -40,6 +42,13 @@ impl StartError {
     }
 }
 
+impl Child {
+    /// Its acknowledgements, if it gives any.
+    pub(crate) fn acks(&mut self) -> Option<&mut AckLines> {
+        self.acks.as_mut()
+    }
+}
+
 fn command_of(command: &[OsString]) -> Command {
     let mut words = command.iter();
     let mut built = Command::new(words.next().map_or(std::ffi::OsStr::new(""), |w| w));
@@ -50,6 +59,7 @@ fn command_of(command: &[OsString]) -> Command {
 #[cfg(unix)]
 mod system {
     use super::{StartError, command_of};
+    use crate::commands::pipe::acks::{AckLines, Acks};
     use crate::commands::pipe::outgoing::Outgoing;
     use crate::stop::Stop;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -80,8 +90,9 @@ mod system {
             Ok(Self { changed })
         }
 
-        /// Waits until a program has changed, the stop (if given) is set, the
-        /// child (if given) can take more, or the time is over.
+        /// Waits until a program has changed, the child has acknowledged, the stop
+        /// (if given) is set, the child can take more (if that is asked for), or the
+        /// time is over.
         ///
         /// # Errors
         ///
@@ -89,16 +100,22 @@ mod system {
         pub(crate) fn wait(
             &self,
             stop: Option<&Stop>,
-            room: Option<&Child>,
+            child: &Child,
+            for_room: bool,
             limit: Duration,
         ) -> io::Result<()> {
-            let mut ready = Vec::with_capacity(3);
+            let mut ready = Vec::with_capacity(4);
             ready.push(PollFd::new(&self.changed, PollFlags::IN));
             if let Some(stop) = stop {
                 ready.push(PollFd::from_borrowed_fd(stop.descriptor(), PollFlags::IN));
             }
-            if let Some(input) = room.and_then(|child| child.input.as_ref()) {
+            if let Some(input) = &child.input
+                && for_room
+            {
                 ready.push(PollFd::new(input, PollFlags::OUT));
+            }
+            if let Some(lines) = child.acks.as_ref().and_then(AckLines::descriptor) {
+                ready.push(PollFd::from_borrowed_fd(lines, PollFlags::IN));
             }
             // A limit beyond what the kernel takes is none.
             let limit = Timespec::try_from(limit).ok();
@@ -122,29 +139,43 @@ mod system {
         /// to ask how much is unread.
         unread: PipeReader,
         written: u64,
+        /// Its acknowledgements, if it gives any.
+        pub(super) acks: Option<AckLines>,
     }
 
     impl Child {
-        /// Starts a program with a pipe as its standard input; its outputs are
-        /// this program's.
+        /// Starts a program with a pipe as its standard input, and one for its
+        /// acknowledgements if it gives any; its other outputs are this program's.
         ///
         /// # Errors
         ///
         /// The program cannot be started.
-        pub(crate) fn start(command: &[OsString]) -> Result<Self, StartError> {
-            Self::try_start(command).map_err(|error| StartError::new(command, &error))
+        pub(crate) fn start(
+            command: &[OsString],
+            acks: Option<&mut Acks>,
+        ) -> Result<Self, StartError> {
+            Self::try_start(command, acks).map_err(|error| StartError::new(command, &error))
         }
 
-        fn try_start(command: &[OsString]) -> io::Result<Self> {
+        fn try_start(command: &[OsString], acks: Option<&mut Acks>) -> io::Result<Self> {
             let (unread, input) = pipe()?;
             // The flag belongs to this end; the program's own end still blocks.
             ioctl_fionbio(&input, true)?;
-            let process = command_of(command).stdin(unread.try_clone()?).spawn()?;
+            let mut command = command_of(command);
+            command.stdin(unread.try_clone()?);
+            let (process, acks) = match acks {
+                Some(acks) => {
+                    let (process, lines) = acks.spawn(command)?;
+                    (process, Some(lines))
+                }
+                None => (command.spawn()?, None),
+            };
             Ok(Self {
                 process,
                 input: Some(input),
                 unread,
                 written: 0,
+                acks,
             })
         }
 
@@ -211,6 +242,7 @@ mod system {
 #[cfg(not(unix))]
 mod system {
     use super::{StartError, command_of};
+    use crate::commands::pipe::acks::{AckLines, Acks};
     use crate::commands::pipe::outgoing::Outgoing;
     use crate::stop::Stop;
     use std::ffi::OsString;
@@ -234,7 +266,8 @@ mod system {
         pub(crate) fn wait(
             &self,
             _stop: Option<&Stop>,
-            _room: Option<&Child>,
+            _child: &Child,
+            _for_room: bool,
             limit: Duration,
         ) -> io::Result<()> {
             std::thread::sleep(limit.min(STATUS_INTERVAL));
@@ -248,19 +281,33 @@ mod system {
         process: process::Child,
         input: Option<ChildStdin>,
         written: u64,
+        pub(super) acks: Option<AckLines>,
     }
 
     impl Child {
-        pub(crate) fn start(command: &[OsString]) -> Result<Self, StartError> {
-            let mut process = command_of(command)
-                .stdin(Stdio::piped())
-                .spawn()
-                .map_err(|error| StartError::new(command, &error))?;
+        pub(crate) fn start(
+            command: &[OsString],
+            acks: Option<&mut Acks>,
+        ) -> Result<Self, StartError> {
+            Self::try_start(command, acks).map_err(|error| StartError::new(command, &error))
+        }
+
+        fn try_start(command: &[OsString], acks: Option<&mut Acks>) -> io::Result<Self> {
+            let mut command = command_of(command);
+            command.stdin(Stdio::piped());
+            let (mut process, acks) = match acks {
+                Some(acks) => {
+                    let (process, lines) = acks.spawn(command)?;
+                    (process, Some(lines))
+                }
+                None => (command.spawn()?, None),
+            };
             let input = process.stdin.take();
             Ok(Self {
                 process,
                 input,
                 written: 0,
+                acks,
             })
         }
 

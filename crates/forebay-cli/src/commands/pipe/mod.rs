@@ -4,14 +4,20 @@
 //! so neither waits for the other while the buffer has room and records; the
 //! program is started before anything is read.
 
+mod acks;
 mod backoff;
 mod child;
+mod dead_letters;
+mod flight;
 mod outgoing;
 mod pump;
+mod suspects;
 
+use self::acks::{AckStream, Acks};
 use self::backoff::Backoff;
+use self::dead_letters::DeadLetters;
 use self::pump::{End, Plan, Pump};
-use crate::args::sizes;
+use crate::args::sizes::{self, Size};
 use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
 use crate::buffer::durability::{PATIENCE, abandon, sync, waiting_for_space};
 use crate::buffer::opening;
@@ -24,6 +30,8 @@ use crate::stop::Stop;
 use clap::ValueHint;
 use forebay::Writer;
 use std::ffi::OsString;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -43,6 +51,9 @@ Examples:
   tail -F app.log | forebay pipe spool --redeliver 8MiB -- ssh logs 'cat >> app.log'
       a connection that breaks is made again, and gets what it had not taken and the
       8 MiB before that, which may have been on their way
+  forebay pipe spool --ack --max-attempts 5 --dead-letters spool.dead -- ./send
+      send writes a line to descriptor 3 for each record that it has sent; a record on
+      which it fails five times goes to another buffer, and the next one comes
 
 Standard input goes into the buffer and from there to CMD, each at its own speed.
 Lines that CMD dies with are delivered again. `--help` says what counts as taken,
@@ -55,6 +66,9 @@ Examples:
   tail -F app.log | forebay pipe spool --redeliver 8MiB -- ssh logs 'cat >> app.log'
       a connection that breaks is made again, and gets what it had not taken and the
       8 MiB before that, which may have been on their way
+  forebay pipe spool --ack --max-attempts 5 --dead-letters spool.dead -- ./send
+      send writes a line to descriptor 3 for each record that it has sent; a record on
+      which it fails five times goes to another buffer, and the next one comes
 
 Standard input goes into the buffer DIR, and what is in the buffer goes to the
 standard input of CMD, each at its own speed. What an earlier run left in the
@@ -75,18 +89,30 @@ full although CMD has read all that is in it, less is kept for that, so that the
 input is not held up for ever. Where the system cannot say what CMD has read
 (outside Unix), written counts as read.
 
+With --ack, CMD says itself what it has taken: it writes a line for each record that
+it has finished, in order; what is in the line does not matter. Nothing else takes
+a record then, and what was acknowledged does not come again. The lines come from
+descriptor 3 of CMD, or with --ack=stdout from its standard output. More lines than
+CMD has read records are an error.
+
 When CMD fails (is killed by a signal, or ends with another status than 0 before
 it has read everything), it is started again after --restart-delay, which doubles
 from failure to failure up to 30 s and starts afresh after a run of a second or
 more that took something. When CMD ends with status 0 before its input does, it
 wants no more: reading stops, and the rest stays in the buffer.
 
+When CMD fails and has taken nothing, the records are named that it may have failed
+on. With --max-attempts N and --dead-letters, each of them is given to a start of CMD
+of its own; when CMD has failed N times on one, that is stored in another buffer, as
+a JSON object with its id, the attempts and how CMD ended, and CMD gets what follows.
+Then only status 0 (or an acknowledgement) takes the last records of the input.
+
 SIGINT, SIGTERM and SIGHUP stop the reading, sync what was read, close CMD's
 standard input, wait for CMD (--grace), and leave the rest for the next run.
 
 The exit status is CMD's once the input has ended and everything was taken; 0
-when CMD wanted no more; 1 instead of 0 when records were lost to damage, or
-dropped; 2 on errors; 127 or 126 when CMD cannot be started; 128 and the signal's
+when CMD wanted no more; 1 instead of 0 when records were lost to damage, dropped,
+set aside, or read and not acknowledged by a CMD that ended with 0; 2 on errors; 127 or 126 when CMD cannot be started; 128 and the signal's
 number after a signal. Lines up to 4096 bytes are handed to CMD whole, so that
 it does not see half of one even if this command is killed."
 )]
@@ -111,6 +137,38 @@ pub(crate) struct Args {
         help_heading = "Program")]
     redeliver: u64,
 
+    /// CMD writes a line for each record that it has finished, to descriptor 3 or to
+    /// standard output
+    ///
+    /// Nothing but such a line takes a record, whatever --redeliver says, and what
+    /// was acknowledged does not come again.
+    #[arg(long, value_name = "STREAM", value_enum, num_args = 0..=1, require_equals = true,
+        default_missing_value = "fd3", help_heading = "Program")]
+    ack: Option<AckStream>,
+
+    /// Set a record aside when CMD has failed on it so often [default: never]
+    ///
+    /// Needs --dead-letters. CMD gets the records that it may have failed on one by
+    /// one, each with a start of its own.
+    #[arg(long, value_name = "N", value_parser = attempts, allow_hyphen_values = true,
+        requires = "dead_letters", help_heading = "Program")]
+    max_attempts: Option<NonZeroU64>,
+
+    /// The buffer for records that are set aside; made if there is none
+    #[arg(long, value_name = "DIR", requires = "max_attempts", value_hint = ValueHint::DirPath,
+        help_heading = "Program")]
+    dead_letters: Option<PathBuf>,
+
+    /// The most that buffer may occupy on disk [default: 1GiB]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        requires = "dead_letters",
+        help_heading = "Program"
+    )]
+    dead_letters_max_size: Option<Size>,
+
     /// Give up after so many restarts in a row [default: never]
     #[arg(long, value_name = "N", value_parser = sizes::number, allow_hyphen_values = true,
         help_heading = "Program")]
@@ -133,6 +191,10 @@ pub(crate) struct Args {
     #[arg(long, help_heading = "Limits and durability")]
     report_synced: bool,
 
+    /// Show nothing on a terminal while records go through
+    #[arg(short, long, help_heading = None::<&str>)]
+    quiet: bool,
+
     /// The program and its arguments
     #[arg(value_name = "CMD", help_heading = "Program", required = true, last = true, num_args = 1..,
         value_hint = ValueHint::CommandWithArguments)]
@@ -146,10 +208,24 @@ fn redeliver(text: &str) -> Result<u64, String> {
     }
 }
 
+fn attempts(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(sizes::number(text)?).ok_or_else(|| "at least 1".to_owned())
+}
+
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Input)?;
-    // The program's standard output is this one.
-    require(Stream::Output)?;
+    if args.ack != Some(AckStream::Stdout) {
+        // The program's standard output is this one.
+        require(Stream::Output)?;
+    }
+    if args.max_attempts.is_some() && args.ack.is_none() && args.redeliver == 0 {
+        return Err(Failure::new(
+            "with --redeliver 0 a record is gone once it is read, before CMD can fail on it; \
+             leave --redeliver out, or use --ack, with --max-attempts",
+        ));
+    }
+    // Before anything is opened.
+    let acks = args.ack.map(Acks::new).transpose()?;
     let framing = args.framing.framing()?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
     stop.limit_shutdown(args.grace.saturating_add(SHUTDOWN_MAX))?;
@@ -158,14 +234,25 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let Some((writer, reader)) = opened else {
         return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
     };
+    let mut dead_letters = None;
+    if let Some(directory) = &args.dead_letters {
+        let max_size = args.dead_letters_max_size.map(|Size(bytes)| bytes);
+        let main = args.buffer.directory();
+        dead_letters = DeadLetters::new(directory, max_size, main, args.buffer.wait, &stop)?;
+        if dead_letters.is_none() {
+            return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
+        }
+    }
     let plan = Plan {
         command: &args.command,
         framing,
         margin: args.redeliver,
         grace: args.grace,
+        max_attempts: args.max_attempts,
+        quiet: args.quiet,
     };
     let starved = AtomicBool::new(false);
-    let mut pump = Pump::new(plan, reader, stop.clone(), &starved)?;
+    let mut pump = Pump::new(plan, reader, acks, dead_letters, stop.clone(), &starved)?;
     let child = pump.start()?;
     let backoff = Backoff::new(args.restart_delay, args.max_restarts);
     let max_len = writer.max_record_size();
@@ -187,8 +274,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         Err(panic) => std::panic::resume_unwind(panic),
     };
     let name = pump.name();
-    let lost = pump.close();
-    conclude(args, &stop, &name, pumped, produced, lost)
+    let set_aside = pump.set_aside_count();
+    let closed = pump.close().map(|lost| lost || set_aside > 0);
+    conclude(args, &stop, &name, pumped, produced, closed)
 }
 
 /// What became of the input.
@@ -264,14 +352,15 @@ fn finish(
     Ok(writer.close()?)
 }
 
-/// Says what there is to say, and what the exit status is.
+/// Says what there is to say, and what the exit status is; `findings` says whether
+/// records were lost or set aside, which is reported.
 fn conclude(
     args: &Args,
     stop: &Stop,
     name: &str,
     pumped: Result<End>,
     produced: Produced,
-    lost: Result<bool>,
+    findings: Result<bool>,
 ) -> Result<Outcome> {
     let directory = args.buffer.directory().display();
     let producer = &produced.producer;
@@ -294,7 +383,7 @@ fn conclude(
     }
     let end = pumped?;
     produced.synced?;
-    let lost = lost?;
+    let findings = findings?;
     if let Some(failure) = produced.failure {
         return Err(failure.but(format!(
             "before it, {} stored and synced",
@@ -310,6 +399,21 @@ fn conclude(
             ));
             Outcome::Fine
         }
+        End::Unacknowledged(records) => {
+            let what = match records {
+                None => "could acknowledge nothing more".to_owned(),
+                Some(records) => format!(
+                    "had not acknowledged {} that it had read, from record {} on",
+                    count(records.count, "record"),
+                    records.first
+                ),
+            };
+            note(format!(
+                "{name} ended with status 0 and {what}; what it has not acknowledged stays in \
+                 {directory} for the next run"
+            ));
+            Outcome::Findings
+        }
         End::Failed(how) => {
             return Err(Failure {
                 message: format!(
@@ -323,5 +427,5 @@ fn conclude(
             });
         }
     };
-    Ok(outcome.with_findings(lost || dropped > 0))
+    Ok(outcome.with_findings(findings || dropped > 0))
 }

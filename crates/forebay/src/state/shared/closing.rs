@@ -4,7 +4,7 @@
 //! - The last handle to go closes the buffer; the lock is let go of after the last write.
 //! - Nobody waits for the thread that it runs on, and a forked process touches nothing.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Shared, Step};
@@ -13,7 +13,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::os::process_id;
 use crate::sync::atomic::Ordering;
 use crate::sync::thread;
-use crate::sync::wake::lock;
+use crate::sync::wake::{Bell, lock};
+use crate::sync::{Instant, Mutex, deadline_after};
+
+/// Closing on a thread of its own, and whether somebody still waits for it.
+enum Attempt {
+    Waited,
+    /// The time was up.
+    Left,
+    Done(Result<()>),
+}
 
 impl Shared {
     pub(crate) fn writer_gone(&self) -> Result<()> {
@@ -79,29 +88,46 @@ impl Shared {
         if self.limits.io == Io::Caller {
             return self.shut();
         }
-        let (done, closed) = mpsc::sync_channel(1);
-        let shared = Arc::clone(self);
+        let attempt = Arc::new((Mutex::new(Attempt::Waited), Bell::default()));
+        let (shared, for_thread) = (Arc::clone(self), Arc::clone(&attempt));
         let closing = thread::Builder::new()
             .name("forebay-close".to_owned())
             .spawn(move || {
-                if let Err(mpsc::SendError(Err(error))) = done.send(shared.shut()) {
+                let result = shared.shut();
+                let (state, bell) = &*for_thread;
+                let mut state = lock(state);
+                if let (Attempt::Left, Err(error)) = (&*state, &result) {
                     tracing::error!(error = %format_args!("{error:#}"), "closing the buffer failed");
                 }
+                *state = Attempt::Done(result);
+                drop(state);
+                bell.ring();
             });
         if closing.is_err() {
             return self.shut();
         }
-        closed.recv_timeout(timeout).unwrap_or_else(|_| {
-            Err(Error::with_path(
-                ErrorKind::TimedOut,
-                &self.dir,
-                format!(
-                    "the buffer in {} is not closed within the time limit; closing goes on, and \
-                     its lock is free once that is done",
-                    self.dir.display()
-                ),
-            ))
-        })
+        let (state, bell) = &*attempt;
+        let deadline = deadline_after(timeout);
+        loop {
+            let mut state = lock(state);
+            if let Attempt::Done(result) = &*state {
+                return result.clone();
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                *state = Attempt::Left;
+                break;
+            }
+            bell.wait(state, 0, deadline);
+        }
+        Err(Error::with_path(
+            ErrorKind::TimedOut,
+            &self.dir,
+            format!(
+                "the buffer in {} is not closed within the time limit; closing goes on, and its \
+                 lock is free once that is done",
+                self.dir.display()
+            ),
+        ))
     }
 
     /// Writes and syncs everything, then lets go of the lock.

@@ -219,7 +219,7 @@ fn live_on(
             known.records.insert(record.id, record);
         }
         Ok(receipt) => return Err(format!("id {:?} instead of {end}", receipt.id())),
-        Err(e) if e.kind() == ErrorKind::Full => {}
+        Err(e) if matches!(e.kind(), ErrorKind::Full | ErrorKind::DiskFull) => {}
         Err(e) => return Err(format!("append failed: {e:?}")),
     }
     must("flush", writer.flush())?;

@@ -162,7 +162,10 @@ impl Life {
         self.trace
             .note(|| format!("  {operations}: {call}: {error:?}"));
         self.is_poisoned |= error.kind() == ErrorKind::Poisoned;
-        let is_usual = matches!(error.kind(), ErrorKind::Full | ErrorKind::TimedOut);
+        let is_usual = matches!(
+            error.kind(),
+            ErrorKind::Full | ErrorKind::DiskFull | ErrorKind::TimedOut
+        );
         if is_usual || self.fault.failures() > 0 || self.was_small || self.claims.syncs_failed {
             return Ok(None);
         }

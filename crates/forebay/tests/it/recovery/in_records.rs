@@ -153,7 +153,7 @@ fn the_largest_id_is_delivered_and_nothing_follows_it() {
     assert_eq!(last, Some(MAX_RECORD_ID));
     assert_eq!(reader.usage().lost.events, MAX_RECORD_ID - 8);
     let error = writer.append(b"one more").unwrap_err();
-    assert_eq!(error.kind(), forebay::ErrorKind::Full);
+    assert_eq!(error.kind(), forebay::ErrorKind::Poisoned);
     assert!(error.to_string().contains("ids end"), "{error}");
     writer.flush().unwrap();
 }

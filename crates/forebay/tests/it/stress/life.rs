@@ -353,7 +353,14 @@ impl Producer<'_> {
                     None
                 }
                 // Closed: it is full, and the reader has gone.
-                Err(error) if matches!(error.kind(), ErrorKind::Full | ErrorKind::Closed) => None,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Full | ErrorKind::DiskFull | ErrorKind::ReaderGone
+                    ) =>
+                {
+                    None
+                }
                 Err(error) => panic!("{error}"),
             };
             let Some(receipt) = receipt else {

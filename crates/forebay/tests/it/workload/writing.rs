@@ -42,7 +42,7 @@ impl Run {
     /// Whether an append may say that the buffer is full.
     pub(super) fn check_refusal(&mut self, kind: ErrorKind, frames: u64) -> Check {
         self.events.refused += 1;
-        if kind != ErrorKind::Full {
+        if !matches!(kind, ErrorKind::Full | ErrorKind::DiskFull) {
             return Err(format!("an append failed with {kind:?}"));
         }
         // Space comes back a data file at a time, and the rest of the last file
