@@ -1,52 +1,116 @@
-//! How far a command has come, drawn on standard error while it works.
+//! How far a command has come, shown on a terminal while it works.
 //!
-//! Invariant: nothing is drawn when standard error is no terminal.
+//! Invariants: one line on standard error, and only when that is a terminal; messages do
+//! not tear it; a command that ends within a second shows nothing.
 
 use crate::output::{bytes, note};
-use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
-use std::fmt::{self, Display};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use std::fmt::Display;
+use std::time::{Duration, Instant};
 
-/// How far long work has come, on a terminal.
+/// How often the line of a flow is drawn.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What has gone into a buffer, what came out, and what waits in it; `None` is not
+/// shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Flow {
+    /// Records that went in since the command began.
+    pub(crate) came: Option<u64>,
+    /// Records that came out.
+    pub(crate) taken: Option<u64>,
+    /// Events in the buffer, and their bytes.
+    pub(crate) waiting: Option<(u64, u64)>,
+    /// Why nothing moves.
+    pub(crate) halt: Option<&'static str>,
+}
+
+impl Flow {
+    /// One line, with the rates since `before`.
+    fn line(&self, before: &Self, elapsed: Duration) -> String {
+        let mut parts = Vec::new();
+        let mut flow = |name, now: Option<u64>, before: Option<u64>| {
+            let Some(now) = now else { return };
+            let moved = now.saturating_sub(before.unwrap_or(now));
+            // The fraction of a record says nothing.
+            let rate = (moved as f64 / elapsed.as_secs_f64()) as u64;
+            parts.push(format!(
+                "{name} {} ({}/s)",
+                HumanCount(now),
+                HumanCount(rate)
+            ));
+        };
+        flow("in", self.came, before.came);
+        flow("out", self.taken, before.taken);
+        if let Some((events, len)) = self.waiting {
+            parts.push(format!("waiting {} ({})", HumanCount(events), bytes(len)));
+        }
+        parts.extend(self.halt.map(str::to_owned));
+        parts.join(", ")
+    }
+}
+
+/// A flow, on a terminal.
+#[derive(Debug)]
+pub(crate) struct Live {
+    bar: ProgressBar,
+    shown: Flow,
+    shown_at: Instant,
+}
+
+impl Live {
+    /// A display that begins with this flow; hidden when that is asked for, or when
+    /// standard error is no terminal.
+    pub(crate) fn new(is_hidden: bool, flow: Flow) -> Self {
+        let bar = match is_hidden {
+            true => ProgressBar::hidden(),
+            false => ProgressBar::new_spinner(),
+        };
+        Self {
+            // Not as wide as the terminal: the `^C` that it echoes would begin another line.
+            bar: styled(bar, "{msg}"),
+            shown: flow,
+            shown_at: Instant::now(),
+        }
+    }
+
+    /// How long until the line is to be drawn again; `None` when nobody sees it.
+    pub(crate) fn due_in(&self) -> Option<Duration> {
+        (!self.bar.is_hidden()).then(|| INTERVAL.saturating_sub(self.shown_at.elapsed()))
+    }
+
+    /// Draws the line if it is time.
+    pub(crate) fn show(&mut self, flow: impl FnOnce() -> Flow) {
+        if self.due_in().is_none_or(|due_in| !due_in.is_zero()) {
+            return;
+        }
+        let flow = flow();
+        let line = flow.line(&self.shown, self.shown_at.elapsed());
+        self.bar.set_message(line);
+        self.bar.tick();
+        self.shown = flow;
+        self.shown_at = Instant::now();
+    }
+
+    /// Says something without tearing what is drawn.
+    pub(crate) fn note(&self, text: impl Display) {
+        self.bar.suspend(|| note(text));
+    }
+
+    /// Takes the line off the terminal.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Work over bytes whose number is told later.
 #[derive(Debug)]
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Work whose end is not known: counts records. Not drawn where it would
-    /// be in the way of something else on the terminal.
-    pub(crate) fn counting(in_the_way: bool) -> Self {
-        let bar = match in_the_way {
-            true => ProgressBar::hidden(),
-            false => ProgressBar::new_spinner(),
-        };
-        Self::styled(bar, "{spinner} {human_pos} records, {msg} ({rate}/s)")
-    }
-
-    /// Work over bytes whose number is told later.
     pub(crate) fn over_bytes() -> Self {
-        Self::styled(
-            ProgressBar::new(0),
-            "{bar:30} {bytes} of {total_bytes} ({bytes_per_sec}, {eta} left)",
-        )
-    }
-
-    fn styled(bar: ProgressBar, template: &str) -> Self {
-        // An unusable template only costs looks.
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            let rate = |state: &ProgressState, to: &mut dyn fmt::Write| {
-                // The fraction of a record says nothing.
-                let _ = write!(to, "{}", HumanCount(state.per_sec() as u64));
-            };
-            bar.set_style(style.with_key("rate", rate));
-        }
-        Self(bar)
-    }
-
-    /// So many records and payload bytes in all.
-    pub(crate) fn records(&self, records: u64, payload_bytes: u64) {
-        if !self.0.is_hidden() {
-            self.0.set_message(bytes(payload_bytes));
-            self.0.set_position(records);
-        }
+        let template = "{bar:30} {bytes} of {total_bytes} ({bytes_per_sec}, {eta} left)";
+        Self(styled(ProgressBar::new(0), template))
     }
 
     /// So many bytes of a total.
@@ -55,13 +119,46 @@ impl Progress {
         self.0.set_position(done);
     }
 
-    /// Says something without tearing what is drawn.
-    pub(crate) fn note(&self, text: impl Display) {
-        self.0.suspend(|| note(text));
-    }
-
     /// Takes it off the terminal.
     pub(crate) fn clear(&self) {
         self.0.finish_and_clear();
+    }
+}
+
+fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+    // An unusable template only costs looks.
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_came_what_was_taken_and_what_waits() {
+        let before = Flow {
+            came: Some(1_000),
+            taken: Some(0),
+            ..Flow::default()
+        };
+        let now = Flow {
+            came: Some(21_000),
+            taken: Some(5_001),
+            waiting: Some((16_499, 1 << 20)),
+            halt: None,
+        };
+        assert_eq!(
+            now.line(&before, Duration::from_secs(2)),
+            "in 21,000 (10,000/s), out 5,001 (2,500/s), waiting 16,499 (1.00 MiB)"
+        );
+        let full = Flow {
+            came: Some(7),
+            halt: Some("full"),
+            ..Flow::default()
+        };
+        assert_eq!(full.line(&full, Duration::from_secs(1)), "in 7 (0/s), full");
     }
 }

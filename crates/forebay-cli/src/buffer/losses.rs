@@ -1,7 +1,7 @@
 //! Saying what damage took.
 
 use crate::buffer::opening::REPORTS_MAX;
-use crate::live::Progress;
+use crate::live::Live;
 use crate::output::{count, note};
 use forebay::{Lost, LostReason};
 
@@ -20,15 +20,15 @@ pub(crate) struct Losses {
 
 impl Losses {
     /// Reports losses, each in a line as long as there are few.
-    pub(crate) fn note(&mut self, lost: &[Lost], progress: Option<&Progress>) {
+    pub(crate) fn note(&mut self, lost: &[Lost], live: Option<&Live>) {
         for lost in lost {
             self.losses += 1;
             self.events += lost.events;
             self.proven += u64::from(lost.reason != LostReason::Gap || lost.bytes > 0);
             let lost = describe(lost);
             if self.losses <= REPORTS_MAX {
-                match progress {
-                    Some(progress) => progress.note(lost),
+                match live {
+                    Some(live) => live.note(lost),
                     None => note(lost),
                 }
             }

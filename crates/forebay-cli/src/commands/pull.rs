@@ -17,10 +17,11 @@ use crate::failure::{Failure, Outcome, Result};
 use crate::io::framing::Framing;
 use crate::io::sink::{Sink, Written};
 use crate::io::standard::{Stream, require};
-use crate::live::Progress;
-use crate::output::{bytes, count, note};
+use crate::live::{Flow, Live};
+use crate::output::{bytes, count, is_watched, note};
 use crate::stop::Stop;
-use forebay::{Reader, TryRecv};
+use forebay::{Reader, TryRecv, Usage};
+use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 /// Records and payload bytes taken from the buffer at a time.
@@ -70,6 +71,10 @@ pub(crate) struct Args {
     #[arg(long)]
     follow: bool,
 
+    /// Show nothing on a terminal while records go through
+    #[arg(short, long)]
+    quiet: bool,
+
     /// Leave the records in the buffer: the next command gets them again
     #[arg(long, conflicts_with = "follow")]
     no_ack: bool,
@@ -82,10 +87,12 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
     stop.limit_shutdown(SHUTDOWN_MAX)?;
     let sink = Sink::stdout(stop.clone());
+    // Records on the terminal show themselves.
+    let is_shown = !args.quiet && !io::stdout().is_terminal();
     let mut pull = Pull {
         args,
         framing,
-        progress: Progress::counting(!sink.is_file()),
+        live: Live::new(!is_shown, FLOW),
         sink,
         stop,
         losses: Losses::default(),
@@ -95,9 +102,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     let begun = Instant::now();
     let end = pull.work();
-    pull.progress.clear();
+    pull.live.clear();
     let end = end?;
-    if args.buffer.verbose {
+    if args.buffer.verbose || (is_shown && is_watched()) {
         note(format!(
             "{} ({}) delivered, in {:.2} s",
             count(pull.records, "record"),
@@ -111,6 +118,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         _ => Outcome::Fine.with_findings(lost),
     })
 }
+
+/// What is shown before anything was delivered.
+const FLOW: Flow = Flow {
+    came: None,
+    taken: Some(0),
+    waiting: None,
+    halt: None,
+};
 
 /// Why no more records are wanted, or can be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +141,7 @@ struct Pull<'a> {
     framing: Framing,
     stop: Stop,
     sink: Sink,
-    progress: Progress,
+    live: Live,
     losses: Losses,
     /// Records that may still be delivered.
     left: u64,
@@ -174,7 +189,7 @@ impl Pull<'_> {
                 TryRecv::Ready(batch) => batch,
                 TryRecv::Empty | TryRecv::End => return Ok(End::Empty),
             };
-            self.losses.note(batch.lost(), Some(&self.progress));
+            self.losses.note(batch.lost(), Some(&self.live));
             framed.clear();
             for record in batch.records() {
                 self.framing
@@ -191,16 +206,21 @@ impl Pull<'_> {
             self.left -= batch.len() as u64;
             self.records += batch.len() as u64;
             self.payload_bytes += batch.payload_bytes() as u64;
-            self.progress.records(self.records, self.payload_bytes);
             if !self.args.no_ack {
                 batch.ack();
             }
+            let records = self.records;
+            self.live.show(|| Flow {
+                taken: Some(records),
+                waiting: Some(not_delivered(&reader.usage())),
+                ..FLOW
+            });
         }
         Ok(End::Enough)
     }
 
     /// Waits for another process to change the buffer, which is closed.
-    fn wait_for_more(&self) -> Option<End> {
+    fn wait_for_more(&mut self) -> Option<End> {
         let mut watch = Watch::new(self.args.buffer.directory());
         loop {
             self.stop.wait(FOLLOW_INTERVAL);
@@ -213,6 +233,25 @@ impl Pull<'_> {
             if watch.has_changed() {
                 return None;
             }
+            let records = self.records;
+            self.live.show(|| Flow {
+                taken: Some(records),
+                halt: Some("waiting for more"),
+                ..FLOW
+            });
         }
     }
+}
+
+/// Events that did not come out yet, and their bytes. With --no-ack those that did are
+/// unread all the same.
+fn not_delivered(usage: &Usage) -> (u64, u64) {
+    let rest = |unread: u64, delivered: u64, acknowledged: u64| {
+        unread.saturating_sub(delivered.saturating_sub(acknowledged))
+    };
+    let (unread, out, acknowledged) = (usage.unread, usage.delivered, usage.acknowledged);
+    (
+        rest(unread.events, out.events, acknowledged.events),
+        rest(unread.bytes, out.bytes, acknowledged.bytes),
+    )
 }

@@ -14,7 +14,7 @@ use crate::buffer::opening;
 use crate::buffer::watch::{SPACE_RETRY, SpaceWatch};
 use crate::failure::{Failure, Outcome, Result, no_descriptor};
 use crate::io::standard::{Stream, require};
-use crate::live::Progress;
+use crate::live::{Flow, Live};
 use crate::output::{bytes, count, is_watched, note};
 use crate::producer::reports::Reports;
 use crate::producer::{Producer, Step};
@@ -67,6 +67,10 @@ pub(crate) struct Args {
     /// these records survive a power cut.
     #[arg(long)]
     report_synced: bool,
+
+    /// Show nothing on a terminal while records go through
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
@@ -98,13 +102,21 @@ struct Push<'a> {
     unwritten: Option<(u64, Instant)>,
     /// It is looked up when more bytes than this are kept.
     kept_limit: usize,
-    progress: Progress,
+    live: Live,
     reports: Option<Reports>,
     /// How many records were accepted when the buffer was last found full.
     full_at: Option<u64>,
     /// When the buffer was last found full.
     full_seen: Option<Instant>,
 }
+
+/// What is shown before anything was stored.
+const FLOW: Flow = Flow {
+    came: Some(0),
+    taken: None,
+    waiting: None,
+    halt: None,
+};
 
 /// Why the work ended.
 enum End {
@@ -132,7 +144,8 @@ impl<'a> Push<'a> {
             synced: 0,
             unwritten: None,
             kept_limit: KEPT_STEP,
-            progress: Progress::counting(std::io::stdin().is_terminal()),
+            // What is typed shows itself.
+            live: Live::new(args.quiet || std::io::stdin().is_terminal(), FLOW),
             reports: args
                 .report_synced
                 .then(|| Reports::on_stdout(args.limits.flush_interval(), stop.clone())),
@@ -203,18 +216,27 @@ impl<'a> Push<'a> {
     fn read_limit(&self) -> Option<Duration> {
         let reports = self.reports.as_ref().map(Reports::interval);
         let space = self.producer.has_kept().then_some(SPACE_RETRY);
-        [reports, space].into_iter().flatten().min()
+        [reports, space, self.live.due_in()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Shows and reports how far it is. False if what was accepted is not written
     /// any more.
     fn note_progress(&mut self) -> Result<bool> {
         let accepted = self.producer.accepted();
-        self.progress
-            .records(accepted, self.producer.payload_bytes());
         let Some(writer) = &self.writer else {
             return Ok(true);
         };
+        self.live.show(|| {
+            let unread = writer.usage().unread;
+            Flow {
+                came: Some(accepted),
+                waiting: Some((unread.events, unread.bytes)),
+                ..FLOW
+            }
+        });
         let is_due = self
             .unwritten
             .is_none_or(|(_, at)| at.elapsed() >= SPACE_RETRY);
@@ -302,7 +324,7 @@ impl<'a> Push<'a> {
             false => self.full_seen,
         };
         if is_news && seen.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
-            self.progress.note(match self.producer.has_taken_back() {
+            self.live.note(match self.producer.has_taken_back() {
                 true => waiting_for_space(directory),
                 false => format!(
                     "{} is full; waiting until records are taken out, as with `forebay pull`",
@@ -328,6 +350,15 @@ impl<'a> Push<'a> {
                     Err(error) => return Err(error.into()),
                 }
             }
+            self.live.show(|| Flow {
+                came: Some(accepted),
+                halt: Some(if is_full {
+                    "full"
+                } else {
+                    "opening the buffer"
+                }),
+                ..FLOW
+            });
             self.stop.wait(FULL_INTERVAL);
         }
         Ok(())
@@ -335,7 +366,7 @@ impl<'a> Push<'a> {
 
     /// Syncs, and says what became of the records.
     fn finish(mut self, end: End, elapsed: Duration) -> Result<Outcome> {
-        self.progress.clear();
+        self.live.clear();
         let released = self.release(STUCK);
         let (accepted, dropped) = (self.producer.accepted(), self.producer.dropped());
         if dropped > 0 {
@@ -372,7 +403,7 @@ impl<'a> Push<'a> {
                 Err(failure.but(format!("before it, {stored}")))
             }
             End::Input | End::Stop => {
-                if self.args.buffer.verbose || is_watched() {
+                if self.args.buffer.verbose || (is_watched() && !self.args.quiet) {
                     note(format!(
                         "{stored} ({}) in {}, in {:.2} s",
                         bytes(self.producer.payload_bytes()),

@@ -44,11 +44,6 @@ mod system {
             Self { stop, is_file }
         }
 
-        /// Whether it is a regular file.
-        pub(crate) fn is_file(&self) -> bool {
-            self.is_file
-        }
-
         /// Hands everything to the operating system, unless the stop is set or
         /// nobody reads.
         ///
@@ -133,11 +128,6 @@ mod system {
     impl Sink {
         pub(crate) fn stdout(stop: Stop) -> Self {
             Self { stop }
-        }
-
-        /// Whether it is known to be a regular file.
-        pub(crate) fn is_file(&self) -> bool {
-            false
         }
 
         /// Hands everything to the operating system, unless the stop is set or

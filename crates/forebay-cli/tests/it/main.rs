@@ -22,6 +22,8 @@ mod kill;
 #[cfg(unix)]
 mod limits;
 #[cfg(unix)]
+mod live;
+#[cfg(unix)]
 mod moments;
 #[cfg(unix)]
 mod numbered;

@@ -1,0 +1,169 @@
+//! What a terminal shows while records go through.
+
+use crate::support::{Scratch, finish, lines, wait_until};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A terminal, and everything that was written to it.
+struct Terminal {
+    /// Given to programs.
+    end: File,
+    shown: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let path = std::ffi::OsStr::from_bytes(name.as_bytes());
+        let end = File::options().read(true).write(true).open(path).unwrap();
+        let shown = Arc::new(Mutex::new(String::new()));
+        let into = Arc::clone(&shown);
+        // Ends, with an error, when nobody has the other end any more.
+        std::thread::spawn(move || {
+            let mut master = File::from(master);
+            let mut bytes = [0; 4096];
+            while let Ok(len @ 1..) = master.read(&mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..len]);
+                into.lock().unwrap().push_str(&text);
+            }
+        });
+        Self { end, shown }
+    }
+
+    fn stdio(&self) -> Stdio {
+        self.end.try_clone().unwrap().into()
+    }
+
+    fn shown(&self) -> String {
+        self.shown.lock().unwrap().clone()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str) {
+        wait_until(text, || self.shown().contains(text));
+    }
+}
+
+#[test]
+fn a_push_shows_what_goes_in_and_what_waits() {
+    let scratch = Scratch::new();
+    let terminal = Terminal::new();
+    let mut push = scratch
+        .forebay("push", &[])
+        .stdin(Stdio::piped())
+        .stderr(terminal.stdio())
+        .spawn()
+        .unwrap();
+    let mut stdin = push.stdin.take().unwrap();
+    stdin.write_all(lines(1, 5).as_bytes()).unwrap();
+    // Also while nothing comes.
+    terminal.wait_for("in 5 (0/s), waiting 5 (240 B)");
+    drop(stdin);
+    finish(push).expect(0);
+    terminal.wait_for("5 records stored and synced");
+}
+
+#[test]
+fn a_push_to_a_full_buffer_shows_that() {
+    let scratch = Scratch::new();
+    let terminal = Terminal::new();
+    let mut push = scratch
+        .forebay("push", &["--max-size", "64KiB"])
+        .stdin(Stdio::piped())
+        .stderr(terminal.stdio())
+        .spawn()
+        .unwrap();
+    let mut stdin = push.stdin.take().unwrap();
+    stdin.write_all(lines(1, 5000).as_bytes()).unwrap();
+    terminal.wait_for("(0/s), full");
+    push.kill().unwrap();
+    finish(push);
+    drop(stdin);
+}
+
+/// It showed nothing when its records went into a pipe.
+#[test]
+fn a_pull_shows_what_comes_out_and_what_waits() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 50_000));
+    let terminal = Terminal::new();
+    let mut pull = scratch
+        .forebay("pull", &["--follow"])
+        .stderr(terminal.stdio())
+        .spawn()
+        .unwrap();
+    let mut stdout = pull.stdout.take().unwrap();
+    // The pipe is full, and the line is drawn when it is not any more.
+    std::thread::sleep(Duration::from_millis(1100));
+    let mut records = vec![0; lines(1, 50_000).len()];
+    stdout.read_exact(&mut records).unwrap();
+    terminal.wait_for(", waiting ");
+    terminal.wait_for("out 50,000 (0/s), waiting for more");
+    push_more(&scratch);
+    wait_until("the new record", || {
+        let mut record = [0; 4];
+        stdout
+            .read_exact(&mut record)
+            .is_ok_and(|()| &record == b"new\n")
+    });
+    pull.kill().unwrap();
+    finish(pull);
+}
+
+fn push_more(scratch: &Scratch) {
+    let push = scratch.forebay("push", &["--wait", "1m"]);
+    crate::support::run_with(push, b"new\n").expect(0);
+}
+
+#[test]
+fn nothing_is_shown_where_that_is_asked_for() {
+    let scratch = Scratch::new();
+    let terminal = Terminal::new();
+    let mut push = scratch
+        .forebay("push", &["--quiet"])
+        .stdin(Stdio::piped())
+        .stderr(terminal.stdio())
+        .spawn()
+        .unwrap();
+    let mut stdin = push.stdin.take().unwrap();
+    stdin.write_all(lines(1, 5).as_bytes()).unwrap();
+    // Longer than a line takes to be drawn.
+    std::thread::sleep(Duration::from_millis(1300));
+    drop(stdin);
+    finish(push).expect(0);
+    let pull = scratch
+        .forebay("pull", &["--quiet"])
+        .stderr(terminal.stdio())
+        .spawn()
+        .unwrap();
+    assert_eq!(finish(pull).expect(0).stdout_text(), lines(1, 5));
+    (&terminal.end).write_all(b"end").unwrap();
+    terminal.wait_for("end");
+    assert_eq!(terminal.shown(), "end");
+}
+
+/// Records on the terminal show themselves, and a line would tear them.
+#[test]
+fn a_pull_to_the_terminal_shows_its_records_only() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 3));
+    let terminal = Terminal::new();
+    let pull = scratch
+        .forebay("pull", &[])
+        .stdout(terminal.stdio())
+        .stderr(terminal.stdio())
+        .spawn()
+        .unwrap();
+    finish(pull).expect(0);
+    (&terminal.end).write_all(b"end").unwrap();
+    terminal.wait_for("end");
+    assert_eq!(terminal.shown(), "1\r\n2\r\n3\r\nend");
+}
