@@ -92,7 +92,7 @@ deny:
 performance dir="target":
     scripts/performance {{ dir }}
 
-# measure forebay beside its peers and renew docs/performance.md (needs g++, libclang)
+# measure forebay beside its peers and renew docs/peers.md (needs g++, libclang)
 peers *options:
     cargo run --release --manifest-path bench/Cargo.toml -- {{ options }}
 

@@ -5,7 +5,7 @@
 //! is one measurement, [`rounds`] takes turns among all, [`report`] and [`plot`]
 //! show what came out. What is not about peers is shared with `forebay bench`, in
 //! the crate `forebay-bench`. How to run it, and what the figures mean, stands in
-//! `docs/performance.md` of the repository.
+//! `docs/peers.md` of the repository.
 
 mod payload;
 mod peer;
@@ -30,10 +30,10 @@ use work::{Amount, Work};
 /// What is written, from the repository's root.
 const RESULTS: &str = "bench/results/peers.json";
 const PLOT: &str = "docs/img/peers.svg";
-const PAGE: &str = "docs/performance.md";
+const PAGE: &str = "docs/peers.md";
 
 /// Measures Forebay and its peers in turns, and writes the table and the plot
-/// of docs/performance.md
+/// of docs/peers.md
 #[derive(Debug, Parser)]
 struct Options {
     /// Where to measure: a directory is made there, and removed afterwards

@@ -4,6 +4,7 @@
 //! not tear it; a command that ends within a second shows nothing.
 
 use crate::output::{bytes, note};
+use forebay::Usage;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -26,6 +27,17 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
+    /// The flow of an open buffer that held `unread_at_open` events when it was opened.
+    pub(crate) fn of(usage: &Usage, unread_at_open: u64) -> Self {
+        let came = usage.received.events - usage.dropped.events;
+        Self {
+            came: Some(came.saturating_sub(unread_at_open)),
+            taken: Some(usage.acknowledged.events),
+            waiting: Some((usage.unread.events, usage.unread.bytes)),
+            halt: None,
+        }
+    }
+
     /// One line, with the rates since `before`.
     fn line(&self, before: &Self, elapsed: Duration) -> String {
         let mut parts = Vec::new();
@@ -85,6 +97,9 @@ impl Live {
             return;
         }
         let flow = flow();
+        if self.bar.is_finished() {
+            self.bar.reset();
+        }
         let line = flow.line(&self.shown, self.shown_at.elapsed());
         self.bar.set_message(line);
         self.bar.tick();
@@ -97,9 +112,11 @@ impl Live {
         self.bar.suspend(|| note(text));
     }
 
-    /// Takes the line off the terminal.
+    /// Takes the line off the terminal, until it is shown again.
     pub(crate) fn clear(&self) {
-        self.bar.finish_and_clear();
+        if !self.bar.is_finished() {
+            self.bar.finish_and_clear();
+        }
     }
 }
 

@@ -11,7 +11,6 @@ mod io;
 mod live;
 mod output;
 mod producer;
-mod progress;
 mod stop;
 mod vector;
 

@@ -28,8 +28,8 @@ use crate::buffer::losses::Losses;
 use crate::buffer::patience::patiently;
 use crate::failure::{Failure, Result};
 use crate::io::framing::Framing;
+use crate::live::{Flow, Live};
 use crate::output::count;
-use crate::progress::{Flow, FlowDisplay};
 use crate::stop::Stop;
 use forebay::{Delivery, Item, Reader, TryRecv};
 use std::ffi::OsString;
@@ -165,7 +165,7 @@ pub(crate) struct Pump<'a> {
     dead_letters: Option<DeadLetters>,
     suspects: Suspects,
     losses: Losses,
-    display: FlowDisplay,
+    display: Live,
     unread_at_open: u64,
     /// Whether it was said how a record is set aside.
     has_hinted: bool,
@@ -259,7 +259,7 @@ impl<'a> Pump<'a> {
             dead_letters,
             suspects: Suspects::new(plan.max_attempts),
             losses: Losses::default(),
-            display: FlowDisplay::new(plan.quiet, Flow::of(&usage, unread_at_open)),
+            display: Live::new(plan.quiet, Flow::of(&usage, unread_at_open)),
             unread_at_open,
             has_hinted: false,
             run: Run::new(plan.framing, false),
