@@ -17,7 +17,7 @@ use crate::format::file_id;
 use crate::format::ledger::LedgerState;
 use crate::format::record::MAX_RECORD_ID;
 use crate::read::Reader;
-use crate::state::acks::Acks;
+use crate::state::acks::{Acks, Count};
 use crate::state::intake::Intake;
 use crate::state::ledger::Ledger;
 use crate::state::log::{Log, Span};
@@ -35,10 +35,10 @@ use crate::write::io_thread;
 use crate::write::side::{WriteSide, synced_mark};
 use crate::write::writer::Writer;
 
-/// Free batch buffers to keep: what producers, the write side and the recent
-/// batches have out at a time.
+/// At most this many free batch buffers are kept: as many as producers, the write side and
+/// recent batches use at a time.
 const POOL_BUFFERS_MAX: usize = 8;
-/// Batches that stay in memory for a reader that keeps up, in batches' lengths.
+/// This many batches stay in memory after they are written, for a reader that keeps up.
 const RECENT_BATCHES: usize = 4;
 
 impl Config {
@@ -117,13 +117,11 @@ fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
     })
 }
 
-/// An open buffer is sure to have so many ids to give out: more than a machine
-/// can within its life.
+/// A buffer opens for writing only if this many ids are left: more than a process can use.
 const IDS_PER_OPENING: u64 = 1 << 60;
 
-/// Ids do not wrap, and what is behind the last one would not be believed when
-/// it is read again. A ledger can say that there are none left; records do not
-/// come that far.
+/// Ids do not wrap. The last ones are never given out, because a record with a larger id would
+/// not be believed when it is read.
 fn ids_used_up(dir: &Path, next_id: u64) -> Error {
     Error::with_path(
         ErrorKind::Poisoned,
@@ -219,6 +217,10 @@ fn wire(
         quarantine,
         recovery: recovered.report,
         opened_at: done,
+        backlog: Count {
+            events: end.next_id - done.next_id,
+            bytes: end.offset - done.offset,
+        },
         side: Mutex::new(None),
         progress: AtomicU64::new(0),
         thread: Mutex::new(None),

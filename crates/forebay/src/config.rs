@@ -24,37 +24,40 @@ pub(crate) const MIN_DATA_FILE_SIZE: u64 = 256;
 pub(crate) const DEFAULT_MAX_DATA_FILE_SIZE: u64 = 128 << 20;
 /// The largest data file size that can be configured: 4 GiB.
 pub(crate) const MAX_DATA_FILE_SIZE: u64 = 4 << 30;
-/// How many data files a buffer may have by its limits. There are 65,535 file
-/// ids; the rest is room for files that are left before they are full.
+/// At most this many data files by the limits. There are 65,535 file ids; the others are for
+/// files that the writer leaves before they are full.
 pub(crate) const MAX_DATA_FILES: u64 = 60_000;
-/// So many data files, the newest ones, may hold bytes that are not synced; a
-/// process that is killed leaves no more.
+/// At most this many data files, the newest ones, hold unsynced bytes, also after the process
+/// was killed.
 pub(crate) const UNSYNCED_FILES_MAX: usize = 10;
+
 /// What to do with damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnCorruption {
-    /// Step over it and count what is lost.
+    /// Skips damage and counts the events that are lost.
     Skip,
-    /// The same, and keep the damaged bytes under `quarantine/`, within a bound.
+    /// Skips damage, and keeps a copy of the damaged bytes in `quarantine/`, up to
+    /// [`quarantine_max_size`](Config::quarantine_max_size). The default.
     #[default]
     Quarantine,
-    /// Fail with [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) and change
-    /// nothing. A power cut while much is written may leave what is damage here: a
-    /// data file that is not the last one and was not synced yet.
+    /// Opening, or the reader when it meets damage, fails with
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), and nothing is changed. An ordinary
+    /// power cut can be enough: it may leave a data file that is not the last one incomplete, or
+    /// a ledger that counts records which never reached the disk.
     Refuse,
 }
 
 /// What the ledger counts in size computations, in bytes.
 pub(crate) const LEDGER_ALLOWANCE: u64 = 32;
 
-/// When what was written is made to survive a power cut.
+/// When written records are synced, so that they survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum SyncPolicy {
-    /// Once per [`flush_interval`](Config::flush_interval) while there is
-    /// anything to sync, when several complete data files wait for it, and on
-    /// request. The default.
+    /// In the background, once per [`flush_interval`](Config::flush_interval) while anything is
+    /// unsynced, earlier when several complete data files wait, and when a caller asks. A power
+    /// cut takes at most the records of one interval and of the time of a sync. The default.
     #[default]
     Interval,
     /// An append returns when its record is synced; all appends that wait at
@@ -67,20 +70,19 @@ pub enum SyncPolicy {
     Never,
 }
 
-/// What a reader may be given.
+/// Which records the reader gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ReaderSees {
-    /// What survives a killed process. The default.
+    /// Records that a killed process does not lose. A power cut may. The default.
     #[default]
     Written,
     /// What survives a power cut. Records arrive later by up to the flush
     /// interval; under [`SyncPolicy::Never`], a waiting reader asks for a sync.
     ///
-    /// For consumers that recognise repeated events by their record ids: a record that was
-    /// delivered and not synced may be gone after a power cut, and its id is given to
-    /// another event then, which such a consumer would take for a repetition. What is
-    /// delivered here keeps its id for good.
+    /// For consumers that drop repeated events by record id. A power cut may take a record that
+    /// was delivered unsynced, and its id then goes to another event, which such a consumer
+    /// would drop. A synced record keeps its id.
     Synced,
 }
 
@@ -88,12 +90,14 @@ pub enum ReaderSees {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// Waits until the reader has made space. The default.
+    /// Waits until there is space: the consumer acknowledged more, or the disk has room again.
+    /// The default.
     #[default]
     Block,
-    /// Waits that long, then fails with [`ErrorKind::Full`].
+    /// Waits for at most this long, then fails with [`ErrorKind::Full`] or
+    /// [`ErrorKind::DiskFull`].
     BlockFor(Duration),
-    /// Fails with [`ErrorKind::Full`] at once. The payload was only borrowed, so
+    /// Fails with [`ErrorKind::Full`] or [`ErrorKind::DiskFull`] at once. The payload was only borrowed, so
     /// nothing needs handing back.
     Reject,
     /// Drops the record that does not fit and counts it as dropped. The
@@ -149,17 +153,22 @@ pub struct Config {
 }
 
 impl Config {
+    /// What [`max_size`](Self::max_size) is unless it is set: 1 GiB.
+    pub const DEFAULT_MAX_SIZE: u64 = 1 << 30;
+    /// What [`flush_interval`](Self::flush_interval) is unless it is set: 500 ms.
+    pub const DEFAULT_FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
     /// A buffer in `directory`, created if missing, with defaults: 1 GiB,
     /// synced every 500 ms, blocking when full.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             storage: None,
             directory: directory.into(),
-            max_size: 1 << 30,
+            max_size: Self::DEFAULT_MAX_SIZE,
             data_file_size: None,
             max_record_size: None,
             batch_size: None,
-            flush_interval: Duration::from_millis(500),
+            flush_interval: Self::DEFAULT_FLUSH_INTERVAL,
             sync: SyncPolicy::default(),
             reader_sees: ReaderSees::default(),
             on_corruption: OnCorruption::default(),
@@ -185,10 +194,10 @@ impl Config {
         self
     }
 
-    /// The most one data file may hold, in bytes. Space is given back a data
-    /// file at a time. Default: a sixteenth of the maximum size, at most
-    /// 128 MiB; from 256 bytes to half of the maximum size (less 32 bytes) or
-    /// 4 GiB.
+    /// The most one data file may hold, in bytes. A file is deleted once all of its records and
+    /// all older ones are acknowledged. It limits [`max_record_size`](Self::max_record_size).
+    /// Default: 1/16 of [`max_size`](Self::max_size), at most 128 MiB. At least 256 bytes; at
+    /// most half of `max_size` (less 32 bytes), and at most 4 GiB.
     #[must_use]
     pub fn data_file_size(mut self, bytes: u64) -> Self {
         self.data_file_size = Some(bytes);
@@ -196,17 +205,17 @@ impl Config {
     }
 
     /// The largest payload, in bytes. Default and upper bound: what fits into
-    /// one data file (its size less 40 bytes, rounded down to 8).
+    /// one data file (its size less 40 bytes, rounded down to 8). So a small
+    /// [`max_size`](Self::max_size) makes it small, too.
     #[must_use]
     pub fn max_record_size(mut self, bytes: u64) -> Self {
         self.max_record_size = Some(bytes);
         self
     }
 
-    /// The bytes collected in memory before they go to the kernel in one
-    /// write. Full batches end at multiples of it in the data file: of whole
-    /// pages, writing is faster. Default: the data file size, but 64 KiB to 1 MiB;
-    /// from 4 KiB to 64 MiB.
+    /// How many bytes are collected in memory before they are written with one call. A batch
+    /// ends with a whole record. Default: the data file size, at least 64 KiB, at most 1 MiB.
+    /// From 4 KiB to 64 MiB.
     #[must_use]
     pub fn batch_size(mut self, bytes: u64) -> Self {
         self.batch_size = Some(bytes);
@@ -266,9 +275,8 @@ impl Config {
         self
     }
 
-    /// How many events a record holds. Default one. A buffer must always be
-    /// opened with the counter it was written with: what ids step by beyond
-    /// the count is reported as lost.
+    /// How many events a record holds. Default one. Always open a buffer with the counter it was
+    /// written with: with another one, steps between ids look like lost events.
     #[must_use]
     pub fn event_counter(mut self, counter: EventCounter) -> Self {
         self.event_counter = counter;

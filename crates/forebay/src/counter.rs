@@ -1,7 +1,7 @@
 //! The buffer's event counter: how many events a record holds.
 //!
-//! The count is not stored on disk; it is a function of metadata and payload,
-//! and ids step by it. Invariant: the result is at least 1 and at most the
+//! The count is not stored: it is computed from metadata and payload, and the next record's id
+//! is this one's plus the count. Invariant: the result is at least 1 and at most the
 //! payload's length (an empty payload counts 1), whatever the function says.
 
 use std::fmt;
@@ -44,8 +44,8 @@ impl EventCounter {
         }
     }
 
-    /// What the function says, unbounded: an append refuses a record that
-    /// counts no events, or more than its payload has bytes.
+    /// The function's own result. An append refuses a record if this is 0, or more than its
+    /// payload has bytes.
     #[inline]
     pub(crate) fn count_unbounded(&self, metadata: u32, payload: &[u8]) -> u64 {
         self.0.as_ref().map_or(1, |count| count(metadata, payload))

@@ -10,7 +10,7 @@ use std::{fmt, io};
 /// A `Result` whose error is [`struct@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What happened, where, and what to do. One word on the stack.
+/// What happened, where, and what to do. As small as a pointer.
 ///
 /// `Display` is one lower-case sentence that names the path (or the parameter)
 /// and the remedy, and does not repeat [`source`](std::error::Error::source), the
@@ -63,10 +63,10 @@ pub enum ErrorKind {
     /// The record is larger than the configured maximum, counts no events, or cannot be encoded.
     /// Nothing was accepted; the buffer goes on.
     InvalidRecord,
-    /// Records were acknowledged out of order, so many that the reader keeps track of no more.
-    /// Acknowledge the oldest delivered records, then read on.
+    /// Too many separate ranges of records are acknowledged out of order. Acknowledge the oldest
+    /// delivered records, then read on.
     TooFarAhead,
-    /// The handle can do nothing any more: the async runtime it ran on shuts down.
+    /// The async runtime is shutting down, so the call was not carried out.
     Closed,
     /// A wait reached its time limit. What was waited for may still happen: an append
     /// that waits for its sync (under [`SyncPolicy::Always`](crate::SyncPolicy::Always)) and
@@ -163,12 +163,12 @@ impl Error {
         self.0.kind
     }
 
-    /// The file or directory concerned, where there is one.
+    /// The file or directory that the error is about, if any.
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
 
-    /// The byte of [`path`](Self::path) concerned, where it is known.
+    /// The byte offset in [`path`](Self::path) that the error is about, if known.
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
     }

@@ -102,8 +102,8 @@ pub use read::stopper::Stopper;
 pub use read::{Reader, TryRecv};
 pub use scan::DamageKind;
 pub use state::acks::Count;
-pub use state::lost::{Lost, LostReason};
-pub use usage::{Monitor, Usage};
+pub use state::lost::{DropReason, Lost, LostReason};
+pub use usage::{BufferState, Monitor, Usage};
 pub use write::receipt::{Appended, BatchError, DetachedReceipt, Receipt};
 pub use write::writer::Writer;
 

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::directory::findings::Recovery;
 pub(crate) use crate::state::acks::Count;
-use crate::state::lost::LostReason;
+use crate::state::lost::{DropReason, LostReason};
 use crate::state::shared::Shared;
 use crate::sync::atomic::Ordering;
 use crate::sync::wake::lock;
@@ -24,17 +24,21 @@ use crate::sync::wake::lock;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// What was unread at open, and every append since, also those dropped.
+    /// What was unread at open, and every append since, dropped ones included.
     pub received: Count,
-    /// Given to the consumer, redeliveries counted again.
+    /// The part of it that was unread at open.
+    pub backlog: Count,
+    /// Handed to the consumer. A redelivery counts again.
     pub delivered: Count,
-    /// Acknowledged by the consumer, in whatever order.
+    /// Acknowledged by the consumer, in any order, also after a gap.
     pub acknowledged: Count,
     /// Accepted, and neither acknowledged nor known to be lost.
     pub unread: Count,
     /// Refused by [`WhenFull::DropNewest`](crate::WhenFull::DropNewest).
     pub dropped: Count,
-    /// Taken by damage, as the reader has found so far.
+    /// The same by reason.
+    pub dropped_by_reason: Vec<(DropReason, Count)>,
+    /// Lost to damage or a power cut, as far as the reader has read.
     pub lost: Count,
     /// The same by reason.
     pub lost_by_reason: Vec<(LostReason, Count)>,
@@ -46,7 +50,7 @@ pub struct Usage {
     /// How long the oldest unread record has been in the buffer; from its data
     /// file's time where nothing better is known.
     pub oldest_unread_age: Option<Duration>,
-    /// What the data files occupy, with zeros that are written ahead.
+    /// Bytes that the data files occupy, preallocated zeros included.
     pub disk_bytes: u64,
     /// The configured maximum size.
     pub max_bytes: u64,
@@ -56,9 +60,9 @@ pub struct Usage {
     pub syncs: u64,
     /// The time these syncs took together.
     pub sync_time: Duration,
-    /// How often a data file failed a write or a sync; what no sync covered of it was
-    /// written again.
-    pub files_given_up: u64,
+    /// How often a write or a sync of a data file failed. Its unsynced bytes were written
+    /// again.
+    pub failed_files: u64,
     /// The first id not acknowledged yet by a contiguous prefix, less one.
     pub last_acknowledged_id: u64,
     /// The last event that survives a power cut, with all events before it; 0
@@ -66,6 +70,52 @@ pub struct Usage {
     pub last_synced_id: u64,
     /// The id the next record gets.
     pub next_record_id: u64,
+    /// Who still has the buffer open, and whether it can still be written.
+    pub state: BufferState,
+}
+
+/// What can still happen to an open buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BufferState {
+    /// It has writers and its reader.
+    Open,
+    /// All writers are closed: the reader reads what is there and then sees the end.
+    Draining,
+    /// The reader is closed: writers go on until the buffer is full.
+    ReaderGone,
+    /// Both are closed, or the buffer is about to be.
+    Closed,
+    /// It accepts nothing more, because a write or a sync failed; what is there can be read.
+    Poisoned,
+}
+
+impl BufferState {
+    /// All states, in order of their declaration.
+    pub const ALL: [Self; 5] = [
+        Self::Open,
+        Self::Draining,
+        Self::ReaderGone,
+        Self::Closed,
+        Self::Poisoned,
+    ];
+
+    /// The state as one `snake_case` word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Draining => "draining",
+            Self::ReaderGone => "reader_gone",
+            Self::Closed => "closed",
+            Self::Poisoned => "poisoned",
+        }
+    }
+}
+
+impl fmt::Display for BufferState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Looks at an open buffer and keeps nothing open, from [`Writer::monitor`](crate::Writer::monitor)
@@ -129,14 +179,16 @@ pub(crate) fn snapshot(shared: &Shared) -> Usage {
         .iter()
         .map(|r| (*r, meters.lost[*r as usize].get()))
         .collect();
-    let mut lost = Count::default();
-    for (_, count) in &lost_by_reason {
-        lost.add(*count);
-    }
+    let dropped_by_reason: Vec<_> = DropReason::ALL
+        .iter()
+        .map(|r| (*r, intake.dropped[*r as usize]))
+        .collect();
+    let lost = Count::sum(lost_by_reason.iter().map(|(_, count)| *count));
+    let dropped = Count::sum(intake.dropped);
     let beyond = acks.beyond();
     let received = Count {
-        events: accepted.next_id - opened.next_id + intake.dropped.events,
-        bytes: accepted.offset - opened.offset + intake.dropped.bytes,
+        events: accepted.next_id - opened.next_id + dropped.events,
+        bytes: accepted.offset - opened.offset + dropped.bytes,
     };
     let acknowledged = Count {
         events: done.next_id - opened.next_id + beyond.events - lost.events,
@@ -151,12 +203,22 @@ pub(crate) fn snapshot(shared: &Shared) -> Usage {
         bytes: meters.delivered_bytes.load(Ordering::Relaxed),
     };
     let now = SystemTime::now();
+    let state = match (intake.writers > 0, intake.reader) {
+        _ if intake.failed.is_some() || log.failed.is_some() => BufferState::Poisoned,
+        (true, true) => BufferState::Open,
+        (false, true) => BufferState::Draining,
+        (true, false) => BufferState::ReaderGone,
+        (false, false) => BufferState::Closed,
+    };
     Usage {
+        state,
         received,
+        backlog: shared.backlog,
         delivered,
         acknowledged,
         unread,
-        dropped: intake.dropped,
+        dropped,
+        dropped_by_reason,
         lost,
         lost_by_reason,
         mended_records: meters.mended.load(Ordering::Relaxed),
@@ -168,7 +230,7 @@ pub(crate) fn snapshot(shared: &Shared) -> Usage {
         writes: meters.writes.load(Ordering::Relaxed),
         syncs: meters.syncs.load(Ordering::Relaxed),
         sync_time: Duration::from_nanos(meters.sync_nanos.load(Ordering::Relaxed)),
-        files_given_up: meters.files_given_up.load(Ordering::Relaxed),
+        failed_files: meters.failed_files.load(Ordering::Relaxed),
         last_acknowledged_id: done.next_id - 1,
         last_synced_id: log.synced.next_id - 1,
         next_record_id: accepted.next_id,

@@ -15,8 +15,6 @@ use forebay::{Config, EventCounter, OnCorruption, SyncPolicy, WhenFull};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The library's default flush interval.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 /// How long an append waits before it looks whether it is time to end.
 const APPEND_WAIT: Duration = Duration::from_millis(200);
 
@@ -199,7 +197,8 @@ impl BufferOptions {
 impl LimitOptions {
     /// The longest time that records stay unsynced, with `--sync interval`.
     pub(crate) fn flush_interval(&self) -> Duration {
-        self.flush_interval.map_or(FLUSH_INTERVAL, |time| time.0)
+        self.flush_interval
+            .map_or(Config::DEFAULT_FLUSH_INTERVAL, |time| time.0)
     }
 }
 

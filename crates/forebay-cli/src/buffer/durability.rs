@@ -125,11 +125,9 @@ fn progress(writer: &Writer) -> (u64, u64) {
 pub(crate) fn abandon(writer: Writer, accepted: u64, directory: &Path) -> Failure {
     let usage = writer.usage();
     let unsynced = usage.next_record_id - 1 - usage.last_synced_id;
-    // close_timeout: closing tries once more to store what is left, and ends when a full
-    // disk does not take it. On a disk that hangs it waits, until the limit of the
-    // shutdown ends the process.
-    // That it could not store everything is what is said here.
-    let _ = writer.close();
+    // Closing tries once more to store what is left; a disk that hangs must not hold up the
+    // end. That it could not store everything is what is said here.
+    let _ = writer.close_timeout(PATIENCE);
     Failure::new(format!(
         "the file system of {} has no space left, or less than --min-free-space: {} stored and \
          synced, and {} accepted and perhaps not stored; free some space",

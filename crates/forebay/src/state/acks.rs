@@ -42,6 +42,12 @@ pub struct Count {
 }
 
 impl Count {
+    pub(crate) fn sum(counts: impl IntoIterator<Item = Self>) -> Self {
+        let mut sum = Self::default();
+        counts.into_iter().for_each(|count| sum.add(count));
+        sum
+    }
+
     pub(crate) fn add(&mut self, other: Count) {
         self.events += other.events;
         self.bytes += other.bytes;

@@ -15,6 +15,7 @@ use crate::config::LEDGER_ALLOWANCE;
 use crate::error::Error;
 use crate::format::record::{self, Heads};
 use crate::state::acks::Count;
+use crate::state::lost::DropReason;
 use crate::state::stream::{Frames, Position};
 use crate::sync::pool::{Buffer, Pool};
 
@@ -116,7 +117,7 @@ pub(crate) struct Intake {
     /// How many waits for a synced ledger have begun; each waits for its own
     /// number.
     pub ledger_tickets: u64,
-    pub dropped: Count,
+    pub dropped: [Count; DropReason::ALL.len()],
 }
 
 impl Intake {
@@ -142,7 +143,7 @@ impl Intake {
             want_written: 0,
             want_synced: 0,
             ledger_tickets: 0,
-            dropped: Count::default(),
+            dropped: Default::default(),
         }
     }
 

@@ -38,6 +38,35 @@ impl fmt::Display for LostReason {
     }
 }
 
+/// Why [`WhenFull::DropNewest`](crate::WhenFull::DropNewest) dropped records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The buffer had reached its maximum size.
+    Full,
+    /// The file system had no space, or less than is to be left free.
+    DiskFull,
+}
+
+impl DropReason {
+    /// All reasons, in order of their declaration.
+    pub const ALL: [Self; 2] = [Self::Full, Self::DiskFull];
+
+    /// The reason as one `snake_case` word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::DiskFull => "disk_full",
+        }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Events that were accepted once and are not there any more. Acknowledged by
 /// itself, counted in [`Usage::lost`](crate::Usage::lost).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,11 +99,16 @@ impl fmt::Display for Lost {
             offset,
             ..
         } = self;
-        let last_id = first_id + events - 1;
-        write!(
-            f,
-            "lost {events} events (ids {first_id} to {last_id}): {reason}"
-        )?;
+        match events {
+            1 => write!(f, "lost 1 event (id {first_id}): {reason}")?,
+            _ => {
+                let last_id = first_id + events - 1;
+                write!(
+                    f,
+                    "lost {events} events (ids {first_id} to {last_id}): {reason}"
+                )?;
+            }
+        }
         if let Some(file) = &self.file {
             write!(f, ", noticed in {file} at offset {offset}")?;
         }

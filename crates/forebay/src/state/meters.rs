@@ -14,7 +14,7 @@ pub(crate) struct Meters {
     pub writes: AtomicU64,
     pub syncs: AtomicU64,
     pub sync_nanos: AtomicU64,
-    pub files_given_up: AtomicU64,
+    pub failed_files: AtomicU64,
     pub mended: AtomicU64,
     pub undecodable: AtomicU64,
     /// Stored by the reader only.

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::record;
 use crate::state::acks::Count;
 use crate::state::intake::{Intake, NoRoom, Sleep};
+use crate::state::lost::DropReason;
 use crate::state::shared::Shared;
 use crate::sync::atomic::Ordering;
 use crate::sync::wake::{Woken, lock};
@@ -245,7 +246,11 @@ impl Shared {
             // A matter of moments, under every policy.
             _ if why == NoRoom::Busy => Attempt::NoRoom(why),
             WhenFull::DropNewest => {
-                intake.dropped.add(Count {
+                let reason = match why {
+                    NoRoom::DiskFull => DropReason::DiskFull,
+                    NoRoom::Full | NoRoom::Busy => DropReason::Full,
+                };
+                intake.dropped[reason as usize].add(Count {
                     events: record.events,
                     bytes: record.frame_len() as u64,
                 });

@@ -148,7 +148,7 @@ fn when_it_fails_what_came_meanwhile_is_written_again_as_well() {
         case.gate.open();
         case.writer.flush().unwrap();
         let ids: Vec<u64> = (1..=last).collect();
-        assert_eq!(case.writer.usage().files_given_up, 1, "{last}");
+        assert_eq!(case.writer.usage().failed_files, 1, "{last}");
         assert_eq!(after_power_cut(&case.sim), ids);
         assert_eq!(drain_ids(&mut case.reader), ids);
         assert_eq!(case.writer.usage().lost.events, 0);
@@ -165,7 +165,7 @@ fn what_came_meanwhile_is_written_again_when_the_next_one_fails() {
         fault.fail(Op::Sync, next(fault, Op::Sync), Errno::Eio);
         gate.open();
         case.writer.flush().unwrap();
-        assert_eq!(case.writer.usage().files_given_up, 1);
+        assert_eq!(case.writer.usage().failed_files, 1);
         let ids: Vec<u64> = (1..=last).collect();
         assert_eq!(after_power_cut(&case.sim), ids);
     }
@@ -184,7 +184,7 @@ fn a_write_that_fails_meanwhile_is_one_failure_with_it() {
     gate.open();
     case.writer.flush().unwrap();
     assert_eq!(fault.failures(), 2);
-    assert_eq!(case.writer.usage().files_given_up, 1);
+    assert_eq!(case.writer.usage().failed_files, 1);
     assert_eq!(after_power_cut(&case.sim), [1, 2]);
 }
 

@@ -69,7 +69,7 @@ fn mended_without(seed: u64, also: Option<Op>) -> (Sim, Fault, Writer, Reader) {
     }
     writer.flush().unwrap();
     assert_eq!(writer.usage().last_synced_id, 400);
-    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(writer.usage().failed_files, 1);
     (sim, fault, writer, reader)
 }
 

@@ -201,7 +201,7 @@ fn after_a_failed_write_the_file_goes_on() {
         .unwrap()
         .wait_synced()
         .unwrap();
-    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(writer.usage().failed_files, 1);
     assert_eq!(
         sim.read_file(format!("{DIR}/buffer-data-0.dat"))
             .unwrap()
@@ -233,7 +233,7 @@ fn unsynced_records_are_written_again_after_a_failed_sync() {
         .unwrap()
         .wait_synced()
         .unwrap();
-    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(writer.usage().failed_files, 1);
     assert_eq!(drain_ids(&mut reader), [2, 3, 4]);
     assert_eq!(after_power_cut(&sim), [1, 2, 3, 4]);
     first.ack();
@@ -260,7 +260,7 @@ fn unsynced_records_that_have_left_memory_are_read_back() {
     }
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
     writer.flush().unwrap();
-    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(writer.usage().failed_files, 1);
     assert_eq!(after_power_cut(&sim), (1..=1000).collect::<Vec<_>>());
 }
 
@@ -335,7 +335,7 @@ fn a_write_that_fails_twice_poisons_the_writer() {
     let receipt = writer.append(&payload(2, 100)).unwrap();
     let error = receipt.wait_written().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Poisoned);
-    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(writer.usage().failed_files, 1);
     assert_eq!(after_power_cut(&sim), [1]);
 }
 

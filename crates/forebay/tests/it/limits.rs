@@ -123,7 +123,7 @@ fn a_failed_sync_takes_no_more_than_the_maximum_size() {
     assert_eq!(unsynced, 4);
     fault.fail(Op::Sync, fault.counts()[&Op::Sync] + 1, Errno::Eio);
     writer.flush().unwrap();
-    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(writer.usage().failed_files, 1);
     assert!(storage.seen().bytes_max <= max_size);
     assert_eq!(drain_ids(&mut reader), (1..=28).collect::<Vec<_>>());
 }

@@ -23,6 +23,7 @@ mod faults;
 mod fuzz;
 mod gate;
 mod golden;
+mod handles;
 mod limits;
 mod lives;
 mod metrics;

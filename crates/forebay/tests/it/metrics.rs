@@ -1,9 +1,10 @@
 //! Usage through the `metrics` facade.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use forebay::WhenFull;
+use forebay::metrics::{COUNTERS, GAUGES};
+use forebay::{Usage, WhenFull};
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder};
 use metrics::{SharedString, Unit};
 
@@ -11,8 +12,9 @@ use crate::support::{open, payload, record, small, temp_dir};
 
 type Values = Arc<Mutex<BTreeMap<String, f64>>>;
 
-/// Keeps the last value of everything.
-struct Keeper(Values);
+/// Keeps the last value of everything, and the names that were described.
+#[derive(Default)]
+struct Keeper(Values, Mutex<BTreeSet<String>>);
 
 struct Value(Values, String);
 
@@ -41,6 +43,12 @@ impl GaugeFn for Value {
 }
 
 impl Keeper {
+    fn describe(&self, name: KeyName, text: &str) {
+        assert!(!text.is_empty());
+        let mut described = self.1.lock().unwrap();
+        described.insert(name.as_str().to_owned());
+    }
+
     fn value(&self, key: &Key) -> Arc<Value> {
         let labels: Vec<_> = key
             .labels()
@@ -54,8 +62,14 @@ impl Keeper {
 }
 
 impl Recorder for Keeper {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_counter(&self, name: KeyName, _: Option<Unit>, text: SharedString) {
+        self.describe(name, &text);
+    }
+
+    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, text: SharedString) {
+        self.describe(name, &text);
+    }
+
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
@@ -68,6 +82,30 @@ impl Recorder for Keeper {
 
     fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
         Histogram::noop()
+    }
+}
+
+/// The values after two reports, of which every one is described.
+fn reported(usage: &Usage) -> BTreeMap<String, f64> {
+    let keeper = Keeper::default();
+    metrics::with_local_recorder(&keeper, || {
+        forebay::metrics::report("orders", usage);
+        forebay::metrics::report("orders", usage);
+    });
+    let values = keeper.0.lock().unwrap().clone();
+    let described = keeper.1.lock().unwrap();
+    let listed = COUNTERS.iter().chain(&GAUGES).map(|metric| metric.name);
+    assert_eq!(*described, listed.map(str::to_owned).collect());
+    let name = |key: &String| key.split('{').next().unwrap().to_owned();
+    assert_eq!(values.keys().map(name).collect::<BTreeSet<_>>(), *described);
+    values
+}
+
+fn expect(values: &BTreeMap<String, f64>, expected: &[(&str, u64)]) {
+    for (name, value) in expected {
+        let (name, labels) = name.split_once(' ').unwrap_or((name, ""));
+        let name = format!("{name}{{buffer_id=orders{labels}}}");
+        assert_eq!(values.get(&name), Some(&(*value as f64)), "{name}");
     }
 }
 
@@ -85,28 +123,55 @@ fn a_snapshot_is_reported_under_the_usual_names() {
     for _ in 0..5 {
         record(reader.recv().unwrap()).ack();
     }
-    let values = Values::default();
-    metrics::with_local_recorder(&Keeper(Arc::clone(&values)), || {
-        forebay::metrics::report("orders", &writer.usage());
-        forebay::metrics::report("orders", &writer.usage());
-    });
-    let values = values.lock().unwrap();
-    let expected = [
-        ("buffer_received_events_total", 40),
-        ("buffer_received_bytes_total", 40 * 144),
-        ("buffer_sent_events_total", 5),
-        ("buffer_sent_bytes_total", 5 * 144),
-        ("buffer_discarded_events_total", 12),
-        ("buffer_discarded_bytes_total", 12 * 144),
-        ("buffer_lost_events_total", 0),
-        ("buffer_lost_bytes_total", 0),
-        ("buffer_size_events", 23),
-        ("buffer_size_bytes", 23 * 144),
-        ("buffer_max_size_bytes", 4096),
-    ];
-    for (name, value) in expected {
-        let name = format!("{name}{{buffer_id=orders}}");
-        assert_eq!(values.get(&name), Some(&f64::from(value)), "{name}");
+    let values = reported(&writer.usage());
+    expect(
+        &values,
+        &[
+            ("buffer_received_events_total", 40),
+            ("buffer_received_bytes_total", 40 * 144),
+            ("buffer_delivered_events_total", 5),
+            ("buffer_sent_events_total", 5),
+            ("buffer_sent_bytes_total", 5 * 144),
+            ("buffer_discarded_events_total ,reason=full", 12),
+            ("buffer_discarded_bytes_total ,reason=full", 12 * 144),
+            ("buffer_discarded_events_total ,reason=disk_full", 0),
+            ("buffer_lost_events_total ,reason=damaged", 0),
+            ("buffer_lost_bytes_total ,reason=gap", 0),
+            ("buffer_size_events", 23),
+            ("buffer_size_bytes", 23 * 144),
+            ("buffer_max_size_bytes", 4096),
+            ("buffer_state ,state=open", 1),
+            ("buffer_state ,state=poisoned", 0),
+        ],
+    );
+}
+
+/// What was unread at open was counted as received by every process that opened the buffer,
+/// so a rate of it jumped at every restart.
+#[test]
+fn a_restart_adds_the_backlog_to_no_counter() {
+    let dir = temp_dir();
+    let (writer, reader) = open(&small(dir.path()));
+    for n in 0..10 {
+        writer.append(&payload(n, 100)).unwrap();
     }
-    assert_eq!(values.len(), expected.len());
+    writer.close().unwrap();
+    reader.close().unwrap();
+    let (writer, mut reader) = open(&small(dir.path()));
+    assert_eq!(writer.usage().backlog.events, 10);
+    writer.append(&payload(10, 100)).unwrap();
+    record(reader.recv().unwrap()).ack();
+    drop(reader);
+    let values = reported(&writer.usage());
+    expect(
+        &values,
+        &[
+            ("buffer_received_events_total", 1),
+            ("buffer_received_bytes_total", 144),
+            ("buffer_sent_events_total", 1),
+            ("buffer_size_events", 10),
+            ("buffer_state ,state=reader_gone", 1),
+            ("buffer_state ,state=open", 0),
+        ],
+    );
 }

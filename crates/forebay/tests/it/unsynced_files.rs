@@ -148,7 +148,7 @@ fn after_a_failed_sync_what_was_not_synced_is_written_again_in_place() {
         let before = data_files(&sim);
         fault.fail(Op::Sync, next(&fault, Op::Sync) + nth - 1, Errno::Eio);
         writer.flush().unwrap();
-        assert_eq!(writer.usage().files_given_up, 1);
+        assert_eq!(writer.usage().failed_files, 1);
         assert_eq!(after_power_cut(&sim), ids, "sync {nth} failed");
         assert_eq!(data_files(&sim), before, "names and contents stay");
         check_law(&writer.usage());
@@ -169,7 +169,7 @@ fn a_failed_write_leaves_the_files_where_they_are() {
     ids.push(ids.len() as u64 + 1);
     writer.append(&payload(*ids.last().unwrap(), 100)).unwrap();
     writer.flush().unwrap();
-    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(writer.usage().failed_files, 1);
     assert_eq!(sim.files(DIR).len(), files);
     assert_eq!(after_power_cut(&sim), ids);
 }
@@ -341,7 +341,7 @@ fn a_reader_in_the_middle_of_one_that_is_written_again_goes_on() {
         .collect();
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
     writer.flush().unwrap();
-    assert_eq!(writer.usage().files_given_up, 1);
+    assert_eq!(writer.usage().failed_files, 1);
     seen.extend(drain_ids(&mut reader));
     assert_eq!(seen.len(), 2001);
     assert_eq!(writer.usage().lost.events, 0);

@@ -97,7 +97,7 @@ fn a_background_sync_that_fails_is_made_good() {
         }
         appending.join().unwrap();
         writer.flush().unwrap();
-        assert_eq!(writer.usage().files_given_up, 1);
+        assert_eq!(writer.usage().failed_files, 1);
         let crashed = sim.crash(0);
         assert!((0..RECORDS).all(|n| holds(&crashed, &payload(0, n))));
         for id in 5..=u64::from(RECORDS) {
@@ -128,7 +128,7 @@ fn a_due_sync_that_fails_covers_what_was_written_meanwhile() {
             appending.join().unwrap();
             let receipt = writer.append(&payload(0, 3)).unwrap();
             receipt.wait_synced().unwrap();
-            assert_eq!(writer.usage().files_given_up, 1);
+            assert_eq!(writer.usage().failed_files, 1);
             let crashed = sim.crash(0);
             assert!((0..4).all(|n| holds(&crashed, &payload(0, n))));
             check_law(&writer.usage());

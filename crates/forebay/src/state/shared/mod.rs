@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     pub recovery: Recovery,
     /// Where acknowledgements stood at open.
     pub opened_at: Position,
+    /// What was unread then.
+    pub backlog: Count,
     /// With [`Io::Caller`], the write side, and how often it made progress.
     pub side: Mutex<Option<Box<dyn Drive>>>,
     pub progress: AtomicU64,

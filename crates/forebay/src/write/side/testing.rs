@@ -91,6 +91,7 @@ impl Setting {
             meters: Meters::default(),
             recovery: Recovery::default(),
             opened_at: BEGIN,
+            backlog: crate::state::acks::Count::default(),
             side: Mutex::new(None),
             progress: AtomicU64::new(0),
             thread: Mutex::new(None),

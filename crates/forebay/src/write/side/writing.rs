@@ -182,7 +182,7 @@ impl WriteSide {
             return Ok(());
         }
         let synced_len = file.synced_len();
-        shared.meters.files_given_up.fetch_add(1, Ordering::Relaxed);
+        shared.meters.failed_files.fetch_add(1, Ordering::Relaxed);
         tracing::error!(error = %format_args!("{error:#}"), synced_len,
             "what no sync covers of the data file is written again");
         Ok(())
