@@ -101,5 +101,5 @@ pub use write::writer::{Receipt, Writer};
 
 /// The README, so that its example is compiled.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

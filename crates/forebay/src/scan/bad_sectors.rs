@@ -81,7 +81,7 @@ pub(crate) fn is_device_error(e: &io::Error) -> bool {
     cfg!(unix) && e.raw_os_error() == Some(EIO)
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 
@@ -121,7 +121,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(unix)]
     fn only_the_unreadable_page_becomes_zeros() {
         let mut buf = vec![9; 20000];
         let read = read_around(&Disk { bad: vec![2] }, &mut buf, 100).unwrap();
@@ -133,7 +132,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(unix)]
     fn a_disk_that_reads_nothing_is_an_error() {
         let mut buf = vec![0; 8192];
         let disk = Disk {

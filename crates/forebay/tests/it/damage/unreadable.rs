@@ -1,4 +1,7 @@
 //! Parts of files that the device cannot read, for a moment or for good.
+//!
+//! Outside Unix the library does not tell this error from others.
+#![cfg(unix)]
 
 use std::io;
 use std::path::Path;
@@ -148,7 +151,6 @@ fn drain(reader: &mut Reader) -> (u64, u64, u64) {
 /// An error of one page for a moment: the reader counted its events lost and acknowledged
 /// them, although the page could be read again.
 #[test]
-#[cfg(unix)]
 fn a_page_that_cannot_be_read_for_a_moment_costs_nothing() {
     for failures in 1..=8 {
         let disk = disk("buffer-data-0.dat");
@@ -159,7 +161,6 @@ fn a_page_that_cannot_be_read_for_a_moment_costs_nothing() {
 }
 
 #[test]
-#[cfg(unix)]
 fn a_page_that_cannot_be_read_for_good_is_lost_after_eight_errors() {
     let disk = disk("buffer-data-0.dat");
     let (_writer, mut reader) = forebay::open_with(config(), Arc::new(disk.clone())).unwrap();
@@ -171,7 +172,6 @@ fn a_page_that_cannot_be_read_for_good_is_lost_after_eight_errors() {
 
 /// The ledger in a sector that cannot be read kept the buffer shut.
 #[test]
-#[cfg(unix)]
 fn a_ledger_that_cannot_be_read_is_a_damaged_one() {
     let mut disk = disk("buffer.db");
     disk.page = (0, 24);
