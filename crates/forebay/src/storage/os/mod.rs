@@ -359,7 +359,8 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
     };
     match file.try_lock_shared() {
         Ok(()) => {
-            file.unlock()?;
+            // Closing the file gives the lock back where this fails.
+            let _ = file.unlock();
             Ok(false)
         }
         Err(fs::TryLockError::WouldBlock) => Ok(true),

@@ -1,13 +1,11 @@
 //! Parts of files that the device cannot read, for a moment or for good.
-//!
-//! Outside Unix the library does not tell this error from others.
-#![cfg(unix)]
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use forebay::storage::fault::Errno;
 use forebay::storage::sim::Sim;
 use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
 use forebay::{Config, ErrorKind, Io, Item, Reader, TryNext, VerifyOptions};
@@ -42,7 +40,7 @@ impl File for DiskFile {
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left)
                 .is_ok()
         {
-            return Err(io::Error::from_raw_os_error(5));
+            return Err(Errno::Eio.error());
         }
         self.file.read_at(buf, offset)
     }
