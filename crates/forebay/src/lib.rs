@@ -109,5 +109,5 @@ pub use write::writer::Writer;
 
 /// The README, so that its example is compiled.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -100,9 +100,13 @@ mod system {
 
         /// Whether it is known that nobody reads any more.
         pub(crate) fn is_closed(&self) -> bool {
-            let mut ready = [PollFd::from_borrowed_fd(stdout(), PollFlags::empty())];
+            // Linux says that a pipe has no reader with an error, other systems with a
+            // hang-up; some say neither unless they are asked for room.
+            let mut ready = [PollFd::from_borrowed_fd(stdout(), PollFlags::OUT)];
             poll(&mut ready, Some(&Timespec::default())).is_ok()
-                && ready[0].revents().contains(PollFlags::ERR)
+                && ready[0]
+                    .revents()
+                    .intersects(PollFlags::ERR | PollFlags::HUP)
         }
     }
 

@@ -77,13 +77,15 @@ fn read_pages(
 /// Whether the device failed to read a part of the file, which says nothing of
 /// other parts.
 pub(crate) fn is_device_error(e: &io::Error) -> bool {
-    const EIO: i32 = 5;
-    cfg!(unix) && e.raw_os_error() == Some(EIO)
+    // EIO; on Windows ERROR_CRC, of a bad sector, and ERROR_IO_DEVICE.
+    const CODES: &[i32] = if cfg!(windows) { &[23, 1117] } else { &[5] };
+    e.raw_os_error().is_some_and(|code| CODES.contains(&code))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::fault::Errno;
 
     /// 16 KiB of ones; pages in `bad` fail.
     #[derive(Debug)]
@@ -96,7 +98,7 @@ mod tests {
             let end = (offset + buf.len() as u64).min(16384);
             let touched = offset / 4096..end.div_ceil(4096);
             if self.bad.iter().any(|page| touched.contains(page)) {
-                return Err(io::Error::from_raw_os_error(5));
+                return Err(Errno::Eio.error());
             }
             let len = end.saturating_sub(offset) as usize;
             buf[..len].fill(1);
@@ -121,7 +123,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(unix)]
     fn only_the_unreadable_page_becomes_zeros() {
         let mut buf = vec![9; 20000];
         let read = read_around(&Disk { bad: vec![2] }, &mut buf, 100).unwrap();
@@ -133,7 +134,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(unix)]
     fn a_disk_that_reads_nothing_is_an_error() {
         let mut buf = vec![0; 8192];
         let disk = Disk {

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use super::Source;
 use super::bad_sectors::{read_around, read_or_zeros};
 use crate::format::record::{
-    ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root, frame_len, hasher, padded_len,
+    ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root, frame_len, hasher,
 };
 use crate::storage::File;
 use crate::sync::pool::{Buffer, Pool};
@@ -342,9 +342,10 @@ impl<'a> Search<'a> {
     /// The frame that ends at `at` when its delimiter agrees with either the
     /// pointer or the length of its root.
     fn frame_by_delimiter(&mut self, at: u64, root: &Root) -> io::Result<Option<Run>> {
+        // In 64 bits: a damaged length can be so near to 4 GiB that its padded length is more.
         let lengths = [
             root.pointed_len().map(u64::from),
-            Some(padded_len(root.len as usize) as u64),
+            Some(u64::from(root.len).next_multiple_of(ALIGN as u64)),
         ];
         for body_len in lengths.into_iter().flatten() {
             let frame_len = body_len + FRAME_OVERHEAD as u64;

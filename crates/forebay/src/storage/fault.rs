@@ -132,14 +132,16 @@ impl Errno {
     }
 
     /// The error as the standard library reports it.
-    #[cfg(not(unix))]
+    #[cfg(windows)]
     pub fn error(self) -> io::Error {
         match self {
-            Self::Eio => io::Error::other("input/output error"),
+            // ERROR_IO_DEVICE.
+            Self::Eio => io::Error::from_raw_os_error(1117),
             Self::Enospc => io::ErrorKind::StorageFull.into(),
             Self::Edquot => io::ErrorKind::QuotaExceeded.into(),
             Self::Eintr => io::ErrorKind::Interrupted.into(),
-            Self::Emfile => io::Error::other("too many open files"),
+            // ERROR_TOO_MANY_OPEN_FILES.
+            Self::Emfile => io::Error::from_raw_os_error(4),
         }
     }
 }

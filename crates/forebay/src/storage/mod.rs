@@ -16,10 +16,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
-#[cfg(feature = "sim")]
+// The unit tests need them whatever features are chosen.
+#[cfg(any(test, feature = "sim"))]
 pub mod fault;
 pub mod os;
-#[cfg(feature = "sim")]
+#[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
 /// How [`Storage::open`] opens a file.

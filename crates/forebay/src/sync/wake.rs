@@ -201,7 +201,7 @@ impl Bell {
     /// of the condition. Returns the waker that was registered before, which the caller
     /// drops when it holds no lock any more.
     #[cfg_attr(
-        not(feature = "tokio"),
+        not(any(test, feature = "tokio")),
         expect(dead_code, reason = "only tasks register")
     )]
     #[must_use = "to be dropped outside of locks"]

@@ -43,7 +43,7 @@ impl GaugeFn for Value {
 }
 
 impl Keeper {
-    fn describe(&self, name: KeyName, text: &str) {
+    fn describe(&self, name: &KeyName, text: &str) {
         assert!(!text.is_empty());
         let mut described = self.1.lock().unwrap();
         described.insert(name.as_str().to_owned());
@@ -63,11 +63,11 @@ impl Keeper {
 
 impl Recorder for Keeper {
     fn describe_counter(&self, name: KeyName, _: Option<Unit>, text: SharedString) {
-        self.describe(name, &text);
+        self.describe(&name, &text);
     }
 
     fn describe_gauge(&self, name: KeyName, _: Option<Unit>, text: SharedString) {
-        self.describe(name, &text);
+        self.describe(&name, &text);
     }
 
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}

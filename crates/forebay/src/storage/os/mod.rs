@@ -200,14 +200,16 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<fs::File> 
 
 /// Makes a directory that others than the owner and the group cannot look into, whatever the
 /// process's file mode mask allows.
+#[cfg(unix)]
 fn make_dir(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o750);
-    }
-    builder.create(dir)
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().mode(0o750).create(dir)
+}
+
+/// Makes a directory, which gets the access list that its parent hands down.
+#[cfg(not(unix))]
+fn make_dir(dir: &Path) -> io::Result<()> {
+    fs::create_dir(dir)
 }
 
 #[cfg(unix)]
@@ -357,7 +359,8 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
     };
     match file.try_lock_shared() {
         Ok(()) => {
-            file.unlock()?;
+            // Closing the file gives the lock back where this fails.
+            let _ = file.unlock();
             Ok(false)
         }
         Err(fs::TryLockError::WouldBlock) => Ok(true),
@@ -365,14 +368,12 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
-    #[cfg(unix)]
     use crate::config::{Config, Io};
     use crate::error::ErrorKind;
     use crate::read::delivery::Item;
 
-    #[cfg(unix)]
     unsafe extern "C" {
         fn fork() -> i32;
         fn _exit(code: i32) -> !;
@@ -381,7 +382,6 @@ mod tests {
 
     /// A child process has copies of the handles. When it dropped them, it took the parent's
     /// lock away and wrote the parent's open batch to the parent's file.
-    #[cfg(unix)]
     #[test]
     fn a_forked_child_leaves_the_lock_and_the_files_to_its_parent() {
         let dir = tempfile::tempdir().unwrap();

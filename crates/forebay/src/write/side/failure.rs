@@ -225,9 +225,9 @@ pub(super) fn is_no_space(e: &io::Error) -> bool {
 
 /// Whether an error says that no file descriptor is left.
 pub(super) fn is_no_descriptor(e: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    cfg!(unix) && matches!(e.raw_os_error(), Some(ENFILE | EMFILE))
+    // ENFILE and EMFILE; on Windows ERROR_TOO_MANY_OPEN_FILES.
+    const CODES: &[i32] = if cfg!(windows) { &[4] } else { &[23, 24] };
+    e.raw_os_error().is_some_and(|code| CODES.contains(&code))
 }
 
 /// How much may be written before the free-space floor is reached.

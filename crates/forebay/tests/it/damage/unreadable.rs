@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use forebay::storage::fault::Errno;
 use forebay::storage::sim::Sim;
 use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
 use forebay::{Config, ErrorKind, Io, Item, Reader, TryRecv, VerifyOptions};
@@ -39,7 +40,7 @@ impl File for DiskFile {
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left)
                 .is_ok()
         {
-            return Err(io::Error::from_raw_os_error(5));
+            return Err(Errno::Eio.error());
         }
         self.file.read_at(buf, offset)
     }
@@ -148,7 +149,6 @@ fn drain(reader: &mut Reader) -> (u64, u64, u64) {
 /// An error of one page for a moment: the reader counted its events lost and acknowledged
 /// them, although the page could be read again.
 #[test]
-#[cfg(unix)]
 fn a_page_that_cannot_be_read_for_a_moment_costs_nothing() {
     for failures in 1..=8 {
         let disk = disk("buffer-data-0.dat");
@@ -159,7 +159,6 @@ fn a_page_that_cannot_be_read_for_a_moment_costs_nothing() {
 }
 
 #[test]
-#[cfg(unix)]
 fn a_page_that_cannot_be_read_for_good_is_lost_after_eight_errors() {
     let disk = disk("buffer-data-0.dat");
     let (_writer, mut reader) = config().storage(Arc::new(disk.clone())).open().unwrap();
@@ -171,7 +170,6 @@ fn a_page_that_cannot_be_read_for_good_is_lost_after_eight_errors() {
 
 /// The ledger in a sector that cannot be read kept the buffer shut.
 #[test]
-#[cfg(unix)]
 fn a_ledger_that_cannot_be_read_is_a_damaged_one() {
     let mut disk = disk("buffer.db");
     disk.page = (0, 24);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use forebay::storage::os::{Os, is_locked, lock_holder};
-use forebay::storage::{Access, Entry, Lock, Storage, read_full};
+use forebay::storage::{Access, Lock, Storage, read_full};
 
 fn write(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
@@ -134,7 +134,7 @@ fn a_listing_follows_links_and_keeps_dangling_ones() {
     symlink("file", dir.path().join("link")).unwrap();
     symlink("nowhere", dir.path().join("dangling")).unwrap();
     let entries = Os.list(dir.path()).unwrap();
-    let find = |name: &str| -> &Entry { entries.iter().find(|e| e.name == name).unwrap() };
+    let find = |name: &str| entries.iter().find(|e| e.name == name).unwrap();
     assert!(find("link").is_file);
     assert_eq!(find("link").len, 5);
     assert!(!find("dangling").is_file);

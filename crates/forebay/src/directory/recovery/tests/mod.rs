@@ -7,6 +7,7 @@ use super::*;
 use crate::format::file_id::next;
 use crate::format::record::{encode, frame_len};
 use crate::storage::File;
+use crate::storage::fault::Errno;
 use crate::storage::sim::Sim;
 
 const DIR: &str = "/buffer";
@@ -361,7 +362,7 @@ impl File for BadPageFile {
         let end = (offset + buf.len() as u64).min(self.file.len()?);
         let touched = offset / 4096..end.div_ceil(4096);
         if touched.contains(&self.page) {
-            return Err(io::Error::from_raw_os_error(5));
+            return Err(Errno::Eio.error());
         }
         self.file.read_at(buf, offset)
     }
@@ -417,7 +418,6 @@ impl Storage for BadPage {
 /// An unreadable page looks like zeros; together with those behind it, like a
 /// tail that a crash left. It may be readable tomorrow.
 #[test]
-#[cfg(unix)]
 fn what_cannot_be_read_is_not_cut() {
     for (page, ledger_next) in [(3, 257), (3, 1), (1, 257), (0, 257), (0, 1)] {
         let setting = Setting::new().file(0, 256).ledger(ledger_next, 0);
