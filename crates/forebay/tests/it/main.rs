@@ -18,6 +18,7 @@ mod caller;
 mod crash;
 mod damage;
 mod docs;
+mod examples;
 mod failed_syncs;
 mod faults;
 mod fuzz;

@@ -56,7 +56,8 @@ fn a_record_that_crosses_the_end_of_a_batch_arrives() {
         // The tenth record does, and the nineteenth.
         let (writer, mut reader) = open(&sim, config().data_file_size(16 << 10));
         let batch = [[7; 400]; 10];
-        writer.append_batch(&batch).unwrap().wait_written().unwrap();
+        let appended = writer.append_batch(&batch).unwrap();
+        appended.receipt().wait_written().unwrap();
         let appending = thread::spawn(move || {
             // Whoever reads is all who waits for these.
             writer.append_batch(&batch[..9]).unwrap();
