@@ -368,7 +368,8 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use crate::buffer::open;
     use crate::config::{Config, Io};
