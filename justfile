@@ -96,6 +96,14 @@ performance dir="target":
 peers *options:
     cargo run --release --manifest-path bench/Cargo.toml -- {{ options }}
 
+# compile for other targets; or test one: `just targets test i686-unknown-linux-gnu --lib`
+targets *arguments:
+    scripts/targets {{ arguments }}
+
+# make the library's package, and run the tests that come with it
+package:
+    scripts/package
+
 # everything a change has to pass
 ci:
     bash .ci/run

@@ -10,8 +10,9 @@
 //!
 //! What *synced* means on each platform is what [`std::fs::File::sync_data`]
 //! means there: `fdatasync` on Linux, `F_FULLFSYNC` on macOS (the drive's cache
-//! as well), `FlushFileBuffers` on Windows. Windows offers no way to sync a
-//! directory; its file systems journal the entries themselves.
+//! as well), `FlushFileBuffers` on Windows. Windows documents no way to sync a
+//! directory, so there nothing is done. What follows for each platform is in
+//! `docs/portability.md`.
 #![expect(
     unsafe_code,
     reason = "the one place that may: the atomic view of the mapped ledger"
