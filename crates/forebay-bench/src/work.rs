@@ -11,7 +11,7 @@ use super::stop::Stop;
 use super::threads::{panicked, spawn};
 use forebay::aio::{AsyncReader, AsyncWriter};
 use forebay::format::record;
-use forebay::{Config, Io, Item, Reader, Writer};
+use forebay::{Config, Io, Item, Reader, Receipt, Writer};
 use std::path::Path;
 use std::time::Instant;
 
@@ -135,6 +135,17 @@ pub(crate) fn append_all(
             last = Some(writer.append(&payload)?);
         }
     }
+    measured_until_synced(&clock, writer, last, count)
+}
+
+/// The time until `count` records are written, the last of which is `last`, and until they are
+/// synced.
+fn measured_until_synced(
+    clock: &Clock,
+    writer: &Writer,
+    last: Option<Receipt<'_>>,
+    count: u64,
+) -> Result<Measured> {
     if let Some(last) = last {
         last.wait_written()?;
     }
@@ -163,13 +174,7 @@ fn append_batches(
         }
         last = Some(writer.append_batch(&payloads[..len])?.receipt());
     }
-    if let Some(last) = last {
-        last.wait_written()?;
-    }
-    let mut measured = clock.measured(count);
-    writer.flush()?;
-    measured.synced_seconds = Some(clock.seconds());
-    Ok(measured)
+    measured_until_synced(&clock, writer, last, count)
 }
 
 /// Reads and acknowledges in batches until the end.

@@ -68,10 +68,7 @@ fn nobody_reading_is_no_error() {
 fn a_gap_is_reported() {
     let scratch = Scratch::new();
     scratch.push(lines(1, 10));
-    let path = scratch.buffer.join("buffer-data-0.dat");
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[4 * 48 + 8] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
+    scratch.damage_fifth_record();
     let ran = run(scratch.forebay("cat", &[]))
         .expect(1)
         .says("1 event lost");

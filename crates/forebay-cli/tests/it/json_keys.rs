@@ -59,10 +59,7 @@ fn printed(commands: impl IntoIterator<Item = Command>) -> BTreeSet<String> {
 fn inspect_and_verify_print_the_keys_of_the_page() {
     let scratch = Scratch::new();
     scratch.push(lines(1, 10));
-    let path = scratch.buffer.join("buffer-data-0.dat");
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[4 * 48 + 8] ^= 1;
-    fs::write(&path, bytes).unwrap();
+    scratch.damage_fifth_record();
     for command in ["inspect", "verify"] {
         let keys = printed([scratch.forebay(command, &["--json"])]);
         assert_eq!(keys, documented(command), "{command}");

@@ -10,7 +10,8 @@ use crate::numbered::{feed, line, line_number, promises};
 use crate::support::{Scratch, finish, kill, run};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 
 /// Kills per test, unless the environment says otherwise.
@@ -132,6 +133,50 @@ fn kill_if_alive(child: &mut Child) {
     child.wait().unwrap();
 }
 
+/// What a pipe did before it was killed.
+pub(crate) struct Killed {
+    /// The numbers it was fed: from this one on, and up to the one before `next`.
+    pub(crate) first: u64,
+    pub(crate) next: u64,
+    /// How many of them it said were synced.
+    pub(crate) promised: u64,
+}
+
+/// Runs `pipe` into a shell script that gets the path `out`, feeds it numbers from `next` on, and
+/// kills it after `pause`. Returns once the program, which reads what is left in its pipe, has
+/// ended as well.
+pub(crate) fn run_and_kill(
+    mut command: Command,
+    script: &str,
+    out: &Path,
+    next: u64,
+    pause: impl FnOnce(),
+) -> Killed {
+    let mut pipe = command
+        .args(["--", "sh", "-c", script])
+        .arg(out)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (promised, reading) = promises(pipe.stderr.take().unwrap(), "synced ");
+    let feeding = feed(&mut pipe, next);
+    pause();
+    kill(pipe.id(), "KILL");
+    // The program holds the same outputs, so their end is its end.
+    let stdout = pipe.stdout.take().unwrap();
+    pipe.wait().unwrap();
+    let first = next;
+    let next = feeding.join().unwrap();
+    reading.join().unwrap();
+    assert_eq!(BufReader::new(stdout).lines().count(), 0);
+    let promised = promised.load(Ordering::SeqCst);
+    Killed {
+        first,
+        next,
+        promised,
+    }
+}
+
 #[test]
 fn a_killed_pipe_loses_no_synced_record_and_goes_on_where_it_was() {
     let mut moments = Moments::new();
@@ -157,26 +202,10 @@ fn a_killed_pipe_loses_no_synced_record_and_goes_on_where_it_was() {
             "--redeliver",
             ["0", "4KiB", "64KiB"][(round % 3) as usize],
         ];
-        let mut command = scratch.forebay("pipe", &options);
-        let mut pipe = command
-            .args(["--", "sh", "-c", script])
-            .arg(&out)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let first = next;
-        let (promised, reading) = promises(pipe.stderr.take().unwrap(), "synced ");
-        let feeding = feed(&mut pipe, next);
-        moments.pause(60);
-        kill(pipe.id(), "KILL");
-        // The program reads what is left in its pipe and ends; it holds the
-        // same outputs, so their end is its end.
-        let stdout = pipe.stdout.take().unwrap();
-        pipe.wait().unwrap();
-        next = feeding.join().unwrap();
-        reading.join().unwrap();
-        assert_eq!(BufReader::new(stdout).lines().count(), 0);
-        promised_numbers.extend(first..first + promised.load(Ordering::SeqCst));
+        let command = scratch.forebay("pipe", &options);
+        let killed = run_and_kill(command, script, &out, next, || moments.pause(60));
+        next = killed.next;
+        promised_numbers.extend(killed.first..killed.first + killed.promised);
 
         let written = std::fs::read(&out).unwrap_or_default();
         let new = String::from_utf8(written[read_to..].to_vec()).unwrap();

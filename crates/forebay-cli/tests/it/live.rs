@@ -5,7 +5,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,16 +52,21 @@ impl Terminal {
     }
 }
 
+/// A command whose standard error is the terminal, with pipes for the rest.
+fn start(scratch: &Scratch, terminal: &Terminal, command: &str, options: &[&str]) -> Child {
+    scratch
+        .forebay(command, options)
+        .stdin(Stdio::piped())
+        .stderr(terminal.stdio())
+        .spawn()
+        .unwrap()
+}
+
 #[test]
 fn a_push_shows_what_goes_in_and_what_waits() {
     let scratch = Scratch::new();
     let terminal = Terminal::new();
-    let mut push = scratch
-        .forebay("push", &[])
-        .stdin(Stdio::piped())
-        .stderr(terminal.stdio())
-        .spawn()
-        .unwrap();
+    let mut push = start(&scratch, &terminal, "push", &[]);
     let mut stdin = push.stdin.take().unwrap();
     stdin.write_all(lines(1, 5).as_bytes()).unwrap();
     // Also while nothing comes.
@@ -75,12 +80,7 @@ fn a_push_shows_what_goes_in_and_what_waits() {
 fn a_push_to_a_full_buffer_shows_that() {
     let scratch = Scratch::new();
     let terminal = Terminal::new();
-    let mut push = scratch
-        .forebay("push", &["--max-size", "64KiB"])
-        .stdin(Stdio::piped())
-        .stderr(terminal.stdio())
-        .spawn()
-        .unwrap();
+    let mut push = start(&scratch, &terminal, "push", &["--max-size", "64KiB"]);
     let mut stdin = push.stdin.take().unwrap();
     stdin.write_all(lines(1, 5000).as_bytes()).unwrap();
     terminal.wait_for("(0/s), full");
@@ -95,11 +95,7 @@ fn a_pull_shows_what_comes_out_and_what_waits() {
     let scratch = Scratch::new();
     scratch.push(lines(1, 50_000));
     let terminal = Terminal::new();
-    let mut pull = scratch
-        .forebay("pull", &["--follow"])
-        .stderr(terminal.stdio())
-        .spawn()
-        .unwrap();
+    let mut pull = start(&scratch, &terminal, "pull", &["--follow"]);
     let mut stdout = pull.stdout.take().unwrap();
     // The pipe is full, and the line is drawn when it is not any more.
     std::thread::sleep(Duration::from_millis(1100));
@@ -127,23 +123,14 @@ fn push_more(scratch: &Scratch) {
 fn nothing_is_shown_where_that_is_asked_for() {
     let scratch = Scratch::new();
     let terminal = Terminal::new();
-    let mut push = scratch
-        .forebay("push", &["--quiet"])
-        .stdin(Stdio::piped())
-        .stderr(terminal.stdio())
-        .spawn()
-        .unwrap();
+    let mut push = start(&scratch, &terminal, "push", &["--quiet"]);
     let mut stdin = push.stdin.take().unwrap();
     stdin.write_all(lines(1, 5).as_bytes()).unwrap();
     // Longer than a line takes to be drawn.
     std::thread::sleep(Duration::from_millis(1300));
     drop(stdin);
     finish(push).expect(0);
-    let pull = scratch
-        .forebay("pull", &["--quiet"])
-        .stderr(terminal.stdio())
-        .spawn()
-        .unwrap();
+    let pull = start(&scratch, &terminal, "pull", &["--quiet"]);
     assert_eq!(finish(pull).expect(0).stdout_text(), lines(1, 5));
     (&terminal.end).write_all(b"end").unwrap();
     terminal.wait_for("end");

@@ -471,10 +471,7 @@ fn losses_are_reported_and_change_only_a_status_of_zero() {
     for (script, status) in [("cat", 1), ("cat; exit 4", 4)] {
         let scratch = Scratch::new();
         scratch.push(lines(1, 10));
-        let path = scratch.buffer.join("buffer-data-0.dat");
-        let mut bytes = fs::read(&path).unwrap();
-        bytes[4 * 48 + 8] ^= 1;
-        fs::write(&path, bytes).unwrap();
+        scratch.damage_fifth_record();
         let ran = run(pipe(&scratch, &[], script))
             .expect(status)
             .says("lost 1 event");

@@ -1,12 +1,13 @@
 //! `forebay pipe --ack`: programs that say what they have done.
 
+use crate::kill::run_and_kill;
 use crate::moments::Moments;
-use crate::numbered::{feed, line_number, promises};
+use crate::numbered::line_number;
 use crate::pipe::{pipe, pipe_at_once, read};
 use crate::support::{Scratch, finish, kill, lines, run, run_with, wait_until};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 /// Takes all lines into `rest`, one after the other.
@@ -306,26 +307,10 @@ fn a_killed_pipe_repeats_nothing_whose_acknowledgement_it_has_read() {
         };
         let mut expected_first = first_unread.lines().next().map(line_number);
         let options = ["--ack", "--report-synced", "--flush-interval", "2ms"];
-        let mut command = scratch.forebay("pipe", &options);
-        let mut pipe = command
-            .args(["--", "sh", "-c", script])
-            .arg(&out)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let first = next;
-        let (promised, reading) = promises(pipe.stderr.take().unwrap(), "synced ");
-        let feeding = feed(&mut pipe, next);
-        moments.pause(80);
-        kill(pipe.id(), "KILL");
-        let stdout = pipe.stdout.take().unwrap();
-        pipe.wait().unwrap();
-        next = feeding.join().unwrap();
-        reading.join().unwrap();
-        // The program holds the same outputs, so their end is its end.
-        assert_eq!(BufReader::new(stdout).lines().count(), 0);
-        let promised = promised.load(std::sync::atomic::Ordering::SeqCst);
-        promised_numbers.extend(first..first + promised);
+        let command = scratch.forebay("pipe", &options);
+        let killed = run_and_kill(command, script, &out, next, || moments.pause(80));
+        next = killed.next;
+        promised_numbers.extend(killed.first..killed.first + killed.promised);
 
         let written = fs::read_to_string(&out).unwrap_or_default();
         for line in written[seen..].lines() {

@@ -159,6 +159,14 @@ impl Scratch {
         built
     }
 
+    /// Damages the payload of the fifth record, where each record is a short line.
+    pub(crate) fn damage_fifth_record(&self) {
+        let path = self.buffer.join("buffer-data-0.dat");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4 * 48 + 8] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+
     /// Stores lines, which has to succeed.
     #[track_caller]
     pub(crate) fn push(&self, input: impl AsRef<[u8]>) {

@@ -24,10 +24,7 @@ fn a_healthy_buffer_has_no_findings() {
 fn a_damaged_record_is_one_finding_with_its_place() {
     let scratch = Scratch::new();
     scratch.push(lines(1, 10));
-    let path = scratch.buffer.join("buffer-data-0.dat");
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[4 * 48 + 8] ^= 1;
-    fs::write(&path, bytes).unwrap();
+    scratch.damage_fifth_record();
     let json = scratch.json("verify", 1);
     assert_eq!(json["records"], 9);
     assert_eq!(json["events_lost"], 1);

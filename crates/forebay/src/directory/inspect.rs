@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::counter::EventCounter;
-use crate::directory::options::Look;
+use crate::directory::options::{Look, look_options};
 use crate::directory::recovery::{Plan, look, plan};
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::directory::survey::{LedgerStatus, Survey};
@@ -42,27 +42,7 @@ impl InspectOptions {
         Self::default()
     }
 
-    /// How many events a record holds. Default: one.
-    #[must_use]
-    pub fn event_counter(mut self, counter: EventCounter) -> Self {
-        self.look.event_counter = counter;
-        self
-    }
-
-    /// The longest frame to believe, in bytes. Default: whatever the format allows and
-    /// its file can hold.
-    #[must_use]
-    pub fn max_frame_len(mut self, bytes: u64) -> Self {
-        self.look.max_frame_len = bytes;
-        self
-    }
-
-    /// The file system. Default: the operating system's. Another one does not tell about locks.
-    #[must_use]
-    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
-        self.look.storage = Some(storage);
-        self
-    }
+    look_options!();
 
     /// Whether to count the unread records, which means to read over all of them; without,
     /// the cost depends on the number of files only. Default: yes.

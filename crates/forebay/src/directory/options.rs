@@ -9,6 +9,49 @@ use crate::error::Result;
 use crate::storage::Storage;
 use crate::storage::os::Os;
 
+/// The methods of the options of those who look, which have a field `look`.
+macro_rules! look_options {
+    () => {
+        /// How many events a record holds. Default: one.
+        #[must_use]
+        pub fn event_counter(mut self, counter: EventCounter) -> Self {
+            self.look.event_counter = counter;
+            self
+        }
+
+        /// The longest frame to believe, in bytes. Default: whatever the format allows and
+        /// its file can hold.
+        #[must_use]
+        pub fn max_frame_len(mut self, bytes: u64) -> Self {
+            self.look.max_frame_len = bytes;
+            self
+        }
+
+        /// The file system. Default: the operating system's. Another one does not tell about
+        /// locks.
+        #[must_use]
+        pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+            self.look.storage = Some(storage);
+            self
+        }
+    };
+}
+
+/// The method of those who also look at the last record of a buffer that is written to.
+macro_rules! live_option {
+    () => {
+        /// Says that the buffer is open elsewhere, so its last data file may end in a record
+        /// that is being written. On the operating system's file system this is found out.
+        #[must_use]
+        pub fn live(mut self, live: bool) -> Self {
+            self.live = live;
+            self
+        }
+    };
+}
+
+pub(super) use {live_option, look_options};
+
 /// How to look.
 #[derive(Debug, Clone)]
 pub(super) struct Look {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::counter::EventCounter;
-use crate::directory::options::Look;
+use crate::directory::options::{Look, live_option, look_options};
 use crate::directory::recovery::look;
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::directory::survey::{LedgerStatus, Survey, acknowledged_id};
@@ -49,35 +49,9 @@ impl RecordsOptions {
         self
     }
 
-    /// How many events a record holds. Default: one.
-    #[must_use]
-    pub fn event_counter(mut self, counter: EventCounter) -> Self {
-        self.look.event_counter = counter;
-        self
-    }
+    look_options!();
 
-    /// The longest frame to believe, in bytes. Default: whatever the format allows and
-    /// its file can hold.
-    #[must_use]
-    pub fn max_frame_len(mut self, bytes: u64) -> Self {
-        self.look.max_frame_len = bytes;
-        self
-    }
-
-    /// The file system. Default: the operating system's.
-    #[must_use]
-    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
-        self.look.storage = Some(storage);
-        self
-    }
-
-    /// Says that the buffer is open elsewhere, so its last data file may end in a record
-    /// that is being written. On the operating system's file system this is found out.
-    #[must_use]
-    pub fn live(mut self, live: bool) -> Self {
-        self.live = live;
-        self
-    }
+    live_option!();
 
     /// Lists the records of the buffer in `dir`, which may be open elsewhere.
     ///

@@ -401,7 +401,7 @@ impl Reader {
     pub fn close(mut self) -> Result<()> {
         self.open = false;
         self.source = None;
-        self.shared.reader_gone()
+        self.shared.reader_gone(None)
     }
 
     /// [`close`](Self::close) that waits for at most `timeout`; see
@@ -412,7 +412,7 @@ impl Reader {
     pub fn close_timeout(mut self, timeout: Duration) -> Result<()> {
         self.open = false;
         self.source = None;
-        self.shared.reader_gone_within(timeout)
+        self.shared.reader_gone(Some(timeout))
     }
 
     pub(crate) fn meters(&self) -> &Meters {
@@ -462,7 +462,7 @@ impl Drop for Reader {
     fn drop(&mut self) {
         if self.open {
             self.source = None;
-            if let Err(error) = self.shared.reader_gone() {
+            if let Err(error) = self.shared.reader_gone(None) {
                 tracing::error!(error = %format_args!("{error:#}"), "closing the buffer failed");
             }
         }

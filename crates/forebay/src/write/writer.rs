@@ -288,7 +288,7 @@ impl Writer {
     /// When this closes the buffer and not everything could be made durable.
     pub fn close(mut self) -> Result<()> {
         self.open = false;
-        self.shared.writer_gone()
+        self.shared.writer_gone(None)
     }
 
     /// [`close`](Self::close) that waits for at most `timeout`.
@@ -301,7 +301,7 @@ impl Writer {
     /// the lock is held until it is done. Otherwise as [`close`](Self::close).
     pub fn close_timeout(mut self, timeout: Duration) -> Result<()> {
         self.open = false;
-        self.shared.writer_gone_within(timeout)
+        self.shared.writer_gone(Some(timeout))
     }
 }
 
@@ -315,7 +315,7 @@ impl Clone for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.open
-            && let Err(error) = self.shared.writer_gone()
+            && let Err(error) = self.shared.writer_gone(None)
         {
             tracing::error!(error = %format_args!("{error:#}"), "closing the buffer failed");
         }

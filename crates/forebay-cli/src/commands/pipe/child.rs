@@ -10,12 +10,14 @@
 //! Where the kernel cannot be asked (outside Unix), what was written counts as
 //! read, and writes wait.
 
-use crate::commands::pipe::acks::AckLines;
+use super::acks::{AckLines, Acks};
+use super::outgoing::Outgoing;
 use std::ffi::OsString;
-use std::io;
-use std::process::Command;
+use std::io::{self, Write as _};
+use std::process::{self, Command, ExitStatus};
 
-pub(crate) use system::{Child, Children};
+pub(crate) use system::Children;
+use system::{Input, PIECE_MAX};
 
 /// Why a program could not be started.
 #[derive(Debug)]
@@ -42,10 +44,110 @@ impl StartError {
     }
 }
 
+/// A running program.
+#[derive(Debug)]
+pub(crate) struct Child {
+    process: process::Child,
+    input: Input,
+    written: u64,
+    /// Its acknowledgements, if it gives any.
+    acks: Option<AckLines>,
+}
+
 impl Child {
+    /// Starts a program with a pipe as its standard input, and one for its
+    /// acknowledgements if it gives any; its other outputs are this program's.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be started.
+    pub(crate) fn start(command: &[OsString], acks: Option<&mut Acks>) -> Result<Self, StartError> {
+        Self::try_start(command, acks).map_err(|error| StartError::new(command, &error))
+    }
+
+    fn try_start(command: &[OsString], acks: Option<&mut Acks>) -> io::Result<Self> {
+        let mut command = command_of(command);
+        let mut input = Input::of(&mut command)?;
+        let (mut process, acks) = match acks {
+            Some(acks) => {
+                let (process, lines) = acks.spawn(command)?;
+                (process, Some(lines))
+            }
+            None => (command.spawn()?, None),
+        };
+        input.attach(&mut process);
+        Ok(Self {
+            process,
+            input,
+            written: 0,
+            acks,
+        })
+    }
+
     /// Its acknowledgements, if it gives any.
     pub(crate) fn acks(&mut self) -> Option<&mut AckLines> {
         self.acks.as_mut()
+    }
+
+    /// Writes what the pipe has room for; whether that was everything.
+    ///
+    /// # Errors
+    ///
+    /// The operating system cannot write to a pipe.
+    pub(crate) fn feed(&mut self, outgoing: &mut Outgoing) -> io::Result<bool> {
+        let Some(input) = self.input.writer() else {
+            return Ok(outgoing.is_empty());
+        };
+        while !outgoing.is_empty() {
+            match input.write(outgoing.piece(PIECE_MAX)) {
+                Ok(len) => {
+                    outgoing.advance(len);
+                    self.written += len as u64;
+                }
+                Err(error) => match error.kind() {
+                    // No room; or nobody reads, which the program's status will tell.
+                    io::ErrorKind::WouldBlock | io::ErrorKind::BrokenPipe => return Ok(false),
+                    io::ErrorKind::Interrupted => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets the program see the end of its input.
+    pub(crate) fn close_input(&mut self) {
+        self.input.close();
+    }
+
+    /// Bytes that were written to the program.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Bytes of its input that the program (or one that it started) has
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// The operating system cannot tell.
+    pub(crate) fn read(&self) -> io::Result<u64> {
+        Ok(self.written.saturating_sub(self.input.unread()?))
+    }
+
+    /// How the program has ended, if it has.
+    ///
+    /// # Errors
+    ///
+    /// The operating system cannot tell.
+    pub(crate) fn status(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.process.try_wait()
+    }
+
+    /// Ends the program at once.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself by now.
+        let _ = self.process.kill();
     }
 }
 
@@ -58,18 +160,17 @@ fn command_of(command: &[OsString]) -> Command {
 
 #[cfg(unix)]
 mod system {
-    use super::{StartError, command_of};
-    use crate::commands::pipe::acks::{AckLines, Acks};
-    use crate::commands::pipe::outgoing::Outgoing;
+    use super::{AckLines, Child};
     use crate::stop::Stop;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread};
-    use rustix::pipe::PIPE_BUF;
-    use std::ffi::OsString;
-    use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _, pipe};
+    use std::io::{self, PipeReader, PipeWriter, Read as _, pipe};
     use std::os::unix::net::UnixStream;
-    use std::process::{self, ExitStatus};
+    use std::process;
     use std::time::Duration;
+
+    /// The longest write that cannot wait once there is room for one.
+    pub(super) const PIECE_MAX: usize = rustix::pipe::PIPE_BUF;
 
     /// Notices that a program has changed its state.
     #[derive(Debug)]
@@ -109,7 +210,7 @@ mod system {
             if let Some(stop) = stop {
                 ready.push(PollFd::from_borrowed_fd(stop.descriptor(), PollFlags::IN));
             }
-            if let Some(input) = &child.input
+            if let Some(input) = &child.input.writer
                 && for_room
             {
                 ready.push(PollFd::new(input, PollFlags::OUT));
@@ -129,127 +230,53 @@ mod system {
         }
     }
 
-    /// A running program.
+    /// A program's standard input.
     #[derive(Debug)]
-    pub(crate) struct Child {
-        process: process::Child,
-        /// Where its input is written to, until it is closed.
-        input: Option<PipeWriter>,
+    pub(super) struct Input {
+        /// Until it is closed.
+        writer: Option<PipeWriter>,
         /// The same pipe's other end, which the program reads from: held only
         /// to ask how much is unread.
-        unread: PipeReader,
-        written: u64,
-        /// Its acknowledgements, if it gives any.
-        pub(super) acks: Option<AckLines>,
+        reader: PipeReader,
     }
 
-    impl Child {
-        /// Starts a program with a pipe as its standard input, and one for its
-        /// acknowledgements if it gives any; its other outputs are this program's.
-        ///
-        /// # Errors
-        ///
-        /// The program cannot be started.
-        pub(crate) fn start(
-            command: &[OsString],
-            acks: Option<&mut Acks>,
-        ) -> Result<Self, StartError> {
-            Self::try_start(command, acks).map_err(|error| StartError::new(command, &error))
-        }
-
-        fn try_start(command: &[OsString], acks: Option<&mut Acks>) -> io::Result<Self> {
-            let (unread, input) = pipe()?;
+    impl Input {
+        /// The input of a program that is about to be started.
+        pub(super) fn of(command: &mut process::Command) -> io::Result<Self> {
+            let (reader, writer) = pipe()?;
             // The flag belongs to this end; the program's own end still blocks.
-            ioctl_fionbio(&input, true)?;
-            let mut command = command_of(command);
-            command.stdin(unread.try_clone()?);
-            let (process, acks) = match acks {
-                Some(acks) => {
-                    let (process, lines) = acks.spawn(command)?;
-                    (process, Some(lines))
-                }
-                None => (command.spawn()?, None),
-            };
-            Ok(Self {
-                process,
-                input: Some(input),
-                unread,
-                written: 0,
-                acks,
-            })
+            ioctl_fionbio(&writer, true)?;
+            command.stdin(reader.try_clone()?);
+            let writer = Some(writer);
+            Ok(Self { writer, reader })
         }
 
-        /// Writes what the pipe has room for; whether that was everything.
-        ///
-        /// # Errors
-        ///
-        /// The operating system cannot write to a pipe.
-        pub(crate) fn feed(&mut self, outgoing: &mut Outgoing) -> io::Result<bool> {
-            let Some(input) = &mut self.input else {
-                return Ok(outgoing.is_empty());
-            };
-            while !outgoing.is_empty() {
-                match input.write(outgoing.piece(PIPE_BUF)) {
-                    Ok(len) => {
-                        outgoing.advance(len);
-                        self.written += len as u64;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(true)
+        pub(super) fn attach(&mut self, _process: &mut process::Child) {}
+
+        pub(super) fn writer(&mut self) -> Option<&mut impl io::Write> {
+            self.writer.as_mut()
         }
 
-        /// Lets the program see the end of its input.
-        pub(crate) fn close_input(&mut self) {
-            self.input = None;
+        pub(super) fn close(&mut self) {
+            self.writer = None;
         }
 
-        /// Bytes that were written to the program.
-        pub(crate) fn written(&self) -> u64 {
-            self.written
-        }
-
-        /// Bytes of its input that the program (or one that it started) has
-        /// read.
-        ///
-        /// # Errors
-        ///
-        /// The operating system cannot tell.
-        pub(crate) fn read(&self) -> io::Result<u64> {
-            Ok(self.written.saturating_sub(ioctl_fionread(&self.unread)?))
-        }
-
-        /// How the program has ended, if it has.
-        ///
-        /// # Errors
-        ///
-        /// The operating system cannot tell.
-        pub(crate) fn status(&mut self) -> io::Result<Option<ExitStatus>> {
-            self.process.try_wait()
-        }
-
-        /// Ends the program at once.
-        pub(crate) fn kill(&mut self) {
-            // It may have ended by itself by now.
-            let _ = self.process.kill();
+        /// Bytes that the program has not read.
+        pub(super) fn unread(&self) -> io::Result<u64> {
+            Ok(ioctl_fionread(&self.reader)?)
         }
     }
 }
 
 #[cfg(not(unix))]
 mod system {
-    use super::{StartError, command_of};
-    use crate::commands::pipe::acks::{AckLines, Acks};
-    use crate::commands::pipe::outgoing::Outgoing;
+    use super::Child;
     use crate::stop::Stop;
-    use std::ffi::OsString;
-    use std::io::{self, Write as _};
-    use std::process::{self, ChildStdin, ExitStatus, Stdio};
+    use std::io;
+    use std::process::{self, ChildStdin, Stdio};
     use std::time::Duration;
 
+    pub(super) const PIECE_MAX: usize = 1 << 16;
     /// How soon the end of a program is noticed.
     const STATUS_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -275,79 +302,30 @@ mod system {
         }
     }
 
-    /// A running program.
-    #[derive(Debug)]
-    pub(crate) struct Child {
-        process: process::Child,
-        input: Option<ChildStdin>,
-        written: u64,
-        pub(super) acks: Option<AckLines>,
-    }
+    /// A program's standard input, until it is closed.
+    #[derive(Debug, Default)]
+    pub(super) struct Input(Option<ChildStdin>);
 
-    impl Child {
-        pub(crate) fn start(
-            command: &[OsString],
-            acks: Option<&mut Acks>,
-        ) -> Result<Self, StartError> {
-            Self::try_start(command, acks).map_err(|error| StartError::new(command, &error))
-        }
-
-        fn try_start(command: &[OsString], acks: Option<&mut Acks>) -> io::Result<Self> {
-            let mut command = command_of(command);
+    impl Input {
+        pub(super) fn of(command: &mut process::Command) -> io::Result<Self> {
             command.stdin(Stdio::piped());
-            let (mut process, acks) = match acks {
-                Some(acks) => {
-                    let (process, lines) = acks.spawn(command)?;
-                    (process, Some(lines))
-                }
-                None => (command.spawn()?, None),
-            };
-            let input = process.stdin.take();
-            Ok(Self {
-                process,
-                input,
-                written: 0,
-                acks,
-            })
+            Ok(Self::default())
         }
 
-        /// Writes everything; false when the program no longer reads.
-        pub(crate) fn feed(&mut self, outgoing: &mut Outgoing) -> io::Result<bool> {
-            let Some(input) = &mut self.input else {
-                return Ok(outgoing.is_empty());
-            };
-            while !outgoing.is_empty() {
-                match input.write(outgoing.piece(1 << 16)) {
-                    Ok(len) => {
-                        outgoing.advance(len);
-                        self.written += len as u64;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(true)
+        pub(super) fn attach(&mut self, process: &mut process::Child) {
+            self.0 = process.stdin.take();
         }
 
-        pub(crate) fn close_input(&mut self) {
-            self.input = None;
+        pub(super) fn writer(&mut self) -> Option<&mut impl io::Write> {
+            self.0.as_mut()
         }
 
-        pub(crate) fn written(&self) -> u64 {
-            self.written
+        pub(super) fn close(&mut self) {
+            self.0 = None;
         }
 
-        pub(crate) fn read(&self) -> io::Result<u64> {
-            Ok(self.written)
-        }
-
-        pub(crate) fn status(&mut self) -> io::Result<Option<ExitStatus>> {
-            self.process.try_wait()
-        }
-
-        pub(crate) fn kill(&mut self) {
-            let _ = self.process.kill();
+        pub(super) fn unread(&self) -> io::Result<u64> {
+            Ok(0)
         }
     }
 }

@@ -40,35 +40,32 @@ const REDELIVER_MAX: u64 = 64 << 20;
 /// How long the end may take after a signal, beyond the program's own time.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
+/// What both helps begin with.
+macro_rules! examples {
+    () => {
+        "\
+Examples:
+  seq 1 1000000 | forebay pipe spool -- wc -l
+      prints 1000000; had a run before it been killed, what wc had not taken then
+      would come first, and count as well
+  tail -F app.log | forebay pipe spool --redeliver 8MiB -- ssh logs 'cat >> app.log'
+      a connection that breaks is made again, and gets what it had not taken and the
+      8 MiB before that, which may have been on their way
+  forebay pipe spool --ack --max-attempts 5 --dead-letters spool.dead -- ./send
+      send writes a line to descriptor 3 for each record that it has sent; a record on
+      which it fails five times goes to another buffer, and the next one comes"
+    };
+}
+
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "forebay pipe [OPTIONS] <DIR> -- <CMD>...",
-    after_help = "\
-Examples:
-  seq 1 1000000 | forebay pipe spool -- wc -l
-      prints 1000000; had a run before it been killed, what wc had not taken then
-      would come first, and count as well
-  tail -F app.log | forebay pipe spool --redeliver 8MiB -- ssh logs 'cat >> app.log'
-      a connection that breaks is made again, and gets what it had not taken and the
-      8 MiB before that, which may have been on their way
-  forebay pipe spool --ack --max-attempts 5 --dead-letters spool.dead -- ./send
-      send writes a line to descriptor 3 for each record that it has sent; a record on
-      which it fails five times goes to another buffer, and the next one comes
+    after_help = concat!(examples!(), "
 
 Standard input goes into the buffer and from there to CMD, each at its own speed.
 Lines that CMD dies with are delivered again. `--help` says what counts as taken,
-when CMD is restarted, and what the exit status is.",
-    after_long_help = "\
-Examples:
-  seq 1 1000000 | forebay pipe spool -- wc -l
-      prints 1000000; had a run before it been killed, what wc had not taken then
-      would come first, and count as well
-  tail -F app.log | forebay pipe spool --redeliver 8MiB -- ssh logs 'cat >> app.log'
-      a connection that breaks is made again, and gets what it had not taken and the
-      8 MiB before that, which may have been on their way
-  forebay pipe spool --ack --max-attempts 5 --dead-letters spool.dead -- ./send
-      send writes a line to descriptor 3 for each record that it has sent; a record on
-      which it fails five times goes to another buffer, and the next one comes
+when CMD is restarted, and what the exit status is."),
+    after_long_help = concat!(examples!(), "
 
 Standard input goes into the buffer DIR, and what is in the buffer goes to the
 standard input of CMD, each at its own speed. What an earlier run left in the
@@ -112,9 +109,9 @@ standard input, wait for CMD (--grace), and leave the rest for the next run.
 
 The exit status is CMD's once the input has ended and everything was taken; 0
 when CMD wanted no more; 1 instead of 0 when records were lost to damage, dropped,
-set aside, or read and not acknowledged by a CMD that ended with 0; 2 on errors; 127 or 126 when CMD cannot be started; 128 and the signal's
-number after a signal. Lines up to 4096 bytes are handed to CMD whole, so that
-it does not see half of one even if this command is killed."
+set aside, or read and not acknowledged by a CMD that ended with 0; 2 on errors;
+127 or 126 when CMD cannot be started; 128 and the signal's number after a signal. Lines up to 4096 bytes are handed to CMD whole, so that
+it does not see half of one even if this command is killed.")
 )]
 pub(crate) struct Args {
     #[command(flatten)]

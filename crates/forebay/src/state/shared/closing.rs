@@ -25,40 +25,9 @@ enum Attempt {
 }
 
 impl Shared {
-    pub(crate) fn writer_gone(&self) -> Result<()> {
-        if self.is_last_without_writer() {
-            self.shut()
-        } else {
-            Ok(())
-        }
-    }
-
-    pub(crate) fn writer_gone_within(self: &Arc<Self>, timeout: Duration) -> Result<()> {
-        if self.is_last_without_writer() {
-            self.shut_within(timeout)
-        } else {
-            Ok(())
-        }
-    }
-
-    pub(crate) fn reader_gone(&self) -> Result<()> {
-        if self.is_last_without_reader() {
-            self.shut()
-        } else {
-            Ok(())
-        }
-    }
-
-    pub(crate) fn reader_gone_within(self: &Arc<Self>, timeout: Duration) -> Result<()> {
-        if self.is_last_without_reader() {
-            self.shut_within(timeout)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// A writer has gone; whether that was the last handle.
-    fn is_last_without_writer(&self) -> bool {
+    /// A writer has gone. The last handle closes the buffer, and waits for that for at most
+    /// `timeout`, if there is one.
+    pub(crate) fn writer_gone(self: &Arc<Self>, timeout: Option<Duration>) -> Result<()> {
         let (writers, reader) = {
             let mut intake = lock(&self.intake);
             intake.writers -= 1;
@@ -68,26 +37,42 @@ impl Shared {
             // The stream ends once everything is written.
             self.poke();
         }
-        writers == 0 && !reader
+        self.shut_if(writers == 0 && !reader, timeout)
     }
 
-    /// The reader has gone; whether that was the last handle.
-    fn is_last_without_reader(&self) -> bool {
-        let last = {
+    /// The same when the reader has gone.
+    pub(crate) fn reader_gone(self: &Arc<Self>, timeout: Option<Duration>) -> Result<()> {
+        let writers = {
             let mut intake = lock(&self.intake);
             intake.reader = false;
-            intake.writers == 0
+            intake.writers
         };
         // Whoever waits for the reader to make space waits in vain now.
         self.space.ring();
-        last
+        self.shut_if(writers == 0, timeout)
+    }
+
+    fn shut_if(self: &Arc<Self>, is_last: bool, timeout: Option<Duration>) -> Result<()> {
+        match timeout {
+            _ if !is_last => Ok(()),
+            // Nobody else does the work of a caller, and the buffer's own thread cannot wait
+            // for its own end.
+            Some(timeout) if self.limits.io == Io::Thread && !self.is_own_thread() => {
+                self.shut_within(timeout)
+            }
+            _ => self.shut(),
+        }
+    }
+
+    /// Whether this runs on the buffer's thread: in a waker.
+    fn is_own_thread(&self) -> bool {
+        let own = lock(&self.thread);
+        own.as_ref()
+            .is_some_and(|own| own.thread().id() == thread::current().id())
     }
 
     /// [`shut`](Self::shut) on a thread of its own, which goes on when the time is up.
     fn shut_within(self: &Arc<Self>, timeout: Duration) -> Result<()> {
-        if self.limits.io == Io::Caller {
-            return self.shut();
-        }
         let attempt = Arc::new((Mutex::new(Attempt::Waited), Bell::default()));
         let (shared, for_thread) = (Arc::clone(self), Arc::clone(&attempt));
         let closing = thread::Builder::new()

@@ -1,0 +1,432 @@
+//! From the buffer into a program, and what the program has taken back into
+//! acknowledgements.
+//!
+//! A program that acknowledges has *taken* the records that it acknowledges. Of any
+//! other a record is taken once the program has read its last byte and, after that,
+//! has read a further margin (what it may hold in a buffer of its own when it
+//! dies), or has ended successfully, or has ended with any status of its own
+//! after it had read everything up to the end of its input. A margin that the buffer
+//! has no room for is made smaller.
+//!
+//! With a maximum of attempts, a record on which the program fails is looked for: starts
+//! get one record alone, and take it only if they end successfully (or acknowledge it).
+//! A record that has used up its attempts goes to the dead letters.
+//!
+//! Invariants: only records that are taken, or synced in the dead letters, are
+//! acknowledged; what a program that failed had not taken is delivered again, from the
+//! first such record on and in order; a program's input never ends inside a record,
+//! unless the program is killed for not reading on.
+
+mod ending;
+mod failing;
+mod taking;
+
+pub(crate) use self::ending::End;
+use self::ending::{Failed, HowEnded, Verdict};
+use crate::buffer::losses::Losses;
+use crate::buffer::patience::patiently;
+use crate::commands::pipe::acks::Acks;
+use crate::commands::pipe::backoff::Backoff;
+use crate::commands::pipe::child::{Child, Children};
+use crate::commands::pipe::dead_letters::DeadLetters;
+use crate::commands::pipe::flight::Flight;
+use crate::commands::pipe::outgoing::Outgoing;
+use crate::commands::pipe::suspects::{Next, Suspects};
+use crate::failure::{Failure, Result};
+use crate::io::framing::Framing;
+use crate::live::{Flow, Live};
+use crate::stop::Stop;
+use forebay::{Item, Reader, TryRecv};
+use std::ffi::OsString;
+use std::io;
+use std::num::NonZeroU64;
+use std::process::ExitStatus;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// Records and payload bytes taken from the buffer at a time.
+const BATCH_RECORDS: usize = 16 << 10;
+const BATCH_BYTES: usize = 256 << 10;
+/// How long the end of a program, or a stop, goes unnoticed while the buffer is
+/// empty.
+const IDLE: Duration = Duration::from_millis(100);
+/// How often a program that reads nothing is looked at.
+const BLOCKED: Duration = Duration::from_secs(1);
+/// How long acknowledgements go unnoticed while the buffer is empty. Until they are
+/// noticed, a full buffer has no room.
+const ACKS_IDLE: Duration = Duration::from_millis(5);
+/// Records that a program may have without having acknowledged them: each takes some
+/// 64 bytes of memory.
+const UNACKNOWLEDGED_MAX: usize = 1 << 20;
+
+/// What a pump is asked to do.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    /// The program and its arguments.
+    pub(crate) command: &'a [OsString],
+    pub(crate) framing: Framing,
+    /// How much a program may have read and not worked off when it dies.
+    pub(crate) margin: u64,
+    /// How long a program may take to end after a stop.
+    pub(crate) grace: Duration,
+    /// How often a program may fail on a record before that is set aside.
+    pub(crate) max_attempts: Option<NonZeroU64>,
+    /// Whether nothing is shown on a terminal.
+    pub(crate) quiet: bool,
+}
+
+/// Moves records from a buffer into a program.
+#[derive(Debug)]
+pub(crate) struct Pump<'a> {
+    plan: Plan<'a>,
+    stop: Stop,
+    /// Set while the buffer has no room for what comes in.
+    starved: &'a AtomicBool,
+    /// The plan's margin, or what the buffer has room for.
+    margin: u64,
+    children: Children,
+    /// Starts programs that acknowledge.
+    acks: Option<Acks>,
+    reader: Reader,
+    dead_letters: Option<DeadLetters>,
+    suspects: Suspects,
+    losses: Losses,
+    display: Live,
+    unread_at_open: u64,
+    /// Whether it was said how a record is set aside.
+    has_hinted: bool,
+    /// What belongs to the program that runs.
+    run: Run,
+}
+
+/// What a pump knows of one program, from its start to its end.
+#[derive(Debug)]
+struct Run {
+    /// Records on their way into the program.
+    outgoing: Outgoing,
+    /// Records that it was given and has not taken.
+    flight: Flight,
+    /// The buffer has no more, and will not have.
+    is_drained: bool,
+    /// It gets one record, and this is its id once it has that.
+    is_alone: bool,
+    alone_id: Option<u64>,
+    /// Since when it can acknowledge no more, and whether that is for good.
+    closed_since: Option<Instant>,
+    is_deaf: bool,
+    /// It has acknowledged what it had not read: no more of its lines count.
+    is_distrusted: bool,
+    /// Since when it is waited for to acknowledge, and whether that was told.
+    waiting_since: Option<Instant>,
+    has_told_waiting: bool,
+}
+
+impl Run {
+    fn new(framing: Framing, is_alone: bool) -> Self {
+        Self {
+            outgoing: Outgoing::default(),
+            flight: Flight::new(framing),
+            is_drained: false,
+            is_alone,
+            alone_id: None,
+            closed_since: None,
+            is_deaf: false,
+            is_distrusted: false,
+            waiting_since: None,
+            has_told_waiting: false,
+        }
+    }
+
+    /// Whether the program gets nothing beyond what is outgoing.
+    fn gets_no_more(&self) -> bool {
+        self.is_drained || self.is_deaf || self.alone_id.is_some()
+    }
+}
+
+impl<'a> Pump<'a> {
+    /// A pump from a buffer's reader, into a program that acknowledges if there are
+    /// `acks`.
+    ///
+    /// # Errors
+    ///
+    /// The operating system has no descriptors left.
+    pub(crate) fn new(
+        plan: Plan<'a>,
+        reader: Reader,
+        acks: Option<Acks>,
+        dead_letters: Option<DeadLetters>,
+        stop: Stop,
+        starved: &'a AtomicBool,
+    ) -> Result<Self> {
+        let usage = reader.usage();
+        let unread_at_open = usage.unread.events;
+        Ok(Self {
+            margin: plan.margin,
+            stop,
+            starved,
+            children: Children::new().map_err(|error| Failure::io("watch programs", &error))?,
+            acks,
+            reader,
+            dead_letters,
+            suspects: Suspects::new(plan.max_attempts),
+            losses: Losses::default(),
+            display: Live::new(plan.quiet, Flow::of(&usage, unread_at_open)),
+            unread_at_open,
+            has_hinted: false,
+            run: Run::new(plan.framing, false),
+            plan,
+        })
+    }
+
+    /// Starts the program for the first time.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started; the failure has the status that shells use.
+    pub(crate) fn start(&mut self) -> Result<Child> {
+        Child::start(self.plan.command, self.acks.as_mut()).map_err(|error| Failure {
+            message: error.message,
+            status: error.code,
+        })
+    }
+
+    /// Feeds the program, and starts it again when it fails, until the buffer
+    /// is drained or something else ends it.
+    ///
+    /// # Errors
+    ///
+    /// The buffer cannot be read, a record cannot be set aside, the program
+    /// acknowledges what it has not read, or the operating system fails a pipe.
+    pub(crate) fn run(&mut self, first: Child, mut backoff: Backoff) -> Result<End> {
+        let end = self.run_all(first, &mut backoff);
+        self.display.clear();
+        end
+    }
+
+    fn run_all(&mut self, first: Child, backoff: &mut Backoff) -> Result<End> {
+        let mut running = Some(first);
+        loop {
+            let begun = Instant::now();
+            let failed = match running.take() {
+                Some(mut child) => match self.serve(&mut child)? {
+                    Verdict::End(end) => return Ok(end),
+                    Verdict::Failed(failed) => Some(failed),
+                    Verdict::Passed => None,
+                },
+                None => match Child::start(self.plan.command, self.acks.as_mut()) {
+                    Ok(child) => {
+                        running = Some(child);
+                        continue;
+                    }
+                    // It could be started once: it may be back after an upgrade.
+                    Err(error) => {
+                        self.display.note(error.message);
+                        Some(Failed {
+                            how: HowEnded::Code(error.code),
+                            suspected: None,
+                        })
+                    }
+                },
+            };
+            let took = self.run.flight.taken() > 0;
+            self.rewind();
+            if self.stop.is_set() {
+                return Ok(End::Stopped);
+            }
+            match failed {
+                None => {
+                    backoff.succeeded();
+                    if self.has_come_to_the_end()? {
+                        return Ok(End::Drained(0));
+                    }
+                }
+                Some(failed) => {
+                    let next = match failed.suspected {
+                        Some(suspected) if !took => Some(self.suspects.failed(suspected)),
+                        _ => None,
+                    };
+                    if let Some(Next::SetAside { id, attempts }) = next
+                        && !self.set_aside(id, attempts, failed.how)?
+                    {
+                        return Ok(End::Stopped);
+                    }
+                    let Some(delay) = backoff.after(begun.elapsed(), took) else {
+                        return Ok(End::Failed(failed.how));
+                    };
+                    self.tell(&failed, next, delay);
+                    if self.stops_within(delay) {
+                        return Ok(End::Stopped);
+                    }
+                }
+            }
+            self.run.is_alone = self.suspects.is_alone_next();
+        }
+    }
+
+    /// Reports what was lost on the way, and whether anything was; lets go of
+    /// the buffer.
+    ///
+    /// # Errors
+    ///
+    /// The acknowledgements cannot be synced.
+    pub(crate) fn close(self) -> Result<bool> {
+        self.reader.sync_acks()?;
+        self.reader.close()?;
+        Ok(self.losses.report())
+    }
+
+    /// The program's name, for people.
+    pub(crate) fn name(&self) -> String {
+        let program = self.plan.command.first();
+        program.map_or_else(String::new, |program| {
+            program.to_string_lossy().into_owned()
+        })
+    }
+
+    /// Records that were set aside.
+    pub(crate) fn set_aside_count(&self) -> u64 {
+        self.dead_letters.as_ref().map_or(0, DeadLetters::count)
+    }
+
+    /// Feeds a program until it ends or the stop is set.
+    fn serve(&mut self, child: &mut Child) -> Result<Verdict> {
+        match self.feed(child) {
+            Ok(Some(status)) => self.judge(child, HowEnded::of(status)),
+            Ok(None) => {
+                self.shut_down(child)?;
+                Ok(Verdict::End(End::Stopped))
+            }
+            Err(failure) => {
+                // The first failure is the one to report.
+                let _ = self.shut_down(child);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Feeds a program; its status, or `None` when the stop was set first.
+    fn feed(&mut self, child: &mut Child) -> Result<Option<ExitStatus>> {
+        while !self.stop.is_set() {
+            if let Some(status) = child.status().map_err(|e| self.failed("wait for", &e))? {
+                return Ok(Some(status));
+            }
+            self.settle(child)?;
+            let has_too_many = self.run.flight.len() >= UNACKNOWLEDGED_MAX;
+            if self.run.outgoing.is_empty() && !self.run.gets_no_more() {
+                self.run.outgoing.clear();
+                if !has_too_many {
+                    self.fetch()?;
+                }
+                self.hurry(child, has_too_many)?;
+            }
+            let all_written = child
+                .feed(&mut self.run.outgoing)
+                .map_err(|e| self.failed("write to", &e))?;
+            let is_done = all_written && self.run.gets_no_more();
+            if is_done {
+                child.close_input();
+            }
+            match is_done && self.run.is_drained {
+                true => self.display.clear(),
+                false => self.show(),
+            }
+            if !all_written || is_done || has_too_many {
+                self.wait(child, !all_written)?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn wait(&self, child: &Child, for_room: bool) -> Result<()> {
+        self.children
+            .wait(Some(&self.stop), child, for_room, BLOCKED)
+            .map_err(|e| self.failed("wait for", &e))
+    }
+
+    fn show(&mut self) {
+        let (reader, unread_at_open) = (&self.reader, self.unread_at_open);
+        self.display
+            .show(|| Flow::of(&reader.usage(), unread_at_open));
+    }
+
+    /// Gets what the buffer has, or waits a little for it to have something.
+    fn fetch(&mut self) -> Result<()> {
+        let (reader, run) = (&mut self.reader, &mut self.run);
+        let mut push = |payload: &[u8]| {
+            run.outgoing
+                .push(payload, self.plan.framing)
+                .map_err(|error| Failure::new(error.to_string()))
+        };
+        if !run.is_alone {
+            match patiently(|| reader.try_recv_batch(BATCH_RECORDS, BATCH_BYTES))? {
+                TryRecv::Ready(batch) => {
+                    self.losses.note(batch.lost(), None);
+                    for record in batch.records() {
+                        push(record.payload)?;
+                    }
+                    match self.acks {
+                        Some(_) => batch.into_deliveries().for_each(|d| run.flight.push(d)),
+                        None => run.flight.push_batch(batch),
+                    }
+                    return Ok(());
+                }
+                TryRecv::End => {
+                    run.is_drained = true;
+                    return Ok(());
+                }
+                TryRecv::Empty => {}
+            }
+        }
+        let limit = match self.acks.is_some() && !run.flight.is_empty() {
+            true => ACKS_IDLE,
+            false => IDLE,
+        };
+        match patiently(|| reader.recv_timeout(limit))? {
+            TryRecv::Ready(Item::Record(delivery)) => {
+                push(delivery.payload())?;
+                if run.is_alone {
+                    run.alone_id = Some(delivery.id());
+                }
+                run.flight.push(delivery);
+            }
+            TryRecv::Ready(Item::Lost(lost)) => self.losses.note(&[lost], None),
+            TryRecv::Empty => {}
+            TryRecv::End => run.is_drained = true,
+        }
+        Ok(())
+    }
+
+    /// Forgets what was fetched for a program that has ended: the next one gets
+    /// everything that is not acknowledged.
+    fn rewind(&mut self) {
+        self.run = Run::new(self.plan.framing, false);
+        self.reader.rewind();
+    }
+
+    /// Waits, and says whether the stop was set.
+    fn stops_within(&mut self, delay: Duration) -> bool {
+        let deadline = Instant::now() + delay;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.stop.is_set() || left.is_zero() {
+                return self.stop.is_set();
+            }
+            self.show();
+            self.stop.wait(
+                self.display
+                    .due_in()
+                    .map_or(left, |due_in| due_in.min(left)),
+            );
+        }
+    }
+
+    fn read_by(&self, child: &Child) -> Result<u64> {
+        child
+            .read()
+            .map_err(|error| self.failed("ask for the unread input of", &error))
+    }
+
+    fn failed(&self, what: &str, error: &io::Error) -> Failure {
+        Failure::io(&format!("{what} {}", self.name()), error)
+    }
+}
