@@ -25,7 +25,6 @@ impl Losses {
             self.losses += 1;
             self.events += lost.events;
             self.proven += u64::from(lost.reason != LostReason::Gap || lost.bytes > 0);
-            let lost = describe(lost);
             if self.losses <= REPORTS_MAX {
                 match live {
                     Some(live) => live.note(lost),
@@ -49,25 +48,4 @@ impl Losses {
         }
         self.losses > 0
     }
-}
-
-/// A loss as one line of text.
-fn describe(lost: &Lost) -> String {
-    let (first, last) = (lost.first_id, lost.first_id + lost.events.saturating_sub(1));
-    let ids = match lost.events {
-        1 => format!("id {first}"),
-        _ => format!("ids {first} to {last}"),
-    };
-    let mut text = format!(
-        "lost {} ({ids}): {}",
-        count(lost.events, "event"),
-        lost.reason
-    );
-    if let Some(file) = &lost.file {
-        text.push_str(&format!(", noticed in {file} at offset {}", lost.offset));
-    }
-    if lost.not_kept {
-        text.push_str("; the damaged bytes could not be kept in quarantine");
-    }
-    text
 }

@@ -172,7 +172,7 @@ fn check(reader: &mut Reader, known: &mut Known) -> Result<u64, String> {
         let delivery = match item {
             Item::Record(delivery) => delivery,
             Item::Lost(lost) => {
-                let ids = lost.first_id..lost.first_id + lost.events;
+                let ids = lost.first_id..lost.last_id + 1;
                 // Not synced, or found to be lost before: a gap stays one.
                 let may_be = |id: &u64| *id > known.synced || known.lost.contains(id);
                 if !ids.clone().all(|id| may_be(&id)) {

@@ -71,6 +71,7 @@ impl Reader {
         };
         let mut lost = Lost {
             first_id,
+            last_id: to.next_id - 1,
             events: newly.events,
             bytes: newly.bytes,
             reason,

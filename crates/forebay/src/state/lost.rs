@@ -74,7 +74,11 @@ impl fmt::Display for DropReason {
 pub struct Lost {
     /// The id of the first event lost.
     pub first_id: u64,
-    /// How many events, from the step in ids.
+    /// The id of the last event lost.
+    pub last_id: u64,
+    /// How many events: all from the first to the last, without those that were acknowledged
+    /// before (delivered once, then come to again after a
+    /// [`rewind`](crate::Reader::rewind)).
     pub events: u64,
     /// How many bytes of the data files they leave behind, 0 if none.
     pub bytes: u64,
@@ -94,20 +98,22 @@ impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             first_id,
+            last_id,
             events,
             reason,
             offset,
             ..
         } = self;
         match events {
-            1 => write!(f, "lost 1 event (id {first_id}): {reason}")?,
-            _ => {
-                let last_id = first_id + events - 1;
-                write!(
-                    f,
-                    "lost {events} events (ids {first_id} to {last_id}): {reason}"
-                )?;
-            }
+            1 if first_id == last_id => write!(f, "lost 1 event (id {first_id}): {reason}")?,
+            1 => write!(
+                f,
+                "lost 1 event (of the ids {first_id} to {last_id}): {reason}"
+            )?,
+            _ => write!(
+                f,
+                "lost {events} events (ids {first_id} to {last_id}): {reason}"
+            )?,
         }
         if let Some(file) = &self.file {
             write!(f, ", noticed in {file} at offset {offset}")?;

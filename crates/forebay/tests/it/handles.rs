@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use forebay::storage::Storage;
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
-use forebay::{BufferState, Config, ErrorKind, Io, Item, SyncPolicy, TryRecv, WhenFull};
+use forebay::{
+    BufferState, Config, ErrorKind, Io, Item, OnCorruption, SyncPolicy, TryRecv, WhenFull,
+};
 
 use crate::gate::Gate;
 use crate::support::{open, payload, record, small, temp_dir};
@@ -244,4 +246,71 @@ fn an_error_does_not_repeat_its_source() {
         std::io::Error::from(error).kind(),
         std::io::ErrorKind::InvalidInput
     );
+}
+
+#[test]
+fn an_error_about_damage_names_its_place() {
+    let dir = temp_dir();
+    let (writer, reader) = open(&small(dir.path()));
+    for n in 1..=10 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    writer.close().unwrap();
+    reader.close().unwrap();
+    let path = dir.path().join("buffer-data-0.dat");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4 * 144 + 50] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let config = small(dir.path()).on_corruption(OnCorruption::Refuse);
+    let error = match config.open() {
+        Err(error) => error,
+        Ok((_writer, mut reader)) => loop {
+            if let Err(error) = reader.recv() {
+                break error;
+            }
+        },
+    };
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert_eq!(
+        (error.path(), error.offset()),
+        (Some(&*path), Some(4 * 144))
+    );
+}
+
+/// A loss that a rewind comes to, in the middle of which records were acknowledged already,
+/// counts only the others. It said its ids were as many from the first one on, and the reader
+/// then seemed to skip the rest.
+#[test]
+fn a_loss_around_acknowledged_records_names_all_its_ids() {
+    let sim = Sim::new();
+    let config = Config::new("/buffer").batch_size(4096);
+    let config = config.storage(Arc::new(sim.clone()));
+    let (writer, mut reader) = config.open().unwrap();
+    // Far more than stays in memory.
+    for n in 1..=400 {
+        writer.append(&payload(n, 400)).unwrap();
+    }
+    writer.flush().unwrap();
+    for n in 1..=400 {
+        let delivery = record(reader.recv().unwrap());
+        if n == 3 {
+            delivery.ack();
+        }
+    }
+    let path = "/buffer/buffer-data-0.dat";
+    let mut bytes = sim.read_file(path).unwrap();
+    bytes[440..4 * 440].fill(0);
+    sim.write_file(path, &bytes).unwrap();
+    reader.rewind();
+    assert_eq!(record(reader.recv().unwrap()).id(), 1);
+    let Some(Item::Lost(lost)) = reader.recv().unwrap() else {
+        panic!("no loss");
+    };
+    assert_eq!((lost.first_id, lost.last_id, lost.events), (2, 4, 2));
+    assert_eq!(writer.usage().lost.events, 2);
+    assert!(
+        lost.to_string().starts_with("lost 2 events (ids 2 to 4)"),
+        "{lost}"
+    );
+    assert_eq!(record(reader.recv().unwrap()).id(), 5);
 }

@@ -28,6 +28,7 @@ mod handles;
 mod limits;
 mod lives;
 mod metrics;
+mod mixtures;
 mod recovery;
 mod storage;
 mod stress;

@@ -1,6 +1,11 @@
 //! The typed layer.
 
-use forebay::{Codec, Config, ErrorKind, EventCounter, Json, Text, TypedItem, TypedReader};
+use std::time::Duration;
+
+use forebay::{
+    Codec, Config, ErrorKind, EventCounter, Json, JsonLines, Text, TypedItem, TypedReader,
+};
+use futures_util::StreamExt as _;
 
 use crate::support::temp_dir;
 
@@ -109,4 +114,58 @@ fn what_cannot_be_decoded_is_delivered_as_such_and_stops_nothing() {
     assert_eq!(seen[3], "also fine");
     let usage = reader.get_mut().usage();
     assert_eq!((usage.undecodable_records, usage.unread.events), (2, 0));
+}
+
+/// The async layer counts, decodes and sets apart like the blocking one.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_go_through_futures() {
+    let dir = temp_dir();
+    let config = || Config::new(dir.path());
+    let (writer, mut reader) = config()
+        .open_typed_async(JsonLines::<u32>::new())
+        .await
+        .unwrap();
+    assert_eq!(writer.append(&vec![1, 2]).await.unwrap().id(), Some(1));
+    assert_eq!(writer.try_append(&vec![3]).await.unwrap().id(), Some(3));
+    let long = Duration::from_secs(60);
+    let receipt = writer.append_timeout(&vec![4], long).await.unwrap();
+    receipt.synced().await.unwrap();
+    let appended = writer.append_batch(&[vec![5, 6], vec![7]]).await.unwrap();
+    assert_eq!(appended.receipt().id(), Some(7));
+    let error = writer.append_batch(&[vec![8], vec![]]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRecord);
+    assert_eq!(
+        (error.accepted(), writer.get_ref().usage().next_record_id),
+        (0, 8)
+    );
+    writer.get_ref().append(b"no JSON").await.unwrap();
+    writer.flush_timeout(long).await.unwrap();
+    writer.close().await.unwrap();
+    let mut values = Vec::new();
+    let mut undecodable = Vec::new();
+    let mut take = |item: TypedItem<Vec<u32>>| match item {
+        TypedItem::Record { value, delivery } => {
+            assert_eq!(delivery.events(), value.len() as u64);
+            values.extend(value);
+            delivery.ack();
+        }
+        TypedItem::Undecodable { delivery, .. } => {
+            undecodable.push(delivery.id());
+            delivery.ack();
+        }
+        TypedItem::Lost(lost) => panic!("{lost}"),
+    };
+    take(reader.recv().await.unwrap().unwrap());
+    take(reader.recv_timeout(long).await.unwrap().ready().unwrap());
+    take(reader.try_recv().await.unwrap().ready().unwrap());
+    for item in reader.recv_batch(2, usize::MAX).await.unwrap().unwrap() {
+        take(item);
+    }
+    while let Some(item) = reader.next().await {
+        take(item.unwrap());
+    }
+    assert_eq!(values, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(undecodable, [8]);
+    assert_eq!(reader.get_ref().usage().undecodable_records, 1);
+    reader.close_timeout(long).await.unwrap();
 }

@@ -339,3 +339,42 @@ fn the_last_handle_may_go_on_the_buffers_own_thread() {
     let (_writer, mut reader) = open_sim(&config.io(Io::Caller), &sim.crash(0));
     assert_eq!(drain_ids(&mut reader), [1, 2, 3]);
 }
+
+/// Closing with a time limit waits for the buffer's thread; on that thread it would wait for
+/// itself until the time is up.
+#[test]
+fn a_waker_on_the_buffers_own_thread_may_close_with_a_time_limit() {
+    struct Owner(Mutex<Option<Writer>>);
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {
+            if let Some(writer) = self.0.lock().unwrap().take() {
+                writer.close_timeout(100 * LONG).unwrap();
+            }
+        }
+    }
+    let sim = Sim::new();
+    let config = Config::new(DIR).max_size(16 << 20).sync(SyncPolicy::Never);
+    let (writer, reader) = open_sim(&config, &sim);
+    drop(reader);
+    let receipt = writer.append(&payload(1, 100)).unwrap().detach();
+    let owner = Arc::new(Owner(Mutex::new(None)));
+    let waker = Waker::from(Arc::clone(&owner));
+    let mut synced = pin!(receipt.synced());
+    *owner.0.lock().unwrap() = Some(writer);
+    // The thread syncs, wakes this task, and the last handle goes there; or it was faster.
+    if synced
+        .as_mut()
+        .poll(&mut Context::from_waker(&waker))
+        .is_ready()
+    {
+        waker.wake();
+    }
+    let lock = Path::new(DIR).join("buffer.lock");
+    let hang = Instant::now() + LONG;
+    while sim.lock(&lock).is_err() {
+        assert!(Instant::now() < hang, "the buffer stays locked");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (_writer, mut reader) = open_sim(&config.io(Io::Caller), &sim.crash(0));
+    assert_eq!(drain_ids(&mut reader), [1]);
+}

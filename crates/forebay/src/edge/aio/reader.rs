@@ -169,8 +169,9 @@ impl AsyncReader {
     /// [`ErrorKind::Closed`] if the runtime is shutting down.
     pub async fn rewind(&mut self) -> Result<()> {
         let mut reader = self.take_reader().await?;
+        // Records come again because they are not acknowledged; losses are, and must be told.
+        reader.take_back(self.ahead.drain(..));
         reader.rewind();
-        self.ahead.clear();
         self.state = State::Here(reader);
         Ok(())
     }

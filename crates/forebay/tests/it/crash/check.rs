@@ -54,7 +54,7 @@ impl Seen {
     fn ids(&self) -> std::ops::Range<u64> {
         match self {
             Self::Record(record) => record.id..record.end(),
-            Self::Lost(lost) => lost.first_id..lost.first_id + lost.events,
+            Self::Lost(lost) => lost.first_id..lost.last_id + 1,
         }
     }
 }

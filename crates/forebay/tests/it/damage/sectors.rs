@@ -375,7 +375,7 @@ impl Known {
                 }
             }
             Item::Lost(lost) => {
-                let ids = lost.first_id..lost.first_id + lost.events;
+                let ids = lost.first_id..lost.last_id + 1;
                 if let Some(id) = ids.clone().find(|id| !self.may_be_lost(*id)) {
                     return Err(format!("{id} is not damaged, and lost: {lost}"));
                 }

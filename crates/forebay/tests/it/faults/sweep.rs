@@ -168,7 +168,7 @@ impl Life {
                     }
                 }
                 Some(TryRecv::Ready(Item::Lost(lost))) => {
-                    for id in lost.first_id..lost.first_id + lost.events {
+                    for id in lost.first_id..lost.last_id + 1 {
                         if self.known.records.contains_key(&id) {
                             self.wrong(format!("{lost:?} without damage"));
                         }

@@ -28,7 +28,7 @@ impl Seen {
     pub(super) fn ids(&self) -> Range<u64> {
         match self {
             Self::Record(record) => record.id..record.end(),
-            Self::Lost(lost) => lost.first_id..lost.first_id + lost.events,
+            Self::Lost(lost) => lost.first_id..lost.last_id + 1,
         }
     }
 

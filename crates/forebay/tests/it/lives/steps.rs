@@ -208,13 +208,15 @@ impl Life {
     /// A loss is one that the look at the beginning found, or what the kernel
     /// forgot after a failed sync.
     fn lost(&mut self, lost: &Lost) -> Check {
-        let ids = lost.first_id..lost.first_id + lost.events;
+        let ids = lost.first_id..lost.last_id + 1;
         self.trace.note(|| format!("    {lost:?}"));
         let gone = |id: u64| {
             let mut before = self.claims.records.range(..=id);
             match before.next_back() {
                 Some((_, known)) if known.record.end() > id => {
-                    known.doubt != Doubt::None && known.state == State::Accepted
+                    let may_be_gone = known.doubt != Doubt::None && known.state == State::Accepted;
+                    // What was acknowledged before a rewind is not missed.
+                    may_be_gone || self.claims.acking.contains(&known.record.id)
                 }
                 _ => true,
             }

@@ -1,0 +1,470 @@
+//! Calls of every kind, mixed at random.
+//!
+//! - However a buffer is read (one by one, in batches, waiting or not, as futures that are
+//!   dropped in the middle, through a reader that changes hands), the same items come, with the
+//!   same losses between them. What comes through plain `recv` on a copy is what to expect.
+//! - Whatever an append says in its outcome or its error, over several lives, with disks that
+//!   fill up, kills, power cuts and closes with a time limit: ids have no gaps, what was said to
+//!   be accepted comes as far as the end of the life promises, and the counts add up.
+//!
+//! `FOREBAY_MIXTURES` says how many seeds to try, `FOREBAY_MIXTURES_SEED` the first one.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use forebay::aio::AsyncReader;
+use forebay::storage::sim::Sim;
+use forebay::{
+    Config, Error, ErrorKind, Io, Item, Reader, Receipt, SyncPolicy, TryRecv, WhenFull, Writer,
+};
+
+use crate::support::{Rng, number_from, payload};
+
+const DIR: &str = "/buffer";
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
+
+fn each_seed(name: &str, mut what: impl FnMut(u64)) {
+    let first = number_from("FOREBAY_MIXTURES_SEED", 0);
+    for seed in first..first + number_from("FOREBAY_MIXTURES", 60) {
+        println!("{name}: FOREBAY_MIXTURES_SEED={seed} FOREBAY_MIXTURES=1");
+        what(seed);
+    }
+}
+
+/// An item as it is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Came {
+    /// Its id, and its payload's length and checksum.
+    Record(u64, usize, u32),
+    Lost(u64, u64),
+}
+
+impl Came {
+    fn of(item: Item) -> Self {
+        match item {
+            Item::Record(delivery) => {
+                let payload = delivery.payload();
+                let sum = forebay::format::record::checksum(0, 0, payload);
+                let came = Self::Record(delivery.id(), payload.len(), sum);
+                delivery.ack();
+                came
+            }
+            Item::Lost(lost) => Self::Lost(lost.first_id, lost.events),
+        }
+    }
+}
+
+fn reading_config(sim: &Sim) -> Config {
+    Config::new(DIR)
+        .max_size(1 << 20)
+        .data_file_size(16 << 10)
+        .storage(Arc::new(sim.clone()))
+}
+
+/// A closed buffer, some of whose sectors are not what they were.
+fn damaged(rng: &mut Rng) -> Sim {
+    let sim = Sim::new();
+    let (writer, reader) = reading_config(&sim).open().unwrap();
+    for n in 0..40 + rng.below(160) {
+        let len = 1 + rng.below(900) as usize;
+        writer.append(&payload(n, len)).unwrap();
+    }
+    writer.close().unwrap();
+    reader.close().unwrap();
+    let files: Vec<_> = sim
+        .files(DIR)
+        .into_iter()
+        .filter(|(name, len)| name.ends_with(".dat") && *len > 0)
+        .collect();
+    for _ in 0..rng.below(4) {
+        let (name, len) = &files[rng.below(files.len() as u64) as usize];
+        let path = format!("{DIR}/{name}");
+        let mut bytes = sim.read_file(&path).unwrap();
+        let start = rng.below(len.div_ceil(512)) as usize * 512;
+        let end = bytes.len().min(start + 512);
+        match rng.below(3) {
+            0 => bytes[start..end].fill(0),
+            1 => bytes[start..end].fill(rng.next() as u8 | 1),
+            _ => bytes.copy_within(0..end - start, start),
+        }
+        sim.write_file(&path, &bytes).unwrap();
+    }
+    sim
+}
+
+/// What there is, read one by one.
+fn expected(sim: &Sim) -> Vec<Came> {
+    let (writer, mut reader) = reading_config(&sim.kill()).open().unwrap();
+    drop(writer);
+    let mut came = Vec::new();
+    while let Some(item) = reader.recv().unwrap() {
+        came.push(Came::of(item));
+    }
+    came
+}
+
+/// A reader in one of its two shapes.
+enum Hands {
+    Blocking(Box<Reader>),
+    Async(AsyncReader),
+}
+
+struct Reading {
+    hands: Option<Hands>,
+    rng: Rng,
+    came: Vec<Came>,
+}
+
+impl Reading {
+    fn take(&mut self, item: Item) {
+        self.came.push(Came::of(item));
+    }
+
+    /// One call, at random; whether the end has come.
+    async fn step(&mut self) -> bool {
+        match self.hands.take().unwrap() {
+            Hands::Blocking(reader) => self.step_blocking(*reader),
+            Hands::Async(reader) => self.step_async(reader).await,
+        }
+    }
+
+    fn step_blocking(&mut self, mut reader: Reader) -> bool {
+        let limits = self.limits();
+        let found = match self.rng.below(7) {
+            0 => end_or(reader.recv().unwrap()).map(|item| vec![item]),
+            1 => reader.next().map(|item| vec![item.unwrap()]).ok_or(true),
+            2 => tried(reader.try_recv().unwrap()).map(|item| vec![item]),
+            3 => tried(reader.recv_timeout(Duration::ZERO).unwrap()).map(|item| vec![item]),
+            4 => end_or(reader.recv_batch(limits.0, limits.1).unwrap())
+                .map(|b| b.into_iter().collect()),
+            5 => tried(reader.try_recv_batch(limits.0, limits.1).unwrap())
+                .map(|b| b.into_iter().collect()),
+            // Everything so far is acknowledged: nothing comes again.
+            _ => {
+                reader.rewind();
+                Err(false)
+            }
+        };
+        self.hands = Some(match self.rng.below(3) {
+            0 => Hands::Async(AsyncReader::new(reader)),
+            _ => Hands::Blocking(Box::new(reader)),
+        });
+        self.note(found)
+    }
+
+    async fn step_async(&mut self, mut reader: AsyncReader) -> bool {
+        let limits = self.limits();
+        let found = match self.rng.below(8) {
+            0 => end_or(reader.recv().await.unwrap()).map(|item| vec![item]),
+            1 => tried(reader.try_recv().await.unwrap()).map(|item| vec![item]),
+            2 => tried(reader.recv_timeout(Duration::from_millis(1)).await.unwrap())
+                .map(|item| vec![item]),
+            3 => end_or(reader.recv_batch(limits.0, limits.1).await.unwrap())
+                .map(|b| b.into_iter().collect()),
+            4 => tried(reader.try_recv_batch(limits.0, limits.1).await.unwrap())
+                .map(|b| b.into_iter().collect()),
+            5 => tried(
+                reader
+                    .recv_batch_timeout(limits.0, limits.1, Duration::from_micros(50))
+                    .await
+                    .unwrap(),
+            )
+            .map(|b| b.into_iter().collect()),
+            // Dropped after one poll, perhaps while a read is under way.
+            6 => match poll_once(reader.recv_batch(limits.0, limits.1)) {
+                Some(batch) => end_or(batch.unwrap()).map(|b| b.into_iter().collect()),
+                None => Err(false),
+            },
+            _ => {
+                reader.rewind().await.unwrap();
+                Err(false)
+            }
+        };
+        self.hands = Some(match self.rng.below(4) {
+            0 => Hands::Blocking(Box::new(reader.into_inner().await.unwrap())),
+            _ => Hands::Async(reader),
+        });
+        self.note(found)
+    }
+
+    fn note(&mut self, found: Result<Vec<Item>, bool>) -> bool {
+        match found {
+            Ok(items) => {
+                items.into_iter().for_each(|item| self.take(item));
+                false
+            }
+            Err(has_ended) => has_ended,
+        }
+    }
+
+    fn limits(&mut self) -> (usize, usize) {
+        let records = [1, 3, 20, usize::MAX][self.rng.below(4) as usize];
+        let bytes = [0, 500, 5000, usize::MAX][self.rng.below(4) as usize];
+        (records, bytes)
+    }
+}
+
+/// What there is, or that the end has come.
+fn end_or<T>(found: Option<T>) -> Result<T, bool> {
+    found.ok_or(true)
+}
+
+/// What there is, or whether the end has come.
+fn tried<T>(found: TryRecv<T>) -> Result<T, bool> {
+    match found {
+        TryRecv::Ready(found) => Ok(found),
+        TryRecv::Empty => Err(false),
+        TryRecv::End => Err(true),
+    }
+}
+
+fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let polled = pin!(future).poll(&mut Context::from_waker(Waker::noop()));
+    match polled {
+        std::task::Poll::Ready(found) => Some(found),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[test]
+fn however_a_damaged_buffer_is_read_the_same_items_come() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
+    let mut losses = 0;
+    each_seed("reading", |seed| {
+        let mut rng = Rng(seed);
+        let sim = damaged(&mut rng);
+        let expected = expected(&sim);
+        losses += expected
+            .iter()
+            .filter(|came| matches!(came, Came::Lost(..)))
+            .count();
+        let (writer, reader) = reading_config(&sim).open().unwrap();
+        drop(writer);
+        let mut reading = Reading {
+            hands: Some(Hands::Blocking(Box::new(reader))),
+            rng,
+            came: Vec::new(),
+        };
+        runtime.block_on(async {
+            let all = async { while !reading.step().await {} };
+            let ended = tokio::time::timeout(LONG, all).await;
+            ended.unwrap_or_else(|_| panic!("seed {seed}: the end does not come"));
+            // The last handle goes where a runtime is.
+            drop(reading.hands.take());
+        });
+        if reading.came != expected {
+            let same = reading.came.iter().zip(&expected);
+            let at = same.take_while(|(came, expected)| came == expected).count();
+            let (came, expected) = (reading.came.get(at), expected.get(at));
+            panic!("seed {seed}: item {at} is {came:?} instead of {expected:?}");
+        }
+    });
+    assert!(losses > 0, "no seed loses anything");
+}
+
+/// One life after the other on one machine.
+struct Lives {
+    rng: Rng,
+    sim: Sim,
+    /// The id that the next record gets.
+    next_id: u64,
+    /// Everything below this id is synced: no crash may take it.
+    promised: u64,
+    /// Everything below this id is acknowledged for good.
+    acknowledged: u64,
+}
+
+/// How a life ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Close,
+    Kill,
+    PowerCut,
+}
+
+impl Lives {
+    fn live(&mut self) {
+        let when_full = [
+            WhenFull::Reject,
+            WhenFull::DropNewest,
+            WhenFull::BlockFor(Duration::from_millis(2)),
+        ][self.rng.below(3) as usize];
+        let sync = [SyncPolicy::Interval, SyncPolicy::Always, SyncPolicy::Never]
+            [self.rng.below(3) as usize];
+        let io = [Io::Thread, Io::Caller][self.rng.below(2) as usize];
+        let config = Config::new(DIR)
+            .max_size(32 << 10)
+            .batch_size(4096)
+            .when_full(when_full)
+            .sync(sync)
+            .io(io)
+            .storage(Arc::new(self.sim.clone()));
+        let (writer, mut reader) = config.open().unwrap();
+        assert_eq!(writer.usage().next_record_id, self.next_id);
+        // What is there now is there, but a kill leaves it to the next power cut.
+        self.read(&mut reader, self.next_id);
+        let mut synced = self.promised;
+        for _ in 0..self.rng.below(30) {
+            self.append(&writer, sync, &mut synced);
+            if self.rng.below(6) == 0 {
+                let room = [None, Some(8 << 10), Some(20 << 10)][self.rng.below(3) as usize];
+                self.sim.set_capacity(room);
+            }
+            if self.rng.below(4) == 0 {
+                self.read(&mut reader, 0);
+            }
+        }
+        self.end(writer, reader, synced);
+    }
+
+    /// Appends in one of the ways, and holds the answer against the buffer's own counts.
+    fn append(&mut self, writer: &Writer, sync: SyncPolicy, synced: &mut u64) {
+        let before = writer.usage();
+        let count = 1 + self.rng.below(12) as usize;
+        let bytes = payload(self.next_id, 1 + self.rng.below(600) as usize);
+        let batch = vec![&bytes[..]; count];
+        let one = |receipt: Result<Receipt<'_>, Error>| match receipt {
+            Ok(receipt) => (usize::from(receipt.accepted()), receipt.id(), None),
+            // An append that waits for its sync has accepted its record.
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                let last = writer.usage().next_record_id - 1;
+                (1, Some(last), Some(error.kind()))
+            }
+            Err(error) => (0, None, Some(error.kind())),
+        };
+        let (accepted, last, error) = match self.rng.below(4) {
+            0 => one(writer.append(&bytes)),
+            1 => one(writer.try_append(&bytes)),
+            2 => one(writer.append_timeout(&bytes, Duration::from_millis(1))),
+            _ => match writer.append_batch(&batch) {
+                Ok(all) => {
+                    assert_eq!(all.accepted() + all.dropped(), count);
+                    (all.accepted(), all.receipt().id(), None)
+                }
+                Err(some) => {
+                    assert!(some.accepted() + some.dropped() <= count);
+                    let last = some.receipt().id();
+                    (some.accepted(), last, Some(some.kind()))
+                }
+            },
+        };
+        let after = writer.usage();
+        let usual = [ErrorKind::Full, ErrorKind::DiskFull, ErrorKind::TimedOut];
+        assert!(error.is_none_or(|kind| usual.contains(&kind)), "{error:?}");
+        let came = after.next_record_id - before.next_record_id;
+        assert_eq!(came, accepted as u64, "{error:?}");
+        let expected = (accepted > 0).then(|| after.next_record_id - 1);
+        assert_eq!(last, expected, "{error:?}");
+        self.next_id = after.next_record_id;
+        if sync == SyncPolicy::Always && error.is_none() && accepted > 0 {
+            *synced = self.next_id;
+        }
+        if self.rng.below(8) == 0 && writer.flush_timeout(Duration::from_millis(1)).is_ok() {
+            *synced = self.next_id;
+        }
+    }
+
+    /// Reads what is there, and acknowledges it: no id is missing, and all below `at_least` come.
+    fn read(&mut self, reader: &mut Reader, at_least: u64) {
+        loop {
+            match reader.try_recv().unwrap() {
+                TryRecv::Ready(Item::Record(delivery)) => {
+                    assert!(
+                        delivery.id() <= self.acknowledged,
+                        "{} is missing",
+                        self.acknowledged
+                    );
+                    self.acknowledged = self.acknowledged.max(delivery.id() + 1);
+                    delivery.ack();
+                }
+                TryRecv::Ready(Item::Lost(lost)) => {
+                    // Only a power cut takes events, of those that were not synced.
+                    assert!(lost.first_id >= self.promised, "{lost}");
+                    self.acknowledged = lost.last_id + 1;
+                }
+                TryRecv::Empty | TryRecv::End if self.acknowledged >= at_least => return,
+                // The thread has not come to it yet.
+                TryRecv::Empty => std::thread::yield_now(),
+                TryRecv::End => panic!("{} of {at_least}", self.acknowledged),
+            }
+        }
+    }
+
+    fn end(&mut self, writer: Writer, reader: Reader, synced: u64) {
+        let ending = [Ending::Close, Ending::Kill, Ending::PowerCut][self.rng.below(3) as usize];
+        let seed = self.rng.next();
+        match ending {
+            Ending::Close => {
+                if self.rng.below(3) > 0 {
+                    self.sim.set_capacity(None);
+                }
+                let timeout = [Duration::ZERO, LONG][self.rng.below(2) as usize];
+                drop(reader);
+                let monitor = writer.monitor();
+                let closed = match self.rng.below(2) {
+                    0 => writer.close(),
+                    _ => writer.close_timeout(timeout),
+                };
+                // A closing whose time was up goes on.
+                while monitor.usage().is_some() {
+                    std::thread::yield_now();
+                }
+                self.sim.set_capacity(None);
+                self.promised = match closed {
+                    Ok(()) => self.next_id,
+                    Err(error) => {
+                        let usual = [ErrorKind::DiskFull, ErrorKind::TimedOut, ErrorKind::Io];
+                        assert!(usual.contains(&error.kind()), "{error}");
+                        synced
+                    }
+                };
+            }
+            Ending::Kill | Ending::PowerCut => {
+                let machine = match ending {
+                    Ending::Kill => self.sim.kill(),
+                    _ => self.sim.crash(seed),
+                };
+                drop((writer, reader));
+                self.sim = machine;
+                self.sim.set_capacity(None);
+                self.promised = synced;
+            }
+        }
+        // What is behind the promise may be there or not, and ids go on behind what is.
+        let config = Config::new(DIR)
+            .max_size(32 << 10)
+            .io(Io::Caller)
+            .storage(Arc::new(self.sim.kill()));
+        let (writer, _reader) = config.open().unwrap();
+        let there = writer.usage();
+        assert!(there.next_record_id >= self.promised, "{ending:?}");
+        assert!(there.next_record_id <= self.next_id, "{ending:?}");
+        self.next_id = there.next_record_id;
+        // Acknowledgements may be forgotten: what comes again is no surprise.
+        self.acknowledged = self.acknowledged.min(there.last_acknowledged_id + 1);
+    }
+}
+
+#[test]
+fn what_appends_say_holds_over_lives_with_full_disks_and_crashes() {
+    each_seed("appending", |seed| {
+        let mut lives = Lives {
+            rng: Rng(seed),
+            sim: Sim::new(),
+            next_id: 1,
+            promised: 1,
+            acknowledged: 1,
+        };
+        for _ in 0..5 {
+            lives.live();
+        }
+    });
+}
