@@ -24,7 +24,7 @@ use crate::state::log::{Log, Span};
 use crate::state::meters::Meters;
 use crate::state::shared::Shared;
 use crate::state::stream::Position;
-use crate::storage::os::process_id;
+use crate::storage::os::{lock_holder, process_id};
 use crate::storage::{Access, File, Lock, Storage, uninterrupted};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
@@ -103,8 +103,11 @@ fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
         if e.kind() != std::io::ErrorKind::WouldBlock {
             return Error::io("lock", &path, e);
         }
-        let holder = crate::storage::os::lock_holder(&path)
-            .map_or_else(String::new, |pid| format!(" by process {pid}"));
+        let holder = match lock_holder(&path) {
+            Some(process) if process == process_id() => " by this process".to_owned(),
+            Some(process) => format!(" by process {process}"),
+            None => String::new(),
+        };
         Error::with_path(
             ErrorKind::Locked,
             &path,

@@ -155,6 +155,8 @@ pub struct Config {
 impl Config {
     /// What [`max_size`](Self::max_size) is unless it is set: 1 GiB.
     pub const DEFAULT_MAX_SIZE: u64 = 1 << 30;
+    /// The most that [`data_file_size`](Self::data_file_size) is unless it is set: 128 MiB.
+    pub const DEFAULT_MAX_DATA_FILE_SIZE: u64 = DEFAULT_MAX_DATA_FILE_SIZE;
     /// What [`flush_interval`](Self::flush_interval) is unless it is set: 500 ms.
     pub const DEFAULT_FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 

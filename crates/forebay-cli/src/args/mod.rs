@@ -219,3 +219,35 @@ impl FramingOptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Command, FromArgMatches as _};
+
+    /// What the help says of a default is what the library does.
+    #[test]
+    fn the_defaults_in_the_help_are_the_librarys() {
+        let command = LimitOptions::augment_args(Command::new("limits"));
+        let default = |name: &str| {
+            let argument = command
+                .get_arguments()
+                .find(|a| a.get_id() == name)
+                .unwrap();
+            let help = argument.get_help().unwrap().to_string();
+            let (_, default) = help.split_once("[default: ").unwrap();
+            default.trim_end_matches(']').to_owned()
+        };
+        let Size(max_size) = default("max_size").parse().unwrap();
+        assert_eq!(max_size, Config::DEFAULT_MAX_SIZE);
+        let Time(interval) = default("flush_interval").parse().unwrap();
+        assert_eq!(interval, Config::DEFAULT_FLUSH_INTERVAL);
+        let largest = default("data_file_size");
+        let (share, largest) = largest.rsplit_once(' ').unwrap();
+        assert_eq!(share, "a sixteenth of the maximum size, at most");
+        let Size(largest) = largest.parse().unwrap();
+        assert_eq!(largest, Config::DEFAULT_MAX_DATA_FILE_SIZE);
+        let given = command.try_get_matches_from(["limits"]).unwrap();
+        LimitOptions::from_arg_matches(&given).unwrap();
+    }
+}

@@ -116,7 +116,7 @@ fn bytes(number: &str, factor: u64) -> Result<u64, String> {
 /// # Errors
 ///
 /// A sentence for the user, when the text is no such length of time.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+fn duration(text: &str) -> Result<Duration, String> {
     let example = "write it as 500ms, 2s or 1m";
     let trimmed = text.trim();
     if trimmed.starts_with('-') {

@@ -314,3 +314,15 @@ fn a_loss_around_acknowledged_records_names_all_its_ids() {
     );
     assert_eq!(record(reader.recv().unwrap()).id(), 5);
 }
+
+/// It named this process by its number, as if it were another one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_buffer_that_this_process_has_open_is_said_to_be_in_use_by_it() {
+    let dir = temp_dir();
+    let _handles = open(&small(dir.path()));
+    let error = small(dir.path()).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    let message = error.to_string();
+    assert!(message.contains("in use by this process"), "{message}");
+}

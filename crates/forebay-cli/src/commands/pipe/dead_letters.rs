@@ -131,8 +131,9 @@ impl DeadLetters {
             .append(letter.as_bytes())
             .map_err(|error| self.refused(&error))?;
         if !sync(&writer, || Some(PATIENCE), || ())? {
-            // Closing would wait for space.
-            std::mem::forget(writer);
+            // Closing tries once more. That not all is stored is what is said here.
+            drop(writer);
+            let _ = reader.close_timeout(PATIENCE);
             return Err(no_space(&self.directory));
         }
         writer.close()?;

@@ -17,7 +17,7 @@ use self::acks::{AckStream, Acks};
 use self::backoff::Backoff;
 use self::dead_letters::DeadLetters;
 use self::pump::{End, Plan, Pump};
-use crate::args::sizes::{self, Size};
+use crate::args::sizes::{self, Size, Time};
 use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
 use crate::buffer::durability::{PATIENCE, abandon, sync, waiting_for_space};
 use crate::buffer::opening;
@@ -172,14 +172,24 @@ pub(crate) struct Args {
     max_restarts: Option<u64>,
 
     /// How long to wait before CMD is started again for the first time
-    #[arg(long, value_name = "DURATION", default_value = "100ms",
-        value_parser = sizes::duration, allow_hyphen_values = true, help_heading = "Program")]
-    restart_delay: Duration,
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "100ms",
+        allow_hyphen_values = true,
+        help_heading = "Program"
+    )]
+    restart_delay: Time,
 
     /// How long CMD may take to end after a signal, before it is killed
-    #[arg(long, value_name = "DURATION", default_value = "10s",
-        value_parser = sizes::duration, allow_hyphen_values = true, help_heading = "Program")]
-    grace: Duration,
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "10s",
+        allow_hyphen_values = true,
+        help_heading = "Program"
+    )]
+    grace: Time,
 
     /// After each sync, say on standard error how many records are synced
     ///
@@ -225,7 +235,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let acks = args.ack.map(Acks::new).transpose()?;
     let framing = args.framing.framing()?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
-    stop.limit_shutdown(args.grace.saturating_add(SHUTDOWN_MAX))?;
+    stop.limit_shutdown(args.grace.0.saturating_add(SHUTDOWN_MAX))?;
     let config = args.buffer.config_with(&args.limits);
     let opened = opening::open(&config, args.buffer.wait, args.buffer.verbose, &stop)?;
     let Some((writer, reader)) = opened else {
@@ -244,14 +254,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         command: &args.command,
         framing,
         margin: args.redeliver,
-        grace: args.grace,
+        grace: args.grace.0,
         max_attempts: args.max_attempts,
         quiet: args.quiet,
     };
     let starved = AtomicBool::new(false);
     let mut pump = Pump::new(plan, reader, acks, dead_letters, stop.clone(), &starved)?;
     let child = pump.start()?;
-    let backoff = Backoff::new(args.restart_delay, args.max_restarts);
+    let backoff = Backoff::new(args.restart_delay.0, args.max_restarts);
     let max_len = writer.max_record_size();
     let producer = Producer::new(framing, max_len, args.limits.when_full, false, stop.clone());
 

@@ -284,7 +284,7 @@ impl Look<'_> {
             }
         };
         each_frame(open, tail.offset..file.len, &self.pool, take)
-            .map_err(|e| Error::io("read", &self.survey.path(file), e))
+            .map_err(|e| Error::read(&self.survey.path(file), tail.offset, e))
     }
 
     /// Whether the device can read a file from `from` to its end.
@@ -296,7 +296,7 @@ impl Look<'_> {
                 Ok(0) => break,
                 Ok(read) => at += read as u64,
                 Err(e) if is_device_error(&e) => return Ok(false),
-                Err(e) => return Err(Error::io("read", &self.survey.path(file), e)),
+                Err(e) => return Err(Error::read(&self.survey.path(file), at, e)),
             }
         }
         Ok(true)
@@ -489,8 +489,9 @@ impl Look<'_> {
         file: &SurveyedFile,
         scanner: &mut Scanner,
     ) -> Result<Option<Scanned>> {
+        let at = scanner.offset();
         scanner
             .next()
-            .map_err(|e| Error::io("read", &self.survey.path(file), e))
+            .map_err(|e| Error::read(&self.survey.path(file), at, e))
     }
 }

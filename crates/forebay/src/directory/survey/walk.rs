@@ -115,9 +115,10 @@ impl Walk {
                 self.sequence = Sequence::default();
                 return Ok(Some((index, Step::File)));
             };
+            let at = scanner.offset();
             let item = scanner.next().map_err(|e| {
                 let path = self.dir.join(file.name());
-                Error::io("read", &path, e)
+                Error::read(&path, at, e)
             })?;
             let step = match item {
                 Some(Scanned::Record(found)) => self.judge(index, found)?,
@@ -177,7 +178,7 @@ impl Walk {
             let path = self.dir.join(file.name());
             if let Some(open) = open_data_file(&*self.storage, &path)? {
                 let mut scanner = self.scan(open, from, file.len);
-                let item = scanner.next().map_err(|e| Error::io("read", &path, e))?;
+                let item = scanner.next().map_err(|e| Error::read(&path, from, e))?;
                 match item {
                     Some(Scanned::Record(next)) => return Ok(Some(next.id)),
                     Some(Scanned::Damage(_)) => return Ok(None),
