@@ -77,7 +77,8 @@ fn explore(seed: u64, done: &Done, stops: &[Stop], explored: &mut Explored) -> C
         let state = done.sim.at(operations).ok_or("a state was not kept")?;
         for &stop in stops {
             let stop = match stop {
-                // Seeds 0 and 1 are nothing and everything.
+                // Seed 0: nothing survives; 1: all of it; other even ones: a journalling kernel;
+                // other odd ones: a careless one.
                 Stop::PowerCut(seed @ 2..) => Stop::PowerCut(seed + 2 * rng.below(1 << 32)),
                 stop => stop,
             };

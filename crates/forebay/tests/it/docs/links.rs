@@ -71,3 +71,49 @@ fn every_link_between_the_pages_leads_somewhere() {
     }
     assert!(checked > 0, "no page has a link");
 }
+
+/// The ways of ARCHITECTURE.md send a reader to files, which must be there.
+#[test]
+fn every_file_that_the_architecture_names_is_there() {
+    let text = read("ARCHITECTURE.md");
+    let (library, program) = ("crates/forebay/src", "crates/forebay-cli/src");
+    let mut found = 0;
+    for name in text.split('`').skip(1).step_by(2) {
+        let is_file = name.ends_with(".rs") && !name.contains(' ');
+        if !is_file {
+            continue;
+        }
+        found += 1;
+        // A file named a second time goes by its last part.
+        let is_there = [library, program].iter().any(|dir| {
+            let dir = root().join(dir);
+            dir.join(name).exists() || dir.join("write/side").join(name).exists()
+        });
+        assert!(is_there, "ARCHITECTURE.md names {name}");
+    }
+    assert!(found > 30, "only {found} files");
+}
+
+/// Seeds that once failed are replayed only where proptest looks for them: under the path of
+/// the source that they are for.
+#[test]
+fn every_recorded_seed_belongs_to_a_source() {
+    let crates = root().join("crates/forebay");
+    let mut folders = vec![crates.join("proptest-regressions")];
+    let mut seeds = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(crates.join("proptest-regressions"));
+            let source = crates.join("src").join(name.unwrap().with_extension("rs"));
+            assert!(source.exists(), "{} has no source", path.display());
+            let text = std::fs::read_to_string(path).unwrap();
+            seeds += text.lines().filter(|line| line.starts_with("cc ")).count();
+        }
+    }
+    assert!(seeds > 3, "only {seeds} seeds");
+}
