@@ -25,7 +25,8 @@ const FIRST_READ_LEN: usize = 4096;
 /// Frames up to this length are read whole and checked.
 const CHECKED_LEN: u64 = 1 << 20;
 
-/// After a damaged first frame, the first record is looked for in this many bytes.
+/// After a damaged first frame, a record counts as the first one only in this many bytes. The
+/// scanner may read the rest of the file to find it.
 const SEARCH_LEN: u64 = 16 << 20;
 
 /// A file's first id, and how it is known.
