@@ -1,10 +1,9 @@
-//! What a look at a buffer's directory finds: one vocabulary for opening and
-//! verifying.
+//! The findings that both opening and verifying report.
 //!
 //! Invariants:
-//! - A finding loses the events that the record ids prove lost there; the same
-//!   event is never counted by two findings.
-//! - What a crash leaves behind is [`Severity::Normal`], the rest is damage.
+//! - A finding counts the events that the record ids prove lost there; no event is counted
+//!   by two findings.
+//! - What a crash leaves is [`Severity::Normal`]; everything else is damage.
 
 use std::fmt;
 
@@ -16,34 +15,34 @@ use crate::scan::DamageKind;
 pub enum FindingKind {
     /// A data file ends inside a record.
     TornTail,
-    /// A data file ends in zeros that are no record.
+    /// A data file ends in zeros that are not a record.
     ZeroTail,
-    /// A length that cannot be: nothing is lost where the rest of the record
-    /// says what it was.
+    /// An impossible length. Nothing is lost if the rest of the record tells the right
+    /// length.
     BadLength,
-    /// Bytes that are no record, or a record with a damaged field that the
+    /// Bytes that are not a record, or a record with a damaged field that the
     /// checksum does not cover.
     BadRecord,
     /// A record whose checksum does not match.
     Checksum,
-    /// Record ids step further than the record before holds events, and nothing
-    /// found there explains it.
+    /// The step to the next record id is larger than the event count of the record
+    /// before, and no damage found there explains it.
     IdGap,
-    /// Records that begin among the events which the record before is said to hold: the
-    /// event counter counts more than the one the buffer was written with.
+    /// A record whose id is among the events that the record before is said to hold: the
+    /// event counter counts more events than the one the buffer was written with.
     IdOverlap,
-    /// A data file that should be there is not.
+    /// A data file that should be there is missing.
     MissingFile,
-    /// Records whose ids were already covered by others: a whole data file, or
+    /// Records whose ids other records covered before: a whole data file, or
     /// a run inside one.
     StaleFile,
     /// There is no ledger.
     LedgerMissing,
-    /// The ledger has the wrong length, or says what cannot be.
+    /// The ledger cannot be read, has the wrong length, or holds impossible values.
     LedgerDamaged,
-    /// There are records behind the one that the ledger calls the last.
+    /// There are records after the last one that the ledger counts.
     LedgerBehind,
-    /// The ledger's next record id is beyond the records that are there.
+    /// The ledger's next record id is higher than the id after the last record that is there.
     LedgerAhead,
 }
 
@@ -86,8 +85,8 @@ impl fmt::Display for FindingKind {
     }
 }
 
-/// Whether a crash leaves such damage at the end of the last data file, so that
-/// opening cuts it off.
+/// Whether damage of this kind is what a crash leaves at the end of the last data file.
+/// Opening cuts such a tail off.
 pub(crate) fn is_tail(kind: DamageKind) -> bool {
     matches!(kind, DamageKind::TornTail | DamageKind::ZeroTail)
 }
@@ -96,7 +95,7 @@ pub(crate) fn is_tail(kind: DamageKind) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Severity {
-    /// What a crash leaves behind.
+    /// What a crash leaves.
     Normal,
     /// Anything else that fails a check.
     Damage,
@@ -118,19 +117,19 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing that was found, and where.
+/// One finding, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What it is.
+    /// What was found.
     pub kind: FindingKind,
-    /// Whether a crash leaves such a thing behind.
+    /// Whether a crash leaves such a finding.
     pub severity: Severity,
-    /// The name of the file in the buffer's directory, where it is one file's.
+    /// The name of the file in the buffer's directory, if the finding is about one file.
     pub file: Option<String>,
-    /// Where in the file it begins, in bytes; 0 where the whole file is meant.
+    /// Where in the file it begins, in bytes; 0 if it is about the whole file.
     pub offset: u64,
-    /// How many bytes of the file it covers; 0 for what is not there.
+    /// How many bytes of the file it covers; 0 if the bytes or the file are missing.
     pub length: u64,
     /// The events that the record ids prove lost there.
     pub events_lost: u64,
@@ -139,18 +138,18 @@ pub struct Finding {
 /// What opening a buffer found and mended.
 ///
 /// Opening looks at the ledger and at the ends of the data that a crash can
-/// have touched; damage further inside is met, and counted, by the reader.
+/// have touched; the reader finds, and counts, damage further inside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovery {
     /// The findings, in the order of the data.
     pub findings: Vec<Finding>,
-    /// The events lost by the findings together.
+    /// The events that all findings together lost.
     pub events_lost: u64,
 }
 
 impl Recovery {
-    /// Whether anything was found that a crash does not leave behind.
+    /// Whether anything was found that a crash does not leave.
     pub fn is_damaged(&self) -> bool {
         self.findings
             .iter()

@@ -2,14 +2,14 @@
 //!
 //! Invariants:
 //! - Nothing is written, the lock is not taken.
-//! - What is said is what opening would find: it is derived from the same look.
+//! - The description is what opening would find, because both make it from the same reads.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::counter::EventCounter;
-use crate::directory::options::{Look, look_options};
+use crate::directory::options::{LookOptions, look_options};
 use crate::directory::recovery::{Plan, look, plan};
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::directory::survey::{LedgerStatus, Survey};
@@ -23,14 +23,14 @@ use crate::storage::os;
 /// [`inspect`](Self::inspect).
 #[derive(Debug, Clone)]
 pub struct InspectOptions {
-    look: Look,
+    look: LookOptions,
     count_records: bool,
 }
 
 impl Default for InspectOptions {
     fn default() -> Self {
         Self {
-            look: Look::default(),
+            look: LookOptions::default(),
             count_records: true,
         }
     }
@@ -44,8 +44,9 @@ impl InspectOptions {
 
     look_options!();
 
-    /// Whether to count the unread records, which means to read over all of them; without,
-    /// the cost depends on the number of files only. Default: yes.
+    /// Whether to count the unread records, which reads all of them. Without it and without
+    /// damage, the cost depends on the number of files, and on the length of the file with the
+    /// last acknowledged record. Default: yes.
     #[must_use]
     pub fn count_records(mut self, count: bool) -> Self {
         self.count_records = count;
@@ -76,28 +77,28 @@ pub struct Inspection {
     pub directory: PathBuf,
     /// Whether the buffer is open somewhere.
     pub locked: bool,
-    /// The process that has it open, where the system tells.
+    /// The process that has it open, if the system tells.
     pub lock_holder_pid: Option<u32>,
     /// The ledger.
     pub ledger: LedgerReport,
-    /// The data files, oldest first; behind them those that only repeat others.
+    /// The data files, oldest first; after them the files that only repeat others.
     pub files: Vec<FileReport>,
     /// What was not acknowledged.
     pub unread: Unread,
-    /// The age of the oldest unread record in seconds, as far as the time of its
-    /// file's last change tells; `None` with nothing unread.
+    /// The age of the oldest unread record in seconds, taken from the time of its
+    /// file's last change; `None` if nothing is unread.
     pub oldest_unread_age_seconds: Option<f64>,
 }
 
-/// What a ledger is worth.
+/// Whether a ledger is usable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LedgerCondition {
-    /// It says what can be.
+    /// Its values are possible.
     Ok,
     /// There is none.
     Missing,
-    /// It has the wrong length, or says what cannot be.
+    /// It cannot be read, has the wrong length, or holds impossible values.
     Damaged,
 }
 
@@ -112,11 +113,12 @@ impl LedgerCondition {
     }
 }
 
-/// The ledger; its fields are `None` unless it says what can be.
+/// The ledger. The ids are `None` if it is missing or damaged, unless the damage is only a
+/// next record id far beyond the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LedgerReport {
-    /// What it is worth.
+    /// Whether it is usable.
     pub status: LedgerCondition,
     /// Why it is damaged.
     pub damage: Option<String>,
@@ -138,9 +140,9 @@ pub struct FileReport {
     pub file_id: u16,
     /// Its length in bytes.
     pub bytes: u64,
-    /// The id of its first record, where that can be read.
+    /// The id of its first record, if that can be read.
     pub first_record_id: Option<u64>,
-    /// Whether its records are those of another file, so that it is not read.
+    /// Whether another file has its records, so that it is not read.
     pub is_stale: bool,
 }
 
@@ -148,10 +150,10 @@ pub struct FileReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unread {
-    /// The readable records; 0 unless they were asked to be counted.
+    /// The readable records; 0 unless [`count_records`](InspectOptions::count_records) is set.
     pub records: u64,
-    /// The events by their ids: those between the last acknowledged and the next
-    /// one, lost ones among them.
+    /// The events with ids between the last acknowledged one and the next one to be
+    /// appended, lost events included.
     pub events: u64,
     /// The bytes of the data files from the first unacknowledged record on.
     pub bytes: u64,

@@ -1,8 +1,8 @@
-//! A buffer's directory, looked at without opening the buffer, or before it is open.
+//! A buffer's directory, read while the buffer is not open in this process or not yet open.
 //!
 //! The [`survey`] finds the files and their order. [`recovery`] decides what an opening does,
-//! and does it; [`quarantine`] keeps what it cuts. [`inspect`], [`verify`] and [`records`] only
-//! look. All of them speak in [`findings`].
+//! and does it; [`quarantine`] keeps the damaged bytes. [`inspect`], [`verify`] and [`records`]
+//! only read. Recovery and verify report [`findings`].
 
 pub(crate) mod findings;
 pub(crate) mod inspect;

@@ -1,4 +1,4 @@
-//! What all that only look at a directory can be told.
+//! The options that `inspect`, `verify` and `records` have in common.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::storage::Storage;
 use crate::storage::os::Os;
 
-/// The methods of the options of those who look, which have a field `look`.
+/// The methods that the options of `inspect`, `verify` and `records` share. The options
+/// have a field `look`.
 macro_rules! look_options {
     () => {
         /// How many events a record holds. Default: one.
@@ -19,16 +20,16 @@ macro_rules! look_options {
             self
         }
 
-        /// The longest frame to believe, in bytes. Default: whatever the format allows and
-        /// its file can hold.
+        /// The longest frame to accept, in bytes. Default: as long as the format allows and
+        /// the file can hold.
         #[must_use]
         pub fn max_frame_len(mut self, bytes: u64) -> Self {
             self.look.max_frame_len = bytes;
             self
         }
 
-        /// The file system. Default: the operating system's. Another one does not tell about
-        /// locks.
+        /// The file system. Default: the operating system's. In another one it is not known
+        /// whether the buffer is open.
         #[must_use]
         pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
             self.look.storage = Some(storage);
@@ -37,11 +38,11 @@ macro_rules! look_options {
     };
 }
 
-/// The method of those who also look at the last record of a buffer that is written to.
+/// The method of the options that also read the last record of a buffer while it is written.
 macro_rules! live_option {
     () => {
         /// Says that the buffer is open elsewhere, so its last data file may end in a record
-        /// that is being written. On the operating system's file system this is found out.
+        /// that is being written. In the operating system's file system this is detected.
         #[must_use]
         pub fn live(mut self, live: bool) -> Self {
             self.live = live;
@@ -52,16 +53,16 @@ macro_rules! live_option {
 
 pub(super) use {live_option, look_options};
 
-/// How to look.
+/// The values of the shared options.
 #[derive(Debug, Clone)]
-pub(super) struct Look {
+pub(super) struct LookOptions {
     pub(super) event_counter: EventCounter,
     pub(super) max_frame_len: u64,
-    /// `None`: the operating system's.
+    /// `None`: the operating system's file system.
     pub(super) storage: Option<Arc<dyn Storage>>,
 }
 
-impl Default for Look {
+impl Default for LookOptions {
     fn default() -> Self {
         Self {
             event_counter: EventCounter::one(),
@@ -71,17 +72,17 @@ impl Default for Look {
     }
 }
 
-impl Look {
+impl LookOptions {
     pub(super) fn storage(&self) -> Arc<dyn Storage> {
         self.storage.clone().unwrap_or_else(|| Arc::new(Os::new()))
     }
 
-    /// Whether the lock can be looked at: another storage does not tell about locks.
+    /// Whether the storage is the operating system's. Only there the lock can be checked.
     pub(super) fn is_of_the_system(&self) -> bool {
         self.storage.is_none()
     }
 
-    /// Whether a process has the buffer open, as far as that can be known.
+    /// Whether a process has the buffer open; `false` if that cannot be known.
     pub(super) fn is_open_elsewhere(&self, dir: &Path) -> Result<bool> {
         if self.is_of_the_system() {
             is_open_elsewhere(dir)

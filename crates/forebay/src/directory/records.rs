@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Nothing is written, the lock is not taken.
-//! - Records come in the order of their ids, each once: what a reader would get.
+//! - Records come in the order of their ids, each once, as a reader would get them.
 //! - Memory is bounded: one chunk, or one record that is longer.
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::counter::EventCounter;
-use crate::directory::options::{Look, live_option, look_options};
+use crate::directory::options::{LookOptions, live_option, look_options};
 use crate::directory::recovery::look;
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::directory::survey::{LedgerStatus, Survey, acknowledged_id};
@@ -23,7 +23,7 @@ use crate::storage::Storage;
 /// [`records`](Self::records).
 #[derive(Debug, Clone, Default)]
 pub struct RecordsOptions {
-    look: Look,
+    look: LookOptions,
     all: bool,
     from: Option<u64>,
     live: bool,
@@ -42,7 +42,8 @@ impl RecordsOptions {
         self
     }
 
-    /// The event to begin with: nothing before the record that holds it. Default: the first.
+    /// The event to begin with: the listing begins with the record that holds it. Default:
+    /// the first one.
     #[must_use]
     pub fn from(mut self, id: u64) -> Self {
         self.from = Some(id);
@@ -75,8 +76,8 @@ pub struct StoredRecord {
     pub events: u64,
     /// The producer's metadata.
     pub metadata: u32,
-    /// The payload. It shares a buffer of up to 1 MiB with its neighbours: copy
-    /// what is kept for long.
+    /// The payload. It shares a buffer of up to 1 MiB with its neighbours: copy it
+    /// to keep it for long.
     pub payload: Bytes,
     /// The data file it is in.
     pub file_id: u16,
@@ -84,7 +85,7 @@ pub struct StoredRecord {
     pub offset: u64,
 }
 
-/// What a listing stepped over.
+/// What a listing skipped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Skipped {
@@ -105,7 +106,7 @@ pub struct Records {
     ids: IdTrack,
     from: u64,
     live: bool,
-    /// The writer's next id, where the ledger is believed.
+    /// The writer's next id, if the ledger is believed.
     next_id: Option<u64>,
     skipped: Skipped,
     ended: bool,
@@ -161,7 +162,7 @@ fn list(options: &RecordsOptions, dir: &Path, live: bool) -> Result<Records> {
 }
 
 impl Records {
-    /// What was stepped over so far; at the end, also what is missing between
+    /// What was skipped so far; at the end, also the events that are missing between
     /// the last record and the writer's next id.
     pub fn lost(&self) -> Skipped {
         self.skipped
@@ -213,7 +214,7 @@ impl Records {
         let is_last = index + 1 == self.survey.files.len();
         let at_end = damage.offset + damage.len >= self.survey.files[index].len;
         if self.live && is_last && at_end {
-            // The writer may not be done with this; what is lost, the ids tell.
+            // The writer may still be writing here. The ids tell which events are lost.
             return;
         }
         self.skipped.spans += 1;
@@ -228,7 +229,7 @@ impl Records {
 impl Iterator for Records {
     type Item = Result<StoredRecord>;
 
-    /// The next record. After an error the listing has ended.
+    /// The next record. The listing ends with the first error.
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
             return None;

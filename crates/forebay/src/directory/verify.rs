@@ -2,9 +2,9 @@
 //!
 //! Invariants:
 //! - Nothing is written, the lock is not taken.
-//! - Memory is bounded: findings beyond [`MAX_FINDINGS`] are counted only.
-//! - An event is lost when the ids prove it: it lies between the acknowledged
-//!   ones and the writer's next id, and is not there. Each lost event belongs to
+//! - Memory is bounded: after [`MAX_FINDINGS`] findings, further ones are only counted.
+//! - An event counts as lost if the ids prove it: its id lies between the last acknowledged
+//!   one and the writer's next one, and no record there holds it. Each lost event belongs to
 //!   one finding.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::counter::EventCounter;
 use crate::directory::findings::{Finding, FindingKind, Severity, is_tail};
-use crate::directory::options::{Look, live_option, look_options};
+use crate::directory::options::{LookOptions, live_option, look_options};
 use crate::directory::recovery::{Facts, end_finding, look};
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::directory::survey::{Survey, acknowledged_id};
@@ -22,10 +22,10 @@ use crate::format::file_id::{distance, file_name, next};
 use crate::scan::{Damage, Found, Mended};
 use crate::storage::Storage;
 
-/// The most findings that are listed.
+/// At most this many findings are listed.
 const MAX_FINDINGS: usize = 10_000;
 
-/// How far the check goes between two reports of its progress, in bytes.
+/// The check reports its progress after at least this many bytes.
 const PROGRESS_STEP: u64 = 1 << 20;
 
 /// How to [`verify`]: options in the manner of [`std::fs::OpenOptions`], ended by
@@ -42,7 +42,7 @@ const PROGRESS_STEP: u64 = 1 << 20;
 /// ```
 #[derive(Default)]
 pub struct VerifyOptions<'p> {
-    look: Look,
+    look: LookOptions,
     live: bool,
     progress: Option<Box<dyn FnMut(u64, u64) + 'p>>,
 }
@@ -57,7 +57,8 @@ impl<'p> VerifyOptions<'p> {
 
     live_option!();
 
-    /// Is told the bytes checked and their total from time to time. Default: nobody is.
+    /// A function that the check calls from time to time with the bytes checked so far and
+    /// their total. Default: none.
     #[must_use]
     pub fn on_progress(mut self, progress: impl FnMut(u64, u64) + 'p) -> Self {
         self.progress = Some(Box::new(progress));
@@ -90,23 +91,22 @@ impl fmt::Debug for VerifyOptions<'_> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verification {
-    /// The records that are there, acknowledged ones included, repeats not.
+    /// The records that are there, including acknowledged ones, without repeats.
     pub records: u64,
     /// The events in them.
     pub events: u64,
     /// The bytes of the data files that were checked.
     pub bytes: u64,
-    /// What was found, in the order of the data; at most 10,000.
+    /// The findings, in the order of the data; at most 10,000.
     pub findings: Vec<Finding>,
-    /// Findings that are not listed because there are too many.
+    /// The number of findings that are not listed because there are too many.
     pub findings_omitted: u64,
     /// The events that the record ids prove lost.
     pub events_lost: u64,
 }
 
 impl Verification {
-    /// Whether there is nothing but what a crash leaves behind, and no event is
-    /// lost.
+    /// Whether no event is lost, and nothing was found but what a crash leaves.
     pub fn is_clean(&self) -> bool {
         let damage = |finding: &Finding| finding.severity == Severity::Damage;
         self.events_lost == 0 && self.findings_omitted == 0 && !self.findings.iter().any(damage)
@@ -136,7 +136,7 @@ fn check(
     let survey = &facts.survey;
     let mut walk = Walk::new(storage.clone(), survey, facts.all(), counter, max_frame_len);
     let total = survey.files.iter().map(|file| file.len).sum();
-    // Where the file that is walked begins in the row of all, and the next one.
+    // The total length of the files before the current one, and before the next one.
     let (mut base, mut next_base, mut reported) = (0, 0, 0);
     progress(0, total);
     while let Some((index, step)) = walk.next()? {
@@ -176,32 +176,32 @@ fn check(
 
 /// What may explain the next gap in the ids.
 enum Suspect {
-    /// A damaged span; its place among the findings, unless it is not listed.
+    /// A damaged span. `finding` is its index in the findings, if it is listed.
     Damage {
         finding: Option<usize>,
         claimed_id: Option<u64>,
-        /// A tail that a crash may have left.
+        /// It is a tail that a crash may have left.
         at_end_of_data: bool,
     },
-    /// No file has this id and the ones behind it.
+    /// The first one of consecutive file ids that no file has.
     Missing(u16),
-    /// A file without a byte.
+    /// A file of 0 bytes.
     Empty(u16),
 }
 
-/// Judges what a walk meets. Pure.
+/// Makes findings from the steps of a walk. Pure.
 struct Verifier<'a> {
     facts: &'a Facts,
     options: &'a VerifyOptions<'a>,
     ids: IdTrack,
-    /// The writer's next id, where the ledger is believed.
+    /// The writer's next id, if the ledger is believed.
     next_id: Option<u64>,
     /// The last file that is not empty.
     last_with_data: Option<usize>,
     suspects: Vec<Suspect>,
-    /// A run of records that were there before: file, begin and end.
+    /// Consecutive records that repeat earlier ones: index of their file, begin and end.
     repeats: Option<(usize, u64, u64)>,
-    /// The last finding of overlapping ids, among those that are listed.
+    /// The index of the last finding of overlapping ids, if it is listed.
     overlap: Option<usize>,
     result: Verification,
 }
@@ -223,10 +223,10 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// What the survey alone shows.
+    /// Adds the findings about the ledger and about stale files, which need no walk.
     fn before(&mut self) {
         let ledger = self.facts.ledger_finding();
-        // A running writer tells the ledger after it has written.
+        // A running writer updates the ledger after it has written the records.
         let ledger = ledger
             .filter(|finding| !(self.options.live && finding.kind == FindingKind::LedgerBehind));
         if let Some(finding) = ledger {
@@ -258,7 +258,8 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// A file was deleted meanwhile: everything in it was acknowledged.
+    /// Takes note of a file that was deleted since the survey: all its records were
+    /// acknowledged.
     fn gone(&mut self, acknowledged_id: Option<u64>) {
         self.end_repeats();
         if let Some(id) = acknowledged_id {
@@ -303,7 +304,7 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// One finding for all overlaps of a file.
+    /// Adds the overlap to the file's finding, so that a file has one for all its overlaps.
     fn note_overlap(&mut self, index: usize, found: &Found) {
         let file = self.facts.survey.files[index].name();
         let end = found.offset + found.frame_len;
@@ -337,7 +338,8 @@ impl<'a> Verifier<'a> {
                     .is_some_and(|expected| expected >= next_id)
             })
         {
-            // The writer is not yet done with this.
+            // The writer may still be writing here, and no event that the ledger counts is
+            // missing.
             return;
         }
         let is_tail = is_tail(damage.kind);
@@ -361,7 +363,7 @@ impl<'a> Verifier<'a> {
     }
 
     fn suspect(&mut self, suspect: Suspect) {
-        // What is beyond is as guilty as the last one that is kept.
+        // The last suspect that is kept is blamed for the events of further ones as well.
         if self.suspects.len() < MAX_FINDINGS {
             self.suspects.push(suspect);
         }
@@ -371,8 +373,8 @@ impl<'a> Verifier<'a> {
         let Some((index, begin, end)) = self.repeats.take() else {
             return;
         };
-        // Older versions moved records after a failed sync: such a file may hold
-        // records that the next one begins with.
+        // Older versions moved records after a failed sync, so a file may begin with records
+        // that the file before it holds as well.
         let severity = if begin == 0 && index > 0 {
             Severity::Normal
         } else {
@@ -388,8 +390,9 @@ impl<'a> Verifier<'a> {
         });
     }
 
-    /// Divides a gap in the ids among the suspects. Each but the last takes up
-    /// to the id that the one behind it claims, else one event.
+    /// Divides a gap in the ids among the suspects. Each one but the last is blamed for the
+    /// events up to the id that the next suspect claims, or for one event if that claims none
+    /// in the gap. The last one is blamed for the rest.
     fn settle(&mut self, expected: Option<u64>, gap: u64, behind: Option<(usize, u64)>) {
         let suspects = std::mem::take(&mut self.suspects);
         let Some(expected) = expected.filter(|_| gap > 0) else {
@@ -456,7 +459,7 @@ impl<'a> Verifier<'a> {
         });
     }
 
-    /// Takes note of a finding; its place, if it is listed.
+    /// Adds a finding; returns its index, if it is listed.
     fn add(&mut self, finding: Finding) -> Option<usize> {
         self.lose(finding.events_lost);
         if self.result.findings.len() < MAX_FINDINGS {
@@ -472,7 +475,7 @@ impl<'a> Verifier<'a> {
         self.result.events_lost = self.result.events_lost.saturating_add(events);
     }
 
-    /// What is missing between the last record and the writer's next id.
+    /// Adds what is missing between the last record and the writer's next id.
     fn end(mut self) -> Verification {
         self.end_repeats();
         let expected = self.ids.expected();

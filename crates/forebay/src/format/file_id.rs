@@ -1,7 +1,7 @@
 //! File ids and the names in a buffer directory.
 //!
 //! Invariants:
-//! - A file id is at most [`MAX_FILE_ID`]; 65535 does not exist. Ids go round:
+//! - A file id is at most [`MAX_FILE_ID`]; 65535 does not exist. Ids wrap:
 //!   0, 1, …, 65534, 0, ….
 //! - One id has one name: decimal, no sign, no leading zeros.
 
@@ -19,14 +19,14 @@ pub const LEDGER_FILE_NAME: &str = "buffer.db";
 /// The name of the lock file.
 pub const LOCK_FILE_NAME: &str = "buffer.lock";
 
-/// The name of a file of Forebay's own beside the format's: up to where a process that
-/// has the buffer open, or died with it, has synced the data files.
+/// The name of a file that only Forebay writes; it is not part of the format. It says how
+/// far the process that has the buffer open, or was killed with it open, synced the data files.
 pub const SYNCED_MARK_FILE_NAME: &str = "buffer.synced";
 
 const PREFIX: &str = "buffer-data-";
 const SUFFIX: &str = ".dat";
 
-/// The file id that follows `id`: one more, or 0 behind [`MAX_FILE_ID`].
+/// The file id that follows `id`: one more, or 0 after [`MAX_FILE_ID`].
 ///
 /// ```
 /// use forebay::format::file_id::next;
@@ -38,7 +38,7 @@ pub const fn next(id: u16) -> u16 {
     if id >= MAX_FILE_ID { 0 } else { id + 1 }
 }
 
-/// The id that was given out so many ids before this one.
+/// The file id that was given out `count` ids before this one.
 pub(crate) const fn back(id: u16, count: u16) -> u16 {
     ((id as u32 + FILE_ID_COUNT - count as u32) % FILE_ID_COUNT) as u16
 }
@@ -54,7 +54,7 @@ pub(crate) const fn back(id: u16, count: u16) -> u16 {
 /// ```
 pub const fn distance(from: u16, to: u16) -> u16 {
     debug_assert!(from <= MAX_FILE_ID && to <= MAX_FILE_ID);
-    // Both summands are below 65535 and the remainder is too, so it fits.
+    // The remainder is below 65535, so it fits.
     ((to as u32 + FILE_ID_COUNT - from as u32) % FILE_ID_COUNT) as u16
 }
 
@@ -63,8 +63,8 @@ pub fn file_name(id: u16) -> String {
     format!("{PREFIX}{id}{SUFFIX}")
 }
 
-/// The id in the name of a data file, or `None` where [`file_name`] makes no
-/// such name (leading zeros, a sign, 65535, anything else).
+/// The id in the name of a data file; `None` for a name that [`file_name`] does not
+/// make (leading zeros, a sign, 65535, anything else).
 ///
 /// ```
 /// use forebay::format::file_id::parse_file_name;

@@ -1,4 +1,4 @@
-//! The ledger: 24 bytes that say where writer and reader stand.
+//! The ledger: 24 bytes that say where the writer and the reader are.
 //!
 //! | offset | type | field |
 //! | --- | --- | --- |
@@ -9,9 +9,9 @@
 //! | 16 | u64 | reader's last (acknowledged) record id |
 //!
 //! Invariants:
-//! - There is no checksum: what passes here is possible, not proven. Data files
-//!   are believed where they disagree.
-//! - Padding is written as zero and not looked at when read.
+//! - There is no checksum: a ledger that passes the checks here may still be wrong. Where
+//!   it disagrees with the data files, the data files are believed.
+//! - Padding is written as zero and ignored when read.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub const LEDGER_LEN: usize = 24;
 /// Record ids stay below this, so that sums of ids and counts cannot overflow.
 pub const RECORD_ID_LIMIT: u64 = 1 << 63;
 
-/// What the ledger says.
+/// The values of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LedgerState {
     /// The id that the next appended record gets; the first ever is 1.
@@ -67,7 +67,7 @@ impl LedgerState {
     /// Reads a ledger from the whole contents of its file.
     ///
     /// # Errors
-    /// [`LedgerDamage`] when the length is wrong or the values cannot be.
+    /// [`LedgerDamage`] when the length is wrong or a value is impossible.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, LedgerDamage> {
         let (words, rest) = bytes.as_chunks::<8>();
         let &[next, files, last] = words else {
@@ -81,7 +81,7 @@ impl LedgerState {
         Ok(state)
     }
 
-    /// The bytes of the file.
+    /// The contents of the ledger's file.
     pub fn to_bytes(self) -> [u8; LEDGER_LEN] {
         let mut bytes = [0; LEDGER_LEN];
         for (word, to) in self.to_words().iter().zip(bytes.chunks_exact_mut(8)) {
@@ -90,8 +90,8 @@ impl LedgerState {
         bytes
     }
 
-    /// From the three words of the mapped file, as numbers (converted from
-    /// little endian). Any words are taken; [`check`](Self::check) judges them.
+    /// The state in the three words of the mapped file, as numbers (converted from
+    /// little endian). The values are not checked; see [`check`](Self::check).
     pub const fn from_words(words: [u64; 3]) -> Self {
         Self {
             writer_next_record_id: words[0],
@@ -101,9 +101,9 @@ impl LedgerState {
         }
     }
 
-    /// The three words of the mapped file, as numbers: the next record id, the
-    /// writer's file id in the low and the reader's in the next 16 bits, and the
-    /// reader's last record id.
+    /// The three words of the mapped file, as numbers: the next record id; the writer's
+    /// file id in the low 16 bits and the reader's in the next 16; the reader's last
+    /// record id.
     pub const fn to_words(self) -> [u64; 3] {
         let files = self.writer_file_id as u64 | (self.reader_file_id as u64) << 16;
         [
@@ -113,10 +113,10 @@ impl LedgerState {
         ]
     }
 
-    /// Whether a buffer can be in this state.
+    /// Checks that a buffer can be in this state.
     ///
     /// # Errors
-    /// [`LedgerDamage`] with the first value that cannot be.
+    /// [`LedgerDamage`] with the first impossible value.
     pub const fn check(&self) -> Result<(), LedgerDamage> {
         let writer_next = self.writer_next_record_id;
         let reader_last = self.reader_last_record_id;

@@ -6,7 +6,7 @@
 //!
 //! | position | type | field |
 //! | --- | --- | --- |
-//! | 0 | u64 big endian | bytes behind the delimiter: `padded_len(L) + 32` |
+//! | 0 | u64 big endian | bytes after the delimiter: `padded_len(L) + 32` |
 //! | root + 0 | u32 | checksum |
 //! | root + 4 | 4 bytes | zero |
 //! | root + 8 | u64 | record id |
@@ -17,9 +17,10 @@
 //!
 //! Invariants:
 //! - A frame begins and ends at a multiple of 8.
-//! - Delimiter, pointer and length follow from one another; the checksum covers
-//!   none of them, but id, metadata and payload.
-//! - Ids are 1 ..= [`MAX_RECORD_ID`], whatever a checksum says.
+//! - Delimiter, pointer and length follow from one another. The checksum covers id,
+//!   metadata and payload, and none of those three.
+//! - Ids are 1 ..= [`MAX_RECORD_ID`]. A frame with another id is not a record, even if its
+//!   checksum holds.
 
 use super::ledger::RECORD_ID_LIMIT;
 
@@ -29,20 +30,20 @@ pub const DELIMITER_LEN: usize = 8;
 /// The length of the root in bytes.
 pub const ROOT_LEN: usize = 32;
 
-/// What a frame has besides the padded payload, in bytes.
+/// The length of a frame without its padded payload, in bytes.
 pub const FRAME_OVERHEAD: usize = DELIMITER_LEN + ROOT_LEN;
 
-/// Frames begin and end, and payloads are padded, at multiples of this.
+/// Frames begin and end at multiples of this; payloads are padded to one.
 pub const ALIGN: usize = 8;
 
 /// The largest payload a frame can hold, in bytes: the pointer is an `i32`.
 pub const MAX_PAYLOAD_LEN: usize = (1 << 31) - 24;
 
-/// The largest id a record can have: behind the events of any such record the
-/// next id is one that a ledger can hold.
+/// The largest id a record can have. Whatever its event count, the id after its events
+/// still fits in a ledger, because a record has at most one event per payload byte.
 pub const MAX_RECORD_ID: u64 = RECORD_ID_LIMIT - 1 - MAX_PAYLOAD_LEN as u64;
 
-/// Where the pointer stands in the root.
+/// The position of the pointer in the root.
 const POINTER_AT: usize = 20;
 
 /// The length of a payload with its padding, in bytes.
@@ -74,7 +75,7 @@ pub fn checksum(id: u64, metadata: u32, payload: &[u8]) -> u32 {
     Heads::new(id, metadata).checksum_with(id, metadata, payload)
 }
 
-/// The [checksum] of a record whose payload is yet to come, in pieces.
+/// A hasher for the [checksum] of a record; the caller adds the payload in pieces.
 #[inline]
 pub(crate) fn hasher(id: u64, metadata: u32) -> crc32fast::Hasher {
     crc32fast::Hasher::new_with_initial(head_checksum(id, metadata))
@@ -82,26 +83,27 @@ pub(crate) fn hasher(id: u64, metadata: u32) -> crc32fast::Hasher {
 
 /// The checksum over the id and the metadata alone.
 ///
-/// One look-up for each of the twelve bytes, none of which waits for another;
-/// a general CRC works through so few bytes one after the other, which shows
-/// where records are small.
+/// It takes one table look-up for each of the twelve bytes, and no look-up depends on
+/// another. A general CRC processes so few bytes one after another, which costs
+/// measurable time if records are small.
 #[inline]
 fn head_checksum(id: u64, metadata: u32) -> u32 {
     Heads::new(id, metadata).checksum(id, metadata)
 }
 
-/// The checksums over id and metadata of records that follow one another: most
-/// ids differ from the one before in their last byte only.
+/// Computes the checksums over id and metadata of consecutive records. It caches what all
+/// bytes but the last one of the id contribute, because most ids differ from the one
+/// before in that byte only.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heads {
-    /// The id without its last byte, and the metadata, that `sum` is of.
+    /// The id without its last byte, and the metadata, for which `sum` was computed.
     of: (u64, u32),
-    /// What all bytes but the id's last one add.
+    /// What all bytes but the id's last one contribute to the checksum.
     sum: u32,
 }
 
 impl Heads {
-    /// For records that begin with this one.
+    /// Begins with the record that has this id and metadata.
     #[inline]
     pub(crate) fn new(id: u64, metadata: u32) -> Self {
         let byte = |word: u32, shift: u32| (word >> shift) as u8 as usize;
@@ -141,7 +143,7 @@ impl Heads {
     }
 }
 
-/// `BYTES[n][b]` is what a byte `b` with `n` bytes behind it adds to a CRC-32.
+/// `BYTES[n][b]` is what a byte `b` with `n` bytes after it contributes to a CRC-32.
 static BYTES: [[u32; 256]; 12] = byte_tables();
 
 const fn byte_tables() -> [[u32; 256]; 12] {
@@ -190,7 +192,7 @@ pub fn encode(frame: &mut [u8], id: u64, metadata: u32, payload: &[u8]) {
     encode_next(&mut Heads::new(id, metadata), frame, id, metadata, payload);
 }
 
-/// [`encode`], for records that follow one another.
+/// [`encode`], for consecutive records.
 #[inline]
 pub(crate) fn encode_next(
     heads: &mut Heads,
@@ -217,7 +219,7 @@ pub(crate) fn encode_next(
     let (delimiter, rest) = frame.split_at_mut(DELIMITER_LEN);
     let (body, tail) = rest.split_at_mut(padded);
     delimiter.copy_from_slice(&((padded + ROOT_LEN) as u64).to_be_bytes());
-    // The last word first: the copy then covers all of it but the padding.
+    // The last word is zeroed first; the copy then overwrites all of it but the padding.
     if let Some(last) = body.last_chunk_mut::<ALIGN>() {
         *last = [0; ALIGN];
     }
@@ -229,8 +231,8 @@ const fn pointer(padded: usize) -> i32 {
     (-((POINTER_AT + padded) as i64)) as i32
 }
 
-/// The length of the frame that begins with this delimiter, in bytes; `None` when no frame
-/// has it.
+/// The length of the frame that begins with this delimiter, in bytes; `None` if no frame
+/// can have this delimiter.
 #[inline]
 pub(crate) const fn stated_len(delimiter: [u8; DELIMITER_LEN]) -> Option<u64> {
     let after = u64::from_be_bytes(delimiter);
@@ -241,8 +243,8 @@ pub(crate) const fn stated_len(delimiter: [u8; DELIMITER_LEN]) -> Option<u64> {
     Some(DELIMITER_LEN as u64 + after)
 }
 
-/// A frame with which nothing is wrong, whatever its checksum says: its three lengths agree,
-/// its padding is zero, and records can have its id.
+/// A frame that passes every check but the checksum, which is not computed here: its three
+/// lengths agree, its padding is zero, and its id is possible for a record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame<'b> {
     /// The length of the frame in bytes.
@@ -257,7 +259,7 @@ impl<'b> Frame<'b> {
     #[inline]
     pub(crate) fn first(bytes: &'b [u8], max_len: u64) -> Option<Self> {
         let (delimiter, rest) = bytes.split_first_chunk::<DELIMITER_LEN>()?;
-        // Not `stated_len`: what the root has to agree with need not be checked by itself.
+        // `stated_len` is not needed: the root has to agree with this length anyway.
         let after = u64::from_be_bytes(*delimiter);
         if after > rest.len() as u64 || after > max_len - DELIMITER_LEN as u64 {
             return None;
@@ -282,8 +284,8 @@ impl<'b> Frame<'b> {
     }
 }
 
-/// Whether the zeros of the root and after the payload are zero. The payload
-/// length fits the body.
+/// Whether the padding after the payload and in the root is zero. The caller has checked
+/// that the payload length fits the body.
 #[inline]
 pub(crate) fn padding_is_zero(root: &Root, body: &[u8]) -> bool {
     let used = root.len as usize % ALIGN;
@@ -312,7 +314,7 @@ pub struct Root {
 }
 
 impl Root {
-    /// Reads the fields; any 32 bytes have some.
+    /// Reads the fields without checking them.
     #[inline]
     pub const fn from_bytes(bytes: &[u8; ROOT_LEN]) -> Self {
         Self {
@@ -339,8 +341,8 @@ impl Root {
         bytes
     }
 
-    /// The padded payload length that the pointer claims, or `None` when no
-    /// frame has such a pointer.
+    /// The padded payload length that the pointer claims; `None` if no frame can have
+    /// this pointer.
     #[inline]
     pub const fn pointed_len(&self) -> Option<u32> {
         let padded = -(self.pointer as i64) - POINTER_AT as i64;
@@ -351,8 +353,8 @@ impl Root {
         }
     }
 
-    /// The padded payload length that both the pointer and the payload length
-    /// claim, or `None` when they do not agree.
+    /// The padded payload length that pointer and payload length claim; `None` if they
+    /// disagree.
     #[inline]
     pub const fn agreed_len(&self) -> Option<u32> {
         match self.pointed_len() {
@@ -363,7 +365,8 @@ impl Root {
         }
     }
 
-    /// The length of the frame that both claim, in bytes.
+    /// The length of the frame that pointer and payload length claim, in bytes; `None` if
+    /// they disagree.
     #[inline]
     pub(crate) const fn frame_len(&self) -> Option<u64> {
         match self.agreed_len() {
@@ -378,13 +381,13 @@ impl Root {
         self.id.wrapping_sub(1) < MAX_RECORD_ID
     }
 
-    /// Whether the checksum is that of this id, this metadata and `payload`.
+    /// Whether the checksum is that of the id, the metadata and `payload`.
     #[inline]
     pub fn matches(&self, payload: &[u8]) -> bool {
         checksum(self.id, self.metadata, payload) == self.checksum
     }
 
-    /// [`matches`](Self::matches), for records that follow one another.
+    /// [`matches`](Self::matches), for consecutive records.
     #[inline]
     pub(crate) fn matches_next(&self, heads: &mut Heads, payload: &[u8]) -> bool {
         heads.checksum_with(self.id, self.metadata, payload) == self.checksum

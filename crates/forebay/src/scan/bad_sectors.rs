@@ -1,19 +1,19 @@
-//! Reading a file of which a few sectors cannot be read.
+//! Reading a file some of whose sectors cannot be read.
 //!
-//! Invariant: an unreadable page becomes zeros only when other pages of the same
-//! stretch can be read. When none can, the error is returned and nothing is
-//! taken for damage: a disk that has gone may come back.
+//! Invariant: an unreadable page becomes zeros only if another page of the same read can be
+//! read. Otherwise the error is returned, and nothing counts as damage: a disk that is gone
+//! may come back.
 
 use std::io;
 
 use crate::storage::{File, read_full};
 
-/// What a page cache reads at a time, and more than any disk's sector.
+/// What a page cache reads at a time; no disk has larger sectors.
 const PAGE_LEN: usize = 4096;
 
-/// Reads as [`read_full`] does. If the device reports an error, reads page by
-/// page, once more, and leaves zeros where a page cannot be read: the scanner
-/// finds them to be damage, and what lies around them is saved.
+/// Reads as [`read_full`] does. If the device reports an error, it reads again, page by
+/// page, and zeros the pages that cannot be read. The scanner reports those zeros as damage
+/// and returns the records around them.
 pub(super) fn read_around(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let (read, unreadable) = read_pages(file, buf, offset)?;
     match unreadable {
@@ -22,7 +22,8 @@ pub(super) fn read_around(file: &dyn File, buf: &mut [u8], offset: u64) -> io::R
     }
 }
 
-/// The same for a small part of a stretch of which other parts were readable.
+/// As [`read_around`], but never fails with a device's error: for a few bytes of a part of
+/// the file of which other bytes were readable.
 pub(super) fn read_or_zeros(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     read_pages(file, buf, offset).map(|(read, _)| read.len)
 }
@@ -32,7 +33,7 @@ struct PagesRead {
     good_pages: usize,
 }
 
-/// What could be read, and the device's error if pages had to become zeros.
+/// Reads what can be read; returns the device's error as well if it zeroed pages.
 fn read_pages(
     file: &dyn File,
     buf: &mut [u8],
@@ -45,7 +46,7 @@ fn read_pages(
     let (mut done, mut bad_pages, mut good_pages) = (0, 0, 0);
     while done < buf.len() {
         let at = offset + done as u64;
-        // Page borders count from the start of the file.
+        // Pages are aligned to the start of the file.
         let page_left = PAGE_LEN - (at % PAGE_LEN as u64) as usize;
         let end = buf.len().min(done + page_left);
         let page = &mut buf[done..end];
@@ -70,14 +71,13 @@ fn read_pages(
     if bad_pages == 0 {
         return Ok((read, None));
     }
-    tracing::warn!(error = %format_args!("{error:#}"), offset, bad_pages, "unreadable pages are taken for zeros");
+    tracing::warn!(error = %format_args!("{error:#}"), offset, bad_pages, "unreadable pages are read as zeros");
     Ok((read, Some(error)))
 }
 
-/// Whether the device failed to read a part of the file, which says nothing of
-/// other parts.
+/// Whether the device failed to read a part of the file; other parts may be readable.
 pub(crate) fn is_device_error(e: &io::Error) -> bool {
-    // EIO; on Windows ERROR_CRC, of a bad sector, and ERROR_IO_DEVICE.
+    // EIO; on Windows ERROR_CRC (a bad sector) and ERROR_IO_DEVICE.
     const CODES: &[i32] = if cfg!(windows) { &[23, 1117] } else { &[5] };
     e.raw_os_error().is_some_and(|code| CODES.contains(&code))
 }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use crate::storage::fault::Errno;
 
-    /// 16 KiB of ones; pages in `bad` fail.
+    /// 16 KiB of ones; reading a page in `bad` fails.
     #[derive(Debug)]
     struct Disk {
         bad: Vec<u64>,

@@ -1,4 +1,4 @@
-//! What a scan gives: records, and spans that hold none.
+//! What a scan returns: records, and spans of damage.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use std::ops::Range;
 pub(crate) enum Scanned {
     /// A record.
     Record(Found),
-    /// Bytes that are none.
+    /// Bytes that are not a record.
     Damage(Damage),
 }
 
@@ -25,12 +25,12 @@ pub(crate) struct Found {
     pub metadata: u32,
     /// Where its payload lies within the scanner's chunk.
     pub payload: Range<usize>,
-    /// The redundant field that was wrong, if one was.
+    /// The redundant field that was wrong, if any.
     pub mended: Option<Mended>,
 }
 
 impl Found {
-    /// A whole record whose id does not belong where it stands, as damage.
+    /// This record as damage: it is whole, but its id does not fit its place.
     pub(crate) fn misplaced(&self) -> Damage {
         Damage {
             offset: self.offset,
@@ -41,7 +41,8 @@ impl Found {
     }
 }
 
-/// A redundant field of a record that was wrong; nothing is lost by it.
+/// A redundant field of a record that was wrong. Nothing is lost, because the other fields
+/// determine it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mended {
     /// The delimiter; the record was found through its root.
@@ -59,13 +60,13 @@ pub(crate) enum Mended {
 pub(crate) struct Damage {
     /// Where it begins in the file.
     pub offset: u64,
-    /// Its length in bytes; it may reach beyond the end of a file that is
-    /// shorter than it should be.
+    /// Its length in bytes. In a file that is shorter than it should be, the span may end
+    /// after the end of the file.
     pub len: u64,
     /// What is wrong.
     pub kind: DamageKind,
-    /// The id that the root of this one damaged record states, unproven; `None`
-    /// when no root tells, or the span may hold several records.
+    /// The id that the root of this one damaged record states; nothing proves it. `None`
+    /// when no root states an id, or when the span may hold several records.
     pub claimed_id: Option<u64>,
 }
 
@@ -74,15 +75,14 @@ pub(crate) struct Damage {
 #[non_exhaustive]
 pub enum DamageKind {
     /// The file ends within its last frame, or the rest of that frame and of
-    /// the file is zeros: what a crash leaves behind.
+    /// the file is zeros. A crash leaves this.
     TornTail,
-    /// Nothing but zeros to the end of the file, where a frame should begin:
+    /// Only zeros up to the end of the file, where a frame should begin:
     /// the file grew and its contents were not written.
     ZeroTail,
-    /// No frame can have the length that is stated, or frames that stand
-    /// contradict it.
+    /// No frame can have the stated length, or frames found there contradict it.
     BadLength,
-    /// A frame begins, but its parts do not agree, or no record has its id.
+    /// A frame begins, but its parts disagree, or no record can have its id.
     BadRecord,
     /// A whole frame whose checksum does not hold.
     Checksum,

@@ -1,25 +1,24 @@
-//! The scanner: bytes of one data file to records and damage, in file order.
-//!
-//! Reader, recovery, verify, inspect and listing all read data files through
-//! it, so they agree on what is a record.
+//! The scanner: turns the bytes of one data file into records and damage, in file order.
+//! Reader, recovery, verify, inspect and listing all read data files through it, so they
+//! agree on what is a record.
 //!
 //! A frame states its length three times: in the delimiter, the pointer and the
 //! payload length. At a place where a frame should begin:
 //!
-//! 1. All three agree: the frame ends there, whatever its checksum says, and
-//!    nothing inside it is looked at. With a wrong checksum it is one damaged
-//!    record, unless another of the eight payload lengths of this frame holds.
-//! 2. The delimiter and one of the others agree, and the checksum holds: a
-//!    record, and the third is *mended*.
-//! 3. Anything else is settled by what stands behind it: see [`salvage`].
+//! 1. All three agree: the frame ends there, even if its checksum is wrong, and the scanner
+//!    does not search inside it. With a wrong checksum it is one damaged record, unless the
+//!    checksum holds with another of the eight payload lengths that pad to this frame.
+//! 2. The delimiter and one of the others agree, and the checksum holds: this is a record,
+//!    and the third length is *mended*.
+//! 3. Otherwise the bytes after it decide: see [`salvage`].
 //!
 //! Invariants:
-//! - Whatever is returned as a record has a checksum that holds (with
-//!   [`Check::Structure`]: three agreeing lengths) and an id that records can
-//!   have, and lies where the frames before it led or where a search believed it.
-//! - Items come in file order, do not overlap and leave nothing out.
+//! - Every record returned has a checksum that holds (with [`Check::Structure`]: three
+//!   agreeing lengths) and a possible id. It begins where the frame before it ends, or where
+//!   a search believed it.
+//! - Items come in file order, do not overlap and leave no bytes out.
 //! - Lengths are bounded by the limit and by the end of the file before memory
-//!   is taken. Work is linear in the bytes scanned, whatever the damage.
+//!   is allocated. Work is linear in the bytes scanned, whatever the damage.
 
 mod bad_sectors;
 mod items;
@@ -48,22 +47,22 @@ pub(crate) use items::{Damage, Found, Mended, Scanned};
 use search::Salvage;
 pub(crate) use search::each_frame;
 
-/// How a scanner judges.
+/// What a scanner accepts as a record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScanOptions {
-    /// No frame is longer, in bytes; what claims to be is damage.
+    /// The longest frame that is accepted, in bytes; a longer one is damage.
     pub max_frame_len: u64,
     /// What is checked of a frame.
     pub check: Check,
 }
 
-/// What is checked of a frame whose three lengths agree. Any other frame is
-/// believed by its checksum only.
+/// What is checked of a frame whose three lengths agree. Any other frame needs a
+/// checksum that holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Check {
     /// The checksum too.
     Checksums,
-    /// Nothing else: for counting and positioning.
+    /// Only the lengths and the id: for counting and positioning.
     Structure,
 }
 
@@ -73,7 +72,7 @@ enum Source {
         file: Arc<dyn File>,
         pool: Pool,
     },
-    /// The chunk is all there is.
+    /// The chunk holds all the bytes.
     Memory,
 }
 
@@ -90,37 +89,38 @@ pub(crate) struct Scanner {
     check: Check,
     /// Id and offset of the last record returned.
     last: Option<(u64, u64)>,
-    /// The same when the last damage was returned: what `last` is since then may stand where
-    /// it does not belong.
+    /// The value of `last` when the last damage was returned. Records returned after that
+    /// damage may be misplaced, so ids are compared with this record as well.
     before_damage: Option<(u64, u64)>,
-    /// An id that went before, so many bytes before the beginning of the file.
+    /// The id of a record before the file, and at most how many bytes before the beginning
+    /// of the file that record is.
     behind: Option<(u64, u64)>,
     /// The caller knows from elsewhere that the records before this id were written.
     written_to: u64,
     source: Source,
     /// Where the caller says the bytes end.
     to: u64,
-    /// Where they do end: less than `to` once the file turned out shorter.
+    /// Where the bytes really end: less than `to` once the file turned out to be shorter.
     end: u64,
-    /// What a search behind damage has found.
+    /// What the last search after damage found.
     salvage: Option<Salvage>,
 }
 
-/// What stands at a place where a frame should begin.
+/// What is at a place where a frame should begin.
 enum Verdict {
     Record(Found),
     /// A damaged record whose extent is certain.
     Damaged(Damage),
-    /// The delimiter is not confirmed; the id that a doubtful root states.
+    /// Nothing confirms the delimiter; holds the id that a doubtful root states.
     Doubtful(Option<u64>),
 }
 
-/// What a delimiter says.
+/// Where a frame ends according to its delimiter.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// The frame ends here.
+enum StatedEnd {
+    /// At this offset of the file.
     Inside(u64),
-    /// The frame ends behind the end of the file.
+    /// After the end of the file.
     Beyond,
     /// No frame has such a delimiter, or the delimiter is incomplete.
     Impossible,
@@ -131,8 +131,8 @@ impl Scanner {
     /// sound file. A frame begins at `from`; `to` is the end of the last frame
     /// that is visible, or the length of the file.
     ///
-    /// Chunks have the length of the pool's buffers; a longer frame gets memory
-    /// of its own.
+    /// Chunks have the length of the pool's buffers; for a longer frame a longer buffer is
+    /// allocated.
     pub(crate) fn over_file(
         file: Arc<dyn File>,
         from: u64,
@@ -160,15 +160,15 @@ impl Scanner {
         }
     }
 
-    /// The same, behind a record with this id, which is at most so many bytes before the
-    /// beginning of the file.
+    /// Tells the scanner that a record with this id is before the file, at most `len` bytes
+    /// before its beginning.
     pub(crate) fn behind(self, id: u64, len: u64) -> Self {
         let behind = Some((id, len));
         Self { behind, ..self }
     }
 
-    /// The same for a caller who knows from elsewhere that the records before this id were
-    /// written, whether they are in this file or not.
+    /// Tells the scanner that the records before this id were written, whether they are in
+    /// this file or not.
     pub(crate) fn written_to(self, id: u64) -> Self {
         Self {
             written_to: id,
@@ -176,8 +176,8 @@ impl Scanner {
         }
     }
 
-    /// A scanner over whole frames that this process has just encoded, the first
-    /// of them at `offset` of the file. Their checksums are not computed again.
+    /// A scanner over whole frames that this process has just encoded; the first frame
+    /// begins at `offset` of the file. The checksums are not computed again.
     pub(crate) fn over_memory(bytes: Bytes, offset: u64) -> Self {
         let to = offset + bytes.len() as u64;
         Self {
@@ -198,10 +198,10 @@ impl Scanner {
         }
     }
 
-    /// Says that the bytes of the file are visible up to `to`, the end of a
-    /// frame. Less than before changes nothing.
+    /// Makes the bytes of the file visible up to `to`, the end of a frame. A smaller
+    /// value than before changes nothing.
     ///
-    /// Only for a scanner over a file: memory does not grow.
+    /// Only for a scanner over a file, because memory does not grow.
     pub(crate) fn extend(&mut self, to: u64) {
         debug_assert!(matches!(self.source, Source::File { .. }));
         if to > self.to {
@@ -216,11 +216,11 @@ impl Scanner {
         self.base + self.at as u64
     }
 
-    /// The next item, or `None` at the end of what is visible.
+    /// The next item, or `None` at the end of the visible bytes.
     ///
     /// # Errors
     /// Those of reading the file. The scanner stays where it is; a later call
-    /// tries again.
+    /// retries.
     #[inline]
     pub(crate) fn next(&mut self) -> io::Result<Option<Scanned>> {
         match self.sound_frame() {
@@ -232,7 +232,7 @@ impl Scanner {
     /// The payload of the record that [`next`](Self::next) has just returned.
     ///
     /// # Panics
-    /// For an earlier record it may, or return other bytes.
+    /// For an earlier record it may panic, or return other bytes.
     #[inline]
     pub(crate) fn payload(&self, found: &Found) -> &[u8] {
         &self.chunk[found.payload.clone()]
@@ -248,7 +248,7 @@ impl Scanner {
     }
 
     /// The chunk that holds the record just returned, and a number that changes
-    /// when the chunk does.
+    /// with the chunk.
     #[inline]
     pub(crate) fn chunk(&self) -> (&Bytes, u64) {
         (&self.chunk, self.sequence)
@@ -274,14 +274,14 @@ impl Scanner {
         }
     }
 
-    /// Goes behind the record at the current place.
+    /// Moves past the record at the current place.
     #[inline]
     pub(crate) fn pass(&mut self, found: &Found) {
         self.last = Some((found.id, found.offset));
         self.at += found.frame_len as usize;
     }
 
-    /// Goes behind the record at the current place and returns it.
+    /// Moves past the record at the current place and returns it.
     #[inline]
     fn deliver(&mut self, found: Found) -> Scanned {
         self.pass(&found);
@@ -308,7 +308,7 @@ impl Scanner {
         }
     }
 
-    /// Goes behind the damage and returns it.
+    /// Moves past the damage and returns it.
     fn skip(&mut self, damage: Damage) -> Scanned {
         self.seek(damage.offset + damage.len);
         self.before_damage = self.last;
@@ -333,8 +333,8 @@ impl Scanner {
         self.chunk.len() - self.at
     }
 
-    /// Makes the chunk hold `len` bytes from the current place on, or all there
-    /// are.
+    /// Makes the chunk hold `len` bytes from the current place on, or all bytes up to the end
+    /// if there are fewer.
     fn fill(&mut self, len: usize) -> io::Result<()> {
         let left = self.end.saturating_sub(self.offset());
         if self.held() as u64 >= left.min(len as u64) {
@@ -357,26 +357,28 @@ impl Scanner {
         Ok(())
     }
 
-    /// What the delimiter at the current place says; the chunk is filled that
-    /// far.
-    fn reach(&self) -> Reach {
+    /// Where the frame at the current place ends according to its delimiter. The caller has
+    /// filled the chunk with the delimiter.
+    fn stated_end(&self) -> StatedEnd {
         let Some(delimiter) = self.chunk[self.at..].first_chunk() else {
-            return Reach::Impossible;
+            return StatedEnd::Impossible;
         };
         let len = stated_len(*delimiter).filter(|len| *len <= self.max_frame_len);
         let Some(len) = len else {
-            return Reach::Impossible;
+            return StatedEnd::Impossible;
         };
         let end = self.offset() + len;
         if end <= self.end {
-            Reach::Inside(end)
+            StatedEnd::Inside(end)
         } else {
-            Reach::Beyond
+            StatedEnd::Beyond
         }
     }
 
-    /// Judges the frame at the current place by itself. One whose length, or the zeros after it,
-    /// are wrong only because another frame begins there ends before that.
+    /// Judges the frame at the current place by itself.
+    ///
+    /// If another frame begins where the last 8 bytes of this one (payload length and padding)
+    /// should be, this one is damaged and ends there.
     fn examine(&mut self, check: Check) -> io::Result<Verdict> {
         let verdict = self.examine_alone(check)?;
         let Verdict::Record(found) = &verdict else {
@@ -402,11 +404,11 @@ impl Scanner {
 
     fn examine_alone(&mut self, check: Check) -> io::Result<Verdict> {
         self.fill(FRAME_OVERHEAD)?;
-        let Reach::Inside(end) = self.reach() else {
+        let StatedEnd::Inside(end) = self.stated_end() else {
             return Ok(Verdict::Doubtful(None));
         };
         let frame_len = end - self.offset();
-        // A long frame takes memory of its own, so its root is looked at first.
+        // A long frame needs a buffer of its own: check its root before allocating that.
         if self.is_longer_than_a_chunk(frame_len) && !self.root_fits(frame_len)? {
             return Ok(Verdict::Doubtful(None));
         }
@@ -458,7 +460,7 @@ impl Scanner {
         };
         let record = |payload_len: usize, mended| match root.has_possible_id() {
             true => Verdict::Record(self.found(&root, frame.len() as u64, payload_len, mended)),
-            // Whole, and not from any buffer.
+            // The frame is whole, but no buffer writes such an id.
             false => damaged(DamageKind::BadRecord, None),
         };
         let stated = root.len as usize;
@@ -510,8 +512,8 @@ fn length_fits(root: &Root, body_len: usize) -> bool {
     stated <= body_len && padded_len(stated) == body_len
 }
 
-/// The payload length, among those that this padded payload can have, with
-/// which the checksum holds.
+/// The payload length with which the checksum holds, among those that pad to the length
+/// of `body`.
 fn proven_len(root: &Root, body: &[u8]) -> Option<usize> {
     let certain = body.len().saturating_sub(ALIGN - 1);
     let mut hasher = hasher(root.id, root.metadata);

@@ -1,66 +1,68 @@
-//! Going on behind damage: which place is the next to believe.
+//! Resuming after damage: decides at which place the next record is believed. One backward
+//! [`search`](super::search) of the file lists the runs of frames after the damage.
 //!
-//! What stands behind the damage comes from one backward [`search`](super::search)
-//! of the file, as a list of runs of frames. Then, at a place where a frame must
-//! begin:
+//! Then, at a place where a frame must begin:
 //!
-//! - A run that begins there is this frame's own root, and the delimiter was
-//!   wrong.
-//! - A possible delimiter is believed: the damage ends where it leads, and runs
-//!   before that lie inside the payload. Unless a run stands across that place,
-//!   or ends at it: no frame inside a payload can, because the root is between.
-//!   Then the chain of that run counts. Nor is it believed across a torn frame at the
-//!   end of the file that follows a run whose ids follow.
-//! - A delimiter that leads behind the end is a torn frame, and so is one whose
-//!   frame and all behind it end in zeros.
-//! - Otherwise the runs are taken in order, if their ids make sense: beyond the
-//!   last record's, or what the caller says went before, and by no more than the bytes
-//!   between can hold (an event takes a byte at least), or else part of an unbroken
-//!   chain to the end. Whether a record's id belongs where it stands is not judged
-//!   here: the last record may be the one that does not.
+//! - If a run known by its root begins there, that root is this frame's own, and the
+//!   delimiter was wrong.
+//! - A possible delimiter is believed: the damage ends where the delimiter leads, and runs
+//!   before that end lie inside the payload. It is not believed if a run extends across that
+//!   end, or ends at it: a frame inside the payload cannot, because the root comes after the
+//!   payload. Then the chain of that run counts. Nor is it believed if it leads into the
+//!   torn frame that ends the file, and the frames before that one have ids that follow.
+//! - A delimiter that leads to after the end of the file is a torn frame. So is one whose
+//!   frame ends in zeros that continue to the end of the file.
+//! - Otherwise the runs are taken in order if their ids make sense. An id makes sense if it
+//!   is higher than that of the last record, or of the record that the caller says is before
+//!   the file, by no more than the bytes between can hold (an event takes at least one byte).
+//!   A run that is part of an unbroken chain to the end is taken whatever its ids. Whether a
+//!   record is misplaced is not judged here: the last record may be the misplaced one.
 //!
-//! Two of these can speak at once. Own root against delimiter: the delimiter
-//! wins where it leads to a run or to the end and nothing contradicts it, or
-//! where the id of the root makes no sense, because a payload can begin behind
-//! the delimiter of an inner frame. A torn frame against frames that follow it
-//! up to the very end: they win when their ids follow closely and the frame has
-//! room before them.
+//! Two of these rules can conflict:
 //!
-//! What no reader of these bytes can know: a record whose middle was taken out
-//! of the file looks like a torn one that holds frames. Nothing is returned that
-//! was not written as a record, so what stands behind it is given up then. And a
-//! torn record whose payload holds frames, torn just where one of them ends, looks
-//! like one with a bad delimiter: if their ids follow closely, too, they are
-//! returned. A bad bit is likelier than that.
+//! - Own root against delimiter: the delimiter wins if it leads to a run or to the end and
+//!   nothing contradicts it. It also wins if the id in the root makes no sense, because a
+//!   payload can begin with an inner frame whose delimiter is cut off.
+//! - A torn frame against frames after it up to the end of the file: the frames win if their
+//!   ids follow closely and there is room for a frame before them.
+//!
+//! Two cases cannot be told from the bytes. A record whose middle was taken out of the file
+//! looks like a torn record that holds frames. The records after it are then given up,
+//! because nothing may be returned that was not written as a record. And a torn record whose
+//! payload holds frames, torn exactly where one of them ends, looks like a record with a bad
+//! delimiter. If the ids of those frames follow closely as well, they are returned, because a
+//! bad bit is likelier.
 
 use std::io;
 
 use super::search::{Run, Salvage, Search};
-use super::{Check, Damage, DamageKind, Found, Mended, Reach, Scanned, Scanner, Source, Verdict};
+use super::{
+    Check, Damage, DamageKind, Found, Mended, Scanned, Scanner, Source, StatedEnd, Verdict,
+};
 use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
 use crate::storage::uninterrupted;
 
-/// The least that a disk replaces at a time.
+/// A disk replaces at least this many bytes at a time.
 const SECTOR_LEN: u64 = 512;
 
-/// How the walk from the damaged place goes on.
+/// How the walk from the damaged place continues.
 enum Step {
-    /// A record that can be believed, or damage of its own, begins here.
+    /// The damage ends here: a record that can be believed, or separate damage, begins.
     Stop(u64),
-    /// The damage goes on up to here, where a frame must begin.
+    /// The damage extends to here, where a frame must begin.
     Boundary(u64),
-    /// The damage goes on at least up to here.
+    /// The damage extends at least to here.
     Lost(u64),
     /// The frame here is incomplete, and the file ends with it.
     Torn,
-    /// The frame at the very beginning is a record after all.
+    /// The frame where the damage seemed to begin is a record after all.
     Mended(Found),
 }
 
 impl Scanner {
-    /// Settles what lies at the current place, which no rule for a single frame
-    /// explains: a record found through its own root, or damage up to the next
-    /// place that can be believed. `claimed_id` is the id in its doubtful root.
+    /// Decides what the current place holds if no rule for a single frame does: a record
+    /// found through its own root, or damage up to the next place that can be believed.
+    /// `claimed_id` is the id in its doubtful root.
     pub(super) fn step_over_damage(&mut self, claimed_id: Option<u64>) -> io::Result<Scanned> {
         let mut damage = Damage {
             offset: self.offset(),
@@ -87,7 +89,7 @@ impl Scanner {
         }
     }
 
-    /// Makes the list of runs cover the place `at`.
+    /// Makes the list of runs cover the place `at`; searches again if it does not.
     fn search(&mut self, at: u64) -> io::Result<()> {
         if let Some(salvage) = &mut self.salvage
             && (salvage.from..salvage.known_to).contains(&at)
@@ -103,8 +105,8 @@ impl Scanner {
         Ok(())
     }
 
-    /// Where no frame of the first run begins at `at`, a frame that was taken reaches into
-    /// the run: it goes on with its next frame.
+    /// If an accepted frame ends at `at` inside the first run, makes the run begin with its
+    /// next frame.
     fn align_first_run(&mut self, at: u64) -> io::Result<()> {
         let Some(run) = self.salvage().runs.front().copied() else {
             return Ok(());
@@ -116,9 +118,9 @@ impl Scanner {
         while start < at {
             self.seek(start);
             self.fill(DELIMITER_LEN)?;
-            start = match self.reach() {
-                Reach::Inside(end) => end,
-                Reach::Beyond | Reach::Impossible => run.end,
+            start = match self.stated_end() {
+                StatedEnd::Inside(end) => end,
+                StatedEnd::Beyond | StatedEnd::Impossible => run.end,
             };
         }
         match self.salvage().runs.front_mut() {
@@ -132,7 +134,7 @@ impl Scanner {
         self.salvage.get_or_insert_with(Salvage::nothing)
     }
 
-    /// At `at` a frame must begin, and the damage has reached it.
+    /// The step from `at`, where a frame must begin and to which the damage extends.
     fn step_from_boundary(&mut self, at: u64, damage: &mut Damage) -> io::Result<Step> {
         self.seek(at);
         if at > damage.offset {
@@ -146,27 +148,27 @@ impl Scanner {
         }
         self.seek(at);
         self.fill(DELIMITER_LEN)?;
-        let reach = self.written_reach();
-        if let Some(step) = self.step_over_own_root(at, reach, damage)? {
+        let stated_end = self.written_end();
+        if let Some(step) = self.step_over_own_root(at, stated_end, damage)? {
             return Ok(step);
         }
-        match reach {
-            Reach::Beyond if self.chain_refutes_a_tear(at)? => {
+        match stated_end {
+            StatedEnd::Beyond if self.chain_refutes_a_tear(at)? => {
                 damage.note(at, DamageKind::BadLength, None);
                 Ok(Step::Lost(at + ALIGN as u64))
             }
-            Reach::Beyond if at == damage.offset => Ok(Step::Torn),
-            Reach::Beyond => Ok(Step::Stop(at)),
-            Reach::Inside(end)
+            StatedEnd::Beyond if at == damage.offset => Ok(Step::Torn),
+            StatedEnd::Beyond => Ok(Step::Stop(at)),
+            StatedEnd::Inside(end)
                 if !self.salvage().contradicts(at, end) && !self.runs_refute(at, end)? =>
             {
                 damage.note(at, DamageKind::BadRecord, damage.claimed_id);
                 self.salvage().forget_before(end);
                 Ok(Step::Boundary(end))
             }
-            reach => {
+            stated_end => {
                 damage.note(at, DamageKind::BadLength, None);
-                if let Reach::Inside(end) = reach {
+                if let StatedEnd::Inside(end) = stated_end {
                     self.salvage().forget_inside(at, end);
                 }
                 Ok(Step::Lost(at + ALIGN as u64))
@@ -174,12 +176,12 @@ impl Scanner {
         }
     }
 
-    /// At `at` stands a frame whose own root says so, unlike its delimiter, and
-    /// the delimiter is not the better witness.
+    /// The step if the frame at `at` is known by its own root, against its delimiter. `None`
+    /// if there is no such root or the delimiter wins.
     fn step_over_own_root(
         &mut self,
         at: u64,
-        reach: Reach,
+        stated_end: StatedEnd,
         damage: &mut Damage,
     ) -> io::Result<Option<Step>> {
         let end = self.end;
@@ -187,12 +189,12 @@ impl Scanner {
         let Some(run) = salvage.run_at(at).filter(|run| run.by_root) else {
             return Ok(None);
         };
-        let (refuted, confirmed) = match reach {
-            Reach::Impossible => (true, false),
-            Reach::Beyond => (false, false),
+        let (refuted, confirmed) = match stated_end {
+            StatedEnd::Impossible => (true, false),
+            StatedEnd::Beyond => (false, false),
             // A frame inside the payload ends before the root.
-            Reach::Inside(to) if to < run.end => (true, false),
-            Reach::Inside(to) => (
+            StatedEnd::Inside(to) if to < run.end => (true, false),
+            StatedEnd::Inside(to) => (
                 salvage.contradicts(at, to),
                 to == end || salvage.run_starts_at(to),
             ),
@@ -202,8 +204,10 @@ impl Scanner {
         }
         match self.frame_of_root(run)? {
             Ok(found) if !refuted && !self.makes_sense(&found) => Ok(None),
-            Err(_) if reach == Reach::Beyond && !self.chain_refutes_a_tear(at)? => Ok(None),
-            Err(_) if matches!(reach, Reach::Inside(to) if to > run.end) => Ok(None),
+            Err(_) if stated_end == StatedEnd::Beyond && !self.chain_refutes_a_tear(at)? => {
+                Ok(None)
+            }
+            Err(_) if matches!(stated_end, StatedEnd::Inside(to) if to > run.end) => Ok(None),
             Ok(found) if at == damage.offset => Ok(Some(Step::Mended(found))),
             Ok(_) => Ok(Some(Step::Stop(at))),
             Err(claimed_id) => {
@@ -214,16 +218,16 @@ impl Scanner {
         }
     }
 
-    /// Whether frames between `at` and `end` refute the damaged frame at `at` that would
-    /// end there: their ids follow, and behind them stands the torn frame that ends the
-    /// file, across that place.
+    /// Whether frames between `at` and `end` refute a damaged frame from `at` to `end`: their
+    /// ids follow, and the torn frame that ends the file comes after them and extends across
+    /// `end`.
     fn runs_refute(&mut self, at: u64, end: u64) -> io::Result<bool> {
         let salvage = self.salvage();
         let place = salvage.runs.partition_point(|run| run.end < end);
         let last = place.checked_sub(1).and_then(|at| salvage.runs.get(at));
         let mut place = salvage.runs.partition_point(|run| run.start <= at);
         let first = salvage.runs.get(place).copied();
-        // As in a torn frame, there is room for one before them.
+        // As for a torn frame, there must be room for a frame before them.
         let first = first.filter(|run| run.start >= at + FRAME_OVERHEAD as u64);
         let (Some(first), Some(last)) = (first, last.copied()) else {
             return Ok(false);
@@ -234,7 +238,7 @@ impl Scanner {
         if !self.is_torn_at(last.end)? {
             return Ok(false);
         }
-        // The damage may reach into the first ones.
+        // The damage may extend into the first of them.
         while let Some(run) = self.salvage().runs.get(place).copied() {
             if run.start > last.start {
                 break;
@@ -247,31 +251,31 @@ impl Scanner {
         Ok(false)
     }
 
-    /// Whether a delimiter at `at` leads beyond what was written.
+    /// Whether the delimiter at `at` leads past the written bytes.
     fn is_torn_at(&mut self, at: u64) -> io::Result<bool> {
         self.seek(at);
         self.fill(DELIMITER_LEN)?;
-        Ok(self.written_reach() == Reach::Beyond)
+        Ok(self.written_end() == StatedEnd::Beyond)
     }
 
-    /// What the delimiter at the current place says, where zeros that go on to the end of the
-    /// file were never written: a frame that ends among them is as incomplete as one that ends
-    /// after the file.
-    fn written_reach(&self) -> Reach {
-        match self.reach() {
-            Reach::Inside(end) if self.zero_from() <= end - ALIGN as u64 => Reach::Beyond,
-            reach => reach,
+    /// Where the frame at the current place ends according to its delimiter. Zeros that extend
+    /// to the end of the file count as not written: a frame that ends among them is as
+    /// incomplete as one that ends after the end of the file.
+    fn written_end(&self) -> StatedEnd {
+        match self.stated_end() {
+            StatedEnd::Inside(end) if self.zero_from() <= end - ALIGN as u64 => StatedEnd::Beyond,
+            stated_end => stated_end,
         }
     }
 
-    /// Whether the frame at `at`, which would end after the end of the file, is refuted by
-    /// frames that stand between.
+    /// Whether frames after `at` refute the frame at `at`, which would end after the end of
+    /// the file.
     ///
-    /// They refute it if their ids belong here, they lead to the end of the file, and the first
-    /// of them leaves room for a frame at `at`, because inner frames of its payload could stand
-    /// nearer; or if the caller knows that their records were written. Where they lead only to
-    /// an incomplete frame, which a crash leaves, a torn payload can look the same: then both
-    /// are asked for. Between `at` and them may be other damage.
+    /// They refute it if their ids follow, and they lead to the end of the file, and either the
+    /// first of them leaves room for a frame at `at` (inner frames of its payload could be
+    /// nearer) or the caller knows that their records were written. If they lead only to an
+    /// incomplete frame, which a crash leaves, both are required, because a torn payload can
+    /// look the same. Other damage may lie between `at` and them.
     fn chain_refutes_a_tear(&mut self, at: u64) -> io::Result<bool> {
         let salvage = self.salvage();
         if salvage.known_to < salvage.end {
@@ -283,8 +287,8 @@ impl Scanner {
         let Some(first) = salvage.runs.get(place).copied() else {
             return Ok(false);
         };
-        // A payload of frames begins with one. Where a sector begins, it may also be that the
-        // sector before it is another one, which ends with the beginning of a frame.
+        // A payload of frames begins with a frame. But if that frame begins with a sector, the
+        // sector before it may be a displaced one that ends with a delimiter.
         if first.start == at + DELIMITER_LEN as u64 && !first.start.is_multiple_of(SECTOR_LEN) {
             return Ok(false);
         }
@@ -307,8 +311,8 @@ impl Scanner {
         Ok(is_own_root && at >= from)
     }
 
-    /// Whether an incomplete frame, or what is left of its delimiter, begins where the last
-    /// frame of the file ends.
+    /// Whether the last frame found in the file is followed by an incomplete frame, by a part
+    /// of a delimiter, or by zeros up to the end.
     fn ends_incomplete(&mut self) -> io::Result<bool> {
         let salvage = self.salvage();
         let file_end = salvage.end;
@@ -321,8 +325,8 @@ impl Scanner {
     }
 
     /// Whether the frames from `first` on, the last of which ends at `end`, lead past the id
-    /// that the caller says went before: then they are the file's own, although `first` was
-    /// delivered already.
+    /// of the record that the caller says is before the file. Then they belong to the file,
+    /// although `first` was delivered already.
     fn leads_past_known_id(&mut self, first: &Found, end: u64) -> io::Result<bool> {
         let Some((id, _)) = self.behind.filter(|(id, _)| first.id <= *id) else {
             return Ok(false);
@@ -333,7 +337,7 @@ impl Scanner {
         Ok(root.is_some_and(|root| root.has_possible_id() && root.id > id))
     }
 
-    /// From `at` on nothing is known but the list of runs.
+    /// The step from `at` if only the list of runs tells what comes next.
     fn step_to_next_run(&mut self, at: u64) -> io::Result<Step> {
         let known_to = self.salvage().known_to;
         let Some(run) = self.salvage().runs.front().copied() else {
@@ -345,8 +349,8 @@ impl Scanner {
             {
                 return Ok(Step::Stop(found.offset));
             }
-            // Where the torn frame at the end of the file follows, no payload ends: the
-            // next record of the run may be another's.
+            // If the torn frame that ends the file follows the run, the run is not inside a
+            // payload. This record is misplaced, but the next one of the run may belong here.
             Some(found) if self.is_torn_at(run.end)? => {
                 let end = found.offset + found.frame_len;
                 (end, Step::Lost(end))
@@ -371,8 +375,8 @@ impl Scanner {
             match self.examine(Check::Checksums)? {
                 Verdict::Record(found) => return Ok(Some(found)),
                 Verdict::Damaged(damage) => self.seek(damage.offset + damage.len),
-                Verdict::Doubtful(_) => match self.reach() {
-                    Reach::Inside(end) => self.seek(end),
+                Verdict::Doubtful(_) => match self.stated_end() {
+                    StatedEnd::Inside(end) => self.seek(end),
                     _ => break,
                 },
             }
@@ -380,8 +384,8 @@ impl Scanner {
         Ok(None)
     }
 
-    /// The record of a frame that is known by its root; the id that the root
-    /// states when its checksum does not hold.
+    /// The record of a frame that is known by its root. If it is damaged, the inner error is
+    /// the id that the root states, if any.
     fn frame_of_root(&mut self, run: Run) -> io::Result<Result<Found, Option<u64>>> {
         let frame_len = run.end - run.start;
         self.seek(run.start);
@@ -411,7 +415,7 @@ impl Scanner {
         }
     }
 
-    /// Whether a record found by searching can be one: by its id, or as part of an
+    /// Whether a record found by searching is believable: by its id, or as part of an
     /// unbroken chain to the end.
     fn makes_sense(&self, found: &Found) -> bool {
         let unbroken = self
@@ -421,8 +425,9 @@ impl Scanner {
         unbroken || self.follows(found)
     }
 
-    /// Whether the ids between this record and the last one, or what the caller says went
-    /// before, fit into the bytes between them: an event takes at least one.
+    /// Whether the id of this record is higher than that of the last record, or of the one
+    /// that the caller says is before the file, by no more than the bytes between them: an
+    /// event takes at least one byte.
     fn follows(&self, found: &Found) -> bool {
         let follows_begin = self
             .behind
@@ -433,20 +438,20 @@ impl Scanner {
         follows_begin || self.last.is_none_or(follows) || self.before_damage.is_some_and(follows)
     }
 
-    /// The damage ends at `end`, where something of its own begins.
+    /// Ends the damage at `end`, where a record or separate damage begins.
     fn close(&mut self, mut damage: Damage, end: u64) -> Scanned {
         damage.len = end - damage.offset;
         self.skip(damage)
     }
 
-    /// The frame that begins the damage is incomplete.
+    /// Ends the damage as a torn tail: the frame that begins it is incomplete.
     fn close_torn(&mut self, mut damage: Damage) -> Scanned {
         damage.kind = DamageKind::TornTail;
         damage.claimed_id = None;
         self.close(damage, self.to)
     }
 
-    /// Nothing to believe up to the end of the file.
+    /// Ends the damage at the end of the file: nothing before that is believed.
     fn close_at_end(&mut self, mut damage: Damage) -> Scanned {
         if self.end < self.to || self.end - damage.offset < DELIMITER_LEN as u64 {
             return self.close_torn(damage);
@@ -458,7 +463,7 @@ impl Scanner {
         self.close(damage, self.to)
     }
 
-    /// From where on the file is known to hold nothing but zeros.
+    /// The offset from which on the file is known to hold only zeros.
     fn zero_from(&self) -> u64 {
         match &self.salvage {
             Some(salvage) if salvage.end == self.end => salvage.zero_from,
@@ -468,8 +473,8 @@ impl Scanner {
 }
 
 impl Damage {
-    /// Notes what is wrong at `at`: the first cause names the whole span, and an
-    /// id is claimed only as long as the span is one record.
+    /// Notes what is wrong at `at`. The kind at the beginning of the span names the whole
+    /// span, and an id is claimed only while the span is one record.
     fn note(&mut self, at: u64, kind: DamageKind, claimed_id: Option<u64>) {
         if at == self.offset {
             self.kind = kind;

@@ -1,21 +1,21 @@
-//! The backward search: which frames stand behind damage.
+//! The backward search: finds the frames after damage.
 //!
 //! A delimiter leads forward, a root leads back: a root whose pointer and length
 //! agree states where its frame begins. The search starts at the end of the file
-//! and jumps from frame to frame towards the beginning, so frames inside a
-//! payload (a buffer of buffers) are passed over unseen. It takes for a frame,
-//! ending where it stands:
+//! and jumps from frame to frame towards the beginning, so it skips frames inside a
+//! payload (a buffer of buffers). A *boundary* is the end of the file, or a place where a
+//! frame that the search accepted begins. At its current place the search accepts a frame
+//! that ends there if
 //!
-//! - three agreeing lengths (the checksum is checked on delivery);
-//! - pointer and length that agree, where the checksum holds, or where a frame
-//!   that was taken begins, or the file ends. There the frame is taken even when
-//!   damaged, so that nothing inside it is ever returned;
-//! - delimiter and one other that agree, at such a place only.
+//! - all three lengths agree (the checksum is checked on delivery);
+//! - pointer and length agree, and the checksum holds or the place is a boundary. At a
+//!   boundary even a damaged frame is accepted, so that nothing inside it is ever returned;
+//! - the delimiter and one other length agree, at a boundary only.
 //!
-//! Bounds: a search reads what is left of the file once, and computes checksums
-//! over at most as many bytes again. The list holds [`MAX_RUNS`]; with more
-//! separate damages in one file, those furthest away are forgotten, and searched
-//! for again once they are reached.
+//! Bounds: a search reads the rest of the file once, and computes checksums over at most
+//! as many bytes again. The list holds [`MAX_RUNS`] runs. If one file has more separate
+//! damages than that, the runs furthest away are dropped; the scanner searches again when
+//! it gets there.
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,19 +32,19 @@ use crate::format::record::{
 use crate::storage::File;
 use crate::sync::pool::{Buffer, Pool};
 
-/// How many runs one search keeps.
+/// One search keeps at most this many runs.
 pub(super) const MAX_RUNS: usize = 1 << 15;
 
-/// So many zeros at the end of a file are taken for zeros written ahead.
+/// At least this many zeros at the end of a file count as preallocated.
 const ZERO_TAIL_LEN: u64 = 512;
 
-/// Frames back to back that a search took for frames.
+/// Frames back to back that a search accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
     pub start: u64,
     pub end: u64,
-    /// One frame that is known by its root only: its delimiter is wrong, or its
-    /// beginning is missing.
+    /// The run is one frame that is known by its root only: its delimiter is wrong, or
+    /// its beginning is missing.
     pub by_root: bool,
 }
 
@@ -54,13 +54,13 @@ pub(super) struct Salvage {
     /// In file order, disjoint.
     pub runs: VecDeque<Run>,
     pub from: u64,
-    /// The runs up to here are all there.
+    /// `runs` holds every run before this offset; later ones were dropped.
     pub known_to: u64,
-    /// The end of the file, as far as the search knew it.
+    /// The end of the file when the search began.
     pub end: u64,
-    /// From here on to the end there is nothing but zeros.
+    /// From here to the end there are only zeros.
     pub zero_from: u64,
-    /// From here on frames stand back to back up to the end.
+    /// From here on frames are back to back up to the end, or up to preallocated zeros.
     pub unbroken_from: u64,
 }
 
@@ -87,8 +87,8 @@ impl Salvage {
         self.runs.get(place).is_some_and(|run| run.start == at)
     }
 
-    /// Forgets the runs that lie before `at`, and what is known by its root only and
-    /// begins there.
+    /// Drops the runs that end at or before `at`, and the frames known by their root only
+    /// that begin before it.
     pub(super) fn forget_before(&mut self, at: u64) {
         while let Some(run) = self.runs.front() {
             if run.start >= at || (run.end > at && !run.by_root) {
@@ -98,22 +98,21 @@ impl Salvage {
         }
     }
 
-    /// The place in the list of the run that stands across `end`, or ends at it,
-    /// and begins behind `at`.
+    /// The index of the run that begins between `at` and `end`, and ends at or after `end`.
     fn across(&self, at: u64, end: u64) -> Option<usize> {
         let place = self.runs.partition_point(|run| run.end < end);
         let run = self.runs.get(place)?;
         (at < run.start && run.start < end).then_some(place)
     }
 
-    /// Whether a run shows that no frame reaches from `at` to `end`.
+    /// Whether a run shows that no frame extends from `at` to `end`.
     pub(super) fn contradicts(&self, at: u64, end: u64) -> bool {
         self.across(at, end).is_some()
     }
 
-    /// Leaves, of the runs between `at` and `end`, the chain that contradicts
-    /// such a frame: those before it can be inside the payload of a frame whose
-    /// end is missing.
+    /// Of the runs between `at` and `end`, keeps only the chain that contradicts a frame
+    /// from `at` to `end`. The runs before that chain are dropped, because they can be inside
+    /// the payload of a frame whose end is missing.
     pub(super) fn forget_inside(&mut self, at: u64, end: u64) {
         let Some(mut place) = self.across(at, end) else {
             return;
@@ -127,7 +126,7 @@ impl Salvage {
         self.runs.drain(..place);
     }
 
-    /// Adds a run in front of the others.
+    /// Adds a run before the others.
     fn push(&mut self, run: Run) {
         match self.runs.front_mut() {
             Some(next) if next.start == run.end && !next.by_root && !run.by_root => {
@@ -142,9 +141,9 @@ impl Salvage {
     }
 }
 
-/// Where the whole frames begin, with checksums that hold, that stand anywhere in this part
-/// of a file, whatever leads to them, and their ids; the last frame first. Also those for
-/// which it would take too long to find out.
+/// Calls `take` with the offset and the id of each whole frame in this part of a file whose
+/// checksum holds, even if no frame leads to it; the last frame first. A frame whose checksum
+/// would exceed the budget (16 times the part) counts as well.
 ///
 /// # Errors
 /// Those of reading the file.
@@ -175,7 +174,7 @@ pub(crate) fn each_frame(
     }
 }
 
-/// A search from the end of the file backward.
+/// A search from the end of the file towards its beginning.
 pub(super) struct Search<'a> {
     window: Window<'a>,
     max_frame_len: u64,
@@ -186,8 +185,8 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// A search of what `source` holds; of memory, `chunk` is all, and begins at
-    /// `base`.
+    /// A search of `source`. For [`Source::Memory`], `chunk` holds all the bytes and begins
+    /// at `base`.
     pub(super) fn new(source: &'a Source, chunk: &'a Bytes, base: u64, max_frame_len: u64) -> Self {
         Self {
             window: Window {
@@ -222,12 +221,13 @@ impl<'a> Search<'a> {
             unbroken_from: u64::MAX,
             runs: VecDeque::new(),
         };
-        // A root ends with its last byte that is not zero, or 8 bytes behind:
-        // the payload length can be 0, the pointer cannot.
+        // The last root ends at the multiple of 8 after the last byte that is not zero, or 8
+        // bytes later: its last 8 bytes are zero if the payload length is 0, but the pointer
+        // before them never is.
         let align = ALIGN as u64;
         let mut at = (self.end / align * align).min(zero_from.next_multiple_of(align) + align);
-        // Where many zeros begin, the file ends as far as frames are concerned: they were
-        // written ahead. A few may be those of a payload that is torn there.
+        // Many zeros at the end were preallocated, so the place where they begin is a boundary
+        // like the end of the file. A few zeros may belong to a payload that is torn there.
         let mut boundary = at == self.end;
         if self.end - zero_from >= ZERO_TAIL_LEN {
             if at < self.from + FRAME_OVERHEAD as u64 || self.frame_before(at, true)?.is_none() {
@@ -253,7 +253,7 @@ impl<'a> Search<'a> {
         Ok(salvage)
     }
 
-    /// Where the zeros at the end begin.
+    /// The offset where the zeros at the end begin.
     fn zero_from(&mut self) -> io::Result<u64> {
         let mut at = self.end;
         while at > self.from {
@@ -269,8 +269,8 @@ impl<'a> Search<'a> {
         Ok(at)
     }
 
-    /// The last place up to `at` where a root ends whose pointer and length
-    /// agree; where there is none, one too near to the beginning for a frame.
+    /// The last place, at most `at`, where a root ends whose pointer and length agree. If
+    /// there is none, a place too near to the beginning for a frame.
     fn claim_before(&mut self, mut at: u64) -> io::Result<u64> {
         while at >= self.from + FRAME_OVERHEAD as u64 {
             let bytes = self.window.before(self.from, at)?;
@@ -286,8 +286,8 @@ impl<'a> Search<'a> {
         Ok(at)
     }
 
-    /// The frame that ends at `at`, if one can be taken to. At a `boundary`
-    /// frames that were taken begin, or the file ends.
+    /// The frame that ends at `at`, if the search accepts one there. `boundary`: an accepted
+    /// frame begins at `at`, or the file ends there.
     fn frame_before(&mut self, at: u64, boundary: bool) -> io::Result<Option<Run>> {
         let bytes = self.window.before(self.from, at)?;
         let Some(root) = bytes.last_chunk() else {
@@ -305,8 +305,8 @@ impl<'a> Search<'a> {
             return Ok(None);
         }
         if frame_len > at - self.from {
-            // The beginning of this frame is missing: all from there to here
-            // is what is left of its payload.
+            // The beginning of this frame is missing: all bytes from `from` to here are the
+            // rest of its payload.
             return Ok(boundary.then_some(Run {
                 start: self.from,
                 end: at,
@@ -323,8 +323,8 @@ impl<'a> Search<'a> {
         }))
     }
 
-    /// The root of a frame that ends at `at`, if its checksum proves it, or the budget
-    /// does not allow to find out.
+    /// The root of a frame that ends at `at`, if its checksum holds, or if the budget is too
+    /// small to compute it.
     fn proven_root_before(&mut self, at: u64) -> io::Result<Option<Root>> {
         let bytes = self.window.before(self.from, at)?;
         let Some(root) = bytes.last_chunk().map(Root::from_bytes) else {
@@ -339,10 +339,10 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The frame that ends at `at` when its delimiter agrees with either the
-    /// pointer or the length of its root.
+    /// The frame that ends at `at`, if its delimiter agrees with the pointer or the length
+    /// in its root.
     fn frame_by_delimiter(&mut self, at: u64, root: &Root) -> io::Result<Option<Run>> {
-        // In 64 bits: a damaged length can be so near to 4 GiB that its padded length is more.
+        // In 64 bits, because the padding can take a damaged length to 4 GiB or more.
         let lengths = [
             root.pointed_len().map(u64::from),
             Some(u64::from(root.len).next_multiple_of(ALIGN as u64)),
@@ -364,8 +364,8 @@ impl<'a> Search<'a> {
         Ok(None)
     }
 
-    /// Whether the checksum of the frame at `start` holds; not computed, and
-    /// not believed, beyond the budget.
+    /// Whether the checksum of the frame at `start` holds; `false` without computing it when
+    /// the budget is too small.
     fn checksum_holds(&mut self, start: u64, root: &Root) -> io::Result<bool> {
         let len = u64::from(root.len);
         let Some(budget) = self.budget.checked_sub(len) else {
@@ -382,7 +382,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Reads backward, in pieces of the length of a chunk.
+/// Reads backward, in pieces of at most the length of a chunk.
 struct Window<'a> {
     source: &'a Source,
     /// All the bytes of [`Source::Memory`].
@@ -395,9 +395,8 @@ struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// Bytes that end at `at` and begin at `floor` or later: enough for a frame's
-    /// root, unless `floor` is nearer. Bytes that the file does not have are
-    /// zero.
+    /// Bytes that end at `at` and begin at `floor` or later: at least [`FRAME_OVERHEAD`] of
+    /// them, unless `floor` is nearer. Bytes after the end of the file are zero.
     fn before(&mut self, floor: u64, at: u64) -> io::Result<&[u8]> {
         let Source::File { file, pool } = self.source else {
             let range = (floor - self.base) as usize..(at - self.base) as usize;
@@ -441,7 +440,8 @@ impl Window<'_> {
         Ok(found.then_some(u64::from_be_bytes(bytes)))
     }
 
-    /// Passes over `len` bytes from `at` on; `false` when there are fewer.
+    /// Calls `take` with the `len` bytes from `at` on, piece by piece; returns `false` when
+    /// there are fewer.
     fn each_piece(
         &self,
         mut at: u64,

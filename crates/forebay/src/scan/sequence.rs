@@ -1,15 +1,16 @@
-//! Which records stand where they belong, judged by ids.
+//! Decides by their ids which records are at the place where they were written.
 //!
 //! A checksum proves that a record was written, not that it was written at this place:
 //! an old page or a sector of another file holds whole records too. So a record whose
 //! id is higher than the one expected is believed only if it is part of the heaviest
-//! chain of *runs* (frames that follow each other in place and in id). A chain is runs
-//! in place order with rising ids; the heaviest one holds the most bytes, and of two
-//! that hold as many the one with the lower ids wins. A displaced page weighs 4 KiB at
-//! most, and what it contradicts weighs more, or is as heavy and has the lower ids.
+//! chain of *runs* (frames that follow each other in place and in id). A chain is a list of
+//! runs in place order with rising ids. The heaviest chain holds the most bytes; of two
+//! chains of the same weight, the one with the lower ids wins. A displaced page weighs at
+//! most 4 KiB. The records that it contradicts weigh more, or weigh the same and have the
+//! lower ids.
 //!
-//! Bounds: at most [`MAX_RUNS`] runs are weighed at a time, and a run of
-//! [`ANCHOR_LEN`] ends the look ahead.
+//! Bounds: at most [`MAX_RUNS`] runs are weighed at a time, and [`ANCHOR_LEN`] bytes of
+//! frames in sequence end the look ahead.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -18,30 +19,30 @@ use std::ops::Range;
 
 use super::{Scanned, Scanner};
 
-/// At most this many runs are weighed at a time: where more follow, the first half is
-/// decided, and the rest is looked at again once it is reached.
+/// At most this many runs are weighed at a time. If there may be more, only the first half
+/// is decided; the caller looks ahead again when it reaches the rest.
 const MAX_RUNS: usize = 512;
 
-/// No run of this many bytes is displaced as a whole, and what follows it need not be
-/// looked at: far more than a page, and read in a moment.
+/// Frames in sequence of this many bytes are not displaced as a whole, so the look ahead
+/// ends after them. 1 MiB is far more than a page, and quick to read.
 const ANCHOR_LEN: u64 = 1 << 20;
 
-/// The look ahead reaches this many bytes into the files after the one at hand, in
-/// whole files: more than enough to outweigh a displaced page.
+/// The look ahead takes whole files after the current one until they have at least this
+/// many bytes: more than enough to outweigh a displaced page.
 pub(crate) const FOLLOWING_LEN: u64 = 64 << 10;
 
-/// Frames that follow each other in place and in id; of the ids of an earlier run it
-/// holds all or none.
+/// Frames that follow each other in place and in id. A run holds all or none of the ids of
+/// an earlier run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IdRun {
-    /// Whether it is in the file at hand, not in one after it.
+    /// Whether it is in the current file, not in one after it.
     in_this_file: bool,
-    /// Where its frames stand in their file.
+    /// Where its frames are in their file.
     place: Range<u64>,
     /// The ids of its first and its last record.
     pub(crate) first_id: u64,
     pub(crate) last_id: u64,
-    /// The id behind the events of the last record.
+    /// The id after the events of the last record.
     next_id: u64,
 }
 
@@ -58,26 +59,27 @@ impl IdRun {
     }
 }
 
-/// Collects runs from a scan that goes ahead of the one that found a jump.
+/// Collects runs from a scan that reads ahead of the scan that met a jump in ids.
 #[derive(Debug)]
 pub(crate) struct LookAhead {
     /// Only records with these ids count.
     ids: Range<u64>,
     runs: Vec<IdRun>,
-    /// The first ids of runs, and the ids behind their last ones: later runs end there.
+    /// The first id of each run and the id after its last record's: later runs are cut at
+    /// these ids.
     cuts: BTreeSet<u64>,
-    /// So many bytes up to here follow each other in place and in id.
+    /// The last this many bytes are frames that follow each other in place and in id.
     unbroken_len: u64,
-    /// As many as this end the look.
+    /// The look ahead ends when `unbroken_len` is this long.
     anchor_len: u64,
     is_in_later_file: bool,
-    /// The next record begins a run, wherever it stands.
+    /// The next record begins a new run, wherever it is.
     is_new: bool,
 }
 
 impl LookAhead {
-    /// A look for what follows the record `last_id`; no record has the id `limit` or a
-    /// higher one.
+    /// A look ahead for records after `last_id`. No record has the id `limit` or a higher
+    /// one.
     pub(crate) fn behind(last_id: u64, limit: u64) -> Self {
         Self {
             ids: last_id.saturating_add(1)..limit,
@@ -90,7 +92,7 @@ impl LookAhead {
         }
     }
 
-    /// A look that does not end before the scan does, or there are too many runs.
+    /// A look ahead at all ids that ends only with the scan, or at [`MAX_RUNS`] runs.
     pub(crate) fn without_anchor() -> Self {
         Self {
             anchor_len: u64::MAX,
@@ -98,24 +100,24 @@ impl LookAhead {
         }
     }
 
-    /// The same for the first record only.
+    /// Makes the look ahead end after the first record.
     pub(crate) fn of_one_record(self) -> Self {
         let anchor_len = 1;
         Self { anchor_len, ..self }
     }
 
-    /// Whether nothing of a later file was taken yet.
+    /// Whether the look ahead is still in the file where it began.
     pub(crate) fn is_in_this_file(&self) -> bool {
         !self.is_in_later_file
     }
 
-    /// What follows is in the next file.
+    /// Says that the records from now on are in the next file.
     pub(crate) fn next_file(&mut self) {
         self.is_in_later_file = true;
         self.is_new = true;
     }
 
-    /// Takes a record. `false` when enough is seen.
+    /// Takes a record. Returns `false` when the look ahead is complete.
     pub(crate) fn push(&mut self, place: Range<u64>, id: u64, events: u64) -> bool {
         if !self.ids.contains(&id) {
             self.is_new = true;
@@ -153,8 +155,8 @@ impl LookAhead {
         self.unbroken_len < self.anchor_len
     }
 
-    /// Takes the records of a scan, whose events `count` tells from metadata and
-    /// payload. `false` when enough is seen.
+    /// Takes the records of a scan; `count` gives the events of a record from its metadata
+    /// and payload. Returns `false` when the look ahead is complete.
     ///
     /// # Errors
     /// Those of reading the file.
@@ -181,7 +183,7 @@ impl LookAhead {
         self.runs
     }
 
-    /// Decides which runs of the file at hand are believed.
+    /// Decides which runs of the current file are believed.
     pub(crate) fn decide(self) -> Sequence {
         let believed = heaviest_chain(&self.runs);
         let decided = match self.runs.len() {
@@ -198,15 +200,15 @@ impl LookAhead {
     }
 }
 
-/// What is decided of a stretch of one file.
+/// Which runs in a part of one file are believed.
 #[derive(Debug, Default)]
 pub(crate) struct Sequence {
-    /// Where runs stand, in order, and whether they are believed.
+    /// The places of the runs, in order, and whether each run is believed.
     runs: Vec<(Range<u64>, bool)>,
 }
 
 impl Sequence {
-    /// Whether the record at this offset is believed; `None` if that is not decided.
+    /// Whether the record at this offset is believed; `None` if that was not decided.
     pub(crate) fn believes(&self, offset: u64) -> Option<bool> {
         let at = self.runs.partition_point(|(place, _)| place.end <= offset);
         let (place, believed) = self.runs.get(at)?;
@@ -214,14 +216,15 @@ impl Sequence {
     }
 }
 
-/// Which runs are in the heaviest chain of runs with rising ids.
+/// For each run, whether it is in the heaviest chain of runs with rising ids.
 pub(crate) fn heaviest_chain(runs: &[IdRun]) -> Vec<bool> {
     /// The heaviest chain that ends with a run.
     struct Chain {
         weight: u64,
         before: Option<usize>,
     }
-    /// The heaviest, then the lowest, then the first.
+    /// Ranks chains by weight; of the same weight, the one with the lower last id, then the
+    /// first one.
     fn rank(runs: &[IdRun], chains: &[Chain], at: usize) -> (u64, Reverse<(u64, usize)>) {
         (chains[at].weight, Reverse((runs[at].last_id, at)))
     }
@@ -253,7 +256,7 @@ mod tests {
 
     const LEN: u64 = 100;
 
-    /// One record of one event after the other.
+    /// Records back to back, of one event each.
     fn look_at(ids: &[u64], next_id: u64) -> LookAhead {
         let mut look = LookAhead::behind(next_id.saturating_sub(1), u64::MAX);
         for (id, at) in ids.iter().zip(0..) {
@@ -262,7 +265,7 @@ mod tests {
         look
     }
 
-    /// What a reader that expects `next_id` gets.
+    /// The ids of the records that a reader which expects `next_id` gets.
     fn read(ids: &[u64], mut next_id: u64) -> Vec<u64> {
         let decided = look_at(ids, next_id).decide();
         let mut came = Vec::new();
@@ -316,9 +319,9 @@ mod tests {
 
     #[test]
     fn what_comes_twice_counts_once() {
-        // The second half of a copy adds to the first file.
+        // Of a copy that goes on further than the original, the second half counts.
         assert_eq!(read(&[1, 2, 3, 4, 5, 4, 5, 6, 7], 1), [1, 2, 3, 4, 5, 6, 7]);
-        // What lies inside another run does not.
+        // A copy whose ids all lie inside an earlier run does not count.
         assert_eq!(read(&[1, 2, 3, 4, 5, 3, 4], 1), [1, 2, 3, 4, 5]);
     }
 
@@ -355,7 +358,7 @@ mod tests {
         assert_eq!(decided.believes(half), None);
     }
 
-    /// The weight of the heaviest chain, found by trying all.
+    /// The weight of the heaviest chain, found by trying all chains.
     fn heaviest_of_all(runs: &[IdRun], last_id: u64) -> u64 {
         let Some((run, rest)) = runs.split_first() else {
             return 0;
@@ -388,7 +391,7 @@ mod tests {
             span in 1usize..6,
             from in 1u64..60,
         ) {
-            // A stretch of the row is replaced by another stretch of it.
+            // A part of the ids is replaced by another part of them.
             let at = at % len;
             let end = len.min(at + span);
             let from = from.min(len as u64);

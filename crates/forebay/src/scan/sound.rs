@@ -1,23 +1,22 @@
-//! The hot paths of the scanner: frames within the chunk with which nothing at
-//! all is wrong.
+//! The hot paths of the scanner: frames within the chunk that pass every check.
 //!
-//! Invariant: nothing here changes the place of the scanner but
-//! [`Scanner::pass_all`]; whatever is not sound is left to the careful path.
+//! Invariant: only [`Scanner::pass_all`] changes the place of the scanner; every other
+//! frame is left to the careful path.
 
 use super::{Check, DELIMITER_LEN, Found, Scanner};
 use crate::format::record::{Frame, Heads};
 
-/// The frames that [`Scanner::sound_frames`] gave.
+/// Where the frames that [`Scanner::sound_frames`] took end.
 pub(crate) struct Passed {
-    /// Id and offset of the last one.
+    /// Id and offset of the last frame.
     last: (u64, u64),
     /// Where it ends within the chunk.
     at: usize,
 }
 
 impl Scanner {
-    /// The frame at the current place when it lies within the chunk and nothing
-    /// at all is wrong with it. The scanner stays.
+    /// The frame at the current place, if it lies within the chunk and passes every
+    /// check. The scanner does not move.
     #[inline]
     pub(crate) fn sound_frame(&self) -> Option<Found> {
         let frame = self.sound_frame_at(self.at)?;
@@ -27,10 +26,10 @@ impl Scanner {
         Some(self.found(&frame.root, frame.len as u64, frame.payload.len(), None))
     }
 
-    /// Gives up to `max` frames from the current place on to `take`, with where each
-    /// begins in the file and its payload in the chunk, as long as they lie
-    /// within the chunk, nothing at all is wrong with them, and `take` takes
-    /// them. The scanner stays; the result is what was taken, if anything.
+    /// Calls `take` with at most `max` frames from the current place on: the frame, its
+    /// offset in the file, and the offset of its payload in the chunk. Stops at a frame
+    /// that does not lie within the chunk or fails a check, or for which `take` returns
+    /// `false`. The scanner does not move; returns `None` if no frame was taken.
     #[inline]
     pub(crate) fn sound_frames(
         &self,
@@ -61,22 +60,22 @@ impl Scanner {
         last.map(|last| Passed { last, at })
     }
 
-    /// The id of the frame behind a record of this chunk, if it lies within the chunk and
-    /// nothing at all is wrong with it.
+    /// The id of the frame after a record of this chunk, if that frame lies within the chunk
+    /// and passes every check.
     pub(crate) fn id_behind(&self, found: &Found) -> Option<u64> {
         let at = found.payload.start - DELIMITER_LEN + found.frame_len as usize;
         let frame = self.sound_frame_at(at)?;
         frame.is_intact().then_some(frame.root.id)
     }
 
-    /// Goes behind what [`sound_frames`](Self::sound_frames) has just given.
+    /// Moves past the frames that [`sound_frames`](Self::sound_frames) has just taken.
     pub(crate) fn pass_all(&mut self, passed: &Passed) {
         self.last = Some(passed.last);
         self.at = passed.at;
     }
 
-    /// The frame at this place of the chunk, if it lies within it and, but for
-    /// the checksum, nothing is wrong with it.
+    /// The frame at this place of the chunk, if it lies within the chunk and passes every
+    /// check but the checksum.
     #[inline]
     fn sound_frame_at(&self, at: usize) -> Option<Frame<'_>> {
         Frame::first(self.chunk.get(at..)?, self.max_frame_len)

@@ -1,15 +1,15 @@
 //! Keeps damaged bytes under `quarantine/` in the buffer's directory.
 //!
 //! A damaged span of `buffer-data-7.dat` becomes
-//! `quarantine/buffer-data-7.dat.4096-144.bytes`, and beside it a report,
+//! `quarantine/buffer-data-7.dat.4096-144.bytes`, and a report next to it,
 //! `….json`, says what was wrong. A whole file keeps its name.
 //!
 //! Invariants:
-//! - What is kept is bounded: a total of bytes, after which only reports are
-//!   written, and a number of reports, after which nothing is.
-//! - Keeping the same span twice keeps it once. The report is written last, so
-//!   bytes without one are of an attempt that was cut short, and replaced.
-//! - No error of its own fails an open or a read; it is traced.
+//! - The quarantine is bounded. After a total of bytes only reports of spans are written;
+//!   after a number of reports nothing is.
+//! - Keeping the same span twice keeps it once. The report is written last, so a span's
+//!   bytes without a report are of an interrupted attempt, and are replaced.
+//! - Errors of the quarantine are logged; they fail neither an open nor a read.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -24,12 +24,12 @@ use crate::sync::Mutex;
 /// The name of the directory in the buffer's directory.
 pub(crate) const QUARANTINE_DIR_NAME: &str = "quarantine";
 
-/// After this many entries nothing is kept any more: damage can be in every
-/// record of a large buffer.
+/// At most this many reports; then nothing is kept any more. Every record of a large buffer
+/// may be damaged.
 const MAX_REPORTS: usize = 1024;
 
-/// How many different contents the same span of the same file may have had:
-/// file ids come round, offsets repeat.
+/// At most this many different contents are kept of the same span, or of the same file name:
+/// file ids wrap, so both can occur again.
 const MAX_SAME_NAME: usize = 8;
 
 const COPY_LEN: u64 = 64 * 1024;
@@ -42,7 +42,7 @@ pub(crate) struct Quarantine {
     dir: PathBuf,
     policy: OnCorruption,
     bound: u64,
-    /// What the directory holds; read when something is kept for the first time.
+    /// The entries of the directory; read when something is kept for the first time.
     kept: Mutex<Option<Kept>>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Quarantine {
 #[derive(Debug, Default)]
 struct Kept {
     lens: BTreeMap<OsString, u64>,
-    /// Of everything but reports.
+    /// The total length of all entries but reports.
     bytes: u64,
     reports: usize,
 }
@@ -67,8 +67,8 @@ struct Report<'a> {
 }
 
 impl Quarantine {
-    /// A quarantine for the buffer in `dir` that keeps up to `bound` bytes, if
-    /// `policy` is [`OnCorruption::Quarantine`]; otherwise it keeps nothing.
+    /// A quarantine for the buffer in `dir` that keeps at most `bound` bytes if
+    /// `policy` is [`OnCorruption::Quarantine`], otherwise nothing.
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
         dir: &Path,
@@ -86,8 +86,8 @@ impl Quarantine {
     }
 
     /// Keeps `len` bytes of a file from `offset`, with a report that says what
-    /// `kind` of damage it is and how many events it lost. Says whether nothing went wrong
-    /// with it; what is beyond the bound is not kept, and nothing went wrong.
+    /// `kind` of damage it is and how many events it lost. Returns `false` only after an error:
+    /// bytes that the policy or the bounds exclude are not kept, and the result is `true`.
     pub(crate) fn keep_span(
         &self,
         file: &dyn File,
@@ -116,8 +116,8 @@ impl Quarantine {
         true
     }
 
-    /// Moves a file out of the buffer's directory, within the bound. Says
-    /// whether it did.
+    /// Moves a file from the buffer's directory to the quarantine, if it fits the bounds.
+    /// Returns whether the file was moved.
     pub(crate) fn keep_file(&self, file_name: &str, kind: &str) -> bool {
         let moved = self.with_kept(|kept| self.try_keep_file(kept, file_name, kind));
         match moved {
@@ -133,7 +133,7 @@ impl Quarantine {
         }
     }
 
-    /// Runs `keep` on what is already kept; `None` if the policy keeps nothing.
+    /// Calls `keep` with the entries of the quarantine; `None` if the policy keeps nothing.
     fn with_kept<T>(&self, keep: impl FnOnce(&mut Kept) -> io::Result<T>) -> Option<io::Result<T>> {
         if self.policy != OnCorruption::Quarantine {
             return None;
@@ -144,7 +144,7 @@ impl Quarantine {
             Err(error) => return Some(Err(error)),
         };
         let result = keep(&mut kept);
-        // After an error the directory is read again: it may hold more.
+        // After an error the next call reads the directory again: it may hold more than `kept`.
         *slot = result.is_ok().then_some(kept);
         Some(result)
     }
@@ -187,7 +187,7 @@ impl Quarantine {
                 kept.add(bytes_name.as_ref(), report.len);
                 kept_as = Some(bytes_name.as_str());
             } else {
-                // Half a copy helps nobody, least of all on a full disk.
+                // An incomplete copy is of no use, and only takes space on a full disk.
                 let _ = self.storage.delete(&self.dir.join(&bytes_name));
             }
         }
@@ -222,8 +222,8 @@ impl Quarantine {
             events_lost: 0,
             kept_as: Some(&name),
         };
-        // It is moved, whatever becomes of the report; a power cut that undoes
-        // the move leaves it to the next open.
+        // The file is moved even if the report fails. If a power cut undoes the move, the next
+        // open moves it again.
         let reported = self
             .write_report(kept, &name, &report)
             .and_then(|()| self.storage.sync_dir(&self.dir))
@@ -234,8 +234,8 @@ impl Quarantine {
         Ok(true)
     }
 
-    /// The name to keep a span under, or `None` when it is kept already (or
-    /// too many different ones were).
+    /// The name under which to keep a span; `None` if the span or its report alone is kept
+    /// already, or if [`MAX_SAME_NAME`] different contents are.
     fn free_name(
         &self,
         kept: &Kept,
@@ -303,7 +303,7 @@ impl Quarantine {
         Ok(())
     }
 
-    /// A new empty file; what an attempt that was cut short left is replaced.
+    /// Makes a new empty file; replaces the file of an interrupted attempt.
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
         let path = self.dir.join(name);
         match self.storage.open(&path, Access::CreateNew) {

@@ -1,4 +1,4 @@
-//! What the ledger and the ends of the data files together say of the ids. Pure.
+//! Decides from the ledger and the ends of the data files which record ids to believe. Pure.
 
 use crate::directory::findings::{Finding, FindingKind, Severity};
 use crate::directory::survey::{LedgerStatus, Survey};
@@ -6,39 +6,39 @@ use crate::format::file_id::LEDGER_FILE_NAME;
 use crate::format::ledger::LedgerState;
 use crate::scan::Damage;
 
-/// A ledger whose next record id is further beyond the data than this is no
-/// ledger: no buffer can have lost so many events.
+/// A ledger whose next record id exceeds that of the data by more than this is not
+/// believed: no buffer can have lost so many events.
 const MAX_AHEAD: u64 = 1 << 48;
 
 /// How a data file ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct End {
-    /// The id behind the events of its last record; `None` without records.
+    /// The id after the events of its last record; `None` without records.
     pub(super) next_id: Option<u64>,
     /// Where its last record ends; 0 without records.
     pub(super) records_end: u64,
-    /// Damage that reaches to the end of the file.
+    /// Damage that extends to the end of the file.
     pub(super) tail: Option<Damage>,
-    /// A whole frame that is not acknowledged stands in that damage: it is not cut off
-    /// before it is kept elsewhere.
+    /// That damage contains a whole frame that is not acknowledged. Before the damage is cut
+    /// off, it is copied to the quarantine (best effort).
     pub(super) holds_unread: bool,
-    /// The id after the highest one of a whole frame in that damage that could be a record
+    /// The id after the highest id of a whole frame in that damage that could be a record
     /// of this file; 0 without any. The record is not believed, but its id may have been
     /// given out, so it is not given out again.
     pub(super) tail_next_id: u64,
 }
 
-/// What ledger and records together say of the ids.
+/// The ids to believe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Believed {
     /// The ledger's state, unless it is missing, damaged or cannot be true.
     pub(super) ledger: Option<LedgerState>,
-    /// The last acknowledged id, where the ledger tells.
+    /// The last acknowledged id, if the ledger is believed.
     pub(super) last_id: Option<u64>,
-    /// The id behind the last record that is there.
+    /// The id after the events of the last record that is there.
     pub(super) data_next_id: Option<u64>,
-    /// The id after all that were given out, as far as the ledger, the records and the
-    /// frames in a tail that is cut tell.
+    /// The id after all ids that were given out, according to the ledger, the records and the
+    /// frames in a tail that is cut off.
     pub(super) next_id: u64,
 }
 
@@ -50,7 +50,8 @@ pub(super) fn believe(survey: &Survey, ends: &[End]) -> Believed {
             ledger.writer_next_record_id <= data_next_id.saturating_add(MAX_AHEAD)
         })
     });
-    // Records up to there and beyond prove that its writer was only slow to say so.
+    // If the records extend past the reader's last id, the ledger's next id was only not updated
+    // in time.
     let ledger = ledger.or_else(|| {
         let ahead = survey.ledger.reader_ahead()?;
         let data_next_id = data_next_id.filter(|next_id| *next_id > ahead.reader_last_record_id)?;
@@ -71,11 +72,11 @@ pub(super) fn believe(survey: &Survey, ends: &[End]) -> Believed {
     }
 }
 
-/// What there is to say of the ledger alone.
+/// The finding about the ledger itself, if any.
 pub(super) fn ledger_finding(survey: &Survey, believed: &Believed) -> Option<Finding> {
     let has_data = survey.files.iter().any(|file| file.len > 0);
     let (kind, severity, length) = match (&survey.ledger, believed.ledger) {
-        // Making a buffer was cut short.
+        // The process was killed while it made the buffer.
         (LedgerStatus::Missing | LedgerStatus::Damaged { is_blank: true, .. }, _) if !has_data => {
             return None;
         }

@@ -1,14 +1,14 @@
-//! The reads that opening needs beyond the survey: the ends of the newest data
-//! files here, the place of the last acknowledged record in [`super::reach`].
+//! The reads that opening needs after the survey: the ends of the newest data files here,
+//! the place of the last acknowledged record in [`super::reach`].
 //!
 //! Invariants:
 //! - Nothing is written.
-//! - A file is not walked when its last frames show where it ends: they follow one
-//!   another for more than a page, and lead exactly to the id that the ledger, or the
+//! - A file is not walked if its last frames show where it ends: more than a page of them
+//!   follow one another, and they lead exactly to the id that the ledger, or the
 //!   first record of the next file, says comes next. One frame alone proves nothing: it
 //!   can be an old one.
-//! - Otherwise the file is walked as a reader would, so that a record that does not
-//!   belong where it stands says nothing of ids.
+//! - Otherwise the file is walked as by a reader, so that a misplaced record does not
+//!   influence the ids.
 
 use std::io;
 use std::sync::Arc;
@@ -28,23 +28,23 @@ use crate::sync::pool::Pool;
 
 use super::believed::{End, believe, ledger_finding};
 
-/// The newest files with records whose ends are looked at. Older versions moved records
-/// after a failed sync, so the last one may repeat some that the one before it holds
-/// more of.
+/// The ends of at most this many files with records are read, newest first. Older versions
+/// moved records after a failed sync, so the last file may repeat records of the file before
+/// it, which may hold further ones.
 const ENDS_WITH_RECORDS: usize = 2;
 
-/// So many bytes of frames that follow one another are believed: more than a page,
-/// which may stand where it does not belong.
+/// At least this many bytes of frames that follow one another are believed: more than one
+/// page, because a page may be misplaced.
 const VOUCHED_LEN: u64 = 4096 + 1;
 
-/// What the plan is made from.
+/// The facts from which the plan is made.
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) survey: Survey,
-    /// How the newest files end, the newest first; at least that of the last
+    /// How the newest files end, the newest first; includes at least the last
     /// file, if there is one.
     pub(super) ends: Vec<End>,
-    pub(super) reached: Reached,
+    pub(super) acknowledged_end: AcknowledgedEnd,
 }
 
 impl Facts {
@@ -53,18 +53,18 @@ impl Facts {
         believe(&self.survey, &self.ends).ledger
     }
 
-    /// Where reading begins.
+    /// Where a walk over the unread records begins.
     pub(crate) fn unread(&self) -> From {
-        let last_id = self.reached.last_id;
+        let last_id = self.acknowledged_end.last_id;
         From {
-            at: self.reached.at,
+            at: self.acknowledged_end.at,
             last_id,
             next_id: last_id.saturating_add(1),
             limit: self.limit(),
         }
     }
 
-    /// Where the records begin, those that are acknowledged included.
+    /// Where a walk over all records begins, acknowledged ones included.
     pub(crate) fn all(&self) -> From {
         let acknowledged = believe(&self.survey, &self.ends).last_id;
         From {
@@ -75,17 +75,18 @@ impl Facts {
         }
     }
 
-    /// The id that the next record gets: none that is there has it, or a higher one.
+    /// The id that the next record gets. No record that is there has this id or a higher one.
     fn limit(&self) -> u64 {
-        self.next_id().max(self.reached.last_id.saturating_add(1))
+        self.next_id()
+            .max(self.acknowledged_end.last_id.saturating_add(1))
     }
 
-    /// The id after the highest one that is known to have been given out.
+    /// The id after the highest id that is known to have been given out.
     pub(crate) fn next_id(&self) -> u64 {
         believe(&self.survey, &self.ends).next_id
     }
 
-    /// What there is to say of the ledger.
+    /// The finding about the ledger itself, if any.
     pub(crate) fn ledger_finding(&self) -> Option<Finding> {
         ledger_finding(&self.survey, &believe(&self.survey, &self.ends))
     }
@@ -93,14 +94,14 @@ impl Facts {
 
 /// Where the acknowledged records end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reached {
+pub(super) struct AcknowledgedEnd {
     /// The index of the file, and the offset of the frame boundary in it.
     pub(super) at: (usize, u64),
-    /// The last acknowledged id there.
+    /// Events up to this id are acknowledged; the events after it are delivered.
     pub(super) last_id: u64,
 }
 
-/// One record at the end of what was looked for.
+/// The last record of a file, or the last acknowledged one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Last {
     pub(super) offset: u64,
@@ -124,7 +125,7 @@ impl Last {
     }
 }
 
-/// Looks at the boundary files.
+/// Reads what a plan needs to know besides the survey.
 ///
 /// # Errors
 /// Those of the storage.
@@ -142,15 +143,15 @@ pub(crate) fn look(
         pool: pool_for(&survey.files),
     };
     let ends = look.ends()?;
-    let reached = look.reach(&ends)?;
+    let acknowledged_end = look.acknowledged_end(&ends)?;
     Ok(Facts {
         survey,
         ends,
-        reached,
+        acknowledged_end,
     })
 }
 
-/// A data file whose last bytes are in memory: short frames up to the end then cost one read.
+/// A data file with its last bytes in memory, so that its last short frames cost one read.
 struct FileEnd<'f> {
     file: &'f dyn File,
     /// Where the bytes begin.
@@ -159,8 +160,8 @@ struct FileEnd<'f> {
 }
 
 impl<'f> FileEnd<'f> {
-    /// Twice what has to be looked at, so that it holds the frame that crosses that place,
-    /// unless it is long.
+    /// Twice [`VOUCHED_LEN`], so that a frame which begins before the last `VOUCHED_LEN` bytes
+    /// and ends in them is in memory too, unless it is long.
     const LEN: u64 = 2 * VOUCHED_LEN;
 
     fn read(file: &'f dyn File, len: u64) -> io::Result<Self> {
@@ -215,8 +216,8 @@ impl Look<'_> {
         Ok(ends)
     }
 
-    /// How a file ends; `next_ids` are what the ledger and the file after it say comes
-    /// next.
+    /// How a file ends. `next_ids` are the ids after its last record according to the ledger
+    /// and to the file after it.
     fn end(&self, index: usize, next_ids: [Option<u64>; 2]) -> Result<End> {
         let file = &self.survey.files[index];
         let none = End {
@@ -245,8 +246,8 @@ impl Look<'_> {
         }
         let mut end = self.walk_to_end(index)?;
         if let Some(tail) = end.tail.filter(|tail| is_tail(tail.kind)) {
-            // Zeros may be pages that could not be read. What can be read now
-            // is looked at once more; what cannot is not cut.
+            // The zeros may be pages that could not be read. If they can be read now, the file
+            // is walked again; otherwise the tail is not cut.
             let readable = self.is_readable(file, &*open, tail.offset)?;
             if readable {
                 end = self.walk_to_end(index)?;
@@ -261,8 +262,8 @@ impl Look<'_> {
         Ok(end)
     }
 
-    /// Takes note of whole frames that stand in the tail of a file, whatever leads to them:
-    /// parts of the payload of a torn record, most likely.
+    /// Takes note of whole frames in the tail of a file, even if no frame leads to them. Most
+    /// likely they are parts of the payload of a torn record.
     fn look_into_tail(
         &self,
         file: &SurveyedFile,
@@ -277,7 +278,8 @@ impl Look<'_> {
         let take = |offset: u64, id: u64| {
             end.holds_unread |= id > acknowledged;
             if offset < tail.offset + FRAME_OVERHEAD as u64 {
-                // No frame has room before this one, so all are of one payload.
+                // There is no room for a frame before this one, so this one and those after it
+                // are parts of one payload.
                 end.tail_next_id = 0;
             } else if possible.contains(&id) {
                 end.tail_next_id = end.tail_next_id.max(id.saturating_add(1));
@@ -302,8 +304,8 @@ impl Look<'_> {
         Ok(true)
     }
 
-    /// The last frame of a file, if more than a page of frames up to its end, or all
-    /// there are, follow one another in place and in id.
+    /// The last frame of a file, if the frames in its last [`VOUCHED_LEN`] bytes, or in all of
+    /// it, follow one another in place and in id up to its end.
     pub(super) fn vouched_last(
         &self,
         file: &SurveyedFile,
@@ -340,7 +342,7 @@ impl Look<'_> {
         }
     }
 
-    /// The frame that ends at `len`, if it is right in every respect.
+    /// The frame that ends at `len`, if it passes every check.
     fn read_last_frame(&self, len: u64, file_end: &FileEnd<'_>) -> io::Result<Option<Last>> {
         let mut root = [0; ROOT_LEN];
         let Some(root_at) = len.checked_sub(ROOT_LEN as u64) else {
@@ -370,10 +372,10 @@ impl Look<'_> {
         }))
     }
 
-    /// How a file ends, by all that a reader would find in it.
+    /// How a file ends, found by a walk over all of it.
     pub(super) fn walk_to_end(&self, index: usize) -> Result<End> {
-        // What belongs to an earlier file is a displaced page here, however heavy; and what
-        // continues that file stands where it belongs, however light.
+        // Records with ids of the file before are a displaced page here, however many bytes
+        // they have. Records that continue that file are in their place, however few bytes.
         let before = self.last_before(index)?;
         let last_id = before.map_or(0, |(last_id, _)| last_id);
         let from = From {
@@ -398,7 +400,8 @@ impl Look<'_> {
                 Step::Record(found) => {
                     let events = self.counter.count(found.metadata, walk.payload(&found));
                     let next_id = found.id.saturating_add(events);
-                    // Behind a repeat, as behind damage, a new file begins.
+                    // A repeat does not move `records_end`: after a repeat, as after damage,
+                    // the writer begins a new file.
                     if found.id > highest_id {
                         highest_id = found.id;
                         end.records_end = found.offset + found.frame_len;
@@ -412,8 +415,8 @@ impl Look<'_> {
         Ok(end)
     }
 
-    /// The id of the last record before a file, and the id after it, as far as the end of the
-    /// file before tells; otherwise those of a record before it.
+    /// The id of the last record before a file, and the id after its events, if the end of the
+    /// file before tells them. Otherwise the first id of the file before, and 0.
     fn last_before(&self, index: usize) -> Result<Option<(u64, u64)>> {
         let files = &self.survey.files;
         let Some(first_id) = files[index].first_id else {

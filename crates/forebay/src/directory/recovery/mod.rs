@@ -1,13 +1,12 @@
-//! Opening: from what is in the directory to where writer and reader stand.
-//!
-//! Three steps: *look* (reads only), *plan* (pure), *apply*.
+//! Opening: decides from the contents of the directory where writer and reader are, and
+//! makes the files fit that. Three steps: *look* (only reads), *plan* (pure), *apply*.
 //!
 //! Invariants:
-//! - A crash at any point of applying, and another recovery, lead to the same
-//!   place: every step leaves a directory that is read as the one before it.
-//! - What is cut is cut durably before anything can be appended behind it.
-//! - Afterwards whatever the data files hold is synced, so that what an earlier
-//!   process wrote and did not sync counts as synced from now on.
+//! - Apply is idempotent: after a crash at any point of it, another recovery comes to the
+//!   same result, because every step leaves a directory that is read like the one before it.
+//! - A tail is cut durably before anything can be appended after it.
+//! - Afterwards all bytes of the data files are synced, including those that an earlier
+//!   process wrote and did not sync.
 //! - A buffer that was closed is opened without a write.
 
 use std::io;
@@ -37,17 +36,17 @@ pub(crate) use look::{Facts, look};
 use plan::{Cut, LedgerPlan, free_id};
 pub(crate) use plan::{Plan, end_finding, plan};
 
-/// How to recover.
+/// The options of a recovery.
 #[derive(Debug, Clone)]
 pub(crate) struct RecoveryOptions {
     /// How many events a record holds.
     pub(crate) counter: EventCounter,
-    /// The longest frame to believe, in bytes. Buffers may have been written
+    /// The longest frame to accept, in bytes. Buffers may have been written
     /// with larger limits than they are opened with now.
     pub(crate) max_frame_len: u64,
     /// What to do with damage.
     pub(crate) on_corruption: OnCorruption,
-    /// The most bytes to keep under `quarantine/`.
+    /// At most this many bytes are kept under `quarantine/`.
     pub(crate) quarantine_bytes: u64,
 }
 
@@ -62,20 +61,20 @@ pub(crate) struct DataFile {
     pub(crate) modified: Option<SystemTime>,
 }
 
-/// Where a buffer stands once it is recovered.
+/// The files and positions of a buffer after recovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recovered {
     /// The data files that are part of the buffer, oldest first.
     pub(crate) files: Vec<DataFile>,
     /// The id of the last acknowledged event.
     pub(crate) last_id: u64,
-    /// The frame boundary behind the last acknowledged record: an index into
+    /// The frame boundary after the last acknowledged record: an index into
     /// `files` and an offset in that file. `(0, 0)` without files.
     pub(crate) acknowledged: (usize, u64),
     /// The id for the next record, never given out before.
     pub(crate) next_id: u64,
-    /// Append to this file (the last of `files`) at this length, which is its
-    /// end; `None`: go on in a new file, `next_file_id`.
+    /// The file to append to (the last of `files`) and its length; `None`: append to a new
+    /// file, `next_file_id`.
     pub(crate) writer: Option<(u16, u64)>,
     /// An unused id for the next new file.
     pub(crate) next_file_id: u16,
@@ -84,16 +83,16 @@ pub(crate) struct Recovered {
 }
 
 /// Makes sure that `dir` is a buffer's directory, or an empty one that can
-/// become it; creates it when it is missing. Touches nothing in it, so that it
-/// can go before taking the lock.
+/// become it; creates it if it is missing. Changes nothing in it, so the caller
+/// need not hold the lock yet.
 ///
 /// # Errors
-/// [`ErrorKind::NotABuffer`] when it is no directory or holds something else,
+/// [`ErrorKind::NotABuffer`] when it is not a directory or holds something else,
 /// otherwise those of the storage.
 pub(crate) fn prepare(storage: &dyn Storage, dir: &Path) -> Result<()> {
     match uninterrupted(|| storage.create_dir(dir)) {
         Ok(()) => {}
-        // Something else has the name: the listing says what.
+        // Something else has the name; the listing below reports that.
         Err(e)
             if matches!(
                 e.kind(),
@@ -109,9 +108,8 @@ pub(crate) fn prepare(storage: &dyn Storage, dir: &Path) -> Result<()> {
     }
 }
 
-/// Finds out where the buffer in `dir` stands and makes its files fit that:
-/// afterwards the ledger is a file of 24 bytes, and the data that `Recovered`
-/// speaks of is synced. The caller holds the lock, and sets the ledger's fields.
+/// Recovers the buffer in `dir`. Afterwards the ledger is a file of 24 bytes, and the data
+/// files in `Recovered` are synced. The caller holds the lock, and sets the ledger's fields.
 ///
 /// # Errors
 /// Those of the storage, and [`ErrorKind::Corrupt`] when there is damage and
@@ -184,7 +182,7 @@ fn apply(
             create(storage, &path, &[])?;
         } else {
             let is_certain = plan.ledger == LedgerPlan::Keep;
-            end_well(storage, &path, &name, plan.cut, is_certain, &quarantine)?;
+            cut_and_sync(storage, &path, &name, plan.cut, is_certain, &quarantine)?;
         }
     }
     for file in recovered
@@ -218,9 +216,9 @@ fn apply(
     Ok(recovered)
 }
 
-/// Cuts and syncs the last data file. Whether it `is_certain` that no more is cut
-/// than the report says is the ledger's word.
-fn end_well(
+/// Cuts and syncs the last data file. `is_certain`: the ledger confirms that the cut removes
+/// no events but those that the report counts.
+fn cut_and_sync(
     storage: &dyn Storage,
     path: &Path,
     name: &str,
@@ -231,7 +229,7 @@ fn end_well(
     let file = uninterrupted(|| storage.open(path, Access::Write))
         .map_err(|e| Error::io("open", path, e))?;
     if let Some(cut) = cut {
-        // What a crash leaves is not worth keeping, unless it was more.
+        // The rest of an incomplete record is not worth keeping, a record that may be whole is.
         if cut.events_lost > 0 || cut.holds_unread || !is_certain {
             let kind = FindingKind::from(cut.kind).as_str();
             quarantine.keep_span(&*file, name, cut.offset, cut.len, kind, cut.events_lost);
@@ -246,8 +244,9 @@ fn sync(file: &dyn File, path: &Path) -> Result<()> {
     uninterrupted(|| file.sync()).map_err(|e| Error::io("sync", path, e))
 }
 
-/// Moves stale files away. One that stays comes behind the file that has its
-/// records: the reader steps over them, and the file goes when it is passed.
+/// Moves stale files to the quarantine. A file that cannot be moved is listed right after the
+/// file that has its records: the reader skips its records as repeats, and the file is deleted
+/// once the reader has passed it.
 fn put_aside(quarantine: &Quarantine, stale: &[(u16, usize)], recovered: &mut Recovered) {
     for (file_id, live) in stale.iter().rev() {
         let name = file_name(*file_id);
@@ -278,7 +277,7 @@ fn put_aside(quarantine: &Quarantine, stale: &[(u16, usize)], recovered: &mut Re
         .filter(|(file_id, _)| Some(*file_id) == last);
 }
 
-/// Makes a new file with these bytes, durable but for its directory entry.
+/// Makes a new file with these bytes and syncs it, but not its directory entry.
 fn create(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<()> {
     let file = uninterrupted(|| storage.open(path, Access::CreateNew))
         .map_err(|e| Error::io("create", path, e))?;

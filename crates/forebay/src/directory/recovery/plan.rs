@@ -1,12 +1,11 @@
-//! What opening does, decided: a pure function of what was found.
+//! Decides what opening does: a pure function of what was found.
 //!
 //! Invariants:
-//! - The data files are believed where the ledger disagrees; the ledger only
+//! - Where ledger and data files disagree, the data files are believed; the ledger only
 //!   moves the next record id forward and says what was acknowledged.
-//! - Nothing but a torn or a zero tail of the last data file is cut, and no
-//!   data file is deleted.
-//! - An id that was given out, as far as ledger and records tell, is not given
-//!   out again.
+//! - Only a torn or a zero tail of the last data file is cut, and no data file is deleted.
+//! - No id is given out twice: ledger, records and the frames in a tail that is cut off tell
+//!   which ids were given out.
 
 use std::collections::BTreeSet;
 
@@ -20,22 +19,21 @@ use super::believed::{Believed, believe, ledger_finding};
 use super::look::Facts;
 use super::{DataFile, Recovered};
 
-/// What opening does.
+/// What opening will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Where the buffer stands afterwards, if every stale file can be moved away;
-    /// they are not among its files.
+    /// The state of the buffer afterwards, if every stale file can be moved to the
+    /// quarantine. Stale files are not among its files.
     pub(crate) recovered: Recovered,
-    /// What to cut off the last file, whose length in `recovered` is the one
-    /// after the cut.
+    /// What to cut off the last file. Its length in `recovered` is the one after the cut.
     pub(crate) cut: Option<Cut>,
-    /// Files to move away: id, and the index of the file that has their records.
+    /// Files to move to the quarantine: id, and the index of the file that has their records.
     pub(crate) stale: Vec<(u16, usize)>,
-    /// Ids whose names something else has.
+    /// File ids whose names belong to something that is not a file.
     pub(crate) blocked: Vec<u16>,
     pub(crate) ledger: LedgerPlan,
-    /// There is no data file and never was a record: make the first one, which is
-    /// the only file in `recovered`.
+    /// There is no data file, and there never was a record: make the first data file, which
+    /// is the only one in `recovered`.
     pub(crate) is_new: bool,
 }
 
@@ -47,16 +45,16 @@ pub(crate) struct Cut {
     pub(crate) kind: DamageKind,
     /// The events that the ids prove lost with it.
     pub(crate) events_lost: u64,
-    /// A whole frame that is not acknowledged stands in it.
+    /// It contains a whole frame that is not acknowledged.
     pub(crate) holds_unread: bool,
 }
 
-/// What becomes of the ledger's file.
+/// What opening does with the ledger's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LedgerPlan {
     Keep,
     Create,
-    /// Put the old one aside, if there is anything in it, and write a new one.
+    /// Move the old one to the quarantine, unless it is blank, and write a new one.
     Replace {
         is_blank: bool,
     },
@@ -87,9 +85,9 @@ pub(crate) fn plan(facts: &Facts) -> Plan {
     let mut writer = None;
     if let Some(last) = files.last_mut() {
         last.len = cut.map_or(last.len, |cut| cut.offset);
-        // After other damage a new file begins: nobody need wonder where the records after
-        // it start. So it does where another file may be the newest one: a file in which
-        // the newest records stand by mistake is no place for the next ones.
+        // After other damage a new file begins, so that the place of the next record does not
+        // depend on how the damage is read. A new file also begins if the order of the files is
+        // not certain, because the newest records may be in this file by mistake.
         let records_end = facts.ends.first().map_or(0, |end| end.records_end);
         writer = (last.len == records_end && survey.order_is_certain)
             .then_some((last.file_id, last.len));
@@ -114,15 +112,15 @@ pub(crate) fn plan(facts: &Facts) -> Plan {
         });
         next_file_id = free_id(next(next_file_id), &files, &survey.blocked);
     }
-    let (index, offset) = facts.reached.at;
+    let (index, offset) = facts.acknowledged_end.at;
     let acknowledged_offset = files.get(index).map_or(0, |file| offset.min(file.len));
     Plan {
         recovered: Recovered {
-            last_id: facts.reached.last_id,
+            last_id: facts.acknowledged_end.last_id,
             acknowledged: (index, acknowledged_offset),
             next_id: believed
                 .next_id
-                .max(facts.reached.last_id.saturating_add(1)),
+                .max(facts.acknowledged_end.last_id.saturating_add(1)),
             writer,
             next_file_id,
             files,
@@ -147,8 +145,8 @@ pub(crate) fn plan(facts: &Facts) -> Plan {
     }
 }
 
-/// The first id from `id` on that neither one of `files` nor anything else has.
-/// With every id taken it is `id`: the writer waits for a file to go.
+/// The first file id from `id` on that is neither in `files` nor in `blocked`. If every id is
+/// taken, it is `id`: the writer waits until a file is deleted.
 pub(super) fn free_id(mut id: u16, files: &[DataFile], blocked: &[u16]) -> u16 {
     let ids = files.iter().map(|file| file.file_id);
     let taken: BTreeSet<u16> = ids.chain(blocked.iter().copied()).collect();
@@ -185,13 +183,13 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
     let there_to = believed
         .data_next_id
         .unwrap_or(0)
-        .max(facts.reached.last_id.saturating_add(1));
+        .max(facts.acknowledged_end.last_id.saturating_add(1));
     let lost = believed.next_id.saturating_sub(there_to);
     let last = survey.files.last();
     let end = last.map(|file| (survey.files.len() - 1, file.len));
     let tail = facts.ends.first().and_then(|end| end.tail.as_ref());
-    // Damage that stays was reported until the reader had passed it.
-    let tail = tail.filter(|tail| is_tail(tail.kind) || end != Some(facts.reached.at));
+    // Damage that is not cut off is reported at each opening until the reader has passed it.
+    let tail = tail.filter(|tail| is_tail(tail.kind) || end != Some(facts.acknowledged_end.at));
     let mut lost_at_tail = 0;
     if let (Some(tail), Some(file)) = (tail, last) {
         lost_at_tail = lost;
@@ -218,8 +216,8 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
     (report, lost_at_tail)
 }
 
-/// What explains that the data ends well with the event before `there_to`, and
-/// not with the one before the ledger's next record id.
+/// The finding if the data ends without damage at the event before `there_to`, but the ledger
+/// expects more: a higher next record id, or its writer's file.
 pub(crate) fn end_finding(
     ledger: &LedgerState,
     there_to: u64,
@@ -228,11 +226,12 @@ pub(crate) fn end_finding(
     let lost = ledger.writer_next_record_id.saturating_sub(there_to);
     let writer_file = ledger.writer_file_id;
     if *ledger == LedgerState::INITIAL || ledger.writer_next_record_id < there_to {
-        // Making a buffer was cut short, at worst; or the ledger is behind.
+        // The buffer is new: at worst, the process was killed while it made the buffer. Or the
+        // ledger is behind the records, which is another finding.
         return None;
     }
     let (kind, severity, file) = if !is_there(writer_file) {
-        // Without a loss it had no record yet.
+        // Without a loss the missing file held no record yet.
         let severity = if lost == 0 {
             Severity::Normal
         } else {

@@ -1,11 +1,11 @@
-//! Where the acknowledged records end.
+//! Finds the place where the acknowledged records end and reading begins.
 //!
 //! Invariants:
-//! - The place is before any record with an id that is not acknowledged and that a
-//!   reader would believe: neither the ledger's reader file id, nor a file's first or
-//!   last record alone, leads past one. Beginning too early costs only time.
-//! - A record whose events are acknowledged in part is before the place behind
-//!   which reading begins: it is delivered again.
+//! - No record that is not acknowledged and that a reader would believe is before that
+//!   place. So the ledger's reader file id alone, or a file's first or last record alone, is
+//!   not enough to skip records. Beginning too early costs only time.
+//! - A record of whose events only some are acknowledged is after that place: it is
+//!   delivered again.
 
 use std::sync::Arc;
 
@@ -16,16 +16,16 @@ use crate::scan::{Check, Found, Scanned};
 use crate::storage::File;
 
 use super::believed::{End, believe};
-use super::look::{Last, Look, Reached};
+use super::look::{AcknowledgedEnd, Last, Look};
 
 impl Look<'_> {
     /// Where the acknowledged records end.
-    pub(super) fn reach(&self, ends: &[End]) -> Result<Reached> {
+    pub(super) fn acknowledged_end(&self, ends: &[End]) -> Result<AcknowledgedEnd> {
         let believed = believe(self.survey, ends);
         let files = &self.survey.files;
         let Some(last_id) = believed.last_id else {
-            // Nothing tells what was acknowledged: everything there is unread.
-            return Ok(Reached {
+            // Nothing tells what was acknowledged, so every record there is unread.
+            return Ok(AcknowledgedEnd {
                 at: (0, 0),
                 last_id: self.first_id(believed.next_id)?.saturating_sub(1),
             });
@@ -34,17 +34,17 @@ impl Look<'_> {
             && last_id > 0
             && last_id.saturating_add(1) == believed.next_id
         {
-            return Ok(Reached {
+            return Ok(AcknowledgedEnd {
                 at: (files.len() - 1, last.len),
                 last_id,
             });
         }
-        // The first record there is comes next: nothing is to be searched for. Were it not
-        // where it belongs, reading would begin too early.
+        // The first record of the first file is the next one to read, so there is no need to
+        // search. If that record is misplaced, reading begins too early.
         if let Some(first) = files.first()
             && first.first_id == Some(last_id.saturating_add(1))
         {
-            return Ok(Reached {
+            return Ok(AcknowledgedEnd {
                 at: (0, 0),
                 last_id,
             });
@@ -57,7 +57,7 @@ impl Look<'_> {
             }
         }
         let Some(file) = files.get(index) else {
-            return Ok(Reached {
+            return Ok(AcknowledgedEnd {
                 at: (0, 0),
                 last_id,
             });
@@ -68,9 +68,15 @@ impl Look<'_> {
         }
     }
 
-    /// The place behind `last`, or at the beginning of the file, where the records up to
-    /// `last_id` end before they should. A record further on may be acknowledged in part.
-    fn before_gap(&self, index: usize, last: Option<&Last>, last_id: u64) -> Result<Reached> {
+    /// The place after `last`, or the beginning of the file without it, if the events up to
+    /// `last_id` are not all there. `last_id` is lowered if a record further on is
+    /// acknowledged only in part.
+    fn before_gap(
+        &self,
+        index: usize,
+        last: Option<&Last>,
+        last_id: u64,
+    ) -> Result<AcknowledgedEnd> {
         let at = (index, last.map_or(0, |last| last.end));
         let before = last.map_or(0, |last| last.id);
         let mut walk = self.walk(From {
@@ -89,11 +95,14 @@ impl Look<'_> {
             let events = self.counter.count(found.metadata, walk.payload(&found));
             let inside = Last::of(&found, events);
             if inside.next_id() > last_id.saturating_add(1) {
-                let reached = self.behind(index, &inside, last_id)?;
-                return Ok(Reached { at, ..reached });
+                let acknowledged_end = self.behind(index, &inside, last_id)?;
+                return Ok(AcknowledgedEnd {
+                    at,
+                    ..acknowledged_end
+                });
             }
         }
-        Ok(Reached { at, last_id })
+        Ok(AcknowledgedEnd { at, last_id })
     }
 
     /// The id of the first record there is, or 1.
@@ -112,7 +121,7 @@ impl Look<'_> {
         Ok(1)
     }
 
-    /// Whether no record of a file has an event behind `last_id`.
+    /// Whether no record of a file has an event with an id above `last_id`.
     fn ends_by(&self, index: usize, last_id: u64) -> Result<bool> {
         let file = &self.survey.files[index];
         let Some(open) = self.open(file)? else {
@@ -125,7 +134,7 @@ impl Look<'_> {
         Ok(end.next_id.is_none_or(|id| id <= last_id.saturating_add(1)))
     }
 
-    /// The last record of a file up to `last_id`.
+    /// The last record of a file whose id is at most `last_id`.
     fn last_acknowledged(&self, file: &SurveyedFile, last_id: u64) -> Result<Option<Last>> {
         let Some(open) = self.open(file)? else {
             return Ok(None);
@@ -144,8 +153,9 @@ impl Look<'_> {
         self.check_to(file, open, last_id)
     }
 
-    /// The last record up to `last_id` by the lengths alone; `None` when there
-    /// is none, or when a record shows that the ids cannot be believed.
+    /// The last record whose id is at most `last_id`, found by the lengths alone; `None` if
+    /// there is none, or if the checksum of the record after it does not hold, because its
+    /// id may then be wrong.
     fn walk_to(
         &self,
         file: &SurveyedFile,
@@ -156,7 +166,7 @@ impl Look<'_> {
         let mut last: Option<Found> = None;
         while let Some(item) = self.step(file, &mut scanner)? {
             match item {
-                // An old record further on does not move the place.
+                // A repeat further on does not count.
                 Scanned::Record(found) if last.as_ref().is_some_and(|last| found.id <= last.id) => {
                 }
                 Scanned::Record(found) if found.id <= last_id => last = Some(found),
@@ -170,7 +180,7 @@ impl Look<'_> {
         Ok(last)
     }
 
-    /// The last record up to `last_id` by the checksums.
+    /// The last record whose id is at most `last_id`, with all checksums computed.
     fn check_to(
         &self,
         file: &SurveyedFile,
@@ -193,24 +203,24 @@ impl Look<'_> {
         Ok(last)
     }
 
-    /// The place behind the last acknowledged record, or before it when only
-    /// some of its events are acknowledged.
-    fn behind(&self, index: usize, last: &Last, last_id: u64) -> Result<Reached> {
+    /// The place after the last acknowledged record, or before it if only some of its
+    /// events are acknowledged.
+    fn behind(&self, index: usize, last: &Last, last_id: u64) -> Result<AcknowledgedEnd> {
         if last.next_id() <= last_id.saturating_add(1)
             || self.follows(index, last, last_id.saturating_add(1))?
         {
-            return Ok(Reached {
+            return Ok(AcknowledgedEnd {
                 at: (index, last.end),
                 last_id,
             });
         }
-        Ok(Reached {
+        Ok(AcknowledgedEnd {
             at: (index, last.offset),
             last_id: last.id.saturating_sub(1),
         })
     }
 
-    /// Whether the record behind `last` has the id `id`: then `last` holds fewer
+    /// Whether the record after `last` has the id `id`: then `last` holds fewer
     /// events than the counter says, and is acknowledged as a whole.
     fn follows(&self, index: usize, last: &Last, id: u64) -> Result<bool> {
         let mut walk = self.walk(From {

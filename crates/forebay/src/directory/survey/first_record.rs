@@ -1,10 +1,10 @@
-//! The first record of a data file, found with as few reads as may be.
+//! Finds the first record of a data file with as few reads as possible.
 //!
 //! Invariants:
-//! - An undamaged file with a small first record costs one read; nothing is
-//!   read but the first frame.
-//! - An id is believed by its checksum, except that of a frame too long to
-//!   check for every file; [`FirstRecords::settle`] checks that one on demand.
+//! - An undamaged file costs one read if its first frame has at most 4 KiB, otherwise two.
+//!   Nothing after the first frame is used.
+//! - An id needs a checksum that holds, except that of a frame too long to
+//!   check in every file; [`FirstRecords::settle`] checks that one on demand.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,21 +19,22 @@ use crate::sync::pool::Pool;
 
 use super::{SurveyedFile, open_data_file};
 
-/// The first read: holds the first frame of most files.
+/// The length of the first read, which holds the first frame of most files.
 const FIRST_READ_LEN: usize = 4096;
 
 /// Frames up to this length are read whole and checked.
 const CHECKED_LEN: u64 = 1 << 20;
 
-/// Behind a damaged first frame, a record is looked for in so many bytes.
+/// After a damaged first frame, a record counts as the first one only in this many bytes. The
+/// scanner may read the rest of the file to find it.
 const SEARCH_LEN: u64 = 16 << 20;
 
-/// How a file's first id is known.
+/// A file's first id, and how it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FirstId {
-    /// By its checksum.
+    /// The checksum of its record holds.
     Checked(u64),
-    /// By the lengths of its frame, which agree.
+    /// The lengths of its frame agree; the checksum was not computed.
     Claimed(u64),
     /// There is no readable record in the part that was searched.
     Unknown,
@@ -79,7 +80,7 @@ impl<'a> FirstRecords<'a> {
         }
     }
 
-    /// The first id of a file; `None` when the file is gone.
+    /// The first id of a file; `None` if the file is gone.
     ///
     /// # Errors
     /// Those of the storage.
@@ -93,14 +94,14 @@ impl<'a> FirstRecords<'a> {
         }
         match self.by_head(&*open, file.len) {
             Ok(Some(first)) => Ok(Some(first)),
-            // The scanner reads around what cannot be read.
+            // The scanner skips pages that cannot be read.
             Ok(None) => self.search(open, file).map(Some),
             Err(e) if is_device_error(&e) => self.search(open, file).map(Some),
             Err(e) => Err(Error::io("read", &path, e)),
         }
     }
 
-    /// The first id by checksum.
+    /// The first id, with its checksum computed.
     ///
     /// # Errors
     /// Those of the storage.
@@ -111,7 +112,7 @@ impl<'a> FirstRecords<'a> {
         }
     }
 
-    /// The runs of records at the beginning of a file, all of them checked.
+    /// The runs of records at the beginning of a file. Every checksum is computed.
     ///
     /// # Errors
     /// Those of the storage.
@@ -121,8 +122,8 @@ impl<'a> FirstRecords<'a> {
         Ok(ahead.into_runs())
     }
 
-    /// The runs of all records of a file, and whether they are complete: they are not
-    /// if there are too many.
+    /// The runs of all records of a file, and whether they are complete: `false` if there
+    /// are too many runs.
     ///
     /// # Errors
     /// Those of the storage.
@@ -137,7 +138,7 @@ impl<'a> FirstRecords<'a> {
         let Some(open) = open_data_file(&**self.storage, &path)? else {
             return Ok(true);
         };
-        // Which ids belong together is judged afterwards.
+        // The scanner accepts any id; the caller judges which ids belong together.
         let mut scanner = self.scanner(open, file.len).behind(0, u64::MAX - file.len);
         ahead
             .scan(&mut scanner, |metadata, payload| {
@@ -146,7 +147,7 @@ impl<'a> FirstRecords<'a> {
             .map_err(|e| Error::io("read", &path, e))
     }
 
-    /// `None` when the first frame is not what it should be.
+    /// The first id from the first frame alone; `None` if that frame fails a check.
     fn by_head(&self, file: &dyn File, len: u64) -> std::io::Result<Option<FirstId>> {
         let mut head = [0; FIRST_READ_LEN];
         let read = read_full(file, &mut head, 0)?;
@@ -164,7 +165,7 @@ impl<'a> FirstRecords<'a> {
             let agrees = read == ROOT_LEN && root.frame_len() == Some(frame_len);
             return Ok((agrees && root.has_possible_id()).then_some(FirstId::Claimed(root.id)));
         }
-        // At most CHECKED_LEN.
+        // Fits a `usize`: at most CHECKED_LEN.
         let frame_len = frame_len as usize;
         if frame_len <= read {
             return Ok(checked_id(&head[..frame_len]));
@@ -202,7 +203,7 @@ impl<'a> FirstRecords<'a> {
     }
 }
 
-/// The id of the frame with which `bytes` begin, if nothing is wrong with it.
+/// The id of the frame with which `bytes` begin, if that frame passes every check.
 fn checked_id(bytes: &[u8]) -> Option<FirstId> {
     let frame = Frame::first(bytes, u64::MAX).filter(Frame::is_intact)?;
     Some(FirstId::Checked(frame.root.id))

@@ -1,13 +1,14 @@
-//! A read-only look at a buffer's directory: the ledger, and the data files in
-//! the order of their records.
+//! Reads a buffer's directory: the ledger, and the data files in the order of their
+//! records.
 //!
 //! Invariants:
-//! - Nothing is written, and a directory that changes meanwhile is a directory
-//!   like any other: a file that is gone when it is looked at was deleted.
+//! - Nothing is written. The directory may change meanwhile: a file that is gone when it
+//!   should be read counts as deleted.
 //! - The order of the files is that of their first record ids. File ids and the
-//!   ledger only say which files need a closer look, place what has no readable record,
-//!   and choose between files that begin with the same one.
-//! - The cost depends on the number of files, not on their lengths.
+//!   ledger only say which files need a closer look, place the files without a readable
+//!   record, and choose between files that begin with the same record.
+//! - The cost depends on the number of files, not on their lengths, as long as no file begins
+//!   with damage and no two begin with the same record.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,29 +30,29 @@ mod first_record;
 mod order;
 pub(crate) mod walk;
 
-/// The longest frame that is believed unless told otherwise: the format and the length
-/// of its file bound it.
+/// The longest frame that is accepted by default: only the format and the length of the
+/// file limit it.
 pub(crate) const DEFAULT_MAX_FRAME_LEN: u64 = u64::MAX;
 
-/// A ledger that is no ledger, or cannot be read, is read this often: a running buffer
-/// changes it while it is read, and a device's error may pass.
+/// A ledger that is damaged or cannot be read is read at most this often: a running buffer
+/// may change it while it is read, and a device's error may pass.
 const LEDGER_ATTEMPTS: usize = 16;
 
-/// What the ledger's file holds.
+/// The contents of the ledger's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LedgerStatus {
-    /// A state that can be.
+    /// A possible state.
     Ok(LedgerState),
     /// There is no file.
     Missing,
-    /// No ledger, for a reason; the file has `len` bytes. It is blank when
-    /// nothing but zeros or a part of the first state was ever written to it.
+    /// Not a ledger, for the reason `why`; the file has `len` bytes. It is blank if it
+    /// holds only zeros or only the beginning of the first state.
     Damaged {
         why: String,
         len: u64,
         is_blank: bool,
-        /// The state where nothing is wrong but that its reader is ahead of its writer:
-        /// a killed writer of the format may leave that.
+        /// The state, if its only fault is that its reader is ahead of its writer. A writer
+        /// of the format may leave that when it is killed.
         reader_ahead: Option<LedgerState>,
     },
 }
@@ -63,33 +64,33 @@ pub(crate) struct SurveyedFile {
     /// The length in bytes when it was listed.
     pub(crate) len: u64,
     pub(crate) modified: Option<SystemTime>,
-    /// The first record's id; `None` when there is no readable record near the
+    /// The first record's id; `None` if there is no readable record near the
     /// beginning.
     pub(crate) first_id: Option<u64>,
 }
 
-/// What is in a directory.
+/// The contents of a directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Survey {
     pub(crate) dir: PathBuf,
-    /// The ledger, read before the directory was listed: every record it knows
-    /// of was in a file then.
+    /// The ledger, read before the directory was listed: every record that it counts
+    /// was in a file then.
     pub(crate) ledger: LedgerStatus,
-    /// The last acknowledged id, read after the files were looked at: what is
-    /// missing up to there was deleted, not lost.
+    /// The last acknowledged id, read after the files: records up to this id that are missing
+    /// were deleted, not lost.
     pub(crate) acknowledged_id: Option<u64>,
     /// The data files that are part of the buffer, oldest first.
     pub(crate) files: Vec<SurveyedFile>,
-    /// Data files whose records are those of another, with the index in `files`
-    /// of that one.
+    /// Data files all of whose records are in another file too, with the index of that file
+    /// in `files`.
     pub(crate) stale: Vec<(SurveyedFile, usize)>,
-    /// Whether their first records and their file ids tell the same order.
+    /// Whether first records and file ids give the same order.
     pub(crate) order_is_certain: bool,
-    /// File ids whose names are taken by something that is no file.
+    /// File ids whose names belong to something that is not a file.
     pub(crate) blocked: Vec<u16>,
     /// Whether anything here belongs to a buffer.
     pub(crate) is_buffer: bool,
-    /// What does not belong to a buffer.
+    /// The names of entries that do not belong to a buffer.
     pub(crate) others: Vec<String>,
 }
 
@@ -101,7 +102,7 @@ impl SurveyedFile {
 }
 
 impl LedgerStatus {
-    /// The state whose reader is ahead of its writer, if nothing else is wrong.
+    /// The state whose reader is ahead of its writer, if that is its only fault.
     pub(crate) fn reader_ahead(&self) -> Option<LedgerState> {
         match self {
             Self::Damaged { reader_ahead, .. } => *reader_ahead,
@@ -109,12 +110,12 @@ impl LedgerStatus {
         }
     }
 
-    /// The records before this id were written, as far as the ledger tells.
+    /// The id before which the ledger says that records were written; 0 without a ledger.
     pub(crate) fn written_to(&self) -> u64 {
         self.state().map_or(0, |state| state.writer_next_record_id)
     }
 
-    /// The state, if it can be one.
+    /// The state, if it is a possible one.
     pub(crate) fn state(&self) -> Option<LedgerState> {
         match self {
             Self::Ok(state) => Some(*state),
@@ -124,7 +125,7 @@ impl LedgerStatus {
 }
 
 impl Survey {
-    /// Looks at `dir`. Frames longer than `max_frame_len` bytes are not believed.
+    /// Reads `dir`. Frames longer than `max_frame_len` bytes are not accepted.
     ///
     /// # Errors
     /// [`ErrorKind::NotABuffer`] when there is no such directory, otherwise
@@ -167,8 +168,8 @@ impl Survey {
         })
     }
 
-    /// The same for those who only look: a directory with nothing of a buffer
-    /// is refused.
+    /// As [`take`](Self::take), for callers that only read: refuses a directory that holds
+    /// nothing of a buffer.
     ///
     /// # Errors
     /// As [`take`](Self::take), and [`ErrorKind::NotABuffer`] for such a
@@ -193,7 +194,7 @@ impl Survey {
     }
 }
 
-/// The entries of a directory, sorted by what they are.
+/// The entries of a directory by kind.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     data_files: Vec<SurveyedFile>,
@@ -281,7 +282,7 @@ pub(crate) fn not_a_buffer(dir: &Path, others: &[String]) -> Error {
     Error::with_path(ErrorKind::NotABuffer, dir, message)
 }
 
-/// The file that the writer last stood in, where there is a ledger that tells.
+/// The writer's file id in the ledger, if there is a usable ledger.
 ///
 /// # Errors
 /// Those of the storage.
@@ -295,7 +296,7 @@ fn read_ledger(storage: &dyn Storage, dir: &Path) -> Result<LedgerStatus> {
     let mut status = LedgerStatus::Missing;
     for _ in 0..LEDGER_ATTEMPTS {
         let file = match uninterrupted(|| storage.open(&path, Access::Read)) {
-            // No directory to look into is the listing's to say.
+            // If the directory is missing, `Listing::of` reports that.
             Err(e)
                 if matches!(
                     e.kind(),
@@ -343,12 +344,12 @@ fn ledger_in(file: &dyn File) -> io::Result<LedgerStatus> {
     ))
 }
 
-/// Whether these bytes are what a process leaves that is killed while it makes a ledger.
+/// Whether a process that was killed while it made a ledger may have left these bytes.
 fn is_cut_short(bytes: &[u8]) -> bool {
     bytes.len() < LEDGER_LEN && LedgerState::INITIAL.to_bytes().starts_with(bytes)
 }
 
-/// The state, if nothing else is wrong with it.
+/// The state, if its only fault is that its reader is ahead of its writer.
 fn reader_ahead(why: LedgerDamage, bytes: &[u8; LEDGER_LEN]) -> Option<LedgerState> {
     let LedgerDamage::ReaderAheadOfWriter { reader_last, .. } = why else {
         return None;
@@ -365,7 +366,7 @@ fn reader_ahead(why: LedgerDamage, bytes: &[u8; LEDGER_LEN]) -> Option<LedgerSta
     in_order.check().ok().map(|()| state)
 }
 
-/// The last acknowledged id as it is now; at least what it was in `before`.
+/// The last acknowledged id now; at least the one in `before`. `None` if `before` has none.
 pub(crate) fn acknowledged_id(
     storage: &dyn Storage,
     dir: &Path,
@@ -384,7 +385,7 @@ pub(crate) fn acknowledged_id(
 pub(crate) fn is_open_elsewhere(dir: &Path) -> Result<bool> {
     let path = dir.join(LOCK_FILE_NAME);
     match os::is_locked(&path) {
-        // What is wrong with the directory is the survey's to say.
+        // The survey reports what is wrong with the directory.
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Ok(false),
         result => result.map_err(|e| Error::io("look at the lock of", &path, e)),
     }
@@ -403,10 +404,10 @@ pub(crate) fn open_data_file(storage: &dyn Storage, path: &Path) -> Result<Optio
     }
 }
 
-/// Memory for reading these files, in chunks of up to 1 MiB: the smaller the
-/// files, the less of it.
+/// A pool for reading these files. Its buffers are as long as the longest file, but at least
+/// 4 KiB and at most 1 MiB.
 pub(crate) fn pool_for(files: &[SurveyedFile]) -> Pool {
     let longest = files.iter().map(|file| file.len).max().unwrap_or(0);
-    // At most 1 MiB.
+    // Fits a `usize`: at most 1 MiB.
     Pool::new(longest.clamp(4 << 10, 1 << 20) as usize, 2)
 }

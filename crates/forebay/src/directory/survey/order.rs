@@ -2,11 +2,10 @@
 //!
 //! Invariants:
 //! - Files with a known first id are in the order of those ids.
-//! - Where that is not the order of the file ids, a first record may stand where it does
-//!   not belong: the files concerned are looked at, and decided is by the heaviest chain
-//!   of their records.
-//! - A file without one stands beside the file that its id is nearest to.
-//! - A file is put aside only if another one holds all its unread records.
+//! - Where that order differs from the order of the file ids, a first record may be
+//!   misplaced. The heaviest chain of the records of the files concerned then decides.
+//! - A file without a known first id comes next to the file whose file id is nearest.
+//! - A file is stale only if another one holds all its records, acknowledged ones included.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -20,11 +19,11 @@ use crate::scan::sequence::{IdRun, heaviest_chain};
 use super::SurveyedFile;
 use super::first_record::{FirstId, FirstRecords};
 
-/// Files that repeat another one, each with the index of that one.
+/// Files all of whose records are in another file, each with the index of that file.
 type Stale = Vec<(SurveyedFile, usize)>;
 
-/// A file among others that begin with the same record: how likely it is the right one, its
-/// records, and whether these are all.
+/// A file among others that begin with the same record: its rank (the highest one is kept),
+/// the file, the runs of its records, and whether these are all its records.
 type Ranked<'f> = (
     (bool, bool, Option<Reverse<u16>>),
     &'f SurveyedFile,
@@ -37,11 +36,11 @@ pub(super) struct Ordered {
     pub(super) files: Vec<SurveyedFile>,
     /// Indices are those in `files`.
     pub(super) stale: Stale,
-    /// Whether the first records and the file ids tell the same order.
+    /// Whether first records and file ids give the same order.
     pub(super) is_certain: bool,
 }
 
-/// Looks at the beginning of each file and puts them in order.
+/// Reads the beginning of each file and puts the files in order.
 pub(super) fn order(
     first_records: &FirstRecords<'_>,
     listed: Vec<SurveyedFile>,
@@ -86,14 +85,14 @@ pub(super) fn order(
     })
 }
 
-/// The files, with the first ids that decide on their order.
+/// The files with the first ids that determine their order.
 fn settled(
     first_records: &FirstRecords<'_>,
     mut known: Vec<(SurveyedFile, FirstId)>,
     acknowledged: u64,
 ) -> Result<Vec<SurveyedFile>> {
     let file_ids = known.iter().map(|(file, _)| file.file_id).collect();
-    let origin = behind_widest_gap(file_ids);
+    let origin = after_widest_gap(file_ids);
     known.sort_by_key(|(file, _)| distance(origin, file.file_id));
     let ids: Vec<_> = known.iter().map(|(_, first)| first.id()).collect();
     let is_suspect = suspects(&ids);
@@ -111,7 +110,7 @@ fn settled(
     while let Some(first) = (begin..files.len()).find(|at| is_suspect[*at]) {
         let undoubted = (first..files.len()).find(|at| !is_suspect[*at]);
         let end = undoubted.unwrap_or(files.len()).min(first + SUSPECTS_MAX);
-        // The neighbours tell which ids are theirs.
+        // The neighbours show which ids belong to them.
         let around = first.saturating_sub(1)..files.len().min(end + 1);
         let suspects = first - around.start..end - around.start;
         let around = &mut files[around];
@@ -124,13 +123,13 @@ fn settled(
     Ok(files)
 }
 
-/// At most this many files are weighed against one another.
+/// At most this many suspect files are weighed against one another.
 const SUSPECTS_MAX: usize = 32;
 
-/// With which record each of these files begins: the first one in the heaviest chain of
-/// the records of all of them, as far as those of the `suspects` are not acknowledged and
-/// lie between the first ids of the others. A file without any stands where
-/// its own records belong.
+/// The first id of each of these files: that of its first record in the heaviest chain of
+/// the records of all of them. Of the `suspects`, only records count that are not
+/// acknowledged and whose ids lie between the first ids of the other files. A file without a
+/// record in that chain keeps the first id of the heaviest chain of its own records.
 fn settled_first_ids(
     first_records: &FirstRecords<'_>,
     files: &[SurveyedFile],
@@ -162,12 +161,13 @@ fn settled_first_ids(
     for n in (0..runs.len()).filter(|n| believed[*n]) {
         if file != Some(at[n]) {
             file = Some(at[n]);
-            // A run may be cut where one of another file begins.
+            // A run may be cut where a run of another file begins; go back to its beginning.
             let begins = (1..=n)
                 .rev()
                 .find(|n| at[n - 1] != at[*n] || !runs[n - 1].leads_to(&runs[*n]));
             let first_id = runs[begins.unwrap_or(0)].first_id;
-            // Acknowledged ones may go before, behind those of earlier files.
+            // The file may begin with acknowledged records before this one, if their ids are
+            // higher than those of earlier files.
             let earlier = first_ids[..at[n]].iter().copied().max().flatten();
             let own = first_ids[at[n]].filter(|own| earlier.max(last_id) < Some(*own));
             first_ids[at[n]] = Some(own.map_or(first_id, |own| own.min(first_id)));
@@ -177,7 +177,8 @@ fn settled_first_ids(
     Ok(first_ids)
 }
 
-/// Which of these first ids, in the order of the file ids, do not rise.
+/// Which of these first ids, in the order of the file ids, do not rise; each with the one
+/// before it.
 fn suspects(ids: &[Option<u64>]) -> Vec<bool> {
     let mut is_suspect = vec![false; ids.len()];
     for at in 1..ids.len() {
@@ -189,14 +190,14 @@ fn suspects(ids: &[Option<u64>]) -> Vec<bool> {
     is_suspect
 }
 
-/// Whether files are in the order of their file ids, going round.
+/// Whether files are in the order of their file ids, which wrap.
 fn file_ids_rise(files: &[SurveyedFile]) -> bool {
-    let origin = behind_widest_gap(files.iter().map(|file| file.file_id).collect());
+    let origin = after_widest_gap(files.iter().map(|file| file.file_id).collect());
     files.is_sorted_by_key(|file| distance(origin, file.file_id))
 }
 
-/// Where file ids begin, going round: behind the widest gap.
-fn behind_widest_gap(mut file_ids: Vec<u16>) -> u16 {
+/// The oldest of these file ids, which wrap: the one after the widest gap.
+fn after_widest_gap(mut file_ids: Vec<u16>) -> u16 {
     file_ids.sort_unstable();
     let mut widest = (0, 0);
     for (i, id) in file_ids.iter().enumerate() {
@@ -206,7 +207,8 @@ fn behind_widest_gap(mut file_ids: Vec<u16>) -> u16 {
     widest.1
 }
 
-/// Separates the files that begin with the same record as another.
+/// Separates out the stale files: those that begin with the same record as another file
+/// that holds all their records.
 fn without_repeats(
     first_records: &FirstRecords<'_>,
     known: &[SurveyedFile],
@@ -220,8 +222,9 @@ fn without_repeats(
             files.extend_from_slice(group);
             continue;
         };
-        // A file goes if another one has all its records; of two that have the same, the one
-        // that is not where it belongs, or that is further from where reading goes on.
+        // A file is stale if another one has all its records. Of two with the same records, the
+        // one of lower rank is stale: it is outside the ledger's window, or has no neighbour,
+        // or is further from the reader's file.
         let mut ranked: Vec<Ranked<'_>> = Vec::with_capacity(group.len());
         for file in group {
             let is_neighbour = |other: &SurveyedFile| {
@@ -252,8 +255,8 @@ fn without_repeats(
     Ok((files, stale))
 }
 
-/// Whether all records of `runs` are in `held` too. Also those that are acknowledged: the
-/// ledger that says so may not be synced yet.
+/// Whether all records of `runs` are in `held` too. Acknowledged records count as well,
+/// because the ledger that acknowledges them may not be synced yet.
 fn holds_all(held: &[IdRun], runs: &[IdRun]) -> bool {
     runs.iter().all(|run| {
         held.iter()
@@ -261,8 +264,7 @@ fn holds_all(held: &[IdRun], runs: &[IdRun]) -> bool {
     })
 }
 
-/// Whether the ledger says that the file is between the reader's and the
-/// writer's.
+/// Whether the file id is in the ledger's window: from the reader's file to the writer's.
 fn in_window(ledger: Option<LedgerState>, file_id: u16) -> bool {
     ledger.is_some_and(|ledger| {
         distance(ledger.reader_file_id, file_id)
@@ -270,8 +272,8 @@ fn in_window(ledger: Option<LedgerState>, file_id: u16) -> bool {
     })
 }
 
-/// Puts each file without a known first id beside the known one that its id is
-/// nearest to: behind the nearest smaller id, or before the nearest larger one.
+/// Puts each file without a known first id next to the known file whose file id is nearest:
+/// after the nearest smaller id, or before the nearest larger one.
 fn place_unknown(
     known: Vec<SurveyedFile>,
     unknown: Vec<SurveyedFile>,
@@ -282,7 +284,7 @@ fn place_unknown(
     }
     const BEFORE: u8 = 0;
     const ITSELF: u8 = 1;
-    const BEHIND: u8 = 2;
+    const AFTER: u8 = 2;
     let at: BTreeMap<u16, usize> = known
         .iter()
         .enumerate()
@@ -300,7 +302,7 @@ fn place_unknown(
         let place = if to_behind < from_before {
             (behind_at, BEFORE, u16::MAX - to_behind)
         } else {
-            (before_at, BEHIND, from_before)
+            (before_at, AFTER, from_before)
         };
         placed.push((place, file));
     }
@@ -314,14 +316,14 @@ fn place_unknown(
     placed.into_iter().map(|(_, file)| file).collect()
 }
 
-/// File ids in the order in which they were given out, as far as they tell: from
-/// the reader's on, or from behind the widest gap.
+/// Files in the order of their file ids, from the reader's file id on if one of them is in
+/// the ledger's window, otherwise from after the widest gap on.
 fn in_turn(mut files: Vec<SurveyedFile>, ledger: Option<LedgerState>) -> Vec<SurveyedFile> {
     files.sort_by_key(|file| file.file_id);
     let inside = |file: &SurveyedFile| in_window(ledger, file.file_id);
     let origin = match ledger {
         Some(ledger) if files.iter().any(inside) => ledger.reader_file_id,
-        _ => behind_widest_gap(files.iter().map(|file| file.file_id).collect()),
+        _ => after_widest_gap(files.iter().map(|file| file.file_id).collect()),
     };
     files.sort_by_key(|file| distance(origin, file.file_id));
     files
@@ -390,8 +392,8 @@ mod tests {
 
     #[test]
     fn file_ids_begin_behind_the_widest_gap() {
-        assert_eq!(behind_widest_gap(vec![0, 65534, 65533, 7]), 65533);
-        assert_eq!(behind_widest_gap(vec![3, 5, 2]), 2);
-        assert_eq!(behind_widest_gap(vec![4]), 4);
+        assert_eq!(after_widest_gap(vec![0, 65534, 65533, 7]), 65533);
+        assert_eq!(after_widest_gap(vec![3, 5, 2]), 2);
+        assert_eq!(after_widest_gap(vec![4]), 4);
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Invariants:
 //! - Memory is bounded: one scanner at a time.
-//! - A file that is gone is a step of its own; what follows is still walked.
-//! - A record that jumps forward in ids is believed as a reader believes it: as part
-//!   of the heaviest chain of what follows. Otherwise it is damage where it stands.
-//! - Of the others a record is the next one or a repeat, judged by its id alone.
+//! - A file that is gone is a step of its own; the walk goes on with the files after it.
+//! - A record that jumps forward in ids is believed by the rule of the reader: if it is part
+//!   of the heaviest chain of the records from there on. Otherwise it is damage.
+//! - Any other record is the next one or a repeat; only its id decides.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::sync::pool::Pool;
 
 use super::{Survey, SurveyedFile, open_data_file, pool_for};
 
-/// What a walk meets.
+/// One thing that a walk meets.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// A data file begins.
@@ -30,18 +30,18 @@ pub(crate) enum Step {
     Gone,
     /// A record.
     Record(Found),
-    /// Bytes that are no record.
+    /// Bytes that are not a record, or a misplaced record.
     Damage(Damage),
 }
 
-/// Where a walk begins, and which ids it takes for the next ones.
+/// Where a walk begins, and which ids it expects.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct From {
     /// The index of the file, and the offset of a frame boundary in it.
     pub(crate) at: (usize, u64),
-    /// A record up to this id is a repeat.
+    /// A record with this id or a lower one is a repeat.
     pub(crate) last_id: u64,
-    /// The id that is expected next.
+    /// The id that is expected next; a record with a higher one jumps forward.
     pub(crate) next_id: u64,
     /// No record has this id or a higher one.
     pub(crate) limit: u64,
@@ -54,17 +54,19 @@ pub(crate) struct Walk {
     dir: PathBuf,
     files: Vec<SurveyedFile>,
     counter: EventCounter,
-    /// Where the walk stands; its offset is that to begin at in a file that comes next.
+    /// The ids so far, the index of the current file, and the offset at which the walk
+    /// began or begins in it.
     from: From,
-    /// The file that is walked.
+    /// The scanner over the current file.
     scanner: Option<Scanner>,
-    /// The events of the record just met, and what the counter says of it.
+    /// The events of the record just met, at most as many as the ids allow, and the events
+    /// that the counter counts.
     events: u64,
     counted: u64,
-    /// What is decided of the file that is walked.
+    /// Which records of the current file are known to be in their place.
     sequence: Sequence,
     max_frame_len: u64,
-    /// The ledger says that records up to this id, exclusive, were written.
+    /// The ledger says that the records before this id were written.
     written_to: u64,
     pool: Pool,
 }
@@ -133,7 +135,7 @@ impl Walk {
         }
     }
 
-    /// Whether a record stands where it belongs.
+    /// Makes a step of a record: damage if it is misplaced.
     fn judge(&mut self, index: usize, found: Found) -> Result<Step> {
         self.counted = self.counter.count(found.metadata, self.payload(&found));
         let events = match self.counted {
@@ -156,18 +158,18 @@ impl Walk {
         Ok(Step::Record(found))
     }
 
-    /// How many events the record just met stands for: no more than ids there are up to
-    /// the next record's.
+    /// The events of the record just met: at most as many as there are ids up to the next
+    /// record's.
     pub(crate) fn events(&self) -> u64 {
         self.events
     }
 
-    /// Whether the counter says that the record just met holds more events than that.
+    /// Whether the counter counts more events in the record just met than [`events`](Self::events).
     pub(crate) fn overlaps(&self) -> bool {
         self.counted > self.events
     }
 
-    /// The id of the record behind this one.
+    /// The id of the record after this one, in its file or in the files after it.
     fn id_behind(&self, index: usize, found: &Found) -> Result<Option<u64>> {
         let next = self.scanner.as_ref().and_then(|at| at.id_behind(found));
         if next.is_some() {
@@ -190,7 +192,7 @@ impl Walk {
         Ok(None)
     }
 
-    /// Whether a record that jumps forward is in the heaviest chain of what follows.
+    /// Whether a record that jumps forward is in the heaviest chain of the records from it on.
     fn believes(&mut self, index: usize, found: &Found) -> Result<bool> {
         if let Some(believed) = self.sequence.believes(found.offset) {
             return Ok(believed);
@@ -219,7 +221,7 @@ impl Walk {
             from = 0;
         }
         self.sequence = ahead.decide();
-        // What is looked at begins with this record.
+        // The look ahead began with this record.
         Ok(self.sequence.believes(found.offset).unwrap_or(true))
     }
 
@@ -239,7 +241,7 @@ impl Walk {
             .map_or(&[], |scanner| scanner.payload(found))
     }
 
-    /// The payload of the record just met, shared.
+    /// The payload of the record just met, shared instead of borrowed.
     pub(crate) fn slice(&self, found: &Found) -> Bytes {
         self.scanner
             .as_ref()
@@ -247,12 +249,12 @@ impl Walk {
     }
 }
 
-/// What a record's id says, behind those that went before.
+/// What a record's id says, given the ids before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// It follows, behind `gap` events that are not there.
+    /// The record is the next one, after `gap` missing events.
     Next { gap: u64 },
-    /// A record with this or a higher id went before.
+    /// A record with this or a higher id came before.
     Repeat,
 }
 
@@ -261,14 +263,13 @@ pub(crate) enum Place {
 pub(crate) struct IdTrack {
     /// The highest record id so far.
     highest: Option<u64>,
-    /// The first event that is not accounted for: neither acknowledged nor there
-    /// nor known to be lost. `None` as long as nothing says where ids begin.
+    /// The first event that is not accounted for: neither acknowledged, nor there,
+    /// nor known to be lost. `None` until something says where ids begin.
     expected: Option<u64>,
 }
 
 impl IdTrack {
-    /// Begins behind `acknowledged_id`, or with the first record where that is
-    /// not known.
+    /// Begins after `acknowledged_id`, or with the first record if that is `None`.
     pub(crate) fn new(acknowledged_id: Option<u64>) -> Self {
         Self {
             highest: None,
@@ -276,7 +277,7 @@ impl IdTrack {
         }
     }
 
-    /// Begins behind `acknowledged_id`; records up to there are repeats.
+    /// Begins after `acknowledged_id`; records up to that id are repeats.
     pub(crate) fn behind(acknowledged_id: u64) -> Self {
         Self {
             highest: Some(acknowledged_id),
@@ -297,13 +298,13 @@ impl IdTrack {
         }
     }
 
-    /// Events up to `id` are accounted for: acknowledged, or not asked for.
+    /// Counts the events up to `id` as accounted for: acknowledged, or not asked for.
     pub(crate) fn skip_to(&mut self, id: u64) {
         let behind = id.saturating_add(1);
         self.expected = Some(self.expected.map_or(behind, |e| e.max(behind)));
     }
 
-    /// The first event that is not accounted for, where that is known.
+    /// The first event that is not accounted for, if that is known.
     pub(crate) fn expected(&self) -> Option<u64> {
         self.expected
     }

@@ -1,4 +1,4 @@
-//! What the scanner makes of sound and damaged files.
+//! What the scanner returns for sound and for damaged files.
 
 mod properties;
 mod rules;
@@ -93,7 +93,7 @@ fn frames(records: &[Record]) -> Vec<u8> {
     records.iter().flat_map(Record::frame).collect()
 }
 
-/// An item, with the bytes of a record.
+/// An item; for a record, with its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Item {
     Record {
@@ -132,8 +132,7 @@ const OPTIONS: ScanOptions = ScanOptions {
     check: Check::Checksums,
 };
 
-/// All that the scanner still returns; the items must cover the file without a
-/// gap.
+/// All further items of the scanner; they must cover the file without a gap.
 fn drain(scanner: &mut Scanner) -> Vec<Item> {
     let mut items = Vec::new();
     let mut offset = scanner.offset();
@@ -176,7 +175,7 @@ fn scan_with(bytes: &[u8], options: ScanOptions, chunk_len: usize) -> Vec<Item> 
     drain(&mut scanner_of(MemoryFile::new(bytes), options, chunk_len))
 }
 
-/// Scans with several lengths of a chunk, which must not matter.
+/// Scans with several chunk lengths, which must give the same items.
 fn scan(bytes: &[u8]) -> Vec<Item> {
     let items = scan_with(bytes, OPTIONS, 1 << 16);
     for chunk_len in [48, 136, 1000] {

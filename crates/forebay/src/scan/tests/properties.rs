@@ -1,5 +1,5 @@
-//! One damage anywhere: every record whose frame is untouched is returned, once,
-//! in order, with its bytes, and nothing else ever is.
+//! One damage anywhere: every record whose frame is untouched is returned, once, in
+//! order, with its bytes, and nothing that was not written is returned.
 
 use super::*;
 use crate::format::record::Frame;
@@ -36,7 +36,7 @@ fn spans(records: &[Record]) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// Whether a whole frame stands at the end.
+/// Whether the bytes end with a whole frame.
 fn ends_with_frame(bytes: &[u8]) -> bool {
     let root = bytes.last_chunk().map(Root::from_bytes);
     let Some(len) = root.and_then(|root| root.agreed_len()) else {
@@ -62,8 +62,8 @@ impl Harm {
                 let mut left = left.index(len);
                 let is_end = |at: usize| spans(records).iter().any(|span| span.end == at);
                 if !is_end(left) && ends_with_frame(&bytes[..left]) {
-                    // Where ids follow one another, too, none can tell a frame of
-                    // a torn payload from one behind a bad delimiter.
+                    // If the ids follow as well, nothing tells a frame inside a torn
+                    // payload from one after a bad delimiter.
                     left -= 1;
                 }
                 bytes.truncate(left);
@@ -108,10 +108,9 @@ impl Harm {
         Harmed { bytes, untouched }
     }
 
-    /// Whether what is left of a record explains itself, so that what stands
-    /// behind it is given up: bytes were taken out so near to the end that the
-    /// record looks like a torn tail; or all of it but its last word was left,
-    /// which is then the delimiter of the next.
+    /// Whether the records after the removed bytes may be given up. Either the bytes were
+    /// removed so near to the end that the record looks like a torn tail, or all of the
+    /// record but its last word is left, and the next delimiter is in the place of that word.
     fn hides_the_rest(&self, records: &[Record], hit: &Range<usize>, len: usize) -> bool {
         matches!(self, Self::Remove { .. })
             && spans(records).into_iter().any(|span| {
@@ -121,7 +120,7 @@ impl Harm {
     }
 }
 
-/// What power cuts, disks and memories do, and bytes put in between.
+/// The damage that power cuts, disks and memory do, and inserted bytes.
 fn harm() -> impl Strategy<Value = Harm> {
     let index = any::<Index>;
     let noise = || prop::collection::vec(any::<u8>(), 8..700);
@@ -138,21 +137,21 @@ fn harm() -> impl Strategy<Value = Harm> {
     ]
 }
 
-/// Bytes taken out. Where frames of a payload then touch the frame behind, none
-/// can tell them apart, so this is for other payloads only.
+/// Removed bytes. If frames of a payload then touch the frame after it, nothing tells
+/// them apart, so this is only for payloads without frames.
 fn removal() -> impl Strategy<Value = Harm> {
     (any::<Index>(), 1..100usize).prop_map(|(at, words)| Harm::Remove { at, words })
 }
 
-/// A payload that is to be made for a record with a certain id.
+/// How to make the payload of a record, given its id.
 #[derive(Debug, Clone)]
 enum Content {
     Bytes(Vec<u8>),
     Repeated(u8, usize),
-    /// Whole frames whose ids begin so far from the record's own, between bytes
-    /// of these lengths.
+    /// Whole frames: the distance of their first id from the record's own, events and
+    /// content of each, and the number of bytes before and after the frames.
     Frames(i64, Vec<(u64, Content)>, usize, usize),
-    /// A part of such frames, as of a data file that was cut in pieces.
+    /// A part of such frames, as if a data file had been cut in pieces.
     Part(Box<Content>, Index, Index, [u8; ALIGN]),
 }
 
@@ -169,13 +168,13 @@ impl Content {
                 bytes
             }
             Self::Part(whole, from, to, front) => {
-                // Ids far from those around: where the file is cut at the end of
-                // such a frame, ids alone tell.
+                // Ids far from those around: if the file is cut at the end of such a
+                // frame, only the ids tell that it is not a record.
                 let bytes = whole.payload(id + (1 << 40));
                 let words = bytes.len() / ALIGN;
                 let (from, to) = (from.index(words + 1), to.index(words + 1));
-                // Behind a word of its own: the end of a frame without its
-                // delimiter is a case for itself.
+                // A separate word comes first, because the end of a frame without its
+                // delimiter is a different case.
                 let mut part = front.to_vec();
                 part.extend_from_slice(&bytes[from.min(to) * ALIGN..from.max(to) * ALIGN]);
                 part
@@ -184,8 +183,8 @@ impl Content {
     }
 }
 
-/// Records whose ids begin at `id`, with so many events each as their payloads
-/// can hold.
+/// Records whose ids begin at `id`, each with the given number of events, but at most as
+/// many as its payload can hold.
 fn records_of(mut id: u64, contents: &[(u64, Content)]) -> Vec<Record> {
     contents
         .iter()
@@ -205,7 +204,7 @@ fn plain() -> impl Strategy<Value = Content> {
     ]
 }
 
-/// Mostly one event a record, sometimes some.
+/// Mostly one event per record, sometimes more.
 fn events() -> impl Strategy<Value = u64> {
     prop_oneof![8 => Just(1), 2 => 1..20u64]
 }
@@ -289,8 +288,7 @@ proptest! {
         drain(&mut scanner);
     }
 
-    /// The two frame parsers: the one that takes only what is right in every respect, and the
-    /// one that mends.
+    /// The two frame parsers: one accepts only frames that pass every check, the other mends.
     #[test]
     fn both_frame_parsers_agree_on_what_is_right(
         id in prop_oneof![1..1000u64, any::<u64>()],
@@ -357,8 +355,8 @@ proptest! {
     }
 }
 
-/// Records of every shape: short, full words, empty, zeros, and a buffer of
-/// buffers with ids close to those around it.
+/// Payloads of every shape: short, full words, empty, zeros, and frames with ids close
+/// to those around them.
 fn shapes() -> Vec<Record> {
     let inner: Vec<_> = (4..8)
         .map(|id| Record::new(id, vec![id as u8; id as usize]))
@@ -392,7 +390,7 @@ fn each_bit_flipped_loses_at_most_its_record_and_redundant_ones_nothing() {
     for (number, span) in spans(&records).into_iter().enumerate() {
         let root = span.end - ROOT_LEN;
         let payload_end = span.start + DELIMITER_LEN + records[number].payload.len();
-        // What the checksum covers, and the checksum itself.
+        // The bytes that the checksum covers, and the checksum itself.
         let covered = [
             span.start + DELIMITER_LEN..payload_end,
             root..root + 4,

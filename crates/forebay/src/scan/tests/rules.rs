@@ -1,4 +1,4 @@
-//! Each rule by name.
+//! A test for each rule of the scanner, by name.
 
 use super::*;
 use DamageKind::{BadLength, BadRecord, Checksum, TornTail, ZeroTail};
@@ -29,7 +29,7 @@ fn sound(records: &[Record], offsets: &[u64], which: Range<usize>) -> Vec<Item> 
         .collect()
 }
 
-/// The items of five records of which the one with index 2 became `item`.
+/// The items of the five records, with `item` in the place of the one with index 2.
 fn third_is(item: Item) -> Vec<Item> {
     let (records, offsets) = five();
     let mut items = sound(&records, &offsets, 0..2);
@@ -188,7 +188,7 @@ fn a_wrong_pointer_loses_nothing() {
 #[test]
 fn a_wrong_length_loses_nothing() {
     let (records, offsets) = five();
-    // Within the same eight bytes, and anywhere else.
+    // Lengths that pad to the same frame length, and others.
     for len in [63, 57, 56, 65, 0, u32::MAX] {
         let mut bytes = frames(&records);
         bytes[offsets[3] as usize - 8..][..4].copy_from_slice(&u32::to_le_bytes(len));
@@ -214,7 +214,7 @@ fn a_wrong_length_of_an_empty_payload_loses_nothing() {
 #[test]
 fn padding_that_is_not_zero_loses_nothing() {
     let records = [Record::new(1, [1; 5]), Record::new(2, [2; 8])];
-    // Behind the payload, and both places in the root.
+    // The padding after the payload, and both places in the root.
     for at in [8 + 5, 8 + 7, 16 + 4, 16 + 31] {
         let mut bytes = frames(&records);
         bytes[at] = 0x80;
@@ -466,25 +466,25 @@ fn a_frame_over_the_limit_is_a_bad_length() {
     assert_eq!(scan_with(&frames(&records), options, 1000), expected);
 }
 
-/// A sector takes the place of another one: its last frame ends nowhere near. Behind it stand
-/// records that nothing has touched, one whose beginning is gone, and the frame that a crash
-/// left incomplete, with zeros that were written ahead. That frame ends among them, so it is
-/// torn although it ends before the file does.
+/// A displaced sector replaces another one, and its last frame states an end far away. After
+/// the sector come a record whose beginning is gone, untouched records, and a frame that a
+/// crash left incomplete, followed by preallocated zeros. That frame ends among the zeros, so
+/// it is torn although it ends before the file does.
 #[test]
 fn a_displaced_delimiter_hides_no_records_before_a_frame_that_is_torn_by_zeros_written_ahead() {
     let record = |id: u64, len: usize| Record::new(id, vec![id as u8; len]);
     let mut bytes = frames(&[record(16, 400), record(17, 400)]);
     let displaced = bytes.len();
-    // What the sector brings with it: a repeat, and a delimiter that leads far.
+    // The contents of the displaced sector: a repeat, and a delimiter that leads far.
     bytes.extend_from_slice(&record(2, 200).frame());
     let at = bytes.len();
     bytes.extend_from_slice(&record(3, 4000).frame()[..512]);
-    // A record whose first bytes are under it, and sound ones.
+    // A record whose first bytes the sector replaced, then sound records.
     bytes.extend_from_slice(&record(22, 600).frame()[64..]);
     let sound = bytes.len();
     let after: Vec<_> = (23..=25).map(|id| record(id, 300)).collect();
     bytes.extend_from_slice(&frames(&after));
-    // Written as far as its first part, which is where the displaced frame leads.
+    // A frame of which only the first part was written; the displaced delimiter leads there.
     let torn = bytes.len();
     bytes.extend_from_slice(&record(26, 6000).frame()[..4000]);
     bytes.resize(torn + 20_000, 0);
@@ -521,8 +521,7 @@ fn frames_found_behind_damage_must_have_ids_that_follow() {
     let before = [Record::new(10, [1; 30]), Record::new(20, [2; 30])];
     let offsets = offsets(&before);
     let hole = [0x99; 80];
-    // Of a frame that is gone: its payload, and nothing behind it that leads to
-    // the end.
+    // A frame left over from a payload, and nothing after it that leads to the end.
     let found = |id| {
         let mut bytes = frames(&before);
         bytes.extend_from_slice(&hole);
@@ -542,7 +541,7 @@ fn frames_found_behind_damage_must_have_ids_that_follow() {
 
 #[test]
 fn a_chain_to_the_end_is_believed_whatever_its_ids() {
-    // The record before it may be the one that does not belong there.
+    // The record before it may be the misplaced one.
     let records = [Record::new(10, [1; 30]), Record::new(1_000_000, [3; 30])];
     let mut bytes = records[0].frame();
     bytes.extend_from_slice(&[0x99; 80]);
@@ -607,7 +606,7 @@ fn more_damages_than_one_search_keeps_are_all_settled() {
 
 #[test]
 fn roots_that_all_claim_to_reach_far_back_cost_no_more_than_the_budget() {
-    // Every 8 bytes a pointer and a length that agree, for a frame from the
+    // Every 8 bytes, a pointer and a length that agree on a frame which begins at the
     // beginning of the file.
     let mut bytes = vec![0xff; 64];
     while bytes.len() < 400_000 {
@@ -623,7 +622,7 @@ fn roots_that_all_claim_to_reach_far_back_cost_no_more_than_the_budget() {
 
 #[test]
 fn a_failed_read_is_an_error_and_can_be_tried_again() {
-    /// Fails one read.
+    /// Fails the read with this number.
     #[derive(Debug)]
     struct Failing(Arc<MemoryFile>, AtomicU64);
     impl File for Failing {

@@ -1,4 +1,4 @@
-//! Recovery of prepared directories in a simulated file system. The cases of
+//! Recovery of prepared directories in a simulated file system. The tests of the cases in
 //! the format's recovery table are in `tests/it/recovery.rs`, by name.
 
 mod properties;
@@ -18,8 +18,7 @@ const OPTIONS: RecoveryOptions = RecoveryOptions {
     quarantine_bytes: 1 << 20,
 };
 
-/// A directory with these data files, each the payload lengths of its records,
-/// whose ids go on from file to file.
+/// A directory with data files and a ledger. Record ids continue from file to file.
 struct Setting {
     sim: Sim,
     next_id: u64,
@@ -230,8 +229,8 @@ fn a_first_frame_too_long_to_check_is_checked_where_it_matters() {
         assert_eq!(file_ids(&recovered), [0, 1, 2], "{wrong:?}");
         assert_eq!(recovered.next_id, 7);
     }
-    // A claimed id that points one file too far: record 2 is in file 0, whose end is
-    // the beginning of that file.
+    // The damaged first id of file 1 claims that the last acknowledged record, 2, is there. It
+    // is in file 0, and the end of file 0 is the same place as the beginning of file 1.
     let setting = build(Some(2)).ledger(7, 2);
     let recovered = recover_sim(&setting.sim, &options).unwrap();
     assert_eq!(recovered.acknowledged, (1, 0));
@@ -239,8 +238,8 @@ fn a_first_frame_too_long_to_check_is_checked_where_it_matters() {
 
 #[test]
 fn a_file_whose_records_had_begun_to_move_keeps_its_ids_from_being_given_out_again() {
-    // As older versions left it: file 0 was synced up to record 2; 3 and 4 went to
-    // file 1 again, which the crash cut down to 3. File 0 still holds both.
+    // A state that older versions left: file 0 was synced up to record 2; records 3 and 4 were
+    // written to file 1 again, and the crash left only 3 there. File 0 still holds both.
     let setting = Setting::new().file(0, 4).ledger(3, 0);
     setting.write("buffer-data-1.dat", &frame(3, &[3; 24]));
     let recovered = setting.recover();
@@ -415,8 +414,8 @@ impl Storage for BadPage {
     }
 }
 
-/// An unreadable page looks like zeros; together with those behind it, like a
-/// tail that a crash left. It may be readable tomorrow.
+/// The scanner gets zeros for an unreadable page. With the zeros after it they look like a
+/// tail that a crash left, but the page may be readable later.
 #[test]
 fn what_cannot_be_read_is_not_cut() {
     for (page, ledger_next) in [(3, 257), (3, 1), (1, 257), (0, 257), (0, 1)] {

@@ -1,5 +1,5 @@
-//! Recovery of directories that anything may have happened to: crashed, failed and
-//! repeated, it comes to the same place.
+//! Recovery of randomly damaged directories: after a crash or an error in it, another
+//! recovery comes to the same result.
 
 use proptest::prelude::*;
 
@@ -36,8 +36,8 @@ fn harm() -> impl Strategy<Value = Harm> {
     ]
 }
 
-/// The first file's id, how many records each file has, the last one acknowledged,
-/// and what happens to all that.
+/// The first file's id, the number of records of each file, the last acknowledged id,
+/// and the damage.
 fn case() -> impl Strategy<Value = (u16, Vec<u64>, u64, Vec<Harm>)> {
     (
         prop_oneof![Just(0u16), Just(65533), 0..9u16],
@@ -47,7 +47,7 @@ fn case() -> impl Strategy<Value = (u16, Vec<u64>, u64, Vec<Harm>)> {
     )
 }
 
-/// A buffer of files from `first_file` on with so many records each, harmed.
+/// A damaged buffer of files from `first_file` on, with `counts` records each.
 fn harmed(first_file: u16, counts: &[u64], last_id: u64, harms: &[Harm]) -> Setting {
     let mut setting = Setting::new();
     let mut ids = vec![first_file];
@@ -116,7 +116,7 @@ fn apply_harm(setting: &Setting, harm: &Harm, name: &dyn Fn(usize) -> String) {
     }
 }
 
-/// What two recoveries of the same buffer have in common.
+/// The part of the result that is the same for each recovery of a buffer.
 fn essence(mut recovered: Recovered) -> Recovered {
     recovered.report = Recovery::default();
     for file in &mut recovered.files {
@@ -125,8 +125,8 @@ fn essence(mut recovered: Recovered) -> Recovered {
     recovered
 }
 
-/// Where a recovery leads, but for the ids of files: of two files with the same
-/// bytes, either may be the one that stays.
+/// The result of a recovery without file ids: of two files with the same bytes, either may
+/// be the one that stays.
 fn place(recovered: Recovered) -> Recovered {
     let mut recovered = essence(recovered);
     for file in &mut recovered.files {
@@ -147,8 +147,8 @@ fn contents(sim: &Sim) -> Vec<Vec<u8>> {
     all
 }
 
-/// Every call of every kind fails once, in a recovery that cuts, moves and
-/// rebuilds: an error or none, and the next recovery comes to the same.
+/// Every storage call fails, once or from then on, in recoveries that cut, move and rebuild
+/// files. Whether or not that recovery returns an error, the next one comes to the same result.
 #[test]
 fn a_failed_call_spoils_nothing() {
     use crate::storage::fault::{Errno, Fault, Op};
@@ -257,7 +257,7 @@ proptest! {
     }
 }
 
-/// Every place where a whole frame of a test record stands: offset and id.
+/// Offset and id of each whole frame of a test record, wherever it is.
 fn valid_frames(bytes: &[u8]) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
     for at in (0..bytes.len().saturating_sub(63)).step_by(8) {
