@@ -257,7 +257,7 @@ pub enum TypedItem<V> {
     ///     Some(TypedItem::Undecodable { delivery, reason }) => {
     ///         eprintln!("record {}: {reason}", delivery.id());
     ///         aside.append_with(delivery.metadata(), delivery.payload())?;
-    ///         aside.flush()?; // it is there for good
+    ///         aside.flush()?; // durable there, so it can be acknowledged here
     ///         delivery.ack();
     ///     }
     ///     other => println!("{other:?}"),

@@ -92,7 +92,7 @@ impl Reader {
             self.at = end;
             tracing::debug!(
                 id = found.id,
-                "a record that was delivered before is stepped over"
+                "a record that was delivered before is skipped"
             );
             return Ok(None);
         }

@@ -73,8 +73,8 @@ impl Reader {
             ErrorKind::TimedOut,
             dir,
             format!(
-                "everything in the buffer in {} is read, and with Io::Caller nobody writes while \
-                 this call waits; append first, or close the writers to end the stream",
+                "everything in the buffer in {} is read, and with Io::Caller no thread writes \
+                 while this call waits; append first, or close the writers to end the stream",
                 dir.display()
             ),
         )

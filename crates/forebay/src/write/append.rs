@@ -383,8 +383,8 @@ impl Shared {
             &self.dir,
             format!(
                 "what was appended is accepted, but nothing can be made durable in {} for now \
-                 ({why}), so a power cut or a killed process would lose it; it is synced as soon \
-                 as that is mended: do not append it again",
+                 ({why}), so a power cut or a killed process would lose it; it is synced once that \
+                 is fixed: do not append it again",
                 self.dir.display()
             ),
         )

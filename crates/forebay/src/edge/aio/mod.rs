@@ -82,7 +82,7 @@ async fn blocking<T: Send + 'static>(
 fn gone(e: &::tokio::task::JoinError) -> Error {
     Error::new(
         ErrorKind::Closed,
-        format!("the tokio runtime shuts down, and what was to be done on it was not done: {e}"),
+        format!("the tokio runtime is shutting down, so the call was not carried out: {e}"),
     )
 }
 

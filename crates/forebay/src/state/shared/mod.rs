@@ -303,7 +303,7 @@ impl Shared {
         ticket
     }
 
-    /// Ends the reader's waits, for good.
+    /// Ends the reader's waits permanently.
     pub(crate) fn stop_reader(&self) {
         self.reader_stopped.store(true, Ordering::SeqCst);
         // A reader that looked before this store did so under this lock, so it is on the bell's
@@ -339,7 +339,7 @@ impl Shared {
         self.written.ring_up_to(written.offset);
     }
 
-    /// Everything before `end` is synced, or acknowledged for good.
+    /// Notes that everything before `end` is synced, or durably acknowledged.
     pub(crate) fn publish_synced(&self, end: Position) {
         {
             let mut log = lock(&self.log);
@@ -436,7 +436,7 @@ pub(crate) fn check_async(io: Io, dir: &Path) -> Result<()> {
             dir,
             format!(
                 "io is Io::Caller for the buffer in {}, which leaves its work to calls that \
-                 wait; futures do not wait, so an async handle would never come to an end; open \
+                 wait; futures do not wait, so an async handle would wait for ever; open \
                  it with Io::Thread, or use Writer and Reader",
                 dir.display()
             ),

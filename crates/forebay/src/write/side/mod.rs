@@ -117,7 +117,7 @@ impl WriteSide {
             || self.end_if_done(shared)?)
     }
 
-    /// Once the last writer has gone and everything is written, the reader may see
+    /// Once the last writer is closed and everything is written, the reader may see
     /// the end.
     fn end_if_done(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         let is_over = {

@@ -156,7 +156,7 @@ fn a_mark_whose_descriptor_was_given_back_is_taken_up_again_as_it_stands() {
     assert!(!mark.let_go(), "there was none");
     mark.advance(0, 200);
     assert_eq!(mark_of(&setting.sim), Some((0, 100)), "it stays true");
-    // Where it cannot be opened, it is still there, and true.
+    // If it cannot be opened, it is still there, and true.
     setting.fail_all(Op::Create, Errno::Emfile);
     mark.place(&setting.shared, 0, 300).unwrap();
     assert_eq!(mark_of(&setting.sim), Some((0, 100)));
