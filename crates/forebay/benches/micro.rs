@@ -1,7 +1,7 @@
 //! Micro-benchmarks of the format and of acknowledging: `just micro`.
 //!
-//! For comparing two versions of one function on one machine; what a buffer
-//! does as a whole is measured by `forebay bench`.
+//! For comparing two versions of one function on one machine; `forebay bench` measures a buffer as
+//! a whole.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use forebay::storage::sim::Sim;
 use forebay::{Config, Delivery, Io, Reader, Writer};
 
 const PAYLOADS: [usize; 5] = [64, 256, 1 << 10, 4 << 10, 64 << 10];
-/// Records that are acknowledged in one go.
+/// This many records are acknowledged per measurement.
 const RECORDS: usize = 1_000;
 
 fn main() {
@@ -54,7 +54,7 @@ fn decode_ledger(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| LedgerState::from_bytes(black_box(&bytes)));
 }
 
-/// Deliveries that are not acknowledged, with what keeps their buffer open.
+/// Deliveries that are not acknowledged, with the handles that keep their buffer open.
 fn delivered() -> ((Writer, Reader), Vec<Delivery>) {
     let config = Config::new("/buffer").io(Io::Caller);
     let storage = Arc::new(Sim::new());
@@ -103,7 +103,7 @@ fn acknowledge_backwards(bencher: Bencher<'_, '_>) {
     acknowledge(bencher, |i| RECORDS - 1 - i);
 }
 
-/// Every step lands far from the one before: the most holes at a time.
+/// Each acknowledgement is far from the one before, so that there are as many holes as possible.
 #[divan::bench]
 fn acknowledge_scattered(bencher: Bencher<'_, '_>) {
     const STEP: usize = 377;

@@ -1,5 +1,5 @@
-//! Whether a second core helps: blocks filled with records and written, and read and
-//! summed, by one thread or by two that hand the blocks over. No buffer.
+//! Measures whether a second core helps. Blocks of records are filled and written, and read and
+//! checksummed, by one thread or by two that pass the blocks on. No buffer is involved.
 //!
 //! ```text
 //! cargo run --release --example cores -- PAYLOAD_BYTES [DIR]
@@ -16,11 +16,11 @@ use std::time::Instant;
 
 use forebay::format::record::{DELIMITER_LEN, Root, checksum, encode, frame_len};
 
-/// Blocks on their way between two threads.
+/// This many blocks go back and forth between two threads.
 const BLOCKS: usize = 3;
-/// About the length of a block, in bytes.
+/// The approximate length of a block, in bytes.
 const BLOCK_LEN: usize = 1 << 20;
-/// About so many bytes are written and read.
+/// About this many bytes are written and read.
 const TOTAL_LEN: usize = 512 << 20;
 const ROUNDS: usize = 7;
 
@@ -84,7 +84,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..ROUNDS {
         for ((name, work), best) in works.iter().zip(&mut best) {
             if name.contains("write") {
-                // Memory in use a moment ago, as it is in use all the time elsewhere.
+                // So that the page cache gets memory that was in use a moment ago, as in a running
+                // system.
                 write(&path, block_len, |_| ())?;
                 std::fs::remove_file(&path)?;
             }
@@ -144,7 +145,7 @@ fn read_in_two(path: &Path, block_len: usize, frames: &Frames) -> io::Result<()>
     )
 }
 
-/// Every block goes from one thread to another, and back.
+/// Passes every block from one thread to another, and back.
 fn in_two(
     block_len: usize,
     mut first: impl FnMut(&mut [u8]) -> io::Result<()> + Send,

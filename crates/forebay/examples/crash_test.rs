@@ -4,10 +4,10 @@
 //! cargo run --example crash_test --features sim
 //! ```
 //!
-//! The program moves money between accounts. It promises: a transfer that it confirmed happens
+//! The program moves money between accounts. It promises that a transfer that it confirmed happens
 //! exactly once, whatever power cut comes. A buffer delivers at least once, so the program
 //! remembers the last id that it applied. The test cuts the power before every operation of the
-//! disk, in several ways, and starts the program again. `Io::Caller` and the seeds make every
+//! disk, with several outcomes, and starts the program again. `Io::Caller` and the seeds make every
 //! run the same.
 
 use std::error::Error;
@@ -18,7 +18,8 @@ use forebay::{Config, Io, Item, Reader, ReaderSees, TryRecv, Writer};
 
 const TRANSFERS: u64 = 20;
 
-/// What the program keeps elsewhere, in a database for instance, which stores both at once.
+/// What the program keeps elsewhere, for instance in a database that stores both fields in one
+/// transaction.
 #[derive(Debug, Clone, Default)]
 struct Account {
     cents: u64,
@@ -30,12 +31,12 @@ fn open(sim: &Sim) -> forebay::Result<(Writer, Reader)> {
         .max_size(64 << 10)
         .storage(Arc::new(sim.clone()))
         .io(Io::Caller)
-        // Ids of what was delivered must not be given to other transfers after a power cut.
+        // After a power cut, the ids of delivered transfers must not be given to other transfers.
         .reader_sees(ReaderSees::Synced)
         .open()
 }
 
-/// Accepts transfers; how many were confirmed before the machine failed.
+/// Accepts transfers. Returns how many were confirmed before the machine failed.
 fn accept(writer: &Writer) -> u64 {
     let confirmed = |n: &u64| {
         let receipt = writer.append(&n.to_le_bytes());
@@ -44,11 +45,11 @@ fn accept(writer: &Writer) -> u64 {
     (1..=TRANSFERS).take_while(confirmed).count() as u64
 }
 
-/// Applies what is there.
+/// Applies the transfers in the buffer.
 fn apply(account: &mut Account, reader: &mut Reader) -> forebay::Result<()> {
     while let TryRecv::Ready(item) = reader.try_recv()? {
         let Item::Record(delivery) = item else {
-            // Never confirmed: this test would notice otherwise.
+            // Lost transfers were never confirmed; otherwise this test would fail.
             continue;
         };
         if delivery.id() > account.last_id {

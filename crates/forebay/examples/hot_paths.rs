@@ -1,16 +1,15 @@
-//! The hot paths and nothing else, for profilers and for counting instructions.
+//! The hot paths alone, for profilers and for counting instructions.
 //!
 //! ```text
 //! cargo run --release --example hot_paths -- WORK PAYLOAD_BYTES RECORDS [DIR]
 //! ```
 //!
-//! `WORK` is `append`, `append_batch`, `read_ack`, `read_ack_single` or
-//! `concurrent` (one thread appends, another reads), or `append_synced` (by 16
-//! threads, or as many as `FOREBAY_PRODUCERS` says). The reading works fill the
-//! buffer first: a profile of them is the difference to one of `append`. No
-//! thread is started (`Io::Caller`), so that the instructions of a run depend on
-//! its arguments alone; with `FOREBAY_IO=thread`, and with `concurrent`, the
-//! buffer has its own thread as usual.
+//! `WORK` is `append`, `append_batch`, `read_ack`, `read_ack_single`, `concurrent` (one thread
+//! appends, another reads), or `append_synced` (by 16 threads, or as many as `FOREBAY_PRODUCERS`
+//! says). The reading works fill the buffer first, so subtract a profile of `append` from theirs.
+//! No thread is started (`Io::Caller`), so that the instructions of a run depend on its arguments
+//! alone. With `FOREBAY_IO=thread`, and for `concurrent` and `append_synced`, the buffer has its
+//! own thread as usual.
 
 use std::error::Error;
 use std::path::PathBuf;

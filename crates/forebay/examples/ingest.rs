@@ -6,10 +6,10 @@
 //! curl --data 'an event' http://127.0.0.1:PORT/events
 //! ```
 //!
-//! It listens on a free port of the loopback interface and prints the address. UPSTREAM is a
-//! file, to which the forwarder appends a line an event; a real one would be another service.
+//! It listens on a free port of the loopback interface and prints the address. UPSTREAM is a file,
+//! to which the forwarder appends one line per event; a real upstream would be another service.
 //! Kill the program at any moment and start it again: every event that was answered with 200
-//! comes to the upstream, at least once.
+//! reaches the upstream, at least once.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let config = Config::new(dir)
         .max_size(64 << 20)
-        // A producer that waits holds a connection: tell it to come again instead.
+        // A waiting producer would hold a connection, so it is told to try again.
         .when_full(WhenFull::Reject);
     let (writer, reader) = config.open_async().await?;
     let forwarder = tokio::spawn(forward(reader, upstream));
@@ -74,7 +74,7 @@ async fn accept(State(writer): State<AsyncWriter>, event: Bytes) -> Answer {
     }
 }
 
-/// Hands batches on, each until it succeeds, and only then acknowledges it.
+/// Sends batches upstream, retrying each until it succeeds, and only then acknowledges it.
 async fn forward(mut reader: AsyncReader, upstream: PathBuf) -> Result<(), forebay::Error> {
     while let Some(batch) = reader.recv_batch(1000, 1 << 20).await? {
         for lost in batch.lost() {

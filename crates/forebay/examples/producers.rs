@@ -4,9 +4,9 @@
 //! cargo run --example producers -- DIR [RECORDS]
 //! ```
 //!
-//! Each of four producers appends RECORDS numbers (default: until Ctrl-C), and the consumer
-//! prints what it gets. Ctrl-C stops all of them: what was accepted and not printed stays in the
-//! buffer, and comes when the program is started again.
+//! Each of four producers appends RECORDS records (default: until Ctrl-C), and the consumer prints
+//! what it gets. Ctrl-C stops all of them. Records that were accepted and not printed stay in the
+//! buffer, and are printed when the program is started again.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -25,7 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (writer, reader) = Config::new(dir).max_size(16 << 20).open()?;
     let usage = writer.usage();
-    eprintln!("{} records wait from before", usage.backlog.events);
+    eprintln!(
+        "{} records are left from an earlier run",
+        usage.backlog.events
+    );
 
     let stop = Arc::new(AtomicBool::new(false));
     let stopper = reader.stopper();
@@ -42,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             thread::spawn(move || produce(&writer, &stop, first, producer, records))
         })
         .collect();
-    // The reader sees the end once every writer is gone: this one too.
+    // The reader sees the end once every writer is closed, this one included.
     drop(writer);
     let consumer = thread::spawn(move || consume(reader));
 
@@ -55,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Appends numbers that no other producer and no earlier run appends; how many.
+/// Appends records that no other producer and no earlier run appends. Returns how many.
 fn produce(
     writer: &Writer,
     stop: &AtomicBool,
@@ -66,7 +69,7 @@ fn produce(
     let mut accepted = 0;
     while accepted < records && !stop.load(Ordering::SeqCst) {
         let record = format!("{first}-{producer}-{accepted}");
-        // A full buffer must not keep this thread from seeing that it is to stop.
+        // With a full buffer, this thread must still see that it has to stop.
         let wait = std::time::Duration::from_millis(100);
         match writer.append_timeout(record.as_bytes(), wait) {
             Ok(_) => accepted += 1,
@@ -77,8 +80,8 @@ fn produce(
     Ok(accepted)
 }
 
-/// Prints every record, and acknowledges the records of a batch last to first: the buffer keeps
-/// track. How many.
+/// Prints every record, and acknowledges the records of a batch from last to first, which the
+/// buffer allows. Returns how many.
 fn consume(mut reader: Reader) -> forebay::Result<u64> {
     let mut consumed = 0;
     while let Some(batch) = reader.recv_batch(100, 1 << 20)? {

@@ -4,7 +4,7 @@
 //! cargo run --example prometheus --features metrics -- DIR
 //! ```
 //!
-//! Prints the text of one scrape. A service would install the recorder at its start, call
+//! Prints the text of one scrape. A service would install the recorder when it starts, call
 //! `report` every few seconds from a thread with a `Monitor`, and serve the text at `/metrics`.
 
 use std::error::Error;
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     metrics::set_global_recorder(recorder)?;
 
     let (writer, mut reader) = Config::new(dir).open()?;
-    // It keeps nothing open: the stream ends when the writer does.
+    // It does not keep the buffer open: the stream ends when the writer is closed.
     let monitor = writer.monitor();
     for number in 0..10 {
         writer.append(format!("event {number}").as_bytes())?;

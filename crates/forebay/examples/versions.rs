@@ -4,8 +4,8 @@
 //! cargo run --example versions --features serde_json -- DIR
 //! ```
 //!
-//! The first version writes orders, stops, and the second one reads them with its own shape. A
-//! record that neither knows is moved aside, to a buffer of its own.
+//! The first version writes orders and stops. The second version reads them with its own shape. A
+//! record of neither version is moved aside, to a separate buffer.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl From<OrderV1> for Order {
         Self {
             number,
             cents,
-            // There was no other one.
+            // The first version had no other currency.
             currency: "EUR".to_owned(),
         }
     }
@@ -54,7 +54,7 @@ fn first_version(dir: &Path) -> Result<(), Box<dyn Error>> {
     for number in 1..=3 {
         writer.append(&OrderV1 { number, cents: 250 })?;
     }
-    // Something that no version knows: the metadata says which shape a record has.
+    // A record of no known version: the metadata says which shape a record has.
     writer.get_ref().append_with(9, b"{}")?;
     writer.close()?;
     reader.close()?;
@@ -81,7 +81,7 @@ fn second_version(dir: &Path, aside: &Path) -> Result<(), Box<dyn Error>> {
             TypedItem::Undecodable { delivery, reason } => {
                 println!("record {} is moved aside: {reason}", delivery.id());
                 aside.append_with(delivery.metadata(), delivery.payload())?;
-                aside.flush()?; // it is there for good, and may go here
+                aside.flush()?; // durable there, so it can be acknowledged here
                 delivery.ack();
             }
             TypedItem::Lost(lost) => println!("{lost}"),

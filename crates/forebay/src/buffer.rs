@@ -1,9 +1,8 @@
 //! Opening: prepare, lock, recover, wire together.
 //!
 //! Invariants:
-//! - The lock file is held from before the first look at the data files until
-//!   after the last write to them.
-//! - Nothing is shared before recovery has decided where everything stands.
+//! - The lock is held from before the first read of a data file until after the last write.
+//! - No handle and no thread exists before recovery has decided where writer and reader stand.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -35,23 +34,24 @@ use crate::write::io_thread;
 use crate::write::side::{WriteSide, synced_mark};
 use crate::write::writer::Writer;
 
-/// At most this many free batch buffers are kept: as many as producers, the write side and
-/// recent batches use at a time.
+/// At most this many free batch buffers are kept: as many as the intake (3), the write side (1) and
+/// recent batches (4) use at a time.
 const POOL_BUFFERS_MAX: usize = 8;
-/// This many batches stay in memory after they are written, for a reader that keeps up.
+/// Batches with the memory of this many full ones are kept after they are written, for a reader
+/// that keeps up.
 const RECENT_BATCHES: usize = 4;
 
 impl Config {
     /// Opens the buffer that this describes, and creates it if there is none.
     ///
-    /// Damaged content never keeps a buffer from opening (unless
-    /// [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) asks for that);
-    /// [`Writer::recovery`] tells what was found.
+    /// Damaged content never keeps a buffer from opening, unless
+    /// [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) is set; [`Writer::recovery`] says what
+    /// was found.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`]; [`ErrorKind::Locked`] if the buffer is open
-    /// elsewhere; [`ErrorKind::NotABuffer`] if the path is no directory or holds
-    /// something else; [`ErrorKind::Corrupt`] if damage is to be refused;
+    /// [`ErrorKind::InvalidConfig`]; [`ErrorKind::Locked`] if the buffer is open elsewhere;
+    /// [`ErrorKind::NotABuffer`] if the path is no directory or holds something else;
+    /// [`ErrorKind::Corrupt`] if there is damage and it is to be refused;
     /// [`ErrorKind::PermissionDenied`], [`ErrorKind::DiskFull`] and [`ErrorKind::Io`].
     ///
     /// ```
@@ -120,11 +120,12 @@ fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
     })
 }
 
-/// A buffer opens for writing only if this many ids are left: more than a process can use.
+/// A buffer accepts records only if at least this many ids are left when it is opened: more than a
+/// process can use.
 const IDS_PER_OPENING: u64 = 1 << 60;
 
-/// Ids do not wrap. The last ones are never given out, because a record with a larger id would
-/// not be believed when it is read.
+/// Ids do not wrap. The last ones are never given out, because a record with an id above
+/// [`MAX_RECORD_ID`] is taken for damage when it is read.
 fn ids_used_up(dir: &Path, next_id: u64) -> Error {
     Error::with_path(
         ErrorKind::Poisoned,
@@ -137,7 +138,7 @@ fn ids_used_up(dir: &Path, next_id: u64) -> Error {
     )
 }
 
-/// Puts the parts together around what recovery found.
+/// Builds the parts of an open buffer from what recovery found.
 fn wire(
     limits: Limits,
     dir: PathBuf,

@@ -1,7 +1,6 @@
 //! What a buffer is opened with: every limit with its unit, default and bounds.
 //!
-//! Invariant: a [`Limits`] exists only validated; the core never checks a
-//! parameter again.
+//! Invariant: a [`Limits`] exists only after validation; the core never checks a parameter again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,16 +18,16 @@ pub(crate) const MIN_MAX_SIZE: u64 = 4 << 10;
 pub(crate) const MAX_MAX_SIZE: u64 = 1 << 47;
 /// The smallest data file size: 256 bytes.
 pub(crate) const MIN_DATA_FILE_SIZE: u64 = 256;
-/// The largest default data file size, and the largest that can be set by
-/// default of the format's other implementations: 128 MiB.
+/// The largest default data file size: 128 MiB. Other implementations of the format allow no larger
+/// one by default.
 pub(crate) const DEFAULT_MAX_DATA_FILE_SIZE: u64 = 128 << 20;
 /// The largest data file size that can be configured: 4 GiB.
 pub(crate) const MAX_DATA_FILE_SIZE: u64 = 4 << 30;
-/// At most this many data files by the limits. There are 65,535 file ids; the others are for
-/// files that the writer leaves before they are full.
+/// `max_size` holds at most this many data files. There are 65,535 file ids; the rest is for files
+/// that the writer leaves before they are full.
 pub(crate) const MAX_DATA_FILES: u64 = 60_000;
-/// At most this many data files, the newest ones, hold unsynced bytes, also after the process
-/// was killed.
+/// At most this many data files hold unsynced bytes, also after the process was killed: the newest
+/// ones.
 pub(crate) const UNSYNCED_FILES_MAX: usize = 10;
 
 /// What to do with damage.
@@ -42,13 +41,13 @@ pub enum OnCorruption {
     #[default]
     Quarantine,
     /// Opening, or the reader when it meets damage, fails with
-    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), and nothing is changed. An ordinary
-    /// power cut can be enough: it may leave a data file that is not the last one incomplete, or
-    /// a ledger that counts records which never reached the disk.
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), and nothing is changed. An ordinary power
+    /// cut can cause that: it may leave a data file that is not the last one incomplete, or a
+    /// ledger that counts records which never reached the disk.
     Refuse,
 }
 
-/// What the ledger counts in size computations, in bytes.
+/// The part of `max_size` that is kept for the ledger (24 bytes) and the synced mark (8 bytes).
 pub(crate) const LEDGER_ALLOWANCE: u64 = 32;
 
 /// When written records are synced, so that they survive a power cut.
@@ -60,13 +59,12 @@ pub enum SyncPolicy {
     /// cut takes at most the records of one interval and of the time of a sync. The default.
     #[default]
     Interval,
-    /// An append returns when its record is synced; all appends that wait at
-    /// the moment a sync starts share that sync (group commit). On a full disk the wait
-    /// for the sync ends as [`WhenFull`] says; see [`Writer::append`](crate::Writer::append).
+    /// An append returns when its record is synced. All appends that wait when a sync starts share
+    /// that sync (group commit). On a full disk the wait for the sync ends as [`WhenFull`] says;
+    /// see [`Writer::append`](crate::Writer::append).
     Always,
-    /// Only when several complete data files wait for it (eight at most do), on
-    /// request ([`Writer::flush`](crate::Writer::flush), a receipt's wait) and at
-    /// close.
+    /// Only when several complete data files wait for it (at most eight do), on request
+    /// ([`Writer::flush`](crate::Writer::flush), a receipt's wait) and at close.
     Never,
 }
 
@@ -74,15 +72,15 @@ pub enum SyncPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ReaderSees {
-    /// Records that a killed process does not lose. A power cut may. The default.
+    /// Written records: they survive a killed process, but a power cut may take them. The default.
     #[default]
     Written,
-    /// What survives a power cut. Records arrive later by up to the flush
-    /// interval; under [`SyncPolicy::Never`], a waiting reader asks for a sync.
+    /// Synced records: they survive a power cut. They are delivered later by up to the flush
+    /// interval; under [`SyncPolicy::Never`], a waiting reader requests a sync.
     ///
-    /// For consumers that drop repeated events by record id. A power cut may take a record that
-    /// was delivered unsynced, and its id then goes to another event, which such a consumer
-    /// would drop. A synced record keeps its id.
+    /// For consumers that drop repeated events by record id. A power cut may take a record that was
+    /// delivered unsynced. Its id then goes to another event, which such a consumer would drop. A
+    /// synced record keeps its id.
     Synced,
 }
 
@@ -90,33 +88,32 @@ pub enum ReaderSees {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// Waits until there is space: the consumer acknowledged more, or the disk has room again.
-    /// The default.
+    /// Waits until there is space: until the consumer acknowledges more, or the disk has room
+    /// again. The default.
     #[default]
     Block,
-    /// Waits for at most this long, then fails with [`ErrorKind::Full`] or
-    /// [`ErrorKind::DiskFull`].
+    /// Waits for at most this long, then fails with [`ErrorKind::Full`] or [`ErrorKind::DiskFull`].
     BlockFor(Duration),
-    /// Fails with [`ErrorKind::Full`] or [`ErrorKind::DiskFull`] at once. The payload was only borrowed, so
-    /// nothing needs handing back.
+    /// Fails with [`ErrorKind::Full`] or [`ErrorKind::DiskFull`] at once. The payload is only
+    /// borrowed, so nothing needs to be handed back.
     Reject,
-    /// Drops the record that does not fit and counts it as dropped. The
-    /// receipt says so ([`Receipt::accepted`](crate::Receipt::accepted)).
+    /// Drops the record that does not fit and counts it as dropped. The receipt shows that
+    /// ([`Receipt::accepted`](crate::Receipt::accepted)).
     DropNewest,
 }
 
-/// Who does the writing, syncing and deleting.
+/// Which thread writes, syncs and deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Io {
     /// A thread of the buffer's own. The default.
     #[default]
     Thread,
-    /// Whoever calls: a call that has to wait does the work itself, and the
-    /// flush interval does not elapse. Deterministic, for simulation and for
-    /// programs without threads. A wait that could never end fails with
-    /// [`ErrorKind::TimedOut`]. Calls that read and do not wait write what was appended
-    /// before they say that there is nothing. Async handles need [`Thread`](Self::Thread).
+    /// The calling threads: a call that has to wait does the work itself, and the flush interval
+    /// has no effect. Deterministic, for simulation and for programs without threads. A wait that
+    /// could never end fails with [`ErrorKind::TimedOut`]. Calls that read without waiting write
+    /// what was appended before they report that there is nothing. Async handles need
+    /// [`Thread`](Self::Thread).
     Caller,
 }
 
@@ -153,11 +150,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// What [`max_size`](Self::max_size) is unless it is set: 1 GiB.
+    /// The default of [`max_size`](Self::max_size): 1 GiB.
     pub const DEFAULT_MAX_SIZE: u64 = 1 << 30;
-    /// The most that [`data_file_size`](Self::data_file_size) is unless it is set: 128 MiB.
+    /// The greatest default of [`data_file_size`](Self::data_file_size): 128 MiB.
     pub const DEFAULT_MAX_DATA_FILE_SIZE: u64 = DEFAULT_MAX_DATA_FILE_SIZE;
-    /// What [`flush_interval`](Self::flush_interval) is unless it is set: 500 ms.
+    /// The default of [`flush_interval`](Self::flush_interval): 500 ms.
     pub const DEFAULT_FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
     /// A buffer in `directory`, created if missing, with defaults: 1 GiB,
@@ -187,37 +184,36 @@ impl Config {
         &self.directory
     }
 
-    /// The most the data files and the ledger may occupy, in bytes. Default
-    /// 1 GiB, from 4 KiB to 128 TiB. A buffer on disk that is larger opens and
-    /// drains.
+    /// The most that the data files and the ledger may occupy, in bytes. Default 1 GiB, from 4 KiB
+    /// to 128 TiB. A buffer on disk that is larger can be opened and read.
     #[must_use]
     pub fn max_size(mut self, bytes: u64) -> Self {
         self.max_size = bytes;
         self
     }
 
-    /// The most one data file may hold, in bytes. A file is deleted once all of its records and
-    /// all older ones are acknowledged. It limits [`max_record_size`](Self::max_record_size).
-    /// Default: 1/16 of [`max_size`](Self::max_size), at most 128 MiB. At least 256 bytes; at
-    /// most half of `max_size` (less 32 bytes), and at most 4 GiB.
+    /// The most that one data file may hold, in bytes. A file is deleted once all of its records
+    /// and all older ones are acknowledged. It limits [`max_record_size`](Self::max_record_size).
+    /// Default: 1/16 of [`max_size`](Self::max_size), at most 128 MiB. At least 256 bytes; at most
+    /// half of `max_size` (less 32 bytes), and at most 4 GiB.
     #[must_use]
     pub fn data_file_size(mut self, bytes: u64) -> Self {
         self.data_file_size = Some(bytes);
         self
     }
 
-    /// The largest payload, in bytes. Default and upper bound: what fits into
-    /// one data file (its size less 40 bytes, rounded down to 8). So a small
-    /// [`max_size`](Self::max_size) makes it small, too.
+    /// The largest payload, in bytes. Default and upper bound: what fits into one data file (its
+    /// size less 40 bytes, rounded down to a multiple of 8). So a small
+    /// [`max_size`](Self::max_size) also limits the payloads.
     #[must_use]
     pub fn max_record_size(mut self, bytes: u64) -> Self {
         self.max_record_size = Some(bytes);
         self
     }
 
-    /// How many bytes are collected in memory before they are written with one call. A batch
-    /// ends with a whole record. Default: the data file size, at least 64 KiB, at most 1 MiB.
-    /// From 4 KiB to 64 MiB.
+    /// How many bytes are collected in memory before they are written with one call. A batch ends
+    /// with a whole record. Default: the data file size, at least 64 KiB, at most 1 MiB. From 4 KiB
+    /// to 64 MiB.
     #[must_use]
     pub fn batch_size(mut self, bytes: u64) -> Self {
         self.batch_size = Some(bytes);
@@ -239,7 +235,7 @@ impl Config {
         self
     }
 
-    /// What the reader may be given. Default [`ReaderSees::Written`].
+    /// Which records the reader gets. Default [`ReaderSees::Written`].
     #[must_use]
     pub fn reader_sees(mut self, sees: ReaderSees) -> Self {
         self.reader_sees = sees;
@@ -253,16 +249,16 @@ impl Config {
         self
     }
 
-    /// The most `quarantine/` may hold, in bytes; beyond it only reports are
-    /// written. Default 64 MiB. Not part of the maximum size.
+    /// The most that `quarantine/` may hold, in bytes. Once it is full, only reports are written.
+    /// Default 64 MiB. Not part of the maximum size.
     #[must_use]
     pub fn quarantine_max_size(mut self, bytes: u64) -> Self {
         self.quarantine_max_size = bytes;
         self
     }
 
-    /// The free-space floor, in bytes: while the file system has less free
-    /// than this, the buffer counts as full. Default 0, no floor.
+    /// The free-space floor, in bytes: while the file system has less free space than this, the
+    /// buffer counts as full. Default 0, no floor.
     #[must_use]
     pub fn min_free_space(mut self, bytes: u64) -> Self {
         self.min_free_space = bytes;
@@ -285,14 +281,14 @@ impl Config {
         self
     }
 
-    /// Who does the writing. Default [`Io::Thread`].
+    /// Which thread does the writing. Default [`Io::Thread`].
     #[must_use]
     pub fn io(mut self, io: Io) -> Self {
         self.io = io;
         self
     }
 
-    /// The file system. Default: the operating system's. Another one is for tests: see
+    /// The file system. Default: the operating system's. Others are for tests: see
     /// [`storage`](mod@crate::storage).
     #[must_use]
     pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
@@ -328,7 +324,7 @@ impl Config {
             data_file_size,
             smallest_file,
             largest_file,
-            " (from max_size: half of it at most, and at most 60000 files)",
+            " (from max_size: at most half of it, and at most 60000 files)",
         )?;
         let largest_record = (data_file_size - record::FRAME_OVERHEAD as u64) / 8 * 8;
         let largest_record = largest_record.min(record::MAX_PAYLOAD_LEN as u64);

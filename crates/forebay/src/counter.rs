@@ -1,8 +1,8 @@
 //! The buffer's event counter: how many events a record holds.
 //!
-//! The count is not stored: it is computed from metadata and payload, and the next record's id
-//! is this one's plus the count. Invariant: the result is at least 1 and at most the
-//! payload's length (an empty payload counts 1), whatever the function says.
+//! The count is not stored: it is computed from metadata and payload, and the next record's id is
+//! this record's id plus the count. Invariant: the result is at least 1 and at most the payload's
+//! length (an empty payload counts 1), whatever the function returns.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ impl EventCounter {
         Self(None)
     }
 
-    /// Counts with a function of metadata and payload. It must be pure: the
-    /// same record must count the same whenever and wherever it is read.
+    /// Counts with a function of metadata and payload. It must be pure: the same record must give
+    /// the same count whenever and wherever it is read.
     ///
     /// ```
     /// let lines = forebay::EventCounter::new(|_metadata, payload| {

@@ -1,7 +1,7 @@
 //! What can go wrong, and what the caller can do about it.
 //!
-//! Damage on disk, a full buffer that may wait, and an empty one are results,
-//! not errors. A kind exists only where a caller acts differently.
+//! Damage on disk, an empty buffer, and a full buffer whose policy is to wait are results, not
+//! errors. A kind exists only if callers act differently on it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub enum ErrorKind {
     /// A parameter is out of its bounds; the message names it, its value and
     /// the bound.
     InvalidConfig,
-    /// Another process, or another handle of this one, has the buffer open.
+    /// Another process has the buffer open, or this process has opened it already.
     Locked,
     /// The directory is missing, is no directory, or holds something else.
     NotABuffer,
@@ -57,25 +57,25 @@ pub enum ErrorKind {
     /// [`min_free_space`](crate::Config::min_free_space). Nothing was accepted (of a batch: what
     /// [`BatchError`](crate::BatchError) says). Try again once space was freed.
     DiskFull,
-    /// The buffer is full and its reader is gone, so nothing makes space any more. Nothing was
+    /// The buffer is full and its reader is closed, so nothing makes space any more. Nothing was
     /// accepted. Trying again is useless until the buffer is opened again.
     ReaderGone,
     /// The record is larger than the configured maximum, counts no events, or cannot be encoded.
-    /// Nothing was accepted; the buffer goes on.
+    /// Nothing was accepted; the buffer can still be used.
     InvalidRecord,
     /// Too many separate ranges of records are acknowledged out of order. Acknowledge the oldest
     /// delivered records, then read on.
     TooFarAhead,
     /// The async runtime is shutting down, so the call was not carried out.
     Closed,
-    /// A wait reached its time limit. What was waited for may still happen: an append
-    /// that waits for its sync (under [`SyncPolicy::Always`](crate::SyncPolicy::Always)) and
-    /// fails with this has accepted its records.
+    /// A wait reached its time limit. What was waited for may still happen: if an append that waits
+    /// for its sync (under [`SyncPolicy::Always`](crate::SyncPolicy::Always)) fails with this, its
+    /// records are accepted.
     TimedOut,
     /// Damage was found, and [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) is set.
     Corrupt,
-    /// The buffer accepts nothing more: a write or a sync failed and could not be made good, or
-    /// its record ids are used up. Every later append says so until the buffer is opened again.
+    /// The buffer accepts nothing more: a write or a sync failed and could not be repaired, or its
+    /// record ids are used up. Every later append fails with this until the buffer is opened again.
     Poisoned,
     /// Any other failure of the operating system.
     Io,
@@ -118,7 +118,7 @@ impl Error {
         }))
     }
 
-    /// An operating-system error while a file is read from `offset` on.
+    /// An operating-system error while a file was read from `offset` on.
     pub(crate) fn read(path: &Path, offset: u64, source: io::Error) -> Self {
         Self::io(&format!("read from byte {offset} on of"), path, source).at(offset)
     }
@@ -133,21 +133,21 @@ impl Error {
         }))
     }
 
-    /// The same error, about this byte of its file.
+    /// The same error, with the byte of its file that it is about.
     pub(crate) fn at(self, offset: u64) -> Self {
         self.map(|inner| inner.offset = Some(offset))
     }
 
-    /// The same error, saying that the buffer is unusable because of it.
+    /// The same error, with a note that it makes the buffer unusable.
     pub(crate) fn poisoned(&self) -> Self {
         self.clone().map(|inner| {
             inner.kind = ErrorKind::Poisoned;
-            inner.message += "; the buffer accepts nothing more: close it, mend the cause, open \
+            inner.message += "; the buffer accepts nothing more: close it, fix the cause, open \
                               it again";
         })
     }
 
-    /// The same error with more to say.
+    /// The same error with a note after its message.
     pub(crate) fn noting(self, note: &str) -> Self {
         self.map(|inner| inner.message += note)
     }
@@ -196,8 +196,8 @@ impl std::error::Error for Error {
     }
 }
 
-/// The operating system's kind where it has one, otherwise the closest; the error itself is
-/// what [`std::io::Error::get_ref`] gives.
+/// The kind of the operating system's error if there is one, otherwise the closest kind. The error
+/// itself is what [`std::io::Error::get_ref`] gives.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind() {

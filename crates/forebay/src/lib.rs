@@ -1,9 +1,9 @@
 //! Forebay: a durable disk buffer for event pipelines.
 //!
-//! A buffer stands between a program that produces events and one that consumes them. An event
-//! that was accepted and synced is delivered, in order and at least once, through crashes, power
-//! cuts, full disks, bad sectors and slow consumers. Its directories are those of Vector's disk
-//! buffer, byte for byte.
+//! A buffer stands between a program that produces events and a program that consumes them. An
+//! event that was accepted and synced is delivered, in order and at least once, through crashes,
+//! power cuts, full disks, bad sectors and slow consumers. Its directories are those of Vector's
+//! disk buffer, byte for byte.
 //!
 //! ```
 //! use forebay::{Config, Item};
@@ -29,22 +29,22 @@
 //!
 //! # Reading path
 //!
-//! 1. **Embed, blocking.** [`Config::open`] gives a [`Writer`] and a [`Reader`].
-//!    [`Writer::append`] gives a [`Receipt`], on which one waits until the record is *written*
-//!    (survives a killed process) or *synced* (survives a power cut). [`Reader::recv`] gives
-//!    [`Item`]s: a [`Delivery`] to acknowledge, or what is [`Lost`]. [`Batch`]es are faster.
+//! 1. **Embed, blocking.** [`Config::open`] gives a [`Writer`] and a [`Reader`]. [`Writer::append`]
+//!    gives a [`Receipt`], on which the caller can wait until the record is *written* (survives a
+//!    killed process) or *synced* (survives a power cut). [`Reader::recv`] gives [`Item`]s: a
+//!    [`Delivery`] to acknowledge, or what is [`Lost`]. [`Batch`]es are faster.
 //! 2. **Embed, async.** [`aio`] (feature `tokio`): the same as futures, a stream and a sink.
 //!    [`Receipt::detach`] gives a receipt that moves into a task, to acknowledge upstream once
 //!    the record is synced.
 //! 3. **Values instead of bytes.** [`Config::open_typed`] with a [`Codec`]: `Json`, `JsonLines`,
-//!    [`Text`], one's own, [`Versioned`].
+//!    [`Text`], [`Versioned`], or your own.
 //! 4. **Tune.** [`Config`]: every limit, its unit, default and bounds. [`SyncPolicy`] decides what
-//!    a power cut may take, [`WhenFull`] what a full buffer does to producers,
-//!    [`OnCorruption`] what damage does to the reader.
-//! 5. **Look.** [`Usage`]: what went through, in one consistent snapshot; [`Monitor`] reads it
-//!    from another thread, `metrics` (feature) reports it. [`inspect`], [`verify`] and
-//!    [`records`] look at a buffer without opening it. [`mod@format`]: the bytes on disk.
-//! 6. **Test.** [`storage`]: the file system interface, with a simulated one that can lose its
+//!    a power cut may take, [`WhenFull`] what an append to a full buffer does, [`OnCorruption`]
+//!    what happens to damaged bytes.
+//! 5. **Observe.** [`Usage`]: what went through, in one consistent snapshot; [`Monitor`] reads it
+//!    from another thread, `metrics` (feature) reports it. [`inspect`], [`verify`] and [`records`]
+//!    look at a buffer without opening it. [`mod@format`]: the bytes on disk.
+//! 6. **Test.** [`storage`]: the file system interface, with a simulated file system that can lose
 //!    power and one that fails on request (feature `sim`), for a program's own crash tests.
 //!
 //! Whole programs are in the package's `examples/`.
@@ -58,7 +58,7 @@
 //! | `metrics` | `metrics::report`: usage through the `metrics` facade |
 //! | `sim` | `storage::sim` and `storage::fault`: for tests |
 
-// Pages about features link to what only those features bring.
+// Documentation of features links to items that exist only with the feature.
 #![cfg_attr(not(feature = "tokio"), allow(rustdoc::broken_intra_doc_links))]
 
 mod buffer;

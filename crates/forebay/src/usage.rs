@@ -1,9 +1,8 @@
 //! What went through a buffer: one consistent snapshot, and the conservation
 //! law `received = acknowledged + unread + dropped + lost`.
 //!
-//! Invariant: every part of the law is a difference of positions taken under
-//! all three locks at once. The few real counters (dropped, lost, delivered)
-//! only grow.
+//! Invariant: every part of the law is a difference of positions that are read under all three
+//! locks at once. The few real counters (dropped, lost, delivered) only grow.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -30,11 +29,11 @@ pub struct Usage {
     pub backlog: Count,
     /// Handed to the consumer. A redelivery counts again.
     pub delivered: Count,
-    /// Acknowledged by the consumer, in any order, also after a gap.
+    /// Acknowledged by the consumer, in any order, also after records that are not.
     pub acknowledged: Count,
     /// Accepted, and neither acknowledged nor known to be lost.
     pub unread: Count,
-    /// Refused by [`WhenFull::DropNewest`](crate::WhenFull::DropNewest).
+    /// Dropped by [`WhenFull::DropNewest`](crate::WhenFull::DropNewest).
     pub dropped: Count,
     /// The same by reason.
     pub dropped_by_reason: Vec<(DropReason, Count)>,
@@ -42,13 +41,12 @@ pub struct Usage {
     pub lost: Count,
     /// The same by reason.
     pub lost_by_reason: Vec<(LostReason, Count)>,
-    /// Records whose redundant fields were damaged and put right; nothing was
-    /// lost.
+    /// Records whose redundant fields were damaged and repaired; nothing was lost.
     pub mended_records: u64,
     /// Records that the typed layer could not decode.
     pub undecodable_records: u64,
-    /// How long the oldest unread record has been in the buffer; from its data
-    /// file's time where nothing better is known.
+    /// How long the oldest unread record has been in the buffer, by the time of its data file if
+    /// nothing better is known.
     pub oldest_unread_age: Option<Duration>,
     /// Bytes that the data files occupy, preallocated zeros included.
     pub disk_bytes: u64,
@@ -60,17 +58,16 @@ pub struct Usage {
     pub syncs: u64,
     /// The time these syncs took together.
     pub sync_time: Duration,
-    /// How often a write or a sync of a data file failed. Its unsynced bytes were written
+    /// How often a write or a sync of a data file failed, so that its unsynced bytes were written
     /// again.
     pub failed_files: u64,
-    /// The first id not acknowledged yet by a contiguous prefix, less one.
+    /// All events up to this id are acknowledged or lost; the next one is not.
     pub last_acknowledged_id: u64,
-    /// The last event that survives a power cut, with all events before it; 0
-    /// if there was none yet.
+    /// All events up to this id survive a power cut; 0 if there was none yet.
     pub last_synced_id: u64,
     /// The id the next record gets.
     pub next_record_id: u64,
-    /// Who still has the buffer open, and whether it can still be written.
+    /// Which handles are still open, and whether the buffer can still be written.
     pub state: BufferState,
 }
 
@@ -78,15 +75,16 @@ pub struct Usage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BufferState {
-    /// It has writers and its reader.
+    /// Writers and the reader are open.
     Open,
     /// All writers are closed: the reader reads what is there and then sees the end.
     Draining,
     /// The reader is closed: writers go on until the buffer is full.
     ReaderGone,
-    /// Both are closed, or the buffer is about to be.
+    /// All handles are closed: the buffer is closed, or is being closed.
     Closed,
-    /// It accepts nothing more, because a write or a sync failed; what is there can be read.
+    /// It accepts nothing more, because a write or a sync failed or the record ids are used up;
+    /// what is there can be read.
     Poisoned,
 }
 
@@ -118,8 +116,8 @@ impl fmt::Display for BufferState {
     }
 }
 
-/// Looks at an open buffer and keeps nothing open, from [`Writer::monitor`](crate::Writer::monitor)
-/// or [`Reader::monitor`](crate::Reader::monitor).
+/// Reads the figures of an open buffer without keeping it open; made by
+/// [`Writer::monitor`](crate::Writer::monitor) or [`Reader::monitor`](crate::Reader::monitor).
 ///
 /// For a thread that reports figures: a clone of the writer would keep the stream from ending.
 ///
@@ -157,7 +155,7 @@ impl Monitor {
     }
 
     fn open(&self) -> Option<Arc<Shared>> {
-        // An acknowledgement or a receipt that is kept keeps the shared state, not the buffer.
+        // A kept acknowledgement or receipt keeps the shared state alive, not the buffer open.
         self.0.upgrade().filter(|shared| shared.is_open())
     }
 }

@@ -1,6 +1,6 @@
 //! Codecs: how values become payload bytes and come back.
 //!
-//! Invariant: a codec is pure; it says the same of the same bytes whenever it is asked.
+//! Invariant: a codec is pure: the same bytes always give the same result.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -13,8 +13,8 @@ use crate::counter::EventCounter;
 
 /// How values of one type become records and come back.
 ///
-/// A codec is a value, given to [`Config::open_typed`](crate::Config::open_typed), so that it can
-/// hold what it needs: a schema, a dictionary, a key.
+/// A codec is a value that is passed to [`Config::open_typed`](crate::Config::open_typed), so it
+/// can hold what it needs: a schema, a dictionary, a key.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -48,21 +48,21 @@ use crate::counter::EventCounter;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Codec {
-    /// What a record holds.
+    /// The type of the values.
     type Value;
     /// Why a value cannot be encoded.
     type EncodeError: fmt::Display;
     /// Why a payload cannot be decoded.
     type DecodeError: fmt::Display;
 
-    /// The number stored with every record: what the payload is, and in which
-    /// version. Default 0.
+    /// The number stored with every record: it says what the payload is, and in which version.
+    /// Default 0.
     fn metadata(&self) -> u32 {
         0
     }
 
-    /// Whether records with this metadata can be decoded. Default: only those
-    /// with [`metadata`](Self::metadata)'s own.
+    /// Whether records with this metadata can be decoded. Default: only records with the codec's
+    /// own [`metadata`](Self::metadata).
     fn can_decode(&self, metadata: u32) -> bool {
         metadata == self.metadata()
     }
@@ -76,7 +76,7 @@ pub trait Codec {
     /// The value of a payload whose metadata [`can_decode`](Self::can_decode).
     ///
     /// # Errors
-    /// When the payload is no such value.
+    /// When the payload does not encode a value.
     fn decode(&self, metadata: u32, payload: Bytes) -> Result<Self::Value, Self::DecodeError>;
 
     /// How many events a record holds, if the codec knows. Default `None`: what
@@ -129,8 +129,8 @@ impl Codec for Text {
     }
 }
 
-/// A value a record, as JSON (feature `serde_json`): anything that `serde` can turn into JSON and
-/// back.
+/// One value per record, as JSON (feature `serde_json`): anything that `serde` can turn into JSON
+/// and back.
 #[cfg(feature = "serde_json")]
 pub struct Json<T>(PhantomData<fn() -> T>);
 
@@ -157,9 +157,10 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec for Json<T> {
     }
 }
 
-/// Several values a record, each a line of JSON and an event (feature `serde_json`).
+/// Several values per record, each one line of JSON and one event (feature `serde_json`).
 ///
-/// Ids step by the number of lines, so a loss is counted in values. An empty list has no record.
+/// Ids step by the number of lines, so a loss is counted in values. An empty list cannot be
+/// encoded.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -243,7 +244,7 @@ impl_as_marker!(Json, JsonLines);
 
 /// A codec that stores its version as the records' metadata and still reads older versions.
 ///
-/// Records of another version than those named are undecodable: they are delivered as they are.
+/// Records of a version that is not named are undecodable: they are delivered as they are.
 ///
 /// ```
 /// # #[cfg(feature = "serde_json")] {
@@ -354,7 +355,7 @@ impl<C: Codec> Codec for Versioned<C> {
         }
     }
 
-    /// Each version's own counter for its records; records of versions without one, and of
+    /// Each version's own counter for its records. Records of versions without a counter, and of
     /// unknown versions, count one.
     fn event_counter(&self) -> Option<EventCounter> {
         let own = (self.version, self.codec.event_counter());

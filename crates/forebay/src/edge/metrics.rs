@@ -1,7 +1,7 @@
 //! Usage through the `metrics` facade (feature `metrics`).
 //!
-//! Invariant: it uses the public API only; counters are set to what the
-//! snapshot says, so reporting twice counts nothing twice.
+//! Invariant: this module uses the public API only. Counters are set to the values of the snapshot,
+//! so reporting twice counts nothing twice.
 
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
@@ -16,7 +16,7 @@ pub struct Metric {
     pub name: &'static str,
     /// What it counts.
     pub unit: Unit,
-    /// What it says, in a sentence.
+    /// What it means, in one sentence.
     pub description: &'static str,
 }
 
@@ -63,10 +63,10 @@ pub const GAUGES: [Metric; 7] = [
 
 /// Reports a snapshot to the recorder installed in this process.
 ///
-/// Call it as often as values are collected. `buffer` becomes the label
-/// `buffer_id` of every value. *Sent* is what was acknowledged, *discarded*
-/// what a policy dropped; what damage took is *lost*. What is in the buffer when it is opened
-/// is part of the gauges, and of no counter until it is delivered.
+/// Call it as often as values are collected. `buffer` becomes the label `buffer_id` of every value.
+/// *Sent* events were acknowledged, *discarded* events were dropped by policy, *lost* events were
+/// taken by damage or a power cut. Events that are in the buffer when it is opened are part of the
+/// gauges; they enter a counter only when they are delivered.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -137,7 +137,8 @@ pub fn report(buffer: &str, usage: &Usage) {
     }
 }
 
-/// Tells the recorder what the values mean: it may have been installed since the last time.
+/// Describes the values to the recorder, every time, because it may have been installed since the
+/// last report.
 fn describe() {
     for metric in COUNTERS {
         describe_counter!(metric.name, metric.unit, metric.description);

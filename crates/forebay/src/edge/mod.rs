@@ -1,4 +1,4 @@
-//! What stands on the public API: typed records, metrics, futures.
+//! Layers over the API: typed records, metrics, futures.
 
 #[cfg(feature = "tokio")]
 pub mod aio;

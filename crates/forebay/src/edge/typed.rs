@@ -1,7 +1,7 @@
 //! The typed layer: values over payload bytes.
 //!
-//! Invariant: a payload that cannot be decoded is delivered as such and counted; it never stops
-//! the reader and is never dropped.
+//! Invariant: a payload that cannot be decoded is delivered as an undecodable record and counted.
+//! It never stops the reader and is never dropped.
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Config {
         Ok((TypedWriter::new(writer, codec), reader))
     }
 
-    /// With the codec's event counter, if it has one.
+    /// Sets the codec's event counter, if it has one.
     pub(crate) fn counting_as(self, codec: &impl Codec) -> Self {
         match codec.event_counter() {
             Some(counter) => self.event_counter(counter),
@@ -55,7 +55,7 @@ impl Config {
 /// The payload of a value.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidRecord`]: the value has none.
+/// [`ErrorKind::InvalidRecord`]: the value cannot be encoded.
 pub(crate) fn encode<C: Codec>(codec: &C, value: &C::Value) -> Result<Vec<u8>> {
     let mut payload = Vec::new();
     codec.encode(value, &mut payload).map_err(|e| {
@@ -68,7 +68,7 @@ pub(crate) fn encode<C: Codec>(codec: &C, value: &C::Value) -> Result<Vec<u8>> {
 /// The payloads of all values.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidRecord`]: one of the values has none.
+/// [`ErrorKind::InvalidRecord`]: one of the values cannot be encoded.
 pub(crate) fn encode_all<C: Codec>(codec: &C, values: &[C::Value]) -> Result<Vec<(u32, Vec<u8>)>> {
     let metadata = codec.metadata();
     values
@@ -122,7 +122,8 @@ pub struct TypedWriter<C> {
 }
 
 impl<C: Codec> TypedWriter<C> {
-    /// Writes values through a writer, whose buffer was opened with the codec's event counter.
+    /// Writes values through `writer`. Its buffer must have been opened with the codec's event
+    /// counter.
     pub fn new(writer: Writer, codec: impl Into<Arc<C>>) -> Self {
         let codec = codec.into();
         Self { writer, codec }
@@ -201,12 +202,12 @@ impl<C: Codec> TypedWriter<C> {
         self.writer.close_timeout(timeout)
     }
 
-    /// The writer below.
+    /// The underlying writer.
     pub fn get_ref(&self) -> &Writer {
         &self.writer
     }
 
-    /// The writer below.
+    /// The underlying writer.
     pub fn into_inner(self) -> Writer {
         self.writer
     }
@@ -227,7 +228,7 @@ impl<C> fmt::Debug for TypedWriter<C> {
     }
 }
 
-/// What a typed reader meets.
+/// An item of a typed reader.
 #[derive(Debug)]
 pub enum TypedItem<V> {
     /// A value, and the delivery to acknowledge.
@@ -237,10 +238,10 @@ pub enum TypedItem<V> {
         /// Its record.
         delivery: Delivery,
     },
-    /// A record that is no such value. It is intact, and stays in the buffer
-    /// until it is acknowledged.
+    /// A record that the codec cannot decode. It is intact, and stays in the buffer until it is
+    /// acknowledged.
     ///
-    /// To move it aside, append it with its metadata to a buffer of its own, flush that, and only
+    /// To move it aside, append it with its metadata to a separate buffer, flush that, and only
     /// then acknowledge it here:
     ///
     /// ```
@@ -256,7 +257,7 @@ pub enum TypedItem<V> {
     ///     Some(TypedItem::Undecodable { delivery, reason }) => {
     ///         eprintln!("record {}: {reason}", delivery.id());
     ///         aside.append_with(delivery.metadata(), delivery.payload())?;
-    ///         aside.flush()?; // it is there for good
+    ///         aside.flush()?; // durable there, so it can be acknowledged here
     ///         delivery.ack();
     ///     }
     ///     other => println!("{other:?}"),
@@ -269,7 +270,7 @@ pub enum TypedItem<V> {
         /// Why it could not be decoded.
         reason: String,
     },
-    /// Events that were accepted once and are not there any more.
+    /// Events that were accepted and are not there any more.
     Lost(Lost),
 }
 
@@ -280,7 +281,7 @@ pub struct TypedReader<C> {
 }
 
 impl<C: Codec> TypedReader<C> {
-    /// Reads values through a reader.
+    /// Reads values through `reader`.
     pub fn new(reader: Reader, codec: impl Into<Arc<C>>) -> Self {
         let codec = codec.into();
         Self { reader, codec }
@@ -347,17 +348,17 @@ impl<C: Codec> TypedReader<C> {
 }
 
 impl<C> TypedReader<C> {
-    /// The reader below.
+    /// The underlying reader.
     pub fn get_ref(&self) -> &Reader {
         &self.reader
     }
 
-    /// The reader below.
+    /// The underlying reader.
     pub fn get_mut(&mut self) -> &mut Reader {
         &mut self.reader
     }
 
-    /// The reader below.
+    /// The underlying reader.
     pub fn into_inner(self) -> Reader {
         self.reader
     }

@@ -1,5 +1,5 @@
-//! From the scanner's items to the reader's: a record to deliver, a loss before it, or a place
-//! to go on from.
+//! From the scanner's items to the reader's: a record to deliver, a loss before it, or an offset to
+//! go on from.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,8 @@ impl Reader {
 
     #[inline]
     pub(super) fn advance(&mut self) -> Result<Advance> {
-        // The counter is asked before anything changes, so this needs no mark.
+        // The counter is called before anything changes, so there is no need to note where this
+        // began.
         if let Some((found, events, stretch)) = self.next_expected() {
             return Ok(Advance::Record {
                 found,
@@ -81,7 +82,7 @@ impl Reader {
         }
     }
 
-    /// A valid record: deliver it, or first what is lost before it, or skip it.
+    /// Handles a valid record: delivers it, or first a loss before it, or skips it.
     #[inline]
     fn arrive(&mut self, found: Found) -> Result<Option<Advance>> {
         let base = self.source.as_ref().map_or(0, |source| source.base);
@@ -91,7 +92,7 @@ impl Reader {
             self.at = end;
             tracing::debug!(
                 id = found.id,
-                "a record that was delivered before is stepped over"
+                "a record that was delivered before is skipped"
             );
             return Ok(None);
         }
@@ -146,7 +147,7 @@ impl Reader {
         self.tail = to;
         self.last_id = found.id;
         if found.mended.is_some() && found.id > self.mended_until {
-            // It may come again: after a rewind, or because a batch had no room for it.
+            // The record may be read again: after a rewind, or because a batch had no room for it.
             self.mended_until = found.id;
             self.shared.meters.mended.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(

@@ -1,8 +1,8 @@
 //! What the reader gives out: records with their acknowledgements, batches of
 //! them, and losses.
 //!
-//! Invariant: everything here is independent of the reader that made it: it
-//! may be sent to other threads, kept, and acknowledged in any order, or not.
+//! Invariant: everything here is independent of the reader that made it: it may be sent to other
+//! threads, kept, and acknowledged in any order, or not at all.
 
 use std::fmt;
 use std::iter::Peekable;
@@ -24,12 +24,11 @@ use crate::state::stream::Position;
 pub enum Item {
     /// A record.
     Record(Delivery),
-    /// Events that were accepted once and are not there any more.
+    /// Events that were accepted and are not there any more.
     Lost(Lost),
 }
 
-/// The consumer's word that a record (or a batch) is done with. Give it from
-/// any thread, in any order; dropping it without a word leaves the record
+/// Acknowledges one record. Use it from any thread, in any order. Dropping it leaves the record
 /// unacknowledged.
 ///
 /// Once the buffer is closed, acknowledging has no effect.
@@ -60,10 +59,10 @@ impl fmt::Debug for Ack {
     }
 }
 
-/// A record, given to the consumer until it says that it is done with.
+/// A record that the consumer acknowledges once it is done with it.
 ///
-/// The payload is a slice of a larger block of memory that stays as long as
-/// the slice does; copy small payloads that are kept for long.
+/// The payload is a slice of a larger block of memory, which stays allocated as long as the slice
+/// does: copy small payloads that are kept for long.
 #[derive(Debug)]
 pub struct Delivery {
     id: u64,
@@ -86,9 +85,9 @@ impl Delivery {
 
     /// The record's id: that of its first event.
     ///
-    /// After a crash a record may come again under the same id. To recognise that, read with
-    /// [`ReaderSees::Synced`](crate::ReaderSees::Synced): the ids of records that a power cut
-    /// took before they were synced are given out again, to other events.
+    /// After a crash a record may be delivered again with the same id. To recognise that, read with
+    /// [`ReaderSees::Synced`](crate::ReaderSees::Synced): if a power cut takes records before they
+    /// were synced, their ids are given to other events.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -108,7 +107,8 @@ impl Delivery {
         &self.payload
     }
 
-    /// Where the record begins, and what no other one covers before it.
+    /// Where the record's stretch begins: it includes bytes before the record that no other record
+    /// covers.
     #[cfg(feature = "tokio")]
     pub(crate) fn begin(&self) -> Position {
         self.ack.stretch.from
@@ -144,7 +144,7 @@ pub struct Record<'b> {
 pub struct Batch {
     shared: Arc<Shared>,
     chunks: Vec<Bytes>,
-    /// Which chunk of which source of the reader was pushed last.
+    /// The reader's source and the chunk in it that was shown last.
     last_chunk: Option<(u64, u64)>,
     entries: Vec<Entry>,
     lost: Vec<Lost>,
@@ -152,12 +152,12 @@ pub struct Batch {
     payload_bytes: usize,
 }
 
-/// A record of a batch. There are many, so they are small: a chunk is shorter
-/// than 4 GiB, and the events are no more than the bytes of the payload, or 1.
+/// A record of a batch. There are many, so it is small: a chunk is shorter than 4 GiB, and a record
+/// holds at most as many events as its payload has bytes, or 1.
 struct Entry {
-    /// Where the record's stretch begins; its first id is the record's.
+    /// The offset where the record's stretch begins; the stretch's first id is the record's.
     from: u64,
-    /// Where it ends.
+    /// The offset where it ends.
     to: u64,
     id: u64,
     events: u32,
@@ -197,7 +197,7 @@ impl Entry {
 }
 
 impl Batch {
-    /// With room for so many records; there may be more.
+    /// An empty batch with room for `records`; it grows if there are more.
     pub(crate) fn new(shared: &Arc<Shared>, records: usize) -> Self {
         Self {
             shared: Arc::clone(shared),
@@ -210,8 +210,7 @@ impl Batch {
         }
     }
 
-    /// The memory that the following records lie in, and what tells it from
-    /// others.
+    /// Notes the memory that the next records lie in, and the number that identifies it.
     #[inline]
     pub(crate) fn show_chunk(&mut self, number: (u64, u64), chunk: &Bytes) {
         if self.last_chunk != Some(number) {
@@ -220,7 +219,7 @@ impl Batch {
         }
     }
 
-    /// A record of the chunk shown last, in which its payload lies there.
+    /// Adds a record of the chunk that was shown last; `payload` is its place in that chunk.
     #[inline]
     pub(crate) fn push(
         &mut self,
@@ -295,8 +294,7 @@ impl Batch {
         &self.chunks[entry.chunk as usize][entry.payload()]
     }
 
-    /// What was found lost before, between or behind its records; the ids say
-    /// where.
+    /// The losses found before, between and after its records; their ids say where.
     pub fn lost(&self) -> &[Lost] {
         &self.lost
     }

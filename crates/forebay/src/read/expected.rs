@@ -1,13 +1,13 @@
-//! The hot paths of reading: the records of the chunk at hand, as long as they
-//! are sound and the ones expected.
+//! The hot paths of reading: the records of the current chunk, as long as they are sound and have
+//! the expected ids.
 //!
-//! Invariant: whatever else there is to see or to say is left alone, for
-//! [`Reader::advance_with_care`].
+//! Invariant: anything else is left to [`Reader::advance_with_care`].
 
 use super::{Batch, Found, Position, Reader, Stretch};
 
 impl Reader {
-    /// Whether nothing has to be said or looked up before the next record.
+    /// Whether no loss, damage, error or stashed record comes before the next record, and no
+    /// acknowledgement has to be looked up for it.
     fn is_calm(&self) -> bool {
         self.stash.is_none()
             && self.damage.is_none()
@@ -16,7 +16,7 @@ impl Reader {
             && self.at >= self.filter_until
     }
 
-    /// The next record, if it is sound and the one expected.
+    /// The next record, if it is sound and has the expected id.
     #[inline]
     pub(super) fn next_expected(&mut self) -> Option<(Found, u64, Stretch)> {
         if !self.is_calm() || self.unfinished.is_some() {
@@ -31,7 +31,7 @@ impl Reader {
             .event_counter
             .count(found.metadata, payload);
         if events > 1 && source.file.is_some() {
-            // The next record's id bounds it.
+            // The count must be bounded by the id of the record after it.
             return None;
         }
         let end = source.base + found.offset + found.frame_len;
@@ -43,8 +43,8 @@ impl Reader {
         Some((found, events, stretch))
     }
 
-    /// Moves records into the batch as long as they are sound and the ones
-    /// expected. False if the batch has no room for another.
+    /// Moves records into the batch as long as they are sound and have the expected ids. False if
+    /// the batch has no room for another.
     pub(super) fn push_expected(
         &mut self,
         batch: &mut Batch,
@@ -99,7 +99,7 @@ impl Reader {
     }
 }
 
-/// The stretch of a record behind `tail`, if that is where it belongs.
+/// The stretch of a record after `tail`, if that is where it belongs.
 #[inline]
 fn expected(tail: Position, id_limit: u64, id: u64, events: u64, end: u64) -> Option<Stretch> {
     let to = Position {

@@ -1,7 +1,7 @@
-//! What is lost before the next record, and the damage that took it.
+//! Losses before the next record, and the damage that caused them.
 //!
-//! Invariant: damage is noted when it is met; what it took is known, reported and
-//! acknowledged when the ids of the next record tell.
+//! Invariant: damage is noted when it is met. Which events it took is known from the ids of the
+//! next record, and then reported and acknowledged.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use crate::state::acks::Stretch;
 use crate::state::stream::Position;
 use crate::storage::File;
 
-/// Damage seen since the last record; what it took is known at the next one.
+/// Damage seen since the last record. Which events it took is known at the next one.
 pub(super) struct PendingDamage {
     pub(super) reason: LostReason,
     pub(super) file: String,
     pub(super) offset: u64,
-    /// What to keep, once it is known what it cost.
+    /// The damaged spans, to be kept in quarantine once it is known how many events they cost.
     pub(super) spans: Vec<(Arc<dyn File>, String, Damage)>,
 }
 
-/// More spans without a record between them are kept without a word on what
-/// they cost.
+/// At this many spans without a record between them, they are kept in quarantine without a report
+/// of what they cost.
 const PENDING_SPANS_MAX: usize = 256;
 
 impl Reader {
-    /// The ids between the tail and `to` are not there. Acknowledges the gap,
-    /// and reports it unless that was done before a rewind.
+    /// The ids between the tail and `to` are not there. Acknowledges this gap, and reports it
+    /// unless that was done before a rewind.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] when the configuration refuses the damage that took them.
@@ -56,7 +56,7 @@ impl Reader {
             if let Some(damage) = &damage {
                 self.keep(&damage.spans, 0);
             }
-            // It may be one that was found before and has not reached the caller.
+            // A call that did not reach the caller may have found this loss before.
             return Ok(self.due_loss());
         }
         let (file, offset) = match &damage {
@@ -79,7 +79,7 @@ impl Reader {
             offset,
             not_kept: false,
         };
-        // Before anything else: a subscriber that panics must not take the report along.
+        // First of all, because a subscriber that panics must not take the report along.
         let place = self.losses_given;
         self.losses.insert(place, lost.clone());
         self.losses_given += 1;
@@ -115,7 +115,7 @@ impl Reader {
             return Ok(());
         };
         let name = file_id::file_name(span.file_id);
-        // A crash leaves a torn or a zero tail: it is refused only if it costs events.
+        // A crash leaves a torn or a zero tail, so a tail is refused only if it costs events.
         if self.shared.limits.on_corruption == OnCorruption::Refuse && !is_tail(damage.kind) {
             let error = self.refusal(&name, damage);
             self.refused = Some(error.clone());
@@ -135,8 +135,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Keeps damaged spans; the first one's report says what they cost. False if that
-    /// failed.
+    /// Keeps damaged spans in quarantine; the report of the first one says what they cost. False if
+    /// that failed.
     pub(super) fn keep(
         &self,
         spans: &[(Arc<dyn File>, String, Damage)],
@@ -154,7 +154,8 @@ impl Reader {
         is_kept
     }
 
-    /// Damage that cost no event. A tail that a crash left is not worth keeping then.
+    /// Keeps damage that cost no event, except for tails that a crash leaves, which are not worth
+    /// it.
     pub(super) fn forgive(&mut self) {
         if let Some(mut damage) = self.damage.take() {
             damage.spans.retain(|(_, _, damage)| !is_tail(damage.kind));

@@ -5,13 +5,12 @@
 //! - Ids rise from item to item; an id is delivered once between rewinds.
 //! - `tail` is where the last delivered item ends. A record's stretch begins
 //!   there, so the stretches of all items lie end to end and cover every byte.
-//! - The reader never looks beyond what is visible, and takes no lock per
-//!   record.
-//! - Event counters and tracing subscribers are somebody else's code and may panic, with a
-//!   caller that catches it. The next call then begins where the unfinished one began, so
-//!   nothing is skipped; a loss is kept until it was handed out.
-//! - A data file is open only while there is more to read from it: one that was deleted would
-//!   keep its space.
+//! - The reader never reads past the end of what is visible, and takes no lock per record.
+//! - Event counters and tracing subscribers are not this crate's code. They may panic, and the
+//!   caller may catch that. The next call then begins where the unfinished one began, so nothing is
+//!   skipped; a loss is kept until a call has returned it.
+//! - A data file is open only while there is more to read from it: a deleted file that is open
+//!   keeps its space.
 
 mod advance;
 pub(crate) mod delivery;
@@ -34,7 +33,7 @@ use self::patience::Patience;
 use self::sequence::Decided;
 use self::source::Source;
 use self::stopper::Stopper;
-use self::unfinished::Mark;
+use self::unfinished::ReadPosition;
 
 use crate::directory::findings::Recovery;
 use crate::error::{Error, Result};
@@ -67,33 +66,33 @@ pub struct Reader {
     tail: Position,
     /// No id up to this one is delivered (again).
     last_id: u64,
-    /// A record found behind a gap; the gap is delivered first.
+    /// A record found after a gap; the gap is delivered first.
     stash: Option<Found>,
     damage: Option<PendingDamage>,
-    /// What is known of records that jump forward in ids.
+    /// Which records that jump forward in ids belong where they stand.
     decided: Decided,
     patience: Patience,
     /// Before this offset, records may already be acknowledged.
     filter_until: u64,
-    /// The next id at the end of what is visible: records before that end with
-    /// this id or a higher one are out of place.
+    /// The next id at the end of what is visible: records before that end with this id or a larger
+    /// one are out of place.
     id_limit: u64,
     /// Damage that the configuration refuses to step over.
     refused: Option<Error>,
     /// The records of the last batch: the next one may have as many.
     batch_len: usize,
-    /// Where the call under way began; there still when a call begins if user code (an event
-    /// counter, a tracing subscriber) panicked in the one before.
-    unfinished: Option<Mark>,
-    /// Losses that are acknowledged and may not have reached the caller, in order.
+    /// Where the current call began. It is still set when the next call begins if user code (an
+    /// event counter, a tracing subscriber) panicked in the call before.
+    unfinished: Option<ReadPosition>,
+    /// Losses that are acknowledged but may not have reached the caller, in order.
     losses: VecDeque<Lost>,
-    /// How many of them, the first ones, the call under way hands out.
+    /// The current call hands out the first this many of them.
     losses_given: usize,
-    /// Mended records up to this id are counted and told of.
+    /// Mended records up to this id are counted and logged.
     mended_until: u64,
 }
 
-/// What [`Reader::advance`] came to.
+/// What [`Reader::advance`] found.
 enum Advance {
     /// A record, valid until the next call.
     Record {
@@ -107,7 +106,7 @@ enum Advance {
     End,
 }
 
-/// What a call that does not wait for ever found.
+/// What a call that does not wait, or not for ever, found.
 #[derive(Debug)]
 pub enum TryRecv<T> {
     /// An item, or a batch of them.
@@ -120,7 +119,7 @@ pub enum TryRecv<T> {
 }
 
 impl<T> TryRecv<T> {
-    /// The same with what was found changed.
+    /// Applies `change` to what was found.
     pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> TryRecv<U> {
         match self {
             Self::Ready(found) => TryRecv::Ready(change(found)),
@@ -168,14 +167,15 @@ impl Reader {
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if a data file cannot be read: a later call tries
-    /// again, and after eight such errors at the same place takes what cannot be read for damage,
-    /// if other parts of the file can be; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt)
-    /// if damage is met and [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) is set;
-    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if everything is read and nothing can
-    /// be written any more; [`ErrorKind::TooFarAhead`](crate::ErrorKind::TooFarAhead) if so many
+    /// again. After eight such errors at the same place, the bytes that cannot be read are taken
+    /// for damage, if other parts of the file can be read;
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if damage is met and
+    /// [`OnCorruption::Refuse`](crate::OnCorruption::Refuse) is set;
+    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if everything is read and nothing can be
+    /// written any more; [`ErrorKind::TooFarAhead`](crate::ErrorKind::TooFarAhead) if so many
     /// records are acknowledged out of order that no more can be kept track of;
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) with
-    /// [`Io::Caller`](crate::Io::Caller) if everything is read: nobody writes while this waits.
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) with [`Io::Caller`](crate::Io::Caller)
+    /// if everything is read: no thread writes while this call waits.
     ///
     /// # Panics
     /// If the event counter or a tracing subscriber panics. Nothing is lost by that: the next
@@ -257,8 +257,8 @@ impl Reader {
     /// for [`recv`](Self::recv).
     ///
     /// # Errors
-    /// As [`recv`](Self::recv). What was read before an error is returned first, the error by the
-    /// next call.
+    /// As [`recv`](Self::recv). Records that were read before an error are returned first, and the
+    /// error by the next call.
     pub fn recv_batch(&mut self, max_records: usize, max_bytes: usize) -> Result<Option<Batch>> {
         self.wait_for(None, |reader| reader.try_recv_batch(max_records, max_bytes))
             .and_then(|found| self.or_nobody_writes(found))
@@ -355,15 +355,14 @@ impl Reader {
     pub fn rewind(&mut self) {
         let done = lock(&self.shared.acks).done();
         self.filter_until = self.filter_until.max(self.at);
-        self.go_to(Mark::at(done));
+        self.go_to(ReadPosition::at(done));
     }
 
-    /// Waits until every acknowledgement given before is synced: what it
-    /// covers (as a contiguous prefix) is never delivered again, whatever
-    /// happens.
+    /// Waits until every acknowledgement given before is synced: the contiguous prefix of
+    /// acknowledged records is then never delivered again, whatever happens.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if that failed.
+    /// [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if the sync failed.
     pub fn sync_acks(&self) -> Result<()> {
         self.shared.wait_ledger_synced()
     }
@@ -378,7 +377,7 @@ impl Reader {
         &self.shared.recovery
     }
 
-    /// A handle that only looks: it keeps nothing open.
+    /// A handle that only reads figures: it does not keep the buffer open.
     pub fn monitor(&self) -> Monitor {
         Monitor::new(&self.shared)
     }
@@ -408,7 +407,7 @@ impl Reader {
     /// [`Writer::close_timeout`](crate::Writer::close_timeout).
     ///
     /// # Errors
-    /// As there.
+    /// As [`Writer::close_timeout`](crate::Writer::close_timeout).
     pub fn close_timeout(mut self, timeout: Duration) -> Result<()> {
         self.open = false;
         self.source = None;
@@ -424,7 +423,7 @@ impl Reader {
         &self.shared
     }
 
-    /// Whether there is more to try for, or it is known that there never will.
+    /// Whether a call would find something: more records, the end, or a failure.
     #[cfg(feature = "tokio")]
     pub(crate) fn has_more(&self, log: &crate::state::log::Log) -> bool {
         self.visible(log).offset > self.at || log.ended || log.failed.is_some() || self.is_stopped()

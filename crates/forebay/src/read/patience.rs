@@ -1,7 +1,7 @@
 //! Reading a data file whose device reports errors that may pass.
 //!
-//! Invariant: nothing is given up because of an error that was not handed to the caller
-//! several times while the reader stood at the same place.
+//! Invariant: bytes are taken for damage only after the caller was given several errors while the
+//! reader stood at the same place.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 /// are taken for damage.
 const ERRORS_MAX: u32 = 8;
 
-/// The errors of reading that were handed out since the reader last came forward.
+/// The read errors that were handed out since the reader last advanced.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     at: u64,
@@ -22,8 +22,8 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// Takes note of an error while the reader stands at this stream offset. Says
-    /// whether it was the last one to hand out.
+    /// Notes an error while the reader stands at this stream offset. Returns whether it was the
+    /// last one to hand out.
     pub(super) fn is_over(&mut self, at: u64) -> bool {
         if self.at != at {
             *self = Self { at, errors: 0 };
@@ -33,8 +33,8 @@ impl Patience {
     }
 }
 
-/// A data file whose device errors are the caller's, until unreadable pages are given
-/// up: then the scanner reads around them.
+/// A data file whose device errors go to the caller. Once unreadable pages are given up, the
+/// scanner gets the errors and reads around them.
 #[derive(Debug)]
 pub(super) struct PatientFile {
     file: Arc<dyn File>,
@@ -58,7 +58,8 @@ impl File for PatientFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(buf, offset).map_err(|e| {
             if is_device_error(&e) && !self.gives_up.load(Ordering::Relaxed) {
-                // Says the same, and is not read around.
+                // The message stays the same, but the scanner does not see a device error to read
+                // around.
                 io::Error::new(e.kind(), e)
             } else {
                 e

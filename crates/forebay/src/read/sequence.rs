@@ -1,7 +1,7 @@
 //! Whether a record that jumps forward in ids belongs where it stands.
 //!
-//! Invariant: only such a record costs anything: what follows it is looked at, once for
-//! a stretch of a data file, up to the end of what is visible.
+//! Invariant: only such a record costs anything. The records after it are looked at, once per
+//! stretch of a data file, up to the end of what is visible.
 
 use std::sync::Arc;
 
@@ -13,22 +13,21 @@ use crate::state::log::Span;
 use crate::storage::{Access, File, uninterrupted};
 use crate::sync::wake::lock;
 
-/// What is decided of one data file.
+/// What was decided about the records of one data file.
 #[derive(Debug, Default)]
 pub(super) struct Decided {
-    /// Where the file is in the stream.
+    /// The stream offset at which the file begins.
     base: u64,
     sequence: Sequence,
 }
 
 impl Reader {
-    /// Whether a whole record does not belong where it stands.
+    /// Whether an intact record does not belong where it stands.
     pub(super) fn is_misplaced(&mut self, found: &Found) -> Result<bool> {
         Ok(found.id >= self.id_limit || (found.id > self.tail.next_id && !self.belongs(found)?))
     }
 
-    /// Whether a record behind a gap belongs there. What this process has in memory
-    /// does.
+    /// Whether a record after a gap belongs there. A record in memory does: this process wrote it.
     fn belongs(&mut self, found: &Found) -> Result<bool> {
         let Some(source) = &self.source else {
             return Ok(true);
@@ -49,13 +48,13 @@ impl Reader {
             base: source.base,
             sequence: ahead.decide(),
         };
-        // What was looked at began with this record.
+        // The part that was looked at begins with this record.
         let believed = self.decided.sequence.believes(found.offset);
         Ok(believed.unwrap_or(true))
     }
 
-    /// How many events a record stands for, if the counter says so many: no more than
-    /// ids there are up to the next record's. Asks nobody where the counter says one.
+    /// How many events a record holds, if the counter says `events`: at most the number of ids up
+    /// to the next record's id. Reads nothing if the counter says one.
     pub(super) fn bounded_events(&self, found: &Found, events: u64) -> Result<u64> {
         let Some(source) = self.source.as_ref().filter(|_| events > 1) else {
             return Ok(events);
@@ -80,8 +79,8 @@ impl Reader {
             .map_or(events, |ids| events.min(ids)))
     }
 
-    /// Takes the records of the files after the `first`. One that is gone was acknowledged,
-    /// or is missed when the reader comes to it.
+    /// Takes the records of the files after the `first`. A missing file was acknowledged, or the
+    /// reader reports it when it gets there.
     fn look_behind(&self, ahead: &mut LookAhead, first: &Span) -> Result<()> {
         let following: Vec<(Span, u64)> = {
             let log = lock(&self.shared.log);
@@ -114,7 +113,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes the records of a part of a data file; false when enough is seen.
+    /// Takes the records of a part of a data file. False when enough is seen.
     fn look_at(
         &self,
         ahead: &mut LookAhead,

@@ -1,7 +1,7 @@
 //! Where items come from: the next stretch of a data file, or of memory, to scan.
 //!
-//! Invariant: no stretch reaches beyond what is visible, and each begins where
-//! the one before it ended.
+//! Invariant: no stretch reaches past the end of what is visible, and each begins where the one
+//! before it ended.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::state::stream::Position;
 use crate::storage::{Access, File, uninterrupted};
 use crate::sync::wake::lock;
 
-/// Where items come from.
+/// A stretch of a data file, or of memory, that is being scanned.
 pub(super) struct Source {
     pub(super) scanner: Scanner,
     /// The stream offset of the scanner's offset 0.
@@ -28,12 +28,12 @@ pub(super) struct Source {
     pub(super) patient: Option<Arc<PatientFile>>,
     /// How far the scanner may go, in its own offsets.
     pub(super) to: u64,
-    /// Counts the reader's sources: a chunk is known by this and its number.
+    /// Counts the reader's sources: this and a chunk's own number identify the chunk.
     pub(super) number: u64,
 }
 
 impl Source {
-    /// Makes the chunk at hand the one that the batch's next records lie in.
+    /// Tells the batch that its next records lie in the current chunk.
     #[inline]
     pub(super) fn show_chunk(&self, batch: &mut Batch) {
         let (chunk, sequence) = self.scanner.chunk();
@@ -49,7 +49,7 @@ impl Reader {
         }
     }
 
-    /// Finds the next stretch to scan. `Some` when there is none.
+    /// Finds the next stretch to scan. Returns `Some` if there is none.
     pub(super) fn open_source(&mut self) -> Result<Option<Advance>> {
         let (place, visible) = {
             let mut log = lock(&self.shared.log);
@@ -101,8 +101,8 @@ impl Reader {
         Ok(None)
     }
 
-    /// Closes the data file, or gives the memory back, if everything visible there is read.
-    /// The file may be deleted while the reader rests, and its space is free only then.
+    /// Closes the data file, or gives the memory back, if everything visible there is read. The
+    /// file may be deleted while the reader waits, and its space is free only once it is closed.
     pub(super) fn let_go_of_source(&mut self) {
         let Some(source) = &self.source else {
             return;
@@ -123,8 +123,8 @@ impl Reader {
         self.source = None;
     }
 
-    /// Acknowledgements of what was delivered before a rewind have let go of
-    /// the data file here: everything in it is acknowledged.
+    /// Steps over a data file that is deleted: acknowledgements of records delivered before a
+    /// rewind have covered everything in it.
     pub(super) fn step_over_deleted(&mut self) {
         let done = lock(&self.shared.acks).done();
         self.source = None;
@@ -134,9 +134,9 @@ impl Reader {
         self.last_id = done.next_id - 1;
     }
 
-    /// Whether damage may be none: what is still in memory is read from there, and
-    /// what no sync covers may be written again. Reading goes on at the same place
-    /// then, once the file is synced.
+    /// Whether bytes that look damaged may not be: they are still in memory, or no sync covers them
+    /// and they may be written again. Reading then goes on at the same place, from memory or once
+    /// the file is synced.
     pub(super) fn is_unsettled(&mut self, damage: &Damage) -> Result<bool> {
         let Some(source) = self.source.as_ref().filter(|source| source.file.is_some()) else {
             return Ok(false);
@@ -206,17 +206,17 @@ impl Reader {
 
     pub(super) fn scanner(&self, file: &Arc<dyn File>, part: Range<u64>) -> Scanner {
         let options = ScanOptions {
-            // The file may grow under the scanner; its end bounds every frame.
+            // The file may grow while it is scanned, so the end of the part bounds every frame.
             max_frame_len: u64::MAX,
             check: Check::Checksums,
         };
         let pool = self.shared.pool.clone();
-        // Whatever is visible was written.
+        // Everything visible was written: all ids before the limit.
         Scanner::over_file(Arc::clone(file), part.start, part.end, options, pool)
             .written_to(self.id_limit)
     }
 
-    /// A data file that the log had a moment ago is not there.
+    /// A data file that was in the log a moment ago is not there.
     fn not_found(&mut self, span: &Span) {
         if lock(&self.shared.acks).done().offset > self.at {
             self.step_over_deleted();
@@ -225,7 +225,7 @@ impl Reader {
         }
     }
 
-    /// Somebody deleted a data file under an open buffer.
+    /// Steps over a data file that was deleted from outside while the buffer is open.
     fn step_over_missing(&mut self, span: &Span) {
         let file = file_id::file_name(span.file_id);
         tracing::warn!(file, "a data file is missing");
@@ -239,8 +239,8 @@ impl Reader {
         self.source = None;
     }
 
-    /// Everything visible is read: what is known to be missing up to here is
-    /// lost, what lies here without events is done with.
+    /// Everything visible is read. Ids that are missing up to here are lost; bytes without events
+    /// up to here are acknowledged.
     pub(super) fn at_the_end(
         &mut self,
         visible: Position,

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use crate::state::shared::Shared;
 
-/// Ends a waiting [`Reader::recv`](crate::Reader::recv) from another thread, from
-/// [`Reader::stopper`](crate::Reader::stopper). It keeps nothing open.
+/// A handle that ends a waiting [`Reader::recv`](crate::Reader::recv) from another thread; made by
+/// [`Reader::stopper`](crate::Reader::stopper). It does not keep the buffer open.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -32,11 +32,11 @@ impl Stopper {
         Self(Arc::downgrade(shared))
     }
 
-    /// Stops the reader: a call that waits, and every later one, says that the stream has ended,
-    /// also where there is more to read. That stays in the buffer for the next opening. What was
-    /// delivered can still be acknowledged.
+    /// Stops the reader: a call that waits, and every later one, reports the end of the stream,
+    /// even if there is more to read. What is unread stays in the buffer for the next opening.
+    /// Delivered records can still be acknowledged.
     ///
-    /// From any thread; not from within a signal handler, since it takes locks.
+    /// Call it from any thread, but not within a signal handler, because it takes locks.
     pub fn stop(&self) {
         if let Some(shared) = self.0.upgrade() {
             shared.stop_reader();

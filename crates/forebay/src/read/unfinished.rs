@@ -1,8 +1,8 @@
-//! Calls that do not come to their end because user code panics in them.
+//! Calls that user code ended by a panic.
 //!
 //! Invariants:
 //! - A reading call notes where it begins before it moves. If that note is still there when the
-//!   next one begins, that one reads again from there.
+//!   next call begins, that call reads again from there.
 //! - A loss is acknowledged when it is found. It is kept until a call has handed it out.
 
 #[cfg(feature = "tokio")]
@@ -16,14 +16,14 @@ use crate::state::stream::Position;
 
 /// Where a reader stands.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
+pub(super) struct ReadPosition {
     pub(super) at: u64,
     pub(super) tail: Position,
     pub(super) last_id: u64,
 }
 
-impl Mark {
-    /// Nothing before a position is delivered, everything behind it is.
+impl ReadPosition {
+    /// The next item is the first one after this position.
     pub(super) fn at(position: Position) -> Self {
         Self {
             at: position.offset,
@@ -34,40 +34,40 @@ impl Mark {
 }
 
 impl Reader {
-    /// A call that reads begins: if the one before did not come to its end, from where that
-    /// one began.
+    /// A reading call begins. If user code ended the call before it by a panic, it begins where
+    /// that call began.
     pub(super) fn begin(&mut self) {
-        if let Some(mark) = self.unfinished.take() {
-            self.go_to(mark);
+        if let Some(position) = self.unfinished.take() {
+            self.go_to(position);
         }
         self.losses_given = 0;
-        self.unfinished = Some(Mark {
+        self.unfinished = Some(ReadPosition {
             at: self.at,
             tail: self.tail,
             last_id: self.last_id,
         });
     }
 
-    /// What the call hands out reaches the caller.
+    /// The call ends: what it hands out reaches the caller.
     pub(super) fn finish(&mut self) {
         self.unfinished = None;
         self.losses.drain(..self.losses_given);
         self.losses_given = 0;
     }
 
-    /// Reads on from there.
-    pub(super) fn go_to(&mut self, mark: Mark) {
+    /// Goes on reading from there.
+    pub(super) fn go_to(&mut self, position: ReadPosition) {
         self.unfinished = None;
         self.source = None;
         self.stash = None;
         self.damage = None;
-        self.at = mark.at;
-        self.tail = mark.tail;
-        self.last_id = mark.last_id;
+        self.at = position.at;
+        self.tail = position.tail;
+        self.last_id = position.last_id;
     }
 
-    /// Takes back the items that were read last and that nobody was given: they are
-    /// delivered next.
+    /// Takes back the items that were read last and not given to the caller: they are delivered
+    /// next.
     #[cfg(feature = "tokio")]
     pub(crate) fn take_back(&mut self, items: impl IntoIterator<Item = Item>) {
         let mut first = None;
@@ -79,14 +79,13 @@ impl Reader {
             }
         }
         if let Some(first) = first {
-            self.go_to(Mark::at(first));
+            self.go_to(ReadPosition::at(first));
         }
         lost.append(&mut self.losses);
         self.losses = lost;
     }
 
-    /// A loss that was found by a call that did not come to its end, if the reader has come to
-    /// where it lies.
+    /// A loss that an unfinished call found, if the reader has come to the place where it lies.
     pub(super) fn due_loss(&mut self) -> Option<Lost> {
         let lost = self.losses.get(self.losses_given)?;
         if lost.first_id > self.tail.next_id {

@@ -1,7 +1,7 @@
-//! Waiting for more to read, and doing the write side's work where nobody else does.
+//! Waiting for more to read, and with `Io::Caller` doing the write side's work.
 //!
-//! Invariant: the write side knows that the reader waits, so that it does not keep a batch open
-//! for company.
+//! Invariant: the write side knows that the reader waits, so that it does not keep a batch open for
+//! more records.
 
 use super::{Reader, TryRecv};
 use crate::config::Io;
@@ -28,7 +28,7 @@ impl Reader {
     /// What a wait without a deadline found.
     ///
     /// # Errors
-    /// It ended with nothing, because with [`Io::Caller`] nothing is left to wait for.
+    /// It found nothing, because with [`Io::Caller`] nothing is left to wait for.
     pub(super) fn or_nobody_writes<T>(&self, found: TryRecv<T>) -> Result<Option<T>> {
         match found {
             TryRecv::Ready(found) => Ok(Some(found)),
@@ -73,8 +73,8 @@ impl Reader {
             ErrorKind::TimedOut,
             dir,
             format!(
-                "everything in the buffer in {} is read, and with Io::Caller nobody writes while \
-                 this call waits; append first, or close the writers to end the stream",
+                "everything in the buffer in {} is read, and with Io::Caller no thread writes \
+                 while this call waits; append first, or close the writers to end the stream",
                 dir.display()
             ),
         )

@@ -1,19 +1,17 @@
-//! Acknowledgements in any order, brought to one contiguous position. Pure.
+//! Acknowledgements in any order, reduced to one contiguous position. Pure.
 //!
 //! Invariants:
 //! - everything before `done` is acknowledged or lost; nothing in `ranges`
 //!   touches `done` or another range;
-//! - `beyond` sums the ranges; a range is never counted twice, whoever
-//!   acknowledges how often;
-//! - memory is bounded by [`MAX_RANGES`]: the reader stops at that many
-//!   holes ([`Acks::is_full`]).
+//! - `beyond` is the sum of the ranges; a range is counted once, however often it is acknowledged;
+//! - memory is bounded: with [`MAX_RANGES`] ranges the reader reads no further ([`Acks::is_full`]).
 
 use std::collections::BTreeMap;
 
 use crate::state::stream::Position;
 
-/// How many separate stretches of acknowledged records may lie beyond the
-/// first unacknowledged one (each takes about 50 bytes).
+/// The reader reads no further while this many separate stretches of records are acknowledged after
+/// the first unacknowledged one (each takes about 50 bytes).
 pub(crate) const MAX_RANGES: usize = 65_536;
 
 /// A stretch of the stream in ids and offsets.
@@ -81,22 +79,22 @@ impl Acks {
         }
     }
 
-    /// The position behind the contiguous acknowledged prefix.
+    /// The position after the contiguous acknowledged prefix.
     pub(crate) fn done(&self) -> Position {
         self.done
     }
 
-    /// What is acknowledged beyond the prefix.
+    /// What is acknowledged after the prefix and a gap.
     pub(crate) fn beyond(&self) -> Count {
         self.beyond
     }
 
-    /// Whether there are so many holes that the reader has to wait.
+    /// Whether there are so many ranges that the reader may not read on.
     pub(crate) fn is_full(&self) -> bool {
         self.ranges.len() >= MAX_RANGES
     }
 
-    /// No acknowledgement counts any more.
+    /// From now on acknowledgements have no effect.
     pub(crate) fn close(&mut self) {
         self.closed = true;
     }
@@ -132,8 +130,8 @@ impl Acks {
         (advanced, newly)
     }
 
-    /// The bytes up to `offset` in front of record `id` need no acknowledgement.
-    /// Returns whether the prefix advanced.
+    /// The bytes up to `offset`, which lie before record `id`, need no acknowledgement. Returns
+    /// whether the prefix advanced.
     pub(crate) fn skip(&mut self, id: u64, offset: u64) -> bool {
         if self.closed {
             return false;

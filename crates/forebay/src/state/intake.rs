@@ -1,12 +1,11 @@
-//! Where producers meet: the open batch, ids, and the limit on size.
+//! What producers share: the open batch, ids, and the limit on size.
 //!
 //! Invariants:
 //! - Everything here is under the intake's lock, which is never held during
 //!   I/O and only for the time of encoding one call's records.
 //! - `accepted` counts every record that an append has accepted; it only grows.
-//! - What is accepted fits: `accepted - head + extra + reserved <= max_size - 32`,
-//!   where `head` is the oldest byte on disk. So the limit holds whatever happens
-//!   later.
+//! - What is accepted fits: `accepted - head + extra + reserved <= max_size - 32`, where `head` is
+//!   the oldest byte on disk. So writing it later never exceeds the limit.
 //! - Memory: one open batch and at most [`READY_BATCHES_MAX`] full ones.
 
 use std::collections::VecDeque;
@@ -19,11 +18,12 @@ use crate::state::lost::DropReason;
 use crate::state::stream::{Frames, Position};
 use crate::sync::pool::{Buffer, Pool};
 
-/// Full batches waiting for the write side; a further one makes appends wait.
+/// At most this many full batches wait for the write side. Once the open batch is full as well,
+/// appends wait.
 pub(crate) const READY_BATCHES_MAX: usize = 2;
 
-/// The frames of a batch lie in memory as they will lie in the data file, to this
-/// many bytes (a power of two): copying into the page cache is a twentieth faster.
+/// A frame's address in memory and its offset in the data file are equal modulo this many bytes (a
+/// power of two): copying into the page cache is 5% faster then.
 const ALIGN: usize = 64;
 
 /// Frames of consecutive records.
@@ -42,8 +42,8 @@ impl Batch {
         self.to - self.from
     }
 
-    /// Whether a frame goes into it. A whole alignment stays free, so that this
-    /// does not depend on where the memory lies.
+    /// Whether a frame fits. [`ALIGN`] bytes stay free, so that this does not depend on the address
+    /// of the memory.
     #[inline]
     fn fits(&self, frame_len: usize) -> bool {
         self.len() + frame_len + ALIGN <= self.buffer.len()
@@ -59,12 +59,11 @@ impl Batch {
 /// How the write side's thread sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sleep {
-    /// Not at all; it will look at the intake before it does.
+    /// Not at all; it looks at the intake before it falls asleep.
     Awake,
-    /// Until the time of the open batch comes, or a full one is there: no record
-    /// needs to wake it.
+    /// Until the open batch is due, or a full one is there: an append need not wake it.
     Lingering,
-    /// Until there is a record, or it is notified.
+    /// Until a record is appended, or it is notified.
     Idle,
 }
 
@@ -75,7 +74,7 @@ pub(crate) enum NoRoom {
     Full,
     /// The disk has no space, or less than the floor.
     DiskFull,
-    /// All batches are waiting to be written: a matter of moments.
+    /// All batches wait to be written, which takes moments.
     Busy,
 }
 
@@ -88,34 +87,32 @@ pub(crate) struct Intake {
     accepted: Position,
     heads: Heads,
     head: u64,
-    /// The stream offset at which the file being written begins; the write
-    /// side's. Frames of a batch that was begun before it changed lie as they
-    /// happen to.
+    /// The stream offset at which the current data file begins; set by the write side. A batch that
+    /// was begun before it changes keeps its alignment.
     pub file_base: u64,
     /// Bytes on disk that are no part of the stream.
     extra: u64,
-    /// Bytes that are kept free for batches which were found to fit and wait for a free batch
+    /// Bytes that are kept free for batches that were found to fit and wait for a free batch
     /// buffer.
     pub reserved: u64,
-    /// Why nothing can be written for now, for want of space or another thing that comes
-    /// back.
+    /// Why nothing can be written for now: space, or another resource that may come back, is
+    /// missing.
     pub no_space: Option<String>,
-    /// Live `Writer`s.
+    /// How many `Writer`s are open.
     pub writers: usize,
-    /// Whether the `Reader` lives.
+    /// Whether the `Reader` is open.
     pub reader: bool,
-    /// The last handle is going.
+    /// The last handle is closed, so the buffer closes.
     pub closing: bool,
     pub failed: Option<Error>,
     /// How the write side's thread sleeps.
     asleep: Sleep,
-    /// The write side is to look at everything once more before it rests.
+    /// The write side must look at everything once more before it sleeps.
     is_roused: bool,
-    /// Offsets up to which somebody waits for it to be written, synced.
+    /// The highest stream offsets that a caller waits for to be written, and to be synced.
     pub want_written: u64,
     pub want_synced: u64,
-    /// How many waits for a synced ledger have begun; each waits for its own
-    /// number.
+    /// How many requests for a sync of the ledger were made; each waits for its own number.
     pub ledger_tickets: u64,
     pub dropped: [Count; DropReason::ALL.len()],
 }
@@ -151,7 +148,7 @@ impl Intake {
         self.accepted
     }
 
-    /// For the write side, after it deleted files or gave one up.
+    /// For the write side, after it deleted files or failed to delete one.
     pub(crate) fn set_disk(&mut self, head: u64, extra: u64) {
         self.head = head;
         self.extra = extra;
@@ -159,8 +156,8 @@ impl Intake {
 
     // ---- waking the write side ----
 
-    /// The write side is to look at everything again. Whether its thread sleeps, and
-    /// `Shared::work` has to be rung for it.
+    /// Makes the write side look at everything again. Returns whether its thread sleeps, so that
+    /// `Shared::work` has to be rung.
     #[must_use]
     pub(crate) fn rouse(&mut self) -> bool {
         self.is_roused = true;
@@ -176,7 +173,7 @@ impl Intake {
         self.asleep
     }
 
-    /// For whoever drives the write side: it begins to look at everything.
+    /// For the code that drives the write side: a look at everything begins.
     pub(crate) fn note_look(&mut self) {
         self.is_roused = false;
         self.asleep = Sleep::Awake;
@@ -187,8 +184,7 @@ impl Intake {
         self.asleep = sleep;
     }
 
-    /// For the write side: why nothing can be written for the time being, if it
-    /// cannot.
+    /// For the write side: why nothing can be written for now; `None` if it can.
     pub(crate) fn set_no_space(&mut self, why: Option<String>) {
         self.no_space = why;
     }
@@ -204,7 +200,7 @@ impl Intake {
         self.no_space.is_none() && on_disk + self.reserved + len <= self.stream_bytes_max
     }
 
-    /// What is missing where something does not fit.
+    /// What is missing when something does not fit.
     pub(crate) fn lack(&self) -> NoRoom {
         if self.no_space.is_some() {
             NoRoom::DiskFull
@@ -253,8 +249,8 @@ impl Intake {
         Ok(())
     }
 
-    /// Encodes a record behind all others; [`make_room`](Self::make_room) said
-    /// yes to its frame. Returns its id.
+    /// Encodes a record after all others, once [`make_room`](Self::make_room) has made room for its
+    /// frame. Returns its id.
     #[inline]
     pub(crate) fn put(&mut self, metadata: u32, payload: &[u8], events: u64) -> u64 {
         let len = record::frame_len(payload.len());
@@ -294,7 +290,7 @@ impl Intake {
         self.open.as_ref().map_or(0, Batch::len)
     }
 
-    /// Where the bytes that are still in memory here begin.
+    /// The stream offset of the oldest byte that the write side has not taken yet.
     pub(crate) fn begin(&self) -> u64 {
         let first = self.ready.front().or(self.open.as_ref());
         first.map_or(self.accepted.offset, |batch| batch.begin.offset)

@@ -96,8 +96,8 @@ impl Ledger {
         self.dirty.load(Ordering::Acquire)
     }
 
-    /// Makes the fields durable. After an error the kernel may hold the page for
-    /// clean, whatever is stored again: a later sync that succeeds proves nothing.
+    /// Makes the fields durable. After an error the kernel may count the page as clean although it
+    /// never reached the disk: a later sync that succeeds proves nothing.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.dirty.store(false, Ordering::Release);
         self.acks_dirty.store(false, Ordering::SeqCst);
@@ -108,9 +108,9 @@ impl Ledger {
     }
 }
 
-/// Writes all of the ledger, also where nothing has changed. The process before may have
-/// died with a failed sync behind it, after which the kernel holds a page for clean that
-/// never reached the disk: a sync that succeeds would prove nothing.
+/// Writes all of the ledger, even if nothing has changed. The previous process may have died after
+/// a failed sync. The kernel may then count the page as clean although it never reached the disk,
+/// and without this write a sync would succeed and prove nothing.
 fn write(storage: &dyn Storage, path: &Path, state: LedgerState) -> io::Result<()> {
     let file = uninterrupted(|| storage.open(path, Access::Write))?;
     write_all(&*file, &state.to_bytes(), 0)

@@ -3,10 +3,9 @@
 //!
 //! Invariants:
 //! - `synced <= written`; both only grow.
-//! - The spans are contiguous: each begins where the one before it ends. What is
-//!   written goes to the last one.
-//! - Only the write side changes any of it (under the log's lock); the reader
-//!   looks things up and copies them out.
+//! - The spans are contiguous: each begins where the one before it ends. Writes go to the last one.
+//! - Only the write side changes positions and spans (under the log's lock). The reader sets
+//!   `reader_at`, looks things up and copies them out.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -37,7 +36,7 @@ impl Span {
 pub(crate) enum Place {
     /// Frames this process wrote, still in memory.
     Memory(Bytes),
-    /// In a data file, of which this much is visible.
+    /// In a data file, of which the first `visible_len` bytes are visible.
     File { span: Span, visible_len: u64 },
 }
 
@@ -46,18 +45,18 @@ pub(crate) struct Log {
     pub spans: VecDeque<Span>,
     pub written: Position,
     pub synced: Position,
-    /// Preallocated zeros behind the last span.
+    /// Bytes of preallocated zeros after the last span.
     pub zeros_ahead: u64,
     /// Nothing will be written any more.
     pub ended: bool,
-    /// The offset from which on nothing can be made durable for now, because space or
-    /// another thing that comes back is missing.
+    /// The offset after which nothing can be made durable for now, because space, or another
+    /// resource that may come back, is missing.
     pub stuck_from: Option<u64>,
     /// Why nothing can be written any more.
     pub failed: Option<Error>,
-    /// The last wait for a synced ledger that is answered.
+    /// The number of the last answered request for a sync of the ledger.
     pub ledger_ticket: u64,
-    /// Where the reader stood when it last looked, if it ever did; the reader's.
+    /// Where the reader stood when it last looked, if it ever did; set by the reader.
     pub reader_at: Option<u64>,
     recent: Recent,
     times: Times,
@@ -91,7 +90,7 @@ impl Log {
             .map_or(self.written.offset, |span| span.base)
     }
 
-    /// Frames were written behind `written`, into the last span.
+    /// Notes frames that were written after `written`, into the last span.
     pub(crate) fn append(&mut self, frames: Frames) {
         let end = frames.end;
         let now = SystemTime::now();
@@ -102,8 +101,9 @@ impl Log {
         }
         let base = self.written.offset;
         self.times.note(base, now);
-        // Memory that nobody comes for is better written again at once, while it
-        // is in a core's cache. A copy of its own is no buffer to be used again.
+        // A batch far ahead of the reader is not kept: its buffer is better reused at once, while
+        // it is in a core's cache. Frames with a copy of their own hold no buffer that could be
+        // reused.
         let near = self.recent.memory_max as u64;
         let is_near = self
             .reader_at
@@ -130,7 +130,7 @@ impl Log {
             return Some(Place::Memory(frames.slice(..len)));
         }
         let index = self.spans.partition_point(|span| span.end() <= offset);
-        // Before the first span is what was deleted.
+        // What was before the first span is deleted.
         let span = *self.spans.get(index).filter(|span| span.base <= offset)?;
         let visible_len = span.end().min(visible) - span.base;
         Some(Place::File { span, visible_len })
@@ -152,8 +152,8 @@ impl Log {
     }
 }
 
-/// Consecutive batches up to the one written last, bounded by the memory they
-/// keep: a batch that went before it was full keeps all of its buffer.
+/// Consecutive batches up to the one written last, bounded by the memory they keep: a batch that
+/// was written before it was full still keeps its whole buffer.
 #[derive(Debug)]
 struct Recent {
     batches: VecDeque<Frames>,
@@ -161,7 +161,7 @@ struct Recent {
     memory_max: usize,
 }
 
-/// More batches than this are not kept, however small.
+/// At most this many batches are kept, however small.
 const RECENT_BATCHES_MAX: usize = 4096;
 
 impl Recent {
@@ -245,8 +245,8 @@ mod tests {
 
     #[test]
     fn recent_batches_are_bounded_by_the_memory_they_keep() {
-        // Batches that went out early, with a tenth of their buffers used, once
-        // counted by that tenth: ten times the memory was kept.
+        // Batches that were written early, with a tenth of their buffers used, were once counted by
+        // that tenth: ten times the memory was kept.
         let mut recent = Recent {
             batches: VecDeque::new(),
             memory: 0,
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(recent.from(4650).map(|b| b.len()), Some(50));
         let (begin, all) = recent.all_between(0, u64::MAX);
         assert_eq!((begin, all.len()), (4600, 4));
-        // One that alone keeps more than that is not kept.
+        // A batch that alone takes more memory than that is not kept.
         recent.memory_max = 1000;
         recent.push(frames(5000, 1100));
         assert_eq!((recent.batches.len(), recent.memory), (0, 0));
@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn batches_are_kept_for_a_reader_that_is_near() {
-        // Buffers of a batch that nobody came for went round by way of memory:
-        // 64 buffers together were half as fast as one.
+        // Memory of batches that no reader came for was once reused only after it had left the
+        // core's cache: 64 buffers together were half as fast as one.
         let span = Span {
             file_id: 0,
             base: 0,
@@ -305,7 +305,8 @@ mod tests {
         // The reader has not moved, and is too far away by now.
         write(&mut log, 900, 1000);
         assert!(!is_kept(&log, 3600) && !is_kept(&log, 5399));
-        // What is a copy of its own is kept, without a hole behind it.
+        // Frames with a copy of their own are kept until a batch after them is not: there are no
+        // holes.
         write(&mut log, 100, 100);
         assert!(!is_kept(&log, 5399) && is_kept(&log, 5400));
         write(&mut log, 900, 1000);

@@ -1,7 +1,6 @@
-//! Losses: events that were accepted once and are not there any more.
+//! Losses: events that were accepted and are not there any more.
 //!
-//! Invariant: a loss is a result, never an error; it is counted once, by the
-//! step in ids.
+//! Invariant: a loss is a result, never an error. It is counted once, by the step in ids.
 
 use std::fmt;
 
@@ -13,8 +12,8 @@ pub enum LostReason {
     Damaged,
     /// A data file that was there when the buffer was opened has vanished.
     MissingFile,
-    /// The ids step over them: nothing of them is there. That is what a missing
-    /// data file leaves, or a power cut that took what was not synced.
+    /// The ids step over them, and none of their bytes are there. A missing data file leaves this,
+    /// or a power cut that took unsynced records.
     Gap,
 }
 
@@ -44,7 +43,8 @@ impl fmt::Display for LostReason {
 pub enum DropReason {
     /// The buffer had reached its maximum size.
     Full,
-    /// The file system had no space, or less than is to be left free.
+    /// The file system had no space, or less than
+    /// [`min_free_space`](crate::Config::min_free_space).
     DiskFull,
 }
 
@@ -67,8 +67,8 @@ impl fmt::Display for DropReason {
     }
 }
 
-/// Events that were accepted once and are not there any more. Acknowledged by
-/// itself, counted in [`Usage::lost`](crate::Usage::lost).
+/// Events that were accepted and are not there any more. The buffer acknowledges them itself and
+/// counts them in [`Usage::lost`](crate::Usage::lost).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lost {
@@ -76,21 +76,19 @@ pub struct Lost {
     pub first_id: u64,
     /// The id of the last event lost.
     pub last_id: u64,
-    /// How many events: all from the first to the last, without those that were acknowledged
-    /// before (delivered once, then come to again after a
-    /// [`rewind`](crate::Reader::rewind)).
+    /// How many events: all from the first to the last, without those that were acknowledged before
+    /// (delivered, then read again after a [`rewind`](crate::Reader::rewind)).
     pub events: u64,
-    /// How many bytes of the data files they leave behind, 0 if none.
+    /// How many bytes lie in their place in the data files, 0 if none.
     pub bytes: u64,
     /// Why.
     pub reason: LostReason,
     /// The data file where the loss was noticed, if in one.
     pub file: Option<String>,
-    /// The offset in that file where the damage, or the record behind the gap,
-    /// begins.
+    /// The offset in that file where the damage, or the record after the gap, begins.
     pub offset: u64,
-    /// The damaged bytes should have been kept in quarantine, and could not be, on a full
-    /// disk for instance: they go with their data file.
+    /// The damaged bytes could not be kept in quarantine, for instance because the disk is full.
+    /// They are deleted with their data file.
     pub not_kept: bool,
 }
 

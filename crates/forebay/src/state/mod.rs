@@ -1,6 +1,6 @@
 //! What an open buffer is: the positions, and what its handles and the write side share.
 //!
-//! Invariant: nothing here knows who writes, reads, opens or closes.
+//! Invariant: nothing here depends on the modules that write, read, open or close.
 
 pub(crate) mod acks;
 pub(crate) mod intake;

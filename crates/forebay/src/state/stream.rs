@@ -1,10 +1,9 @@
-//! The stream of records: places in it, and stretches of it in memory, between the
-//! batch they were encoded in and whoever is the last to need them.
+//! The stream of records: positions in it, and frames of it in memory, from the batch they were
+//! encoded in to their last user.
 //!
 //! Invariants:
-//! - Frames are whole, and were encoded by this process: what they say of their
-//!   lengths is right.
-//! - They never lie in two data files once they are written.
+//! - Frames are whole and were encoded by this process, so the lengths in them are right.
+//! - Once written, the frames of one [`Frames`] lie in one data file.
 
 use bytes::Bytes;
 
@@ -20,7 +19,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// The same place, if the next id is no larger than `id`.
+    /// The same place, with a next id of at most `id`.
     pub(crate) fn min_id(self, id: u64) -> Self {
         Self {
             next_id: self.next_id.min(id),
@@ -39,10 +38,10 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Frames up to `end`, in a buffer of so many bytes.
+    /// Frames up to `end`, in a buffer of `buffer_len` bytes.
     pub(crate) fn new(bytes: Bytes, buffer_len: usize, end: Position) -> Self {
         if bytes.len() < buffer_len / 16 {
-            // Few must not keep a large buffer from its next use.
+            // A few frames must not keep a large buffer from being reused.
             let (bytes, memory) = (Bytes::copy_from_slice(&bytes), bytes.len());
             return Self { bytes, memory, end };
         }
@@ -62,8 +61,7 @@ impl Frames {
         self.end.offset - self.len() as u64
     }
 
-    /// The last boundary between frames at or below `len_max`, but behind one
-    /// frame at least.
+    /// The last frame boundary that is at most `len_max`, but at least the end of the first frame.
     pub(crate) fn boundary(&self, len_max: u64) -> usize {
         if self.len() as u64 <= len_max {
             return self.len();
@@ -79,7 +77,7 @@ impl Frames {
         end
     }
 
-    /// Keeps the first `at` bytes, up to a boundary; gives the others.
+    /// Keeps the first `at` bytes, up to a frame boundary, and returns the rest.
     pub(crate) fn split_off(&mut self, at: usize) -> Self {
         let offset = self.begin() + at as u64;
         let rest = self.bytes.split_off(at);

@@ -1,16 +1,15 @@
-//! A storage that fails on request: any other one, with a plan of which call of
-//! which kind fails, with what error, once or from then on.
+//! A storage that fails on request: it wraps another storage, with a plan of which call of which
+//! kind fails, with what error, once or from then on.
 //!
 //! These faults are modelled:
 //!
 //! 1. A call of any kind fails with an error of the operating system and does
 //!    nothing.
-//! 2. A write is cut short ([`Op::ShortWrite`]): it writes half of the bytes and
-//!    says so, without an error.
-//! 3. A sync fails. Over a simulated file system ([`Fault::of_sim`]) the kernel
-//!    then counts the unsynced contents as clean, whether they reached the disk
-//!    or not, so that syncing again succeeds and helps nothing
-//!    ([`Sim::fail_sync`]); an interrupted sync loses nothing.
+//! 2. A write is cut short ([`Op::ShortWrite`]): it writes half of the bytes and returns their
+//!    number, without an error.
+//! 3. A sync fails. Over a simulated file system ([`Fault::of_sim`]) the kernel then counts the
+//!    unsynced contents as clean, whether they reached the disk or not, so that another sync
+//!    succeeds but does not write them ([`Sim::fail_sync`]); an interrupted sync loses nothing.
 //!
 //! Not modelled: a call that fails although it was done, a call that hangs, and
 //! bytes that come back changed.
@@ -170,7 +169,7 @@ pub struct Fault(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     inner: Arc<dyn Storage>,
-    /// Where a failed sync leaves its traces, and the seed for them.
+    /// The simulated file system in which a failed sync takes effect, and the seed for that.
     sim: Option<(Sim, u64)>,
     plan: Mutex<Plan>,
 }
@@ -196,9 +195,8 @@ impl Fault {
         Self::build(inner, None)
     }
 
-    /// The same over a simulated file system, where a failed sync also leaves
-    /// behind what a kernel may leave; the seed says what of it reached the
-    /// disk, with 0 nothing.
+    /// The same over a simulated file system, where a failed sync also marks pages clean, as a
+    /// kernel may do. The seed decides which of them reached the disk; with 0 none has.
     pub fn of_sim(sim: &Sim, seed: u64) -> Self {
         Self::build(Arc::new(sim.clone()), Some((sim.clone(), seed)))
     }
@@ -217,7 +215,7 @@ impl Fault {
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
-        // A test that panics while it holds the guard still wants to look.
+        // After a panic while the guard was held, a test can still look.
         self.0.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -257,7 +255,7 @@ impl Fault {
         self.plan().failures
     }
 
-    /// Counts a call; the error is the planned one.
+    /// Counts a call. Returns the planned error, if there is one.
     fn call(&self, op: Op) -> Result<(), Errno> {
         let mut plan = self.plan();
         let count = plan.counts.entry(op).or_default();
@@ -296,7 +294,7 @@ impl Fault {
         })
     }
 
-    /// The file's number on the simulated machine, whatever happens to its name.
+    /// The file's number on the simulated machine, which stays when its name changes.
     fn number(&self, path: &Path) -> Option<u64> {
         let (sim, _) = self.0.sim.as_ref()?;
         sim.file_number(path).ok()

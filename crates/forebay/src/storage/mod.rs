@@ -1,12 +1,12 @@
-//! The seam to the operating system: everything the buffer asks of a file
-//! system, and nothing else.
+//! The interface to the operating system: everything that a buffer asks of a file system, and
+//! nothing else.
 //!
 //! Invariants:
-//! - Every call blocks; none retries. [`Interrupted`](io::ErrorKind::Interrupted)
-//!   is the caller's to retry, with [`uninterrupted`].
-//! - *Written* (a write returned) survives a killed process; *synced* (a sync
-//!   returned) survives a power cut. Syncing a file says nothing of its
-//!   directory entry; syncing a directory says nothing of its files' contents.
+//! - Every call blocks; none retries. The caller retries
+//!   [`Interrupted`](io::ErrorKind::Interrupted), with [`uninterrupted`].
+//! - *Written* (a write returned) survives a killed process; *synced* (a sync returned) survives a
+//!   power cut. Syncing a file does not make its directory entry durable; syncing a directory does
+//!   not make the contents of its files durable.
 //! - Faults and crashes live in implementations of these traits (`sim`,
 //!   `fault`), never in the code above.
 
@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
-// The unit tests need them whatever features are chosen.
+// The unit tests need them with any features.
 #[cfg(any(test, feature = "sim"))]
 pub mod fault;
 pub mod os;
@@ -50,8 +50,8 @@ pub struct Entry {
 
 /// A file system, as far as a buffer needs one.
 pub trait Storage: Debug + Send + Sync {
-    /// Creates the directory and its parents, each synced into its parent; no
-    /// error if it is there.
+    /// Creates the directory and its missing parents, each synced into its parent; no error if it
+    /// is there.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Lists a directory, sorted by name.
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
@@ -106,11 +106,11 @@ pub trait Map: Debug + Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A call that signals interrupt is made so often at most. Signals do not come
-/// that fast; a system that says so for ever must not hold a program for ever.
+/// A call that signals interrupt is made at most this many times. Signals do not come that fast,
+/// and a system that reports them for ever must not hold a program for ever.
 pub const ATTEMPTS_MAX: u32 = 1000;
 
-/// Calls again when a signal interrupted the call, [`ATTEMPTS_MAX`] times at most.
+/// Repeats a call that a signal interrupted: at most [`ATTEMPTS_MAX`] calls.
 ///
 /// # Errors
 /// Those of the call.

@@ -1,14 +1,14 @@
-//! What threads meet over: locks, atomics, parking, threads, the clock.
+//! What threads share: locks, atomics, parking, threads, the clock.
 //!
-//! The standard library's, except in the concurrency models
-//! (`--cfg forebay_shuttle`, see `tests/shuttle.rs`), where a scheduler decides
-//! at each of these who goes on, and the clock is simulated.
+//! They are the standard library's, except in the concurrency models (`--cfg forebay_shuttle`, see
+//! `tests/shuttle`). There a scheduler decides at each of these which thread goes on, and the clock
+//! is simulated.
 //!
 //! Invariants:
-//! - Whatever two threads of an open buffer share goes through here or through
-//!   the mapped words of the ledger, so that the models see it.
-//! - Nothing here decides correctness by time: the models let no time pass at
-//!   all, or any amount at any moment.
+//! - Everything that two threads of an open buffer share goes through here or through the mapped
+//!   words of the ledger, so that the models see it.
+//! - Correctness never depends on time: the models let no time pass at all, or any amount at any
+//!   moment.
 
 #[cfg(forebay_shuttle)]
 mod model;
@@ -25,7 +25,7 @@ pub(crate) use self::model::*;
 #[cfg(forebay_shuttle)]
 pub use self::model::{Clock, begin};
 
-/// The moment `time` from now; `None`, no deadline, if the clock does not go that far.
+/// The moment `time` from now; `None` (no deadline) if the clock does not go that far.
 pub(crate) fn deadline_after(time: std::time::Duration) -> Option<Instant> {
     Instant::now().checked_add(time)
 }

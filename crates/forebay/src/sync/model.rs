@@ -1,4 +1,4 @@
-//! What threads meet over in the concurrency models: the scheduler's, with a simulated clock.
+//! What threads share in the concurrency models: the scheduler's, with a simulated clock.
 
 use std::cell::Cell;
 use std::ops::Add;
@@ -12,8 +12,8 @@ pub(crate) use shuttle::thread;
 /// How time passes in a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// Not at all: a wait with a time-out ends only when it is notified. So
-    /// a notification that is missing is a deadlock.
+    /// Not at all: a wait with a time-out ends only when it is notified, so a missing notification
+    /// is a deadlock.
     Stopped,
     /// By any amount at any moment: a wait with a time-out may end at once.
     Jumping,
@@ -71,8 +71,7 @@ impl Add<Duration> for Instant {
     }
 }
 
-/// Where a thread waits, without waking for nothing: that would make models
-/// endless.
+/// Where a thread waits. It has no spurious wake-ups, which would make models endless.
 #[derive(Debug)]
 pub(crate) struct Parker {
     unparked: Mutex<bool>,

@@ -1,14 +1,14 @@
 //! Reusable byte buffers of one size.
 //!
-//! Fresh memory is slow at first touch, so buffers of chunks and batches go
-//! round: one comes back when the last slice of it drops, on whatever thread.
+//! Fresh memory is slow at first touch, so the buffers of chunks and batches are reused: one
+//! returns when the last slice of it drops, on any thread.
 //!
 //! Invariants:
-//! - At most `max_free` free buffers are kept; what is beyond is released.
-//! - The pool bounds what lies idle, not what is out: that is its user's bound.
+//! - At most `max_free` free buffers are kept; further ones are released.
+//! - The pool bounds the free buffers. Its user bounds the ones in use.
 //! - A reused buffer holds what its last user left in it.
-//! - A buffer takes the memory that was ever filled of it, and gives all of it back to the
-//!   system when it is released.
+//! - A buffer takes as much memory as was ever filled of it, and gives all of it back to the system
+//!   when it is released.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -32,11 +32,11 @@ struct Shared {
 /// A buffer that returns to its pool when it drops.
 pub(crate) struct Buffer {
     memory: Memory,
-    /// Where the memory returns to; `None` for one of its own length.
+    /// Where the memory returns to; `None` for a buffer longer than the pool's.
     pool: Option<Pool>,
 }
 
-/// A buffer that is not written any more, as far as it was filled.
+/// The filled part of a buffer that is not written any more.
 struct Frozen {
     buffer: Buffer,
     len: usize,
@@ -86,8 +86,8 @@ impl Pool {
 
 impl Shared {
     fn free(&self) -> MutexGuard<'_, Vec<Memory>> {
-        // No code panics while it holds the lock, and a list of free buffers
-        // is right at any moment.
+        // No code panics while it holds the lock, and a list of free buffers is valid at any
+        // moment.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What threads meet over in production: the standard library's.
+//! What threads share in production: the standard library's.
 
 pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
 pub(crate) use std::thread;
@@ -15,8 +15,8 @@ impl Parker {
         Self(thread::current())
     }
 
-    /// Waits until it is unparked, or was since the last call, for so long
-    /// at most. May return early.
+    /// Waits until the thread is unparked, or was since the last call, for at most `timeout`. May
+    /// return early.
     pub(crate) fn park(&self, timeout: Option<Duration>) {
         match timeout {
             None => thread::park(),

@@ -1,15 +1,14 @@
 //! Waiting: one bell for threads and tasks.
 //!
 //! Invariants:
-//! - Whoever waits has put itself on the bell's list under the mutex that guards
-//!   the condition, so whoever changes the condition under that mutex and rings
-//!   afterwards wakes it. Ringing costs nothing when nobody waits.
-//! - Whoever waits for a threshold is woken when it is reached, not before, and
-//!   need not look at the condition again: many that are woken at once do not
-//!   meet at its mutex.
-//! - A waker is somebody else's code, which may call the buffer, drop its last handle, or
-//!   panic: it is cloned, woken and dropped while the bell holds no lock, and a panic in
-//!   it ends nothing but the wake-up of its own task.
+//! - A waiting thread or task has put itself on the bell's list under the mutex that guards the
+//!   condition. So changing the condition under that mutex and ringing afterwards wakes it. Ringing
+//!   costs nothing when the list is empty.
+//! - A thread or task that waits for a threshold is woken when it is reached, not before, and need
+//!   not look at the condition again: many that are woken at once do not contend for its mutex.
+//! - A waker is not this crate's code. It may call the buffer, drop its last handle, or panic. So
+//!   it is cloned, woken and dropped while the bell holds no lock, and a panic in it ends only the
+//!   wake-up of its own task.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -18,8 +17,8 @@ use std::task::Waker;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Instant, Mutex, MutexGuard, Parker};
 
-/// Locks a mutex; what it guards is consistent between statements, so a panic
-/// of another holder (a programmer error) does not spread.
+/// Locks a mutex. What it guards is consistent between statements, so the panic of another holder
+/// (a programming error) does not spread.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -55,12 +54,12 @@ enum Waiter {
 #[derive(Debug)]
 struct Sleeper {
     parker: Parker,
-    /// Set once, by whoever wakes it.
+    /// Set once, by the thread that wakes it.
     call: Mutex<Option<Arc<Call>>>,
 }
 
-/// Threads that one ring wakes. Each helps to wake the others: a wake-up takes
-/// the system longer than most of what is done between two.
+/// Threads that one ring wakes. Each helps to wake the others, because a wake-up takes the system
+/// longer than most of what is done between two.
 #[derive(Debug)]
 struct Call {
     why: Woken,
@@ -93,7 +92,7 @@ pub(crate) enum Woken {
 fn wake_task(task: Waker) {
     let woken = catch_unwind(AssertUnwindSafe(|| task.wake()));
     if woken.is_err() {
-        // The panic hook has told of it. A subscriber may panic like a waker.
+        // The panic hook has reported it. A subscriber may panic like a waker.
         let _ = catch_unwind(|| tracing::error!("a waker panicked; its task is not woken"));
     }
 }
@@ -147,7 +146,7 @@ impl Bell {
             if self.unregister(&mut key) {
                 return Woken::Look;
             }
-            // Not on the list any more: the call is on its way.
+            // Another thread took it off the list: its call is on the way.
             left = None;
         }
     }
@@ -187,7 +186,7 @@ impl Bell {
             self.count(&list);
         }
         if !sleepers.is_empty() {
-            // The first to come is the first to be called.
+            // The thread that came first is called first.
             sleepers.reverse();
             let sleepers = Mutex::new(sleepers);
             Arc::new(Call { why, sleepers }).pass_on();

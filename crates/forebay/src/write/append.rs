@@ -1,11 +1,11 @@
 //! How records get into the intake: checked, in order, as far as there is room.
 //!
 //! Invariants:
-//! - A record is checked, and its events counted, once, before the intake is locked: what the
-//!   counter says the first time is what the record gets.
+//! - A record is checked, and its events are counted, once, before the intake is locked: a counter
+//!   that is asked twice might give two answers.
 //! - Under [`WhenFull::Reject`] a batch that was found to fit keeps its room while it waits for a
 //!   free batch buffer, so that no other append can take it.
-//! - A batch counts what was accepted and dropped of it, also when it ends in an error.
+//! - A batch counts its accepted and its dropped records, also when it ends in an error.
 
 use crate::config::{SyncPolicy, WhenFull};
 use crate::error::{Error, ErrorKind, Result};
@@ -36,11 +36,11 @@ impl Checked<'_> {
 pub(crate) enum Attempt {
     /// Accepted: id and end offset of the last record.
     Accepted(u64, u64),
-    /// Dropped by policy.
+    /// Dropped, as the policy says.
     Dropped,
-    /// No room, and no use in waiting for it.
+    /// No room, and waiting for it is not allowed or useless.
     Refused(NoRoom),
-    /// No room now.
+    /// No room now; the append may wait for it.
     NoRoom(NoRoom),
 }
 
@@ -48,7 +48,7 @@ pub(crate) enum Attempt {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoomWait {
     when_full: WhenFull,
-    /// Under [`WhenFull::BlockFor`], once it waits.
+    /// Under [`WhenFull::BlockFor`], set when the wait begins.
     deadline: Option<Instant>,
 }
 
@@ -61,26 +61,26 @@ impl RoomWait {
     }
 }
 
-/// What a batch came to.
+/// How far a batch got.
 pub(crate) enum Put {
     /// Every record is accepted, or dropped by policy.
     Done,
-    /// There is no room for the next one now.
+    /// There is no room for the next record now.
     NoRoom(NoRoom),
 }
 
-/// Records on their way into the intake, the first `done` of which are through.
+/// Records on their way into the intake; the first `done` of them are accepted or dropped.
 pub(crate) struct Appending<'a> {
     shared: &'a Shared,
     records: &'a [Checked<'a>],
     when_full: WhenFull,
     done: usize,
     accepted: usize,
-    /// Id and end offset of the last one that was accepted.
+    /// Id and end offset of the last accepted record.
     last: Option<(u64, u64)>,
-    /// What the others take on disk, in bytes.
+    /// The bytes that the remaining records take on disk.
     len_left: u64,
-    /// What the intake keeps free for them; 0 while this has the intake locked.
+    /// The bytes that the intake reserves for them; 0 while `put` runs.
     reserved: u64,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Appending<'a> {
     /// Puts in as many records as there is room for.
     ///
     /// # Errors
-    /// The next one is refused; those before it stay accepted.
+    /// The next record is refused; the records before it stay accepted.
     pub(crate) fn put(&mut self, intake: &mut Intake) -> Result<Put> {
         intake.reserved -= std::mem::take(&mut self.reserved);
         let rejects = self.when_full == WhenFull::Reject;
@@ -166,7 +166,7 @@ impl Drop for Appending<'_> {
 }
 
 impl Shared {
-    /// Refuses what could never be appended.
+    /// Refuses a record that could never be appended.
     #[inline]
     pub(crate) fn check_record<'p>(&self, metadata: u32, payload: &'p [u8]) -> Result<Checked<'p>> {
         let len_max = self.limits.max_record_len;
@@ -202,7 +202,8 @@ impl Shared {
         &self,
         records: impl Iterator<Item = (u32, &'p [u8])>,
     ) -> Result<Vec<Checked<'p>>> {
-        // Collecting results would forget how many there are, and copy them as it grows.
+        // Collecting into a `Result` would lose the number of records, and copy them as the vector
+        // grows.
         let mut checked = Vec::with_capacity(records.size_hint().0);
         for (metadata, payload) in records {
             checked.push(self.check_record(metadata, payload)?);
@@ -243,7 +244,7 @@ impl Shared {
         why: NoRoom,
     ) -> Attempt {
         match when_full {
-            // A matter of moments, under every policy.
+            // It takes only moments, so the append waits under every policy.
             _ if why == NoRoom::Busy => Attempt::NoRoom(why),
             WhenFull::DropNewest => {
                 let reason = match why {
@@ -257,7 +258,7 @@ impl Shared {
                 Attempt::Dropped
             }
             WhenFull::Reject => Attempt::Refused(why),
-            // Nobody is left who could make the room that is missing.
+            // The reader is closed, so nothing makes room any more.
             _ if why == NoRoom::Full && !intake.reader => Attempt::Refused(why),
             WhenFull::Block | WhenFull::BlockFor(_) => Attempt::NoRoom(why),
         }
@@ -266,7 +267,7 @@ impl Shared {
     /// Puts in all records of a batch, waiting for room where that is allowed.
     ///
     /// # Errors
-    /// There is none for the next one; those before it stay accepted.
+    /// There is no room for the next record; the records before it stay accepted.
     pub(crate) fn put_all(
         &self,
         batch: &mut Appending<'_>,
@@ -283,8 +284,8 @@ impl Shared {
         }
     }
 
-    /// Lets go of the intake, into which records up to `end` were put, and wakes
-    /// the write side if it must act now.
+    /// Unlocks the intake after records up to `end` were put into it, and wakes the write side if
+    /// it must act now.
     #[inline]
     pub(crate) fn notify_write_side_of(&self, mut intake: MutexGuard<'_, Intake>, end: u64) {
         if self.limits.sync == SyncPolicy::Always {
@@ -295,7 +296,7 @@ impl Shared {
         }
     }
 
-    /// Lets go of the intake and wakes the write side if it must act now.
+    /// Unlocks the intake and wakes the write side if it must act now.
     #[inline]
     pub(crate) fn notify_write_side(&self, intake: MutexGuard<'_, Intake>) {
         let is_needed = match intake.asleep() {
@@ -312,7 +313,7 @@ impl Shared {
     /// begins to count with the first wait for space.
     ///
     /// # Errors
-    /// There is none in time.
+    /// There is no room in time.
     pub(crate) fn wait_for_room<'a>(
         &'a self,
         mut intake: MutexGuard<'a, Intake>,
@@ -324,7 +325,8 @@ impl Shared {
         {
             wait.deadline = deadline_after(time);
         }
-        // First of all, for what was accepted of a batch.
+        // The accepted records of the batch have to be written, so that the consumer can
+        // acknowledge them.
         if intake.rouse() {
             self.work.ring();
         }
@@ -336,9 +338,8 @@ impl Shared {
         }
     }
 
-    /// Under [`SyncPolicy::Always`], waits for the sync of what an append has put in, up to
-    /// `end`. Where nothing can be made durable for now it waits no longer than [`WhenFull`]
-    /// allows.
+    /// Under [`SyncPolicy::Always`], waits until everything that an append has put in, up to `end`,
+    /// is synced. While nothing can be made durable it waits no longer than [`WhenFull`] allows.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`]: the records are accepted, and their sync is pending.
@@ -360,19 +361,19 @@ impl Shared {
             match self.wait(log, &self.synced, end, limit.filter(|_| is_stuck)) {
                 Some(Woken::Reached) => return Ok(()),
                 Some(Woken::Look) => {}
-                // With `Io::Caller` it is not time that is up: nothing is left to do.
+                // With `Io::Caller` this is not the deadline: nothing is left to do.
                 None => return Err(self.sync_pending()),
             }
         }
     }
 
-    /// Whether what was accepted up to `end` cannot be made durable for now.
+    /// Whether the records before `end` cannot be made durable for now.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_stuck(&self, end: u64) -> bool {
         lock(&self.log).is_stuck(end)
     }
 
-    /// The error of an append whose records are accepted and cannot be made durable for now.
+    /// The error of an append whose records are accepted but cannot be made durable for now.
     #[cold]
     pub(crate) fn sync_pending(&self) -> Error {
         let why = lock(&self.intake).no_space.clone();
@@ -382,8 +383,8 @@ impl Shared {
             &self.dir,
             format!(
                 "what was appended is accepted, but nothing can be made durable in {} for now \
-                 ({why}), so a power cut or a killed process would lose it; it is synced as soon \
-                 as that is mended: do not append it again",
+                 ({why}), so a power cut or a killed process would lose it; it is synced once that \
+                 is fixed: do not append it again",
                 self.dir.display()
             ),
         )

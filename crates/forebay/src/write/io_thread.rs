@@ -3,8 +3,8 @@
 //! Invariants:
 //! - It sleeps only after it has looked at the intake under its lock and found
 //!   nothing to do, so no wake-up is missed.
-//! - If it panics, in a storage or a waker that somebody else wrote, the buffer is
-//!   poisoned and everybody who waits is told.
+//! - If it panics (in a storage or a waker, which are not this crate's code), the buffer is
+//!   poisoned and every waiting caller is woken.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn drive(mut side: WriteSide, shared: &Arc<Shared>) {
             if closing && side.has_closed(shared) {
                 break;
             }
-            // The step may have looked before the last handle went: once more.
+            // The step may have looked before the last handle was closed, so one more is done.
             closing = true;
             continue;
         }

@@ -196,7 +196,7 @@ pub struct Appended<'w> {
     last: Receipt<'w>,
 }
 
-/// What became of a batch so far; of one that was refused as a whole without it.
+/// What became of a batch so far; `None` stands for a batch that was refused as a whole.
 pub(crate) fn outcome<'w>(shared: &'w Arc<Shared>, batch: Option<&Appending<'_>>) -> Appended<'w> {
     let last = batch.and_then(Appending::last);
     Appended {
@@ -209,7 +209,7 @@ pub(crate) fn outcome<'w>(shared: &'w Arc<Shared>, batch: Option<&Appending<'_>>
 }
 
 impl<'w> Appended<'w> {
-    /// The error of a batch of which this much was done.
+    /// The error of a batch of which this much was accepted and dropped.
     pub(crate) fn failed(&self, error: Error) -> BatchError {
         BatchError {
             error,
@@ -229,14 +229,14 @@ impl<'w> Appended<'w> {
         self.dropped
     }
 
-    /// The receipt of the last record that was accepted: once it is synced, so are those before
-    /// it. Its id is `None` if none was accepted.
+    /// The receipt of the last accepted record: once it is synced, so are all records before it.
+    /// Its id is `None` if none was accepted.
     pub fn receipt(&self) -> Receipt<'w> {
         self.last
     }
 }
 
-/// Why the rest of a batch was not accepted, and what became of the records before.
+/// Why the rest of a batch was not accepted, and what became of the records before it.
 ///
 /// Converts to [`Error`], so `?` works in functions that return one.
 #[derive(Debug, Clone)]
@@ -249,7 +249,7 @@ pub struct BatchError {
 
 impl BatchError {
     /// Why the next record was not accepted, or, with [`ErrorKind::TimedOut`] and
-    /// [`SyncPolicy::Always`](crate::SyncPolicy::Always), why the accepted ones are not synced.
+    /// [`SyncPolicy::Always`](crate::SyncPolicy::Always), why the accepted records are not synced.
     pub fn error(&self) -> &Error {
         &self.error
     }
@@ -259,7 +259,7 @@ impl BatchError {
         self.error.kind()
     }
 
-    /// How many records, the first ones that were not dropped, were accepted, and stay so.
+    /// How many records were accepted: the first ones that were not dropped. They stay accepted.
     pub fn accepted(&self) -> usize {
         self.accepted
     }

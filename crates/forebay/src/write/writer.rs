@@ -1,9 +1,8 @@
 //! The writer: appends from any number of threads, and waits for durability.
 //!
-//! Invariant: an append has either accepted all of its records when it returns
-//! `Ok`, or none when it returns an error, except for
-//! [`append_batch`](Writer::append_batch) and a full disk under
-//! [`SyncPolicy::Always`], as the documentation says.
+//! Invariant: an append that returns an error has accepted nothing, except for
+//! [`append_batch`](Writer::append_batch) and, under [`SyncPolicy::Always`], a sync that failed or
+//! is pending, as the documentation says.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,8 +23,7 @@ use crate::write::receipt::{Appended, BatchError, Receipt, outcome};
 /// Appends records to a buffer. Clone it for every producer; all clones write
 /// to the same stream.
 ///
-/// When the last clone is dropped or closed, the reader drains what is there
-/// and then sees the end.
+/// When the last clone is dropped or closed, the reader reads what is there and then sees the end.
 pub struct Writer {
     shared: Arc<Shared>,
     open: bool,
@@ -46,23 +44,24 @@ impl Writer {
 
     /// Appends a record with metadata 0.
     ///
-    /// The payload is copied into the open batch. What happens when there is no
-    /// room, [`WhenFull`](crate::WhenFull) says. Nobody waits for a reader that is gone: when the
-    /// buffer is full then, appends fail with [`ErrorKind::ReaderGone`].
+    /// The payload is copied into the open batch. [`WhenFull`](crate::WhenFull) decides what
+    /// happens when there is no room. Once the reader is closed nothing makes room any more: an
+    /// append to a full buffer then fails with [`ErrorKind::ReaderGone`], unless the policy drops
+    /// the record.
     ///
-    /// Under [`SyncPolicy::Always`] this returns when the record is synced. If the disk
-    /// turns out to be full after the record was accepted, the wait for its sync ends as
-    /// [`WhenFull`](crate::WhenFull) says, with [`ErrorKind::TimedOut`]: the record stays
-    /// accepted, and is written and synced once there is space ([`flush`](Self::flush) waits for
-    /// that). While the disk is known to be full, records are refused before they are accepted.
+    /// Under [`SyncPolicy::Always`] this returns when the record is synced. If the disk turns out
+    /// to be full after the record was accepted, the wait for its sync ends as
+    /// [`WhenFull`](crate::WhenFull) says, with [`ErrorKind::TimedOut`]: the record stays accepted,
+    /// and is written and synced once there is space ([`flush`](Self::flush) waits for that). While
+    /// the disk is known to be full, records are refused before they are accepted.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRecord`] if the payload is longer than the maximum or
-    /// counts no events; [`ErrorKind::Full`] and [`ErrorKind::DiskFull`] by policy;
-    /// [`ErrorKind::ReaderGone`]; [`ErrorKind::Poisoned`] for good. After any of these nothing was
-    /// accepted, except that a failed sync under `Always` leaves open
-    /// whether the record survives. [`ErrorKind::TimedOut`] under `Always` as above: the
-    /// record is accepted, do not append it again.
+    /// [`ErrorKind::InvalidRecord`] if the payload is longer than the maximum or counts no events;
+    /// [`ErrorKind::Full`] and [`ErrorKind::DiskFull`] by policy; [`ErrorKind::ReaderGone`];
+    /// [`ErrorKind::Poisoned`], and so for every later append. After any of these nothing was
+    /// accepted, except that a failed sync under `Always` leaves open whether the record survives.
+    /// [`ErrorKind::TimedOut`] under `Always` as above: the record is accepted, do not append it
+    /// again.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -168,16 +167,15 @@ impl Writer {
 
     /// Appends records with metadata 0, in order, under one lock.
     ///
-    /// When they fit together, they are accepted together, and no other append takes their room.
-    /// Otherwise, while waiting for room is allowed, they
-    /// are accepted one after another as room appears; under
-    /// [`WhenFull::Reject`](crate::WhenFull::Reject) none is, and under
+    /// When they all fit, they are accepted together, and no other append takes their room.
+    /// Otherwise, if the policy allows waiting, they are accepted one after another as room
+    /// appears; under [`WhenFull::Reject`](crate::WhenFull::Reject) none is, and under
     /// [`WhenFull::DropNewest`](crate::WhenFull::DropNewest) those that do not fit are dropped.
     ///
     /// # Errors
-    /// As [`append`](Self::append), with what became of the records before. Every record is
-    /// checked before any is accepted. If a wait for room ends in an error, or the disk becomes
-    /// full in the middle, the records before it stay accepted: [`BatchError::accepted`].
+    /// As [`append`](Self::append), with what became of the records before the error. Every record
+    /// is checked before any is accepted. If a wait for room ends in an error, or the disk becomes
+    /// full in the middle, the records before that stay accepted: [`BatchError::accepted`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -217,7 +215,7 @@ impl Writer {
         let mut wait = RoomWait::new(when_full);
         let (intake, result) = match shared.put_all(&mut batch, &mut wait) {
             Ok(intake) => (intake, Ok(())),
-            // What was accepted before it is written, synced and delivered all the same.
+            // The records that were accepted before the error are written, synced and delivered.
             Err(error) => (lock(&shared.intake), Err(error)),
         };
         shared.notify_write_side_of(intake, batch.end());
@@ -237,11 +235,11 @@ impl Writer {
         }
     }
 
-    /// Waits until everything before this call is synced: every record
-    /// appended and every acknowledgement given, by whomever.
+    /// Waits until everything before this call is synced: every record appended and every
+    /// acknowledgement given, by any thread.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] if a sync failed and could not be made good.
+    /// [`ErrorKind::Poisoned`] if a sync failed and could not be repaired.
     pub fn flush(&self) -> Result<()> {
         let end = lock(&self.shared.intake).accepted().offset;
         self.shared.wait_synced(end, None)?;
@@ -276,7 +274,7 @@ impl Writer {
         &self.shared.recovery
     }
 
-    /// A handle that only looks: it keeps nothing open and does not keep the stream from ending.
+    /// A handle that only reads figures: it keeps neither the buffer nor the stream open.
     pub fn monitor(&self) -> Monitor {
         Monitor::new(&self.shared)
     }
@@ -293,8 +291,8 @@ impl Writer {
 
     /// [`close`](Self::close) that waits for at most `timeout`.
     ///
-    /// With [`Io::Caller`](crate::Io::Caller) nobody else does the work, so this does all of it
-    /// and pays no heed to the time.
+    /// With [`Io::Caller`](crate::Io::Caller) no other thread does the work, so this call does all
+    /// of it and ignores the time limit.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`] if the buffer is not closed by then: closing goes on by itself, and

@@ -1,4 +1,4 @@
-//! The same operations as futures (feature `tokio`).
+//! The operations of a buffer as futures (feature `tokio`).
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -20,20 +20,20 @@
 //!
 //! # Runtime
 //! Nothing here blocks a runtime's worker on the disk or on a full buffer: reads from disk and
-//! closing run on the runtime's blocking threads, the buffer's own thread does the writing.
+//! closing run on the runtime's blocking threads, and the buffer's own thread writes.
 //!
 //! # Dropping a future
 //! A future that is dropped while it is pending loses and duplicates nothing:
 //! - [`AsyncWriter::append`]: nothing is accepted, or (under
-//!   [`SyncPolicy::Always`](crate::SyncPolicy), while it waits for the sync) the record
-//!   is accepted and stays so.
-//! - [`AsyncWriter::append_batch`]: the same record by record. Dropped while it
-//!   waits for room, the first ones may be accepted, and stay so.
-//! - [`AsyncReader::recv`] and [`AsyncReader::recv_batch`]: what a read in the background brings
-//!   is kept for the next call.
+//!   [`SyncPolicy::Always`](crate::SyncPolicy), while it waits for the sync) the record is accepted
+//!   and stays so.
+//! - [`AsyncWriter::append_batch`]: the same for each record. If it is dropped while it waits for
+//!   room, the first records may be accepted, and stay so.
+//! - [`AsyncReader::recv`] and [`AsyncReader::recv_batch`]: items that a background read brings are
+//!   kept for the next call.
 
 // Invariants:
-// - The intake's lock, held for the time of copying a record, is all an append takes.
+// - An append takes only the intake's lock, for the time of copying a record.
 // - A future does each step of its work in one poll or not at all.
 
 mod reader;
@@ -82,7 +82,7 @@ async fn blocking<T: Send + 'static>(
 fn gone(e: &::tokio::task::JoinError) -> Error {
     Error::new(
         ErrorKind::Closed,
-        format!("the tokio runtime shuts down, and what was to be done on it was not done: {e}"),
+        format!("the tokio runtime is shutting down, so the call was not carried out: {e}"),
     )
 }
 
@@ -126,7 +126,7 @@ async fn synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
     await_synced(shared, end).await
 }
 
-/// Waits for a sync that was asked for.
+/// Waits for a sync that was requested before.
 async fn await_synced(shared: &Arc<Shared>, end: u64) -> Result<()> {
     let mut registration = Registration::new(&shared.synced);
     poll_fn(|cx| poll_synced(shared, end, &mut registration, cx)).await
@@ -145,7 +145,7 @@ fn poll_synced(
     )
 }
 
-/// [`Shared::wait_durable`] as a future, for an append that began then.
+/// [`Shared::wait_durable`] as a future, for an append that began at `begun`.
 async fn durable(
     shared: &Arc<Shared>,
     end: u64,
@@ -162,7 +162,7 @@ async fn durable(
         }
         WhenFull::Reject | WhenFull::DropNewest => {}
     }
-    // Rung also when nothing can be synced for now.
+    // This bell is also rung when nothing can be synced for now.
     let mut on_sync = Registration::new(&shared.synced);
     poll_fn(|cx| {
         let done = poll_synced(shared, end, &mut on_sync, cx);
@@ -189,7 +189,8 @@ async fn written(shared: &Arc<Shared>, end: u64) -> Result<()> {
     .await
 }
 
-/// What comes of `work` within the time; what did not happen is named by `what`.
+/// The result of `work` if it ends within the time; otherwise an error that names, in `what`, the
+/// thing that did not happen.
 async fn within(
     shared: &Arc<Shared>,
     timeout: Duration,
@@ -201,7 +202,7 @@ async fn within(
         .unwrap_or_else(|_| Err(shared.timed_out(what)))
 }
 
-/// Everything acknowledged before this call becomes durable.
+/// Makes all acknowledgements given before this call durable.
 async fn ledger_synced(shared: &Arc<Shared>) -> Result<()> {
     shared.check_async()?;
     let ticket = shared.want_ledger_synced();

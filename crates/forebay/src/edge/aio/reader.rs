@@ -1,7 +1,7 @@
 //! The async reader: items as futures and as a stream.
 //!
-//! Invariant: a read from disk runs on a blocking thread, which has the reader
-//! meanwhile; what it brings is kept for the next call.
+//! Invariant: a read from disk runs on a blocking thread, which owns the reader meanwhile. Items
+//! that it brings are kept for the next call.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -29,9 +29,9 @@ use crate::usage::{Monitor, Usage};
 #[cfg(doc)]
 use crate::write::writer::Writer;
 
-/// Records to read ahead from disk at a time.
+/// At most this many records are read ahead from disk at a time.
 const READ_RECORDS: usize = 8192;
-/// Payload bytes to read ahead from disk at a time.
+/// At most this many payload bytes are read ahead from disk at a time.
 const READ_BYTES: usize = 1 << 20;
 
 /// A [`Reader`] whose waits are futures; also a [`Stream`](futures_core::Stream)
@@ -39,12 +39,12 @@ const READ_BYTES: usize = 1 << 20;
 pub struct AsyncReader {
     shared: Arc<Shared>,
     state: State,
-    /// Read from disk, not yet given out.
+    /// Items that were read from disk and not yet delivered.
     ahead: VecDeque<Item>,
     waits: Option<u64>,
 }
 
-/// What came of a read, or the panic of user code in it.
+/// The result of a read, or the panic of user code in it.
 type Read = std::result::Result<Result<TryRecv<Batch>>, Box<dyn Any + Send>>;
 
 enum State {
@@ -55,8 +55,8 @@ enum State {
 }
 
 impl AsyncReader {
-    /// Makes a reader async. If its buffer is open with [`Io::Caller`](crate::Io::Caller),
-    /// every call that could have to wait fails with [`ErrorKind::InvalidConfig`].
+    /// Makes a reader async. If its buffer is open with [`Io::Caller`](crate::Io::Caller), every
+    /// call that might have to wait fails with [`ErrorKind::InvalidConfig`].
     pub fn new(reader: Reader) -> Self {
         Self {
             shared: Arc::clone(reader.shared()),
@@ -83,8 +83,8 @@ impl AsyncReader {
         or_empty(::tokio::time::timeout(timeout, self.recv()).await)
     }
 
-    /// The next item, if there is one now. Waits while it is read from the disk, not for one that
-    /// is still to be appended. Dropping the future loses nothing.
+    /// The next item, if there is one now. Waits while the item is read from the disk, but not for
+    /// an append. Dropping the future loses nothing.
     ///
     /// # Errors
     /// As [`Reader::recv`].
@@ -92,10 +92,9 @@ impl AsyncReader {
         poll_fn(|cx| self.poll_item(cx)).await
     }
 
-    /// Up to `max_records` records with payloads of `max_bytes` bytes together
-    /// (but at least one record); waits until there is something. `None` as
-    /// for [`recv`](Self::recv). Dropping the future loses nothing: what it has read comes with
-    /// the next call.
+    /// Up to `max_records` records with payloads of `max_bytes` bytes together (but at least one
+    /// record); waits until there is something. `None` as for [`recv`](Self::recv). Dropping the
+    /// future loses nothing: the next call returns what it has read.
     ///
     /// # Errors
     /// As [`Reader::recv_batch`].
@@ -148,7 +147,7 @@ impl AsyncReader {
         self.shared.reader_stopped.load(Ordering::SeqCst)
     }
 
-    /// A handle that only looks; see [`Reader::monitor`].
+    /// A handle that only reads figures; see [`Reader::monitor`].
     pub fn monitor(&self) -> Monitor {
         Monitor::new(&self.shared)
     }
@@ -169,7 +168,8 @@ impl AsyncReader {
     /// [`ErrorKind::Closed`] if the runtime is shutting down.
     pub async fn rewind(&mut self) -> Result<()> {
         let mut reader = self.take_reader().await?;
-        // Records come again because they are not acknowledged; losses are, and must be told.
+        // Records come again because they are not acknowledged. Losses are acknowledged, but still
+        // have to be reported.
         reader.take_back(self.ahead.drain(..));
         reader.rewind();
         self.state = State::Here(reader);
@@ -202,8 +202,8 @@ impl AsyncReader {
         blocking(move || reader.close_timeout(timeout)).await
     }
 
-    /// The reader below, once a read in the background is through. It goes on after the
-    /// last item that was given out; what was read ahead and not given out comes next.
+    /// The blocking reader, once a background read has ended. It goes on after the last item that
+    /// was delivered; items that were read ahead and not delivered come next.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] if the runtime is shutting down.
@@ -213,10 +213,10 @@ impl AsyncReader {
         Ok(*reader)
     }
 
-    /// Takes the reader; a batch that was on its way goes to `ahead`.
+    /// Takes the reader. The batch of a background read goes to `ahead`.
     async fn take_reader(&mut self) -> Result<Box<Reader>> {
         poll_fn(|cx| {
-            // An error or a panic that the read met comes again with the next read.
+            // An error or a panic of that read comes again with the next read.
             if let Some(Ok(Ok(TryRecv::Ready(batch)))) = ready!(self.poll_background(cx))? {
                 self.ahead.extend(batch);
             }
@@ -229,7 +229,7 @@ impl AsyncReader {
         .await
     }
 
-    /// Polls until there is something, registering for more data where there is nothing.
+    /// Polls until there is something; registers for more data if there is nothing.
     fn poll_waiting<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -323,14 +323,14 @@ impl AsyncReader {
         if let State::Here(mut reader) = std::mem::replace(&mut self.state, State::Gone) {
             self.state = State::Reading(spawn_blocking(move || {
                 let read = AssertUnwindSafe(|| reader.try_recv_batch(max_records, max_bytes));
-                // The reader outlives a panic: its next call reads the same again.
+                // The reader can be used after a panic: its next call reads the same again.
                 let batch = catch_unwind(read);
                 (reader, batch)
             }));
         }
     }
 
-    /// Awaits the read in the background.
+    /// Polls the background read.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<TryRecv<Batch>>> {
         match ready!(self.poll_background(cx))? {
             Some(read) => Poll::Ready(read.unwrap_or_else(|panic| resume_unwind(panic))),
@@ -338,8 +338,8 @@ impl AsyncReader {
         }
     }
 
-    /// Gets the reader back from the read in the background, if there is one, and what that
-    /// came to.
+    /// Gets the reader back from the background read, if there is one, with the result of that
+    /// read.
     fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Read>>> {
         let State::Reading(task) = &mut self.state else {
             return Poll::Ready(Ok(None));
@@ -356,7 +356,7 @@ impl AsyncReader {
         }
     }
 
-    /// Registers for more data; true if there is some after all.
+    /// Registers for more data. True if there is some already.
     fn wait_for_data(&mut self, cx: &mut Context<'_>) -> bool {
         let State::Here(reader) = &self.state else {
             return true;

@@ -118,12 +118,12 @@ impl<C: Codec> AsyncTypedWriter<C> {
         self.writer.close_timeout(timeout).await
     }
 
-    /// The writer below.
+    /// The underlying writer.
     pub fn get_ref(&self) -> &AsyncWriter {
         &self.writer
     }
 
-    /// The writer below.
+    /// The underlying writer.
     pub fn into_inner(self) -> AsyncWriter {
         self.writer
     }
@@ -212,17 +212,17 @@ impl<C: Codec> AsyncTypedReader<C> {
         self.reader.close_timeout(timeout).await
     }
 
-    /// The reader below.
+    /// The underlying reader.
     pub fn get_ref(&self) -> &AsyncReader {
         &self.reader
     }
 
-    /// The reader below.
+    /// The underlying reader.
     pub fn get_mut(&mut self) -> &mut AsyncReader {
         &mut self.reader
     }
 
-    /// The reader below.
+    /// The underlying reader.
     pub fn into_inner(self) -> AsyncReader {
         self.reader
     }

@@ -31,8 +31,8 @@ pub struct AsyncWriter {
 }
 
 impl AsyncWriter {
-    /// Makes a writer async. If its buffer is open with [`Io::Caller`](crate::Io::Caller),
-    /// every call that could have to wait fails with
+    /// Makes a writer async. If its buffer is open with [`Io::Caller`](crate::Io::Caller), every
+    /// call that might have to wait fails with
     /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig).
     pub fn new(writer: Writer) -> Self {
         Self {
@@ -53,9 +53,8 @@ impl AsyncWriter {
 
     /// Appends a record with metadata 0. Ready at once when there is room.
     ///
-    /// Dropped while pending, the future has accepted nothing, or (under
-    /// [`SyncPolicy::Always`], while it waits for the sync) the record
-    /// stays accepted.
+    /// If the future is dropped while it is pending, nothing is accepted, or (under
+    /// [`SyncPolicy::Always`], while it waits for the sync) the record stays accepted.
     ///
     /// # Errors
     /// As [`Writer::append`].
@@ -119,17 +118,16 @@ impl AsyncWriter {
     ) -> Result<Receipt<'_>> {
         let record = self.shared().check_record(metadata, payload)?;
         let appended = self.append_all(Ok([record]), when_full).await;
-        // Of one record there is nothing to say about those before it.
+        // A batch of one record has no records before it to report.
         appended
             .map(|appended| appended.receipt())
             .map_err(|batch| batch.error().clone())
     }
 
-    /// Appends records with metadata 0, one after the other, under one lock as
-    /// long as there is room.
+    /// Appends records with metadata 0, in order, under one lock as long as there is room.
     ///
-    /// Dropped while it waits for room, the future may have accepted the first
-    /// ones, which stay accepted; dropped while it waits for the sync, all.
+    /// If the future is dropped while it waits for room, the first records may be accepted, and
+    /// stay so. If it is dropped while it waits for the sync, all are accepted.
     ///
     /// # Errors
     /// As [`Writer::append_batch`].
@@ -196,7 +194,7 @@ impl AsyncWriter {
         outcome(self.shared(), None).failed(error)
     }
 
-    /// Everything before this call is synced, records and acknowledgements.
+    /// Waits until everything before this call is synced: records and acknowledgements.
     ///
     /// # Errors
     /// As [`Writer::flush`].
@@ -221,7 +219,7 @@ impl AsyncWriter {
         self.shared().limits.max_record_len
     }
 
-    /// A handle that only looks; see [`Writer::monitor`].
+    /// A handle that only reads figures; see [`Writer::monitor`].
     pub fn monitor(&self) -> Monitor {
         Monitor::new(self.shared())
     }
@@ -269,8 +267,8 @@ impl Drop for AsyncWriter {
     }
 }
 
-/// Puts in as many records as there is room for; once all are in, the id that the next one
-/// gets. What is accepted is on its way when this returns, whatever it returns.
+/// Puts in as many records as there is room for. Ready once all are in, or with an error. Whatever
+/// it returns, the write side is notified of the accepted records.
 fn poll_put(
     shared: &Shared,
     batch: &mut Appending<'_>,
@@ -307,19 +305,19 @@ impl fmt::Debug for AsyncWriter {
     }
 }
 
-/// Appends what is sent; [`flush`](AsyncWriter::flush) on flush and close.
+/// Appends each payload that is sent to it. Flushing and closing the sink do a
+/// [`flush`](AsyncWriter::flush).
 ///
-/// Under [`SyncPolicy::Always`] a sink does not wait for each record's
-/// sync; flush does.
+/// Under [`SyncPolicy::Always`] a sink does not wait for the sync of each record; its flush does.
 #[derive(Debug)]
 pub struct RecordSink {
     writer: AsyncWriter,
-    /// What was sent and is not appended yet.
+    /// The payload that was sent and is not appended yet.
     held: Option<Bytes>,
-    /// The append of what found no room.
+    /// The append of a payload that found no room.
     appending: Option<Wait>,
     flushing: Option<Wait>,
-    /// Something was appended since the flush that is waited for began.
+    /// Something was appended after the current flush began.
     needs_another_flush: bool,
 }
 
@@ -331,7 +329,7 @@ impl Wait {
         Self(Box::pin(future))
     }
 
-    /// Polls what is waited for, if anything is; once it is over it is forgotten.
+    /// Polls what is waited for, if anything is. Removes it once it is ready.
     fn poll(waiting: &mut Option<Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let Some(Self(future)) = waiting else {
             return Poll::Ready(Ok(()));
@@ -362,7 +360,7 @@ impl AsyncWriter {
 }
 
 impl RecordSink {
-    /// Appends what was sent last.
+    /// Appends the payload that was sent last.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if let Some(payload) = self.held.take() {
             self.needs_another_flush = true;
@@ -411,9 +409,9 @@ impl futures_sink::Sink<Bytes> for RecordSink {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         ready!(self.poll_held(cx))?;
         loop {
-            // A flush that has begun is waited for: beginning another one each time would put
-            // off the end for as long as others write. One more is needed only for what was
-            // sent meanwhile.
+            // A flush that has begun is waited for. Beginning another one with each poll would put
+            // off the end for as long as others write. One more is needed only for what was sent
+            // meanwhile.
             if self.flushing.is_none() {
                 let writer = self.writer.clone();
                 self.needs_another_flush = false;

@@ -1,8 +1,8 @@
-//! Closing: what happens when handles go.
+//! Closing: what happens when handles are closed or dropped.
 //!
 //! Invariants:
-//! - The last handle to go closes the buffer; the lock is let go of after the last write.
-//! - Nobody waits for the thread that it runs on, and a forked process touches nothing.
+//! - The last handle to go closes the buffer. The lock is released after the last write.
+//! - No thread waits for its own end. A forked child touches nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use crate::sync::thread;
 use crate::sync::wake::{Bell, lock};
 use crate::sync::{Instant, Mutex, deadline_after};
 
-/// Closing on a thread of its own, and whether somebody still waits for it.
+/// How far closing on a thread of its own has got.
 enum Attempt {
     Waited,
-    /// The time was up.
+    /// The caller's time was up, and it has returned.
     Left,
     Done(Result<()>),
 }
 
 impl Shared {
-    /// A writer has gone. The last handle closes the buffer, and waits for that for at most
-    /// `timeout`, if there is one.
+    /// A writer is closed. The last handle closes the buffer, and waits for that for at most
+    /// `timeout`, if one is given.
     pub(crate) fn writer_gone(self: &Arc<Self>, timeout: Option<Duration>) -> Result<()> {
         let (writers, reader) = {
             let mut intake = lock(&self.intake);
@@ -40,14 +40,14 @@ impl Shared {
         self.shut_if(writers == 0 && !reader, timeout)
     }
 
-    /// The same when the reader has gone.
+    /// The same when the reader is closed.
     pub(crate) fn reader_gone(self: &Arc<Self>, timeout: Option<Duration>) -> Result<()> {
         let writers = {
             let mut intake = lock(&self.intake);
             intake.reader = false;
             intake.writers
         };
-        // Whoever waits for the reader to make space waits in vain now.
+        // Writers that wait for space look again: the reader makes none any more.
         self.space.ring();
         self.shut_if(writers == 0, timeout)
     }
@@ -55,8 +55,8 @@ impl Shared {
     fn shut_if(self: &Arc<Self>, is_last: bool, timeout: Option<Duration>) -> Result<()> {
         match timeout {
             _ if !is_last => Ok(()),
-            // Nobody else does the work of a caller, and the buffer's own thread cannot wait
-            // for its own end.
+            // With `Io::Caller` no other thread does the work, and the buffer's own thread cannot
+            // wait for its own end.
             Some(timeout) if self.limits.io == Io::Thread && !self.is_own_thread() => {
                 self.shut_within(timeout)
             }
@@ -64,7 +64,7 @@ impl Shared {
         }
     }
 
-    /// Whether this runs on the buffer's thread: in a waker.
+    /// Whether this runs on the buffer's own thread, as a waker does.
     fn is_own_thread(&self) -> bool {
         let own = lock(&self.thread);
         own.as_ref()
@@ -115,13 +115,14 @@ impl Shared {
         ))
     }
 
-    /// Writes and syncs everything, then lets go of the lock.
+    /// Writes and syncs everything, then releases the lock.
     fn shut(&self) -> Result<()> {
         if process_id() != self.process {
-            // The buffer is the parent's, who writes the same records to the same files.
+            // This is a forked child. The buffer is the parent's, which writes the same records to
+            // the same files.
             return Ok(());
         }
-        // What was acknowledged before counts and is synced; nothing comes after.
+        // Acknowledgements given before this are synced; later ones have no effect.
         lock(&self.acks).close();
         lock(&self.intake).closing = true;
         self.poke();
@@ -130,7 +131,8 @@ impl Shared {
                 let own = lock(&self.thread).take();
                 if let Some(own) = own {
                     if own.thread().id() == thread::current().id() {
-                        // A waker had the last handle. The thread cannot wait for itself.
+                        // A waker dropped the last handle on this thread, which cannot wait for
+                        // itself.
                         self.closes_itself.store(true, Ordering::SeqCst);
                         return Ok(());
                     }
@@ -148,7 +150,8 @@ impl Shared {
         self.end_closing()
     }
 
-    /// For the write side's thread, when it has ended.
+    /// For the write side's thread, after its last step: finishes closing if the thread does that
+    /// itself.
     pub(crate) fn thread_has_ended(&self) {
         if self.closes_itself.load(Ordering::SeqCst)
             && let Err(error) = self.end_closing()
@@ -167,7 +170,7 @@ impl Shared {
         result
     }
 
-    /// Whether the buffer is not closed: its lock is held.
+    /// Whether the buffer is open: its lock is held.
     pub(crate) fn is_open(&self) -> bool {
         lock(&self.lock).is_some()
     }

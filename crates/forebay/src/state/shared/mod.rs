@@ -1,11 +1,10 @@
-//! What the handles and the write side of one open buffer share, and how they
-//! wait for each other.
+//! What the handles and the write side of one open buffer share, and how they wait for each other.
 //!
 //! Invariants:
-//! - Lock order: intake, log, acks. None is held while waiting for another
-//!   thread, or during I/O.
-//! - After the last handle has gone, nothing stores to the ledger any more.
-//! - It knows none of those who share it.
+//! - Lock order: intake, log, acks. None of the three is held while waiting for another thread, or
+//!   during I/O.
+//! - After the buffer is closed, nothing stores to the ledger any more.
+//! - This module knows neither the writer, nor the reader, nor the write side.
 
 mod closing;
 
@@ -39,15 +38,15 @@ use crate::sync::{Instant, Mutex, MutexGuard};
 pub(crate) enum Step {
     /// Something; call again.
     Progress,
-    /// Nothing to do until somebody asks, or until then.
+    /// Nothing: there is nothing to do before this time, unless a request comes.
     Idle(Option<Instant>),
 }
 
-/// The write side, for whoever waits for it without a thread of its own.
+/// The write side, as the calling threads drive it with [`Io::Caller`].
 pub(crate) trait Drive: Send {
     /// Does the most urgent thing.
     fn step(&mut self, shared: &Shared) -> Step;
-    /// After the last step of a buffer that closes.
+    /// To be called after the last step of a closing buffer.
     fn end(&mut self, shared: &Shared);
 }
 
@@ -58,43 +57,44 @@ pub(crate) struct Shared {
     pub storage: Arc<dyn Storage>,
     pub pool: Pool,
     pub intake: Mutex<Intake>,
-    /// Rung for the write side's thread; goes with `intake`.
+    /// Wakes the write side's thread; its condition is guarded by `intake`.
     pub work: Bell,
-    /// Rung when there may be room; goes with `intake`.
+    /// Rung when there may be room; its condition is guarded by `intake`.
     pub space: Bell,
     pub log: Mutex<Log>,
-    /// Rung for the reader; goes with `log`.
+    /// Wakes the reader; its condition is guarded by `log`.
     pub data: Bell,
-    /// Rung for receipts, at the offset written, synced; go with `log`.
+    /// Wake callers that wait for a stream offset to be written, or synced; guarded by `log`.
     pub written: Bell,
     pub synced: Bell,
-    /// Rung at the ticket answered; goes with `log`.
+    /// Wakes callers that wait for their ticket to be answered; guarded by `log`.
     pub ledger_synced: Bell,
     pub acks: Mutex<Acks>,
     pub ledger: Ledger,
-    /// Where the oldest data file ends, if it may be deleted once everything
-    /// before that is acknowledged; `u64::MAX` if it may not.
+    /// Where the oldest data file ends, if it may be deleted once everything before that is
+    /// acknowledged; `u64::MAX` if it may not.
     pub head_end: AtomicU64,
     pub reader_waits: AtomicBool,
-    /// The reader is to say that the stream has ended.
+    /// The reader was stopped: it reports the end of the stream.
     pub reader_stopped: AtomicBool,
     pub meters: Meters,
     pub quarantine: Quarantine,
     pub recovery: Recovery,
     /// Where acknowledgements stood at open.
     pub opened_at: Position,
-    /// What was unread then.
+    /// What was unread at open.
     pub backlog: Count,
-    /// With [`Io::Caller`], the write side, and how often it made progress.
+    /// With [`Io::Caller`], the write side, and how many of its steps made progress.
     pub side: Mutex<Option<Box<dyn Drive>>>,
     pub progress: AtomicU64,
-    /// With [`Io::Thread`], its thread.
+    /// With [`Io::Thread`], the thread of the write side.
     pub thread: Mutex<Option<JoinHandle<()>>>,
-    /// The last handle went on that thread, which ends the closing itself.
+    /// The last handle was dropped on that thread, which therefore finishes closing the buffer
+    /// itself.
     pub closes_itself: AtomicBool,
     pub lock: Mutex<Option<Box<dyn Lock>>>,
-    /// The process that opened the buffer. One forked from it has copies of the handles, and
-    /// neither its thread nor a right to its files.
+    /// The process that opened the buffer. A forked child has copies of the handles, but not the
+    /// thread, and must not touch the files.
     pub process: u32,
 }
 
@@ -140,8 +140,8 @@ impl Shared {
         Error::with_path(ErrorKind::TimedOut, &self.dir, message)
     }
 
-    /// With [`Io::Caller`], does a step of the write side, unless there was
-    /// progress since it was counted `before`. False if nothing is left to do.
+    /// With [`Io::Caller`], does a step of the write side, unless `progress` is no longer `before`.
+    /// False if nothing is left to do.
     fn step_as_caller(&self, before: u64) -> bool {
         let mut side = lock(&self.side);
         if self.progress.load(Ordering::SeqCst) != before {
@@ -163,18 +163,18 @@ impl Shared {
                 return true;
             }
         }
-        // Another caller may want something since the step looked.
+        // Another caller may have asked for something after the step looked.
         lock(&self.intake).is_roused()
     }
 
-    /// A step of the write side; `None` if it panicked, in a storage or a waker that
-    /// somebody else wrote. The buffer is poisoned then.
+    /// A step of the write side; `None` if it panicked (a storage or a waker, which are not this
+    /// crate's code). The buffer is poisoned then.
     fn step_of(&self, side: &mut dyn Drive) -> Option<Step> {
         let step = catch_unwind(AssertUnwindSafe(|| side.step(self)));
         step.inspect_err(|_| self.publish_panic()).ok()
     }
 
-    /// Whoever drove the write side panicked: everybody who waits is told.
+    /// The write side panicked: poisons the buffer and wakes every waiting caller.
     pub(crate) fn publish_panic(&self) {
         let cause = std::io::Error::other("a storage or a waker panicked");
         let error = Error::io("drive the writes of", &self.dir, cause).poisoned();
@@ -202,7 +202,7 @@ impl Shared {
         self.await_synced(end, deadline)
     }
 
-    /// Waits for a sync that was asked for.
+    /// Waits for a sync that was requested before.
     pub(crate) fn await_synced(&self, end: u64, deadline: Option<Instant>) -> Result<()> {
         let what = "synced these records";
         self.wait_log(what, &self.synced, end, deadline, |log| {
@@ -210,7 +210,7 @@ impl Shared {
         })
     }
 
-    /// Waits until something is done, which `bell` is rung for at `threshold`.
+    /// Waits until `done`; `bell` is then rung up to `threshold`.
     fn wait_log(
         &self,
         what: &str,
@@ -239,9 +239,8 @@ impl Shared {
         lock(&self.log).synced.offset >= end
     }
 
-    /// Whether something has happened in the log, for a task that otherwise
-    /// registers itself (under the log's lock, so that no ring is missed). The waker
-    /// that `register` replaces is dropped without a lock.
+    /// Ready if `done`; otherwise registers the task, under the log's lock, so that no ring is
+    /// missed. The waker that `register` replaces is dropped after the lock is released.
     #[cfg(feature = "tokio")]
     pub(crate) fn poll_log(
         &self,
@@ -261,7 +260,7 @@ impl Shared {
         std::task::Poll::Pending
     }
 
-    /// Refuses what an async handle cannot do.
+    /// Fails if async handles cannot work on this buffer.
     #[cfg(feature = "tokio")]
     pub(crate) fn check_async(&self) -> Result<()> {
         check_async(self.limits.io, &self.dir)
@@ -294,7 +293,8 @@ impl Shared {
         })
     }
 
-    /// Asks for a sync of the ledger; the number it will be answered with.
+    /// Asks for a sync of the ledger. Returns the ticket: the request is answered once
+    /// `Log::ledger_ticket` has reached it.
     pub(crate) fn want_ledger_synced(&self) -> u64 {
         let mut intake = lock(&self.intake);
         intake.ledger_tickets += 1;
@@ -303,15 +303,16 @@ impl Shared {
         ticket
     }
 
-    /// Ends the reader's waits, for good.
+    /// Ends the reader's waits permanently.
     pub(crate) fn stop_reader(&self) {
         self.reader_stopped.store(true, Ordering::SeqCst);
-        // Whoever looked before that, under this lock, is on the bell's list by now.
+        // A reader that looked before this store did so under this lock, so it is on the bell's
+        // list by now.
         drop(lock(&self.log));
         self.data.ring();
     }
 
-    /// Makes the write side look around.
+    /// Makes the write side look at everything again.
     pub(crate) fn poke(&self) {
         self.wake_write_side(lock(&self.intake));
     }
@@ -338,7 +339,7 @@ impl Shared {
         self.written.ring_up_to(written.offset);
     }
 
-    /// Everything before `end` is synced, or acknowledged for good.
+    /// Notes that everything before `end` is synced, or durably acknowledged.
     pub(crate) fn publish_synced(&self, end: Position) {
         {
             let mut log = lock(&self.log);
@@ -356,7 +357,7 @@ impl Shared {
         self.ledger_synced.ring_up_to(ticket);
     }
 
-    /// Nothing will be written any more; returns whether that is news.
+    /// Notes that nothing will be written any more. Returns whether that was not known before.
     pub(crate) fn publish_end(&self) -> bool {
         let news = !std::mem::replace(&mut lock(&self.log).ended, true);
         if news {
@@ -392,7 +393,8 @@ impl Shared {
         }
     }
 
-    /// Acknowledges what nobody can acknowledge; returns what was not yet.
+    /// Acknowledges lost events, which no consumer can acknowledge. Returns how many of them were
+    /// not acknowledged before.
     pub(crate) fn acknowledge_lost(&self, stretch: Stretch, reason: LostReason) -> Count {
         let mut acks = lock(&self.acks);
         let (advanced, newly) = acks.acknowledge(stretch);
@@ -403,7 +405,7 @@ impl Shared {
         newly
     }
 
-    /// Bytes that hold no event, up to this position.
+    /// Acknowledges bytes that hold no event, up to this position.
     pub(crate) fn skip(&self, to: Position) {
         let mut acks = lock(&self.acks);
         if acks.skip(to.next_id, to.offset) {
@@ -424,7 +426,7 @@ impl Shared {
     }
 }
 
-/// Async handles need a thread that does the work.
+/// Refuses [`Io::Caller`]: async handles need a thread that does the work.
 #[cfg(feature = "tokio")]
 pub(crate) fn check_async(io: Io, dir: &Path) -> Result<()> {
     match io {
@@ -434,7 +436,7 @@ pub(crate) fn check_async(io: Io, dir: &Path) -> Result<()> {
             dir,
             format!(
                 "io is Io::Caller for the buffer in {}, which leaves its work to calls that \
-                 wait; futures do not wait, so an async handle would never come to an end; open \
+                 wait; futures do not wait, so an async handle would wait for ever; open \
                  it with Io::Thread, or use Writer and Reader",
                 dir.display()
             ),

@@ -1,17 +1,17 @@
-//! Who holds a lock on a file, read from `/proc` without touching the file.
+//! Which process holds a lock on a file, read from `/proc` without touching the file.
 //!
-//! `/proc/locks` names a file by the device of its file system and its inode
-//! number *inside the kernel*. `stat` shows others for some file systems (btrfs
-//! subvolumes, overlays), so the file is looked up under both: what `stat` says,
-//! and what `/proc/self/fdinfo` and `/proc/self/mountinfo` say.
+//! `/proc/locks` names a file by the device of its file system and its inode number *inside the
+//! kernel*. `stat` shows other numbers on some file systems (btrfs subvolumes, overlays). So the
+//! file is looked up under both: what `stat` says, and what `/proc/self/fdinfo` and
+//! `/proc/self/mountinfo` say.
 //!
-//! The list leaves out the locks of processes in other containers, so from
-//! inside one it proves that a lock is held, never that none is.
+//! The list leaves out the locks of processes in other containers. So from inside a container it
+//! can prove that a lock is held, but never that none is.
 //!
-//! A read of `/proc/locks` gives a page of the list as it is at that moment, and the
-//! next read goes on by number: if an earlier lock goes in between, one that is held
-//! all the time is passed over. So the list is read a page at a time, and one that
-//! has several pages several times before a lock is said not to be there.
+//! A read of `/proc/locks` gives one page of the list as it is at that moment, and the next read
+//! continues by number. If an earlier lock goes away in between, a lock that is held all the time
+//! is skipped. So the list is read a page at a time, and a list of several pages is read several
+//! times before a lock is said not to be there.
 
 use std::fs;
 use std::io::{self, Read};
@@ -21,9 +21,9 @@ use std::path::Path;
 
 use crate::storage::uninterrupted;
 
-/// More than the kernel gives at a time, a page.
+/// More than the kernel gives at a time, which is a page.
 const READ_LEN: usize = 64 << 10;
-/// How often a list of several pages is looked at.
+/// A list of several pages is read this many times.
 const LOOKS: usize = 16;
 
 /// A file as `/proc/locks` names it.
@@ -37,7 +37,7 @@ struct FileKey {
 /// The locks that are held on one file, as far as this process may see them.
 #[derive(Debug)]
 pub(super) struct Locks {
-    /// The process id of each, where the kernel tells.
+    /// The process id of each holder, if the kernel gives it.
     holders: Vec<Option<u32>>,
     complete: bool,
 }
@@ -71,7 +71,7 @@ impl Locks {
         })
     }
 
-    /// Whether a lock is held for certain.
+    /// Whether a lock is certainly held.
     pub(super) fn held(&self) -> bool {
         !self.holders.is_empty()
     }

@@ -1,15 +1,14 @@
-//! Memory that the system gives a page at a time, when it is touched, and gets back when it is
-//! dropped.
+//! Memory that the system gives page by page when it is touched, and gets back when it is dropped.
 //!
-//! The allocator keeps what was freed: buffers of a megabyte come from a heap that is not zero
-//! any more, so they are touched whole to be made zero, and a process that has had hundreds of
-//! buffers open keeps that memory after they are closed. A map of its own has neither fault.
+//! The allocator keeps freed memory. Buffers of a megabyte then come from a heap that is no longer
+//! zero, so every page of them is touched to clear it; and a process that had hundreds of buffers
+//! open keeps that memory after they are closed. A map of its own avoids both.
 
 use std::ops::{Deref, DerefMut};
 
 use memmap2::MmapMut;
 
-/// Less than this comes from the allocator: a map costs two calls of the system and whole pages.
+/// Less than this comes from the allocator, because a map costs two system calls and whole pages.
 const MAPPED_LEN_MIN: usize = 64 << 10;
 
 /// Bytes that are zero at first.
@@ -29,7 +28,7 @@ impl Memory {
         {
             return Self::Mapped(map);
         }
-        // Also where the system has no more maps to give.
+        // Also if the system gives no more maps.
         Self::Allocated(vec![0; len].into_boxed_slice())
     }
 }

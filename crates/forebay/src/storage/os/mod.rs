@@ -4,8 +4,8 @@
 //! Invariants:
 //! - This file alone in the library contains `unsafe`: the view of the mapped
 //!   ledger as three atomic words.
-//! - A path that is not a regular file is refused when it is opened, and
-//!   opening it never blocks (a pipe would wait for its other end).
+//! - Opening a path that is not a regular file fails, and never blocks (a pipe would wait for its
+//!   other end).
 //! - Nothing is retried and nothing is cached; every error is the system's own.
 //!
 //! What *synced* means on each platform is what [`std::fs::File::sync_data`]
@@ -54,9 +54,9 @@ impl Storage for Os {
             .ancestors()
             .take_while(|ancestor| !ancestor.is_dir())
             .collect();
-        // A process killed between making a directory and syncing its parent
-        // leaves an entry that no later call would sync. The parent may be
-        // unreadable to this user, so this is an attempt.
+        // A process that was killed between making a directory and syncing its parent leaves an
+        // entry that no later call would sync. This is best effort, because the parent may be
+        // unreadable to this user.
         let there = missing
             .last()
             .map_or(Some(dir.as_path()), |top| top.parent());
@@ -80,8 +80,8 @@ impl Storage for Os {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            // A link that leads nowhere is still an entry; an entry that is
-            // gone by now is none.
+            // A link that leads nowhere is still an entry; an entry that was deleted meanwhile is
+            // not.
             let found = fs::metadata(entry.path());
             let found = match found.or_else(|_| fs::symlink_metadata(entry.path())) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -124,8 +124,7 @@ impl Storage for Os {
     #[cfg(unix)]
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         match fs::File::open(dir)?.sync_all() {
-            // Some file systems have nothing to sync in a directory and say so
-            // with one of these.
+            // Some file systems have nothing to sync in a directory and return one of these errors.
             Err(e)
                 if matches!(
                     e.kind(),
@@ -180,7 +179,7 @@ impl Storage for Os {
     }
 }
 
-/// Opens what must be a regular file, without waiting for anything.
+/// Opens a file that must be a regular one, without ever blocking.
 fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<fs::File> {
     #[cfg(unix)]
     {
@@ -199,8 +198,8 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<fs::File> 
     }
 }
 
-/// Makes a directory that others than the owner and the group cannot look into, whatever the
-/// process's file mode mask allows.
+/// Makes a directory that only its owner and group can look into, whatever the process's file mode
+/// mask allows.
 #[cfg(unix)]
 fn make_dir(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -269,7 +268,7 @@ impl File for OsFile {
 #[derive(Debug)]
 struct OsLock {
     file: fs::File,
-    /// The process that took it.
+    /// The process that took the lock.
     holder: u32,
 }
 
@@ -277,9 +276,9 @@ impl Lock for OsLock {}
 
 impl Drop for OsLock {
     fn drop(&mut self) {
-        // Closing alone would leave the lock with a child process that was
-        // forked meanwhile and has not yet replaced its image. A child has the same
-        // lock, not one of its own: it must not take it away from its parent.
+        // Closing alone would leave the lock with a child process that was forked meanwhile and has
+        // not yet replaced its image. The child shares this lock, so it must not release it when it
+        // drops its copy.
         if process_id() == self.holder {
             let _ = self.file.unlock();
         }
@@ -296,15 +295,13 @@ struct OsMap {
 
 impl Map for OsMap {
     fn words(&self) -> &[AtomicU64; 3] {
-        // SAFETY: the map is `MAP_LEN` bytes, readable and writable, aligned to
-        // a page, and lives as long as `self`, to which the result is bound.
-        // Nothing in this process touches its memory but through this view, so
-        // all accesses are atomic; `AtomicU64` has the size and, on the page
-        // boundary, at least the alignment of the words. What other processes
-        // do to the file can change the values, which are valid whatever they
-        // are. A file shortened behind the buffer's back raises a signal
-        // instead of undefined behaviour; the lock keeps cooperating programs
-        // from that.
+        // SAFETY: the map is `MAP_LEN` bytes, readable and writable, aligned to a page, and lives
+        // as long as `self`, to which the result is bound. Nothing in this process touches its
+        // memory except through this view, so all accesses are atomic; `AtomicU64` has the size
+        // and, on the page boundary, at least the alignment of the words. Other processes that
+        // write to the file can change the values, and every value is valid. If another process
+        // shortens the file, access raises a signal instead of undefined behaviour; the lock keeps
+        // cooperating programs from that.
         unsafe { &*self.map.as_mut_ptr().cast::<[AtomicU64; 3]>() }
     }
 
@@ -317,17 +314,16 @@ impl Map for OsMap {
     }
 }
 
-/// The id of this process. After a fork it is another one's than the process's that opened a
-/// buffer or took a lock.
+/// The id of this process. In a forked child it differs from the id of the process that opened the
+/// buffer or took the lock.
 pub(crate) fn process_id() -> u32 {
     std::process::id()
 }
 
-/// The id of the process that holds a lock on the file, where the system tells:
-/// on Linux, unless that process is in a container hidden from this one.
+/// The id of the process that holds a lock on the file, if the system gives it: on Linux, unless
+/// that process is in a container hidden from this one.
 ///
-/// Never creates, writes or locks anything. `None` also when the file is
-/// missing or nobody holds a lock.
+/// Never creates, writes or locks anything. `None` also if the file is missing or no lock is held.
 pub fn lock_holder(path: &Path) -> Option<u32> {
     #[cfg(target_os = "linux")]
     return locks::Locks::of(path).ok()?.holder();
@@ -338,12 +334,12 @@ pub fn lock_holder(path: &Path) -> Option<u32> {
     }
 }
 
-/// Whether anybody holds an exclusive lock on the file. A missing file is not
-/// locked. Never creates or writes anything.
+/// Whether a process holds an exclusive lock on the file. A missing file is not locked. Never
+/// creates or writes anything.
 ///
-/// Where the system has no complete list of locks (outside Linux, and inside
-/// its containers), this tries a shared lock and gives it back at once: another
-/// process that tries to take the exclusive lock in that instant is refused.
+/// Where the system has no complete list of locks (outside Linux, and inside its containers), this
+/// tries a shared lock and releases it at once: another process that tries to take the exclusive
+/// lock in that instant is refused.
 ///
 /// # Errors
 /// The file is there but cannot be opened for reading.
@@ -360,7 +356,7 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
     };
     match file.try_lock_shared() {
         Ok(()) => {
-            // Closing the file gives the lock back where this fails.
+            // If this fails, closing the file releases the lock.
             let _ = file.unlock();
             Ok(false)
         }
@@ -382,8 +378,8 @@ mod tests {
         fn waitpid(process: i32, status: *mut i32, options: i32) -> i32;
     }
 
-    /// A child process has copies of the handles. When it dropped them, it took the parent's
-    /// lock away and wrote the parent's open batch to the parent's file.
+    /// A child process has copies of the handles. Dropping them once released the parent's lock and
+    /// wrote the parent's open batch to the parent's file.
     #[test]
     fn a_forked_child_leaves_the_lock_and_the_files_to_its_parent() {
         let dir = tempfile::tempdir().unwrap();
@@ -399,7 +395,7 @@ mod tests {
         if child == 0 {
             drop(reader);
             drop(writer);
-            // SAFETY: it ends this process, which is the child.
+            // SAFETY: this ends the current process, which is the child.
             unsafe { _exit(0) }
         }
         let mut status = 0;

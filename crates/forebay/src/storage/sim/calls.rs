@@ -1,5 +1,5 @@
-//! The simulated file system behind the storage seam: each call begins with a
-//! look at the power, and one that may change something counts as an operation.
+//! The simulated file system as a [`Storage`]: each call first checks the power, and a call that
+//! may change something counts as an operation.
 
 use std::io;
 use std::path::Path;
@@ -30,7 +30,8 @@ impl Storage for Sim {
             let there = dir.ancestors().find(|path| live.state.tree.has_dir(path));
             there.unwrap_or(Path::new("/")).to_owned()
         };
-        // As on a real machine: whoever made it may have died before the sync.
+        // As on a real machine: the process that made the directory may have died before it synced
+        // the parent.
         if let Some(parent) = top.parent() {
             self.sync_dir(parent)?;
         }
@@ -154,12 +155,12 @@ impl Storage for Sim {
     }
 }
 
-/// The time of a file that was last changed at this count of changes.
+/// The modification time of a file whose last change was the `clock`-th.
 fn time(clock: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + clock)
 }
 
-/// Keeps a file alive while something refers to it other than by name.
+/// Keeps a file alive while it is open, locked or mapped, even without a name.
 #[derive(Debug)]
 struct Handle {
     sim: Sim,

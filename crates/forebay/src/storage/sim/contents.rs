@@ -2,9 +2,9 @@
 //! and every step between the two since the last sync.
 //!
 //! Invariants:
-//! - [`Contents`] holds exactly the pages its length needs, and the bytes of the
-//!   last page behind the length are zero.
-//! - A page is shared until someone changes it, so copies are cheap.
+//! - [`Contents`] holds exactly the pages its length needs, and the bytes of the last page after
+//!   the length are zero.
+//! - A page is shared until it is changed, so copies are cheap.
 //! - Without a failed sync, `disk` with all `pending` applied equals `cached`.
 
 use std::sync::Arc;
@@ -48,8 +48,8 @@ impl Contents {
         self.len
     }
 
-    /// Differs where length or bytes differ. One multiplication for 8 bytes: a
-    /// cryptographic hash of every page would cost more than opening the buffer.
+    /// Differs if length or bytes differ. One multiplication per 8 bytes: a cryptographic hash of
+    /// every page would cost more than opening the buffer.
     pub(super) fn fingerprint(&self) -> u64 {
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut sum = self.len as u64;
@@ -67,7 +67,7 @@ impl Contents {
         bytes
     }
 
-    /// Copies what there is from `offset` on; returns the number of bytes.
+    /// Copies the bytes from `offset` on, as many as there are. Returns their number.
     pub(super) fn read(&self, buf: &mut [u8], offset: usize) -> usize {
         let count = buf.len().min(self.len.saturating_sub(offset));
         let mut done = 0;
@@ -109,7 +109,7 @@ impl Contents {
         }
     }
 
-    /// Puts a page in place, extending the page list but not the length.
+    /// Sets a page, extending the page list if needed, but not the length.
     fn set_page(&mut self, index: usize, page: Page) {
         if index >= self.pages.len() {
             self.pages.resize(index + 1, None);
@@ -139,7 +139,7 @@ pub(super) struct Inode {
     pub(super) mapped: bool,
     /// The simulated time of the last change.
     pub(super) modified: u64,
-    /// Pages could not be written in the background; the next sync says so, once.
+    /// Pages could not be written in the background; the next sync reports that, once.
     pub(super) write_back_failed: bool,
 }
 
@@ -190,10 +190,10 @@ impl Inode {
         });
     }
 
-    /// Takes over the values stored into the map since the last look.
+    /// Takes over the bytes stored into the map since the last look.
     pub(super) fn store(&mut self, bytes: &[u8]) {
-        // A buffer that is never synced must not grow without bound: beyond
-        // this many unsynced values, every other one is forgotten.
+        // A ledger that is never synced must not take memory without bound: with more unsynced
+        // values than this, every other one is forgotten.
         const VALUES_MAX: usize = 128;
         self.write(bytes, 0);
         if self.pending.len() > VALUES_MAX {
@@ -229,7 +229,7 @@ impl Inode {
         self.write_back_failed = false;
     }
 
-    /// The cache forgets the pages that count as clean: readers see the disk.
+    /// Drops the cached pages that count as clean, so that readers see the disk.
     pub(super) fn evict(&mut self) {
         let dirty = |index| {
             let touches =
@@ -246,8 +246,7 @@ impl Inode {
         self.cached = fresh;
     }
 
-    /// Whether a crash can only have one outcome, which is also what readers
-    /// see.
+    /// Whether a crash can have only one outcome, the contents that readers see.
     fn is_settled(&self) -> bool {
         let is_quiet = self.pending.is_empty() && !self.write_back_failed;
         is_quiet && self.cached.len == self.disk.len && {
@@ -293,7 +292,7 @@ impl Inode {
         if self.pending.is_empty() {
             return disk;
         }
-        let prefix = Appetite::draw(random).count(self.pending.len(), random);
+        let prefix = Survival::draw(random).count(self.pending.len(), random);
         for change in &self.pending[..prefix] {
             disk.pages.truncate(change.freed_from);
         }
@@ -301,11 +300,11 @@ impl Inode {
             0 => disk.len,
             _ => self.pending[prefix - 1].len,
         };
-        let appetite = Appetite::draw(random);
+        let survival = Survival::draw(random);
         for (index, versions) in self.versions(prefix) {
             if index < pages_for(len) {
                 let base = disk.pages.get(index).cloned().flatten();
-                let page = self.pick_page(&base, &versions, kernel, &appetite, random);
+                let page = self.pick_page(&base, &versions, kernel, &survival, random);
                 disk.set_page(index, page);
             }
         }
@@ -313,8 +312,8 @@ impl Inode {
         disk
     }
 
-    /// For each page touched since the last sync, what may be in the place on
-    /// the disk that belongs to it once `prefix` changes of length are done.
+    /// For each page touched since the last sync: the versions that the disk may hold in its place
+    /// once `prefix` changes of length are done.
     fn versions(&self, prefix: usize) -> Vec<(usize, Vec<&Page>)> {
         let mut touched: Vec<(usize, usize, &Page)> = Vec::new();
         for (step, change) in self.pending.iter().enumerate() {
@@ -354,7 +353,7 @@ impl Inode {
         base: &Page,
         versions: &[&Page],
         kernel: Kernel,
-        appetite: &Appetite,
+        survival: &Survival,
         random: &mut Random,
     ) -> Page {
         // Version 0 is the base.
@@ -362,13 +361,13 @@ impl Inode {
             0 => base.clone(),
             _ => versions[number - 1].clone(),
         };
-        let newer = appetite.count(versions.len(), random);
+        let newer = survival.count(versions.len(), random);
         if newer == 0 || !random.one_in(3) {
             return version(newer);
         }
         let words = self.mapped && kernel == Kernel::WordByWord;
-        // Stores into the map run while the page is being written: neighbouring
-        // versions mix. Everything else that mixes was written whole before.
+        // Stores into the map happen while the page is being written, so neighbouring versions mix.
+        // All other versions that mix were written whole before.
         let older = if words {
             newer - 1
         } else {
@@ -388,16 +387,16 @@ impl Inode {
     }
 }
 
-/// How much of what is pending one crash lets through. Drawn afresh for each
-/// file, so that one file's changes may all survive and another's not at all.
+/// How much of what is pending survives one crash. Drawn anew for each file, so that all of one
+/// file's changes may survive and none of another's.
 #[derive(Debug)]
-pub(super) enum Appetite {
+pub(super) enum Survival {
     Nothing,
     Everything,
     Something,
 }
 
-impl Appetite {
+impl Survival {
     pub(super) fn draw(random: &mut Random) -> Self {
         match random.below(4) {
             0 => Self::Nothing,

@@ -1,5 +1,5 @@
-//! What tests look at and prepare: calls that are no operations, work on a
-//! machine without power too, and whose changes are durable at once.
+//! Calls for tests, to inspect and to prepare the machine. They are no operations, also work
+//! without power, and their changes are durable at once.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,7 +12,7 @@ use super::machine::Live;
 use super::tree::{Node, Place, normalised};
 
 impl Sim {
-    /// What a reader of the file would see, or `None` if there is no such file.
+    /// The contents that a reader of the file would see, or `None` if there is no such file.
     pub fn read_file(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let mut live = self.live();
         let _ = live.look();
@@ -91,8 +91,8 @@ impl Sim {
             .collect()
     }
 
-    /// A number that differs where names, lengths or visible contents of the
-    /// regular files in a directory differ: to recognise equal outcomes quickly.
+    /// A number that differs if names, lengths or visible contents of the regular files in a
+    /// directory differ: for recognising equal outcomes quickly.
     pub fn fingerprint(&self, dir: impl AsRef<Path>) -> u64 {
         let mut live = self.live();
         let _ = live.look();
@@ -127,8 +127,8 @@ impl Sim {
         Ok(())
     }
 
-    /// Copies the regular files of a simulated directory to a real one, which is
-    /// made if it is missing: to look at an outcome with other tools.
+    /// Copies the regular files of a simulated directory to a real one, which is created if it is
+    /// missing: for looking at an outcome with other tools.
     ///
     /// # Errors
     /// The first error of the real file system.

@@ -45,7 +45,7 @@ pub(super) struct Live {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut {
     pub(super) after: u64,
-    /// Decides how much of a write in progress is done; `None` is nothing.
+    /// Decides how much of a write in progress is done; `None`: nothing.
     pub(super) seed: Option<u64>,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Cut {
 pub(super) struct History {
     pub(super) first: u64,
     pub(super) states: Vec<State>,
-    /// The write that each of the operations is, if it is one, by its number.
+    /// The operations that are writes, by the number of the operation.
     pub(super) writes: BTreeMap<u64, PastWrite>,
 }
 
@@ -108,7 +108,7 @@ impl Live {
         Ok(())
     }
 
-    /// Takes note of what was stored into mapped files.
+    /// Notes what was stored into mapped files.
     pub(super) fn observe(&mut self) {
         let tree = &mut self.state.tree;
         self.maps.retain(|(number, words)| {
@@ -126,12 +126,12 @@ impl Live {
             {
                 file.store(&bytes);
             }
-            // Nobody else can store into it once this is the last reference.
+            // Once this is the last reference, nothing can store into the map any more.
             Arc::strong_count(words) > 1
         });
     }
 
-    /// Shows in the map what was written into its file.
+    /// Copies what was written into a mapped file to its map.
     pub(super) fn refresh_map(&mut self, number: FileNumber) {
         let map = self.maps.iter().find(|(mapped, _)| *mapped == number);
         let (Some((_, words)), Some(file)) = (map, self.state.tree.file(number)) else {
@@ -190,8 +190,7 @@ impl Live {
         Ok(count)
     }
 
-    /// Keeps what the operation that has just begun is asked to write, with the
-    /// state before it.
+    /// Keeps what the current operation is asked to write, next to the state before it.
     pub(super) fn note_write(&mut self, number: FileNumber, buf: &[u8], offset: u64) {
         if let Some(history) = &mut self.history {
             let write = PastWrite {
@@ -203,16 +202,16 @@ impl Live {
         }
     }
 
-    /// A write that is under way when the power goes.
+    /// Does a part of the write that is in progress when the power is cut.
     pub(super) fn write_partly(&mut self, number: FileNumber, buf: &[u8], offset: u64) {
-        // Only the call that found the power cut may still do something.
+        // Only the call that found the power cut may still write.
         if let Some(seed) = self.cut.take().and_then(|cut| cut.seed) {
             let count = Random::new(seed).below(buf.len() + 1);
             let _ = self.write(number, &buf[..count], offset);
         }
     }
 
-    /// Puts an empty file at a place that is free.
+    /// Creates an empty file at a free place.
     pub(super) fn create(&mut self, place: Place) -> FileNumber {
         let file = Inode::durable(&[], self.state.clock);
         self.state.tree.create(place, file)

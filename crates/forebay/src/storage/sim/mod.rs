@@ -1,5 +1,5 @@
-//! A file system in memory that separates what is durable from what is pending,
-//! and can lose its power at any operation.
+//! A file system in memory that separates what is durable from what is pending, and can lose power
+//! at any operation.
 //!
 //! After [`Sim::crash`] the new file system holds what was durable and, chosen by
 //! a seed, some of what was pending. These outcomes are modelled:
@@ -7,38 +7,35 @@
 //! 1. Contents not yet synced are lost, or reach the disk in any order: each
 //!    4 KiB page as it was after any of the writes since the last sync.
 //! 2. A page is torn: 512-byte sectors of an older and a newer version.
-//! 3. The length and the contents part: the file has grown and the new bytes are
-//!    zeros, or they were written and the length stayed behind.
+//! 3. The length and the contents differ: the file has grown and the new bytes are zeros, or the
+//!    bytes were written and the length is still the old one.
 //! 4. A cut ([`truncate`](super::File::truncate)) is undone, or done while the
 //!    bytes written since are missing; inside the last page that stays, either
 //!    without the other.
-//! 5. Creations, renames and deletions not yet synced into their directory are
-//!    lost: a suffix of them in the order they were made
-//!    ([`Kernel::Journalling`]), or each name for itself ([`Kernel::Careless`]).
-//!    A file synced in a directory that is not may be gone; an entry synced may
-//!    lead to a file that is empty. A rename may leave both names.
-//! 6. The mapped ledger reaches the disk at any moment or not at all, whatever
-//!    becomes of the data files: every value seen at a storage operation since
-//!    the last sync of the map is possible. Its words are written together,
-//!    except with [`Kernel::WordByWord`].
-//! 7. A failed sync ([`Sim::fail_sync`]) marks pages clean that never reached the
-//!    disk: no later sync writes them, until they are written again.
-//!    The same may happen in the background, and the next sync says so
-//!    ([`Sim::fail_write_back`]).
-//! 8. A killed process ([`Sim::kill`]) loses nothing, but what it left pending is
-//!    still pending for whoever opens the files next.
+//! 5. Creations, renames and deletions not yet synced into their directory are lost: a suffix of
+//!    them in the order they were made ([`Kernel::Journalling`]), or each name independently
+//!    ([`Kernel::Careless`]). A synced file in a directory that is not synced may be gone; a synced
+//!    entry may lead to a file that is empty. A rename may leave both names.
+//! 6. The mapped ledger reaches the disk at any moment or not at all, independently of the data
+//!    files: every value seen at a storage operation since the last sync of the map is possible.
+//!    Its words are written together, except with [`Kernel::WordByWord`].
+//! 7. A failed sync ([`Sim::fail_sync`]) marks pages clean that never reached the disk: no later
+//!    sync writes them, until they are written again. The same may happen in the background, and
+//!    the next sync reports it ([`Sim::fail_write_back`]).
+//! 8. A killed process ([`Sim::kill`]) loses nothing, but what it left pending is still pending for
+//!    the next process that opens the files.
 //! 9. The disk is full ([`Sim::set_capacity`]): a write is cut short, then fails.
 //!
-//! Not modelled: a sector that is destroyed while it is written, damage to what
-//! is at rest (use [`Sim::write_file`]), stale blocks of deleted files showing up
-//! in new ones, a rename that leaves neither name, a file cut short while it is
-//! mapped, and a disk that says *synced* and lies.
+//! Not modelled: a sector that is destroyed while it is written, damage to data at rest (use
+//! [`Sim::write_file`]), stale blocks of deleted files showing up in new ones, a rename that leaves
+//! neither name, a file cut short while it is mapped, and a disk that reports a sync as done
+//! although it is not.
 //!
 //! Invariants:
 //! - The same calls from one thread and the same seed give the same bytes,
 //!   times and errors; there is no clock and no hash order in it.
-//! - A file system made by a crash shares nothing with the old one, whose
-//!   handles go on working on the old one.
+//! - A file system made by a crash shares nothing with the old one. Handles of the old one still
+//!   work on the old one.
 //! - Copies share pages, so that a snapshot before each operation is cheap.
 
 use std::collections::BTreeMap;
@@ -57,10 +54,10 @@ mod machine;
 mod random;
 mod tree;
 
-/// What the kernel caches and writes as one, in bytes.
+/// The unit that the kernel caches and writes, in bytes.
 pub const PAGE_LEN: usize = 4096;
 
-/// What the disk writes whole or not at all, in bytes.
+/// The unit that the disk writes whole or not at all, in bytes.
 pub const SECTOR_LEN: usize = 512;
 
 /// How the simulated kernel treats pending changes of directories when the
@@ -70,7 +67,7 @@ pub const SECTOR_LEN: usize = 512;
 pub enum Kernel {
     /// They are done in the order they were made, up to some point.
     Journalling,
-    /// Each is done or not, whatever becomes of the others.
+    /// Each is done or not, independently of the others.
     Careless,
     /// As `Careless`, and a value of the mapped ledger may reach the disk with
     /// some words of its neighbour. Harsher than [`Sim::crash`] and than known
@@ -113,7 +110,7 @@ impl Sim {
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
-        // A test that panics while it holds the guard still wants to look.
+        // After a panic while the guard was held, a test can still look.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,17 +131,17 @@ impl Sim {
     /// The state now, with everything stored into maps so far.
     fn state(&self) -> State {
         let mut live = self.live();
-        // What a process stores after the power is gone reaches nothing.
+        // Stores after the power cut are not observed.
         let _ = live.look();
         live.state.clone()
     }
 
     /// The machine after a power cut at this moment, powered on again.
     ///
-    /// Seed 0: nothing that is pending survives. Seed 1: all of it does. Every
-    /// other seed: some of it, the even ones with [`Kernel::Journalling`], the
-    /// odd ones with [`Kernel::Careless`]. The new machine has no limits of the
-    /// old one but its capacity, and its operations are counted from 0.
+    /// Seed 0: nothing that is pending survives. Seed 1: all of it does. Every other seed: some of
+    /// it, the even ones with [`Kernel::Journalling`], the odd ones with [`Kernel::Careless`]. The
+    /// new machine keeps only the capacity of the old one's limits, and its operations are counted
+    /// from 0.
     pub fn crash(&self, seed: u64) -> Self {
         let state = self.state();
         let tree = match seed {
@@ -156,8 +153,8 @@ impl Sim {
         Self::from_state(State { tree, ..state })
     }
 
-    /// As [`crash`](Self::crash), where the kernel is the caller's choice and no
-    /// seed means anything special.
+    /// As [`crash`](Self::crash), but the caller chooses the kernel, and no seed has a special
+    /// meaning.
     pub fn crash_as(&self, kernel: Kernel, seed: u64) -> Self {
         let state = self.state();
         let choice = Some((kernel, Random::new(seed)));
@@ -165,15 +162,13 @@ impl Sim {
         Self::from_state(State { tree, ..state })
     }
 
-    /// The same machine without the processes that ran on it: locks are free,
-    /// nothing is mapped, and what was pending still is. Later calls on this one
-    /// do not touch the new one.
+    /// The same machine without the processes that ran on it: locks are free, nothing is mapped,
+    /// and what was pending still is. Later calls on the old machine do not affect the new one.
     pub fn kill(&self) -> Self {
         Self::from_state(self.state())
     }
 
-    /// From the next operation on, keeps the state before each, for
-    /// [`at`](Self::at).
+    /// From the next operation on, keeps the state before each operation, for [`at`](Self::at).
     pub fn keep_history(&self) {
         let mut live = self.live();
         live.history = Some(History {
@@ -224,8 +219,8 @@ impl Sim {
         self.live().operations
     }
 
-    /// Cuts the power once [`operations`](Self::operations) reaches `operations`:
-    /// the next operation and every later call, reads too, fails.
+    /// Cuts the power once [`operations`](Self::operations) reaches `operations`: the next
+    /// operation and every later call, reads included, fails.
     pub fn power_off_after(&self, operations: u64) {
         self.live().cut = Some(Cut {
             after: operations,
@@ -248,17 +243,16 @@ impl Sim {
         self.live().is_off
     }
 
-    /// Limits the sum of the lengths of all files, in bytes. A write beyond is
-    /// cut short, then fails with [`StorageFull`](io::ErrorKind::StorageFull).
-    /// `None` (the default) is no limit.
+    /// Limits the sum of the lengths of all files, in bytes. A write that exceeds it is cut short,
+    /// and the next one fails with [`StorageFull`](io::ErrorKind::StorageFull). `None` (the
+    /// default) is no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.live().state.capacity = bytes;
     }
 
-    /// What a sync of this file that fails leaves behind: each page written
-    /// since the last sync has reached the disk or not, and counts as clean from
-    /// now on. Readers still see the new bytes; no later sync writes them unless
-    /// their page is written again. Seed 0: nothing has reached the disk.
+    /// Leaves this file as a failed sync does: each page written since the last sync has reached
+    /// the disk or not, and counts as clean from now on. Readers still see the new bytes; no later
+    /// sync writes them unless their page is written again. Seed 0: nothing has reached the disk.
     ///
     /// # Errors
     /// The path leads to no file.
@@ -268,9 +262,8 @@ impl Sim {
         Ok(())
     }
 
-    /// Write-back in the background fails: as [`fail_sync`](Self::fail_sync), and
-    /// the next sync of the file fails, once, although it writes what was written
-    /// since.
+    /// Makes write-back in the background fail: as [`fail_sync`](Self::fail_sync), and in addition
+    /// the next sync of the file fails, once, although it writes what was written since.
     ///
     /// # Errors
     /// The path leads to no file.
@@ -298,9 +291,8 @@ impl Sim {
         }
     }
 
-    /// Makes the kernel forget the pages of this file that count as clean, so
-    /// that readers see what is on the disk. Only after
-    /// [`fail_sync`](Self::fail_sync) is that any different.
+    /// Makes the kernel drop the pages of this file that count as clean, so that readers see what
+    /// is on the disk. That makes a difference only after [`fail_sync`](Self::fail_sync).
     ///
     /// # Errors
     /// The path leads to no file.

@@ -1,4 +1,4 @@
-//! The simulated directories and files, and what a power cut leaves of them.
+//! The simulated directories and files, and what is left of them after a power cut.
 //!
 //! Invariants:
 //! - Directories are known by their normalised path; a directory exists when
@@ -6,7 +6,7 @@
 //! - `synced` of each directory with all of `pending` applied equals `now`.
 //! - A file lives as long as an entry, durable or not, a pending change or an
 //!   open handle leads to it.
-//! - All maps are ordered, so that a seed replays.
+//! - All maps are ordered, so that the same seed gives the same outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::Kernel;
-use super::contents::{Appetite, Inode};
+use super::contents::{Inode, Survival};
 use super::random::Random;
 
 /// A file's number.
@@ -44,7 +44,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The place that a path names; the root is in none.
+    /// The place that a path names. The root has none: that is an error.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let path = normalised(path);
         match (path.parent(), path.file_name()) {
@@ -76,8 +76,8 @@ pub(super) fn normalised(path: &Path) -> PathBuf {
     result
 }
 
-/// A change of directory entries that is not yet durable. A creation inserts, a
-/// deletion removes, a renaming does both.
+/// A change of directory entries that is not yet durable. A creation inserts, a deletion removes, a
+/// rename does both.
 #[derive(Debug, Clone)]
 struct EntryChange {
     remove: Option<Place>,
@@ -150,7 +150,7 @@ impl Tree {
         self.files.get(&number).map(|file| &**file)
     }
 
-    /// The file, to be changed; copied first if a snapshot shares it.
+    /// The file, for changing it; copied first if a snapshot shares it.
     pub(super) fn file_mut(&mut self, number: FileNumber) -> Option<&mut Inode> {
         self.files.get_mut(&number).map(Arc::make_mut)
     }
@@ -165,7 +165,7 @@ impl Tree {
         lens.sum()
     }
 
-    /// Puts a new file at a place that is free. Not durable by this.
+    /// Creates a file at a free place. The new entry is pending.
     pub(super) fn create(&mut self, place: Place, file: Inode) -> FileNumber {
         let number = self.next_file;
         self.next_file += 1;
@@ -177,7 +177,7 @@ impl Tree {
         number
     }
 
-    /// Puts a new directory at a place that is free. Not durable by this.
+    /// Creates a directory at a free place. The new entry is pending.
     pub(super) fn create_dir(&mut self, place: Place) {
         self.dirs.insert(place.path().into(), Arc::default());
         self.change(EntryChange {
@@ -216,9 +216,8 @@ impl Tree {
         self.pending.push(Arc::new(change));
     }
 
-    /// Makes a directory's entries durable. A renaming out of it into another
-    /// directory takes that one's entries along: a file never loses its only
-    /// name.
+    /// Makes a directory's entries durable. A rename out of it into another directory also makes
+    /// that directory's entries durable, so that a file never loses its only name.
     pub(super) fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
         let mut synced: BTreeSet<Arc<Path>> = BTreeSet::from([dir.into()]);
         self.entries(dir)?;
@@ -248,7 +247,7 @@ impl Tree {
         Ok(())
     }
 
-    /// What the disk holds if everything that is pending still gets there.
+    /// What the disk holds if everything that is pending reaches it.
     pub(super) fn after_sync(&self) -> Self {
         let mut tree = self.clone();
         for dir in tree.dirs.values_mut() {
@@ -262,7 +261,7 @@ impl Tree {
         tree.after_crash(None)
     }
 
-    /// Forgets files that nothing leads to any more.
+    /// Drops the files that nothing leads to any more.
     pub(super) fn collect(&mut self, is_open: impl Fn(FileNumber) -> bool) {
         let dirs = self.dirs.values();
         let entries = dirs.flat_map(|dir| dir.now.values().chain(dir.synced.values()));
@@ -337,13 +336,13 @@ impl Tree {
         kernel: Kernel,
         random: &mut Random,
     ) -> Vec<(&Path, &OsStr, Option<Node>)> {
-        let appetite = Appetite::draw(random);
+        let survival = Survival::draw(random);
         if kernel == Kernel::Journalling {
-            let prefix = appetite.count(self.pending.len(), random);
+            let prefix = survival.count(self.pending.len(), random);
             let changes = self.pending[..prefix].iter();
             return changes.flat_map(|change| change.steps()).collect();
         }
-        // Each name keeps one of its versions, whatever the others keep: the
+        // Each name keeps one of its versions, independently of the other names. `versions`: the
         // numbers of the changes that made them.
         let mut versions: BTreeMap<(&Path, &OsStr), Vec<usize>> = BTreeMap::new();
         for (number, change) in self.pending.iter().enumerate() {
@@ -353,7 +352,7 @@ impl Tree {
         }
         let mut kept: BTreeMap<(&Path, &OsStr), usize> = BTreeMap::new();
         for (&place, numbers) in &versions {
-            if let Some(last) = appetite.count(numbers.len(), random).checked_sub(1) {
+            if let Some(last) = survival.count(numbers.len(), random).checked_sub(1) {
                 kept.insert(place, numbers[last]);
             }
         }
@@ -367,10 +366,9 @@ impl Tree {
             .collect()
     }
 
-    /// Where a renaming took the old name away, makes sure that the new one got
-    /// that far as well.
+    /// If a rename's removal of the old name survives, makes the new name survive as well.
     fn keep_renamed<'a>(&'a self, kept: &mut BTreeMap<(&'a Path, &'a OsStr), usize>) {
-        // Each round settles at least one more link of a chain of renamings.
+        // Each round settles at least one more link of a chain of renames.
         for _ in 0..=self.pending.len() {
             let mut settled = true;
             for (number, change) in self.pending.iter().enumerate() {
@@ -393,7 +391,7 @@ impl Tree {
 }
 
 impl EntryChange {
-    /// The entries it sets, in order: directory, name, and what is there then.
+    /// The entries that it sets, in order: directory, name, and the new node, if any.
     fn steps(&self) -> impl DoubleEndedIterator<Item = (&Path, &OsStr, Option<Node>)> {
         let remove = self.remove.iter();
         let remove = remove.map(|place| (&*place.dir, &*place.name, None));

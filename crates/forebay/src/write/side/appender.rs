@@ -2,10 +2,10 @@
 //! yet written.
 //!
 //! Invariants:
-//! - There is one at most, of whole frames. What of it is in the file and not yet
-//!   published, the file knows.
-//! - A batch is taken when it is full, when somebody needs it, or when it has waited
-//!   for [`LINGER`]; [`Appender::readiness`] alone decides that.
+//! - There is at most one, of whole frames. [`OpenFile`](super::open_file::OpenFile) knows which of
+//!   its bytes are in the file and not yet published.
+//! - A batch is taken when it is full, when a caller needs it, or when it has waited for
+//!   [`LINGER`]; [`Appender::readiness`] alone decides that.
 
 use std::time::Duration;
 
@@ -17,21 +17,21 @@ use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
 use crate::sync::wake::lock;
 
-/// How long the open batch may wait for more records when nobody waits for it: what
-/// a killed process loses of it, but also how often it writes at most.
+/// How long the open batch may wait for more records when no caller waits for it. A killed process
+/// loses at most the records of this time; a shorter time means more writes.
 const LINGER: Duration = Duration::from_millis(20);
 
 /// When there is a batch to take from the intake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Readiness {
     Now,
-    /// Then, unless somebody needs it before.
+    /// At this time, unless a caller needs it before.
     At(Instant),
     /// Not before a record is appended.
     Never,
 }
 
-/// See the head of this file. Changed by the thread that drives the write side.
+/// The batch that is being written. Changed only by the thread that drives the write side.
 #[derive(Debug, Default)]
 pub(super) struct Appender {
     taken: Option<Frames>,
@@ -73,14 +73,14 @@ impl Appender {
         }
     }
 
-    /// Until when a batch lingers; it begins to if it has not.
+    /// Until when the open batch lingers; the time starts with the first call.
     pub(super) fn linger(&mut self) -> Instant {
         *self
             .linger_until
             .get_or_insert_with(|| Instant::now() + LINGER)
     }
 
-    /// Takes the next batch if it is time. Whether there is something to write.
+    /// Takes the next batch if it is time. Returns whether there is something to write.
     pub(super) fn take(&mut self, shared: &Shared) -> bool {
         if self.taken.is_some() {
             return true;
@@ -98,7 +98,7 @@ impl Appender {
         self.taken.is_some()
     }
 
-    /// The frames before this boundary are written. Gives them.
+    /// Takes out the frames before this boundary, which are written, and returns them.
     pub(super) fn note_written(&mut self, boundary: usize) -> Option<Frames> {
         let mut written = self.taken.take()?;
         if boundary < written.len() {

@@ -1,7 +1,7 @@
-//! The sync that another thread does, so that writing goes on meanwhile.
+//! A sync on another thread, so that writing goes on meanwhile.
 //!
 //! Invariants:
-//! - There is one at a time, of the oldest file with a change that no sync covers.
+//! - At most one runs at a time, of the oldest file with a change that no sync covers.
 //! - It covers what was written before it began, and nothing else.
 //! - Its outcome counts only if its file is still open: everything in it may have been
 //!   acknowledged meanwhile, and the file deleted.
@@ -15,11 +15,12 @@ use crate::state::shared::Shared;
 use crate::sync::wake::lock;
 use crate::sync::{Mutex, thread};
 
-/// See the head of this file. Changed by the thread that drives the write side.
+/// The sync that runs on another thread, if one does. Changed only by the thread that drives the
+/// write side.
 #[derive(Debug, Default)]
 pub(super) struct BackgroundSync {
     running: Option<Running>,
-    /// What the threads report to; without it there are none.
+    /// What the threads report to; while it is `None`, no threads are started.
     shared: Option<Arc<Shared>>,
 }
 
@@ -32,7 +33,7 @@ struct Running {
 }
 
 impl BackgroundSync {
-    /// From now on there are threads for it.
+    /// From now on syncs can run on threads.
     pub(super) fn report_to(&mut self, shared: Arc<Shared>) {
         self.shared = Some(shared);
     }
@@ -46,7 +47,7 @@ impl BackgroundSync {
         self.shared.is_some() && !self.is_running()
     }
 
-    /// Begins one, if there is a thread to be had. None is running.
+    /// Begins a sync while none is running. False if no thread could be started.
     pub(super) fn begin(&mut self, sync: FileSync) -> bool {
         self.running = self
             .shared
@@ -55,8 +56,8 @@ impl BackgroundSync {
         self.is_running()
     }
 
-    /// What came of the one that is done, or after `wait`ing for it, if there is
-    /// one.
+    /// The outcome of the sync if it is done, or, with `wait`, once it is done. `None` if there is
+    /// no sync.
     pub(super) fn outcome(&mut self, wait: bool) -> Option<Outcome> {
         let running = self.running.take_if(|running| wait || running.is_done())?;
         Some(running.wait())
@@ -80,7 +81,7 @@ impl Running {
             .name("forebay-sync".to_owned())
             .spawn(move || {
                 let run = panic::AssertUnwindSafe(|| sync.run(&shared));
-                // A storage that panics has synced nothing.
+                // If the storage panics, nothing counts as synced.
                 let done = panic::catch_unwind(run).unwrap_or_else(|_| ended_early(covered));
                 *lock(&report) = Some(done);
                 shared.poke();
@@ -123,7 +124,7 @@ mod tests {
     use crate::storage::fault::{Errno, Op};
     use crate::storage::{Access, File, Storage};
 
-    /// A new file with one record, which does something before each sync.
+    /// A new file with one record, which calls `before_sync` before each sync.
     fn file(
         setting: &Setting,
         before_sync: impl Fn() -> io::Result<()> + Send + Sync + 'static,
@@ -142,7 +143,7 @@ mod tests {
         file.publish(frames.end);
     }
 
-    /// A file whose sync begins with a message, and goes on when it gets one.
+    /// A file whose sync sends a message when it begins, and goes on when it gets one.
     fn gated(setting: &Setting) -> (OpenFile, Receiver<Option<String>>, Sender<()>) {
         let (begun, has_begun) = channel();
         let (open, gate) = channel();

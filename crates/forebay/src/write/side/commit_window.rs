@@ -1,19 +1,19 @@
 //! How long a group commit waits for the writers of the last one to return.
 //!
-//! Invariant: never longer than the part of a sync's time that it saves: two syncs of
-//! half of the writers each would take longer.
+//! Invariant: at most half of the time that a sync takes, because that is what one sync for all
+//! writers saves: two syncs of half of the writers each would take longer.
 
 use std::time::Duration;
 
 use crate::sync::{Instant, thread};
 
-/// The window is at most this part of the time that the last sync took.
+/// The window is at most 1/`SHARE` of the time that the last sync took.
 const SHARE: u32 = 2;
-/// It closes after this many looks at the latest. Other threads may run between
-/// two looks, so these are enough for any sync.
+/// It closes after at most this many looks. Other threads may run between two looks, so these are
+/// enough for any sync.
 const LOOKS_MAX: u32 = 500;
 
-/// See the head of this file.
+/// The time in which the next group commit waits for writers to return.
 #[derive(Debug, Default)]
 pub(super) struct CommitWindow {
     /// How many writers waited when the last sync ended.
@@ -32,8 +32,8 @@ impl CommitWindow {
         }
     }
 
-    /// Whether writers are likely to return in a moment, now that `waiting` wait;
-    /// lets them run.
+    /// Whether to wait longer, because fewer writers (`waiting`) are back than the last sync had.
+    /// Lets other threads run if so.
     pub(super) fn waits(&mut self, waiting: usize) -> bool {
         if waiting == 0
             || waiting >= self.expected

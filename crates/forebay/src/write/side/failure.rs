@@ -1,11 +1,11 @@
-//! What failures of the system lead to, in one place.
+//! What failures of the operating system lead to, in one place.
 //!
 //! Invariants:
-//! - Space, descriptors and memory may come back: what needs them is tried again,
-//!   less and less often, and what does not goes on meanwhile.
-//! - After any other failure of a write or a sync, what no sync covers is written
-//!   again and synced before anything else happens. A second failure poisons.
-//! - A poisoned buffer does nothing more; all that is read still can be.
+//! - Space, descriptors and memory may come back: what needs them is retried, after pauses that
+//!   grow, and everything else goes on meanwhile.
+//! - After any other failure of a write or a sync, the bytes of the file that no sync covers are
+//!   written again and synced before anything else happens. A second failure poisons the buffer.
+//! - A poisoned buffer writes nothing more; what is in it can still be read.
 
 use std::io;
 use std::path::Path;
@@ -23,11 +23,11 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 /// Why something could not be done.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// Space, or another thing that comes back, is missing.
+    /// Space, or another resource that may come back, is missing.
     NoSpace(io::Error),
-    /// The directory could not be synced for want of such a thing.
+    /// The directory could not be synced because such a resource is missing.
     NoEntry(io::Error),
-    /// Nothing can be trusted any more.
+    /// A failure that poisons the buffer.
     Failed(Error),
 }
 
@@ -46,11 +46,11 @@ impl Retry {
 
     /// Whether it is too early for another try.
     fn is_pausing(&self, shared: &Shared) -> bool {
-        // Without a thread whoever calls decides when to try.
+        // With `Io::Caller` the caller decides when to try again.
         shared.limits.io == Io::Thread && self.at().is_some_and(|at| Instant::now() < at)
     }
 
-    /// It failed once more. Whether it had not failed before.
+    /// Notes a failure. Returns whether it is the first since the last success.
     fn note_failure(&mut self) -> bool {
         let pause = self
             .0
@@ -64,10 +64,10 @@ impl Retry {
     }
 }
 
-/// See the head of this file.
+/// What failed and when it is retried, and whether the buffer is poisoned.
 #[derive(Debug, Default)]
 pub(super) struct FailurePolicy {
-    /// For writing, which no space ended.
+    /// For writes that found no space.
     space: Retry,
     /// For syncs of the directory.
     entry: Retry,
@@ -86,12 +86,13 @@ impl FailurePolicy {
         self.space.is_needed()
     }
 
-    /// Whether it is too early to try to write again, or too late.
+    /// Whether nothing may be written now: it is too early to retry, or the buffer closed without
+    /// space.
     pub(super) fn waits_for_space(&self, shared: &Shared) -> bool {
         self.lacks_space() && self.pauses_writing(shared, lock(&shared.intake).closing)
     }
 
-    /// The same for who knows whether the buffer is `closing`.
+    /// The same for a caller that knows whether the buffer is `closing`.
     pub(super) fn pauses_writing(&self, shared: &Shared, closing: bool) -> bool {
         self.gave_up || (self.space.is_pausing(shared) && !closing)
     }
@@ -106,17 +107,17 @@ impl FailurePolicy {
         self.entry.is_pausing(shared)
     }
 
-    /// When to try again what was missing something, and what waits for the
-    /// directory, which `then` is due.
+    /// When the next retry is due: of a write, of a sync of the directory, or of the sync that is
+    /// due at `then` and has to wait for the directory.
     pub(super) fn retry_at(&self, then: Option<Instant>) -> Option<Instant> {
         let entry = self.entry.at();
         let then = then.map(|at| entry.map_or(at, |entry| at.max(entry)));
-        // Where that time has passed, it was just tried.
+        // If that time has passed, it was tried just now.
         let entry = entry.filter(|at| *at > Instant::now());
         [self.space.at(), entry, then].into_iter().flatten().min()
     }
 
-    /// Takes note of trouble. Whether something else can be done at once.
+    /// Notes trouble. Returns whether something else can be done at once.
     pub(super) fn note(&mut self, shared: &Shared, trouble: Trouble) -> bool {
         match trouble {
             Trouble::NoSpace(error) => self.note_no_space(shared, &error),
@@ -145,7 +146,7 @@ impl FailurePolicy {
 
     fn note_no_entry(&mut self, shared: &Shared, error: io::Error) -> bool {
         if lock(&shared.intake).closing {
-            // Nobody would wait for it.
+            // A closing buffer does not wait for a retry.
             let error = Error::io("sync the directory", &shared.dir, error);
             self.poison(shared, &error);
             return true;
@@ -158,7 +159,7 @@ impl FailurePolicy {
         false
     }
 
-    /// A write succeeded, or there is nothing left to show that there is space.
+    /// A write succeeded, or nothing is left to write that would show whether there is space.
     pub(super) fn space_came_back(&mut self, shared: &Shared) {
         if self.space.0.take().is_some() {
             tracing::info!(dir = %shared.dir.display(), "there is space to write again");
@@ -168,7 +169,7 @@ impl FailurePolicy {
         }
     }
 
-    /// Tells those who wait for a sync whether something is missing for it.
+    /// Tells callers that wait for a sync whether a resource is missing for it.
     fn tell(&self, shared: &Shared) {
         {
             let mut log = lock(&shared.log);
@@ -186,7 +187,7 @@ impl FailurePolicy {
         self.space.hurry();
     }
 
-    /// A sync of the directory succeeded, or was not needed.
+    /// A sync of the directory succeeded, or none was needed.
     pub(super) fn entry_came_back(&mut self, shared: &Shared) {
         if self.entry.0.take().is_some() {
             self.tell(shared);
@@ -211,8 +212,8 @@ pub(super) fn trouble(what: &str, path: &Path, e: io::Error) -> Trouble {
     }
 }
 
-/// Whether an error says that something is used up that may come back: disk
-/// space, a quota, file descriptors, memory.
+/// Whether an error says that a resource is used up that may come back: disk space, a quota, file
+/// descriptors, memory.
 pub(super) fn is_no_space(e: &io::Error) -> bool {
     matches!(
         e.kind(),
@@ -237,7 +238,7 @@ pub(super) fn above_floor(shared: &Shared) -> Result<u64, Trouble> {
         floor => match shared.storage.free_bytes(&shared.dir) {
             Ok(Some(free)) if free <= floor => Err(floor_reached(shared)),
             Ok(Some(free)) => Ok(free - floor),
-            // Where nobody can say, the write itself tells.
+            // If the free space is unknown, the write itself meets the limit of the disk.
             Ok(None) | Err(_) => Ok(u64::MAX),
         },
     }

@@ -1,7 +1,7 @@
-//! When the ledger is synced: because it is time, because somebody asked, before a
-//! data file is deleted.
+//! When the ledger is synced: by the flush interval, on request, and before a data file is deleted.
 //!
-//! Invariant: a request is answered by a sync that began after it was made.
+//! Invariant: a request is answered by a sync that began after it was made, or at once if no
+//! acknowledgement is unsynced.
 
 use super::failure::Trouble;
 use crate::config::{Io, SyncPolicy};
@@ -11,24 +11,25 @@ use crate::state::shared::Shared;
 use crate::sync::Instant;
 use crate::sync::wake::lock;
 
-/// See the head of this file. Changed by the thread that drives the write side.
+/// Since when the ledger is dirty, and which requests were answered. Changed only by the thread
+/// that drives the write side.
 #[derive(Debug, Default)]
 pub(super) struct LedgerSync {
-    /// When the ledger was first seen changed since its last sync began.
+    /// When the ledger was first seen changed after its last sync began.
     dirty_since: Option<Instant>,
     /// The last request that was answered.
     ticket: u64,
 }
 
 impl LedgerSync {
-    /// When a sync is due for its time.
+    /// When the flush interval makes a sync due.
     pub(super) fn due_at(&self, shared: &Shared) -> Option<Instant> {
         let since = self.dirty_since;
         let since = since.filter(|_| shared.limits.sync != SyncPolicy::Never);
         since.map(|since| since + shared.limits.flush_interval)
     }
 
-    /// Syncs the ledger if it is due or asked for. Whether it did anything.
+    /// Syncs the ledger if that is due or requested. Returns whether it did anything.
     pub(super) fn sync_if_due(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         let (ticket, closing) = {
             let intake = lock(&shared.intake);
@@ -143,7 +144,7 @@ mod tests {
                 std::thread::sleep(millisecond);
             }
             assert_eq!(sync.due_at(shared).is_none(), policy == SyncPolicy::Never);
-            // At the end, and for somebody who asks, it does.
+            // On request, and when the buffer closes, it is synced.
             shared.ledger.set_reader_last_record_id(1);
             let ticket = shared.want_ledger_synced();
             assert!(sync.sync_if_due(shared).unwrap());
@@ -165,7 +166,7 @@ mod tests {
         assert!(sync.sync_if_due(shared).unwrap());
         assert_eq!((syncs(&setting), answered(&setting)), (0, first));
         assert!(!sync.sync_if_due(shared).unwrap(), "nobody asks any more");
-        // Also if something else has changed in it.
+        // The same if something else has changed in the ledger.
         shared.ledger.set_next_record_id(2);
         let second = shared.want_ledger_synced();
         assert!(sync.sync_if_due(shared).unwrap());
@@ -201,7 +202,7 @@ mod tests {
         assert_eq!(answered(&setting), ticket);
     }
 
-    /// Where somebody acknowledges, and asks for a sync, while the ledger is synced.
+    /// A storage on which every sync of the ledger first acknowledges a record and requests a sync.
     #[derive(Debug, Clone)]
     struct Asking(Sim, Arc<OnceLock<Arc<Shared>>>);
 

@@ -1,15 +1,15 @@
-//! The write side: the one owner of everything that changes data files.
+//! The write side: in an open buffer it alone creates, writes, syncs and deletes data files.
 //!
 //! [`WriteSide::step`] is the list of what it does, the most urgent first. Each part
 //! owns its state: the [`appender`], the [`files`], the [`sync_queue`], the
 //! [`ledger_sync`], the [`deletion`], the [`failure`] policy, the [`synced_mark`].
 //!
 //! Invariants:
-//! - A data file is rolled before it would exceed its size; a few complete ones may
-//!   wait for their sync while the next is written.
-//! - The ledger's next id is stored before records below it become visible.
-//! - After a failed write or sync of a file, what no sync covers of it is written
-//!   again and synced before anything else happens.
+//! - A data file is rolled over before it would exceed its size; a few complete ones may wait for
+//!   their sync while the next is written.
+//! - The ledger's next id is stored before records with smaller ids become visible.
+//! - After a failed write or sync of a file, its bytes that no sync covers are written again and
+//!   synced before anything else happens.
 //! - No lock is held during I/O.
 
 mod appender;
@@ -50,7 +50,8 @@ use crate::storage::File;
 use crate::sync::Instant;
 use crate::sync::wake::lock;
 
-/// See the head of this file. Driven by one thread at a time.
+/// Everything that one buffer has open or pending on its data files. Driven by one thread at a
+/// time.
 #[derive(Debug)]
 pub(crate) struct WriteSide {
     appender: Appender,
@@ -83,7 +84,7 @@ impl WriteSide {
         }
     }
 
-    /// Lets threads of their own sync what is due. They report to `shared`.
+    /// From now on background syncs run on threads of their own, which report to `shared`.
     pub(crate) fn use_threads(&mut self, shared: Arc<Shared>) {
         self.sync_queue.use_threads(shared);
     }
@@ -103,7 +104,8 @@ impl WriteSide {
         }
     }
 
-    /// The list of what there may be to do. Whether anything was.
+    /// Everything that there may be to do, the most urgent first. Returns whether anything was
+    /// done.
     fn most_urgent(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         Ok(self.delete_acknowledged(shared)?
             || self.take_background_outcome(shared)?
@@ -115,7 +117,7 @@ impl WriteSide {
             || self.end_if_done(shared)?)
     }
 
-    /// Once the last writer has gone and everything is written, the reader may see
+    /// Once the last writer is closed and everything is written, the reader may see
     /// the end.
     fn end_if_done(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         let is_over = {
@@ -135,7 +137,7 @@ impl WriteSide {
 
     // ---- sleeping and closing ----
 
-    /// When something is due, if nobody asks for anything before.
+    /// When something is due next, unless a request comes before.
     fn due_at(&self, shared: &Shared) -> Option<Instant> {
         if shared.limits.io == Io::Caller {
             return None;
@@ -146,8 +148,8 @@ impl WriteSide {
         [retry, ledger].into_iter().flatten().min()
     }
 
-    /// How the write side's thread is to sleep, which has found nothing to do but
-    /// what is `due`; `None` if the intake shows something to do.
+    /// How the write side's thread is to sleep after it has found nothing to do but what is `due`;
+    /// `None` if the intake shows something to do.
     pub(crate) fn how_to_sleep(
         &mut self,
         shared: &Shared,
@@ -164,7 +166,7 @@ impl WriteSide {
         let at = match self.appender.readiness(shared, intake) {
             Readiness::Now => return None,
             Readiness::At(at) => at,
-            // After work it looks once more, so that the next record need not wake it.
+            // After work it wakes once more by itself, so that the next record need not wake it.
             Readiness::Never if has_worked => self.appender.linger(),
             Readiness::Never => return Some((Sleep::Idle, due)),
         };
@@ -182,8 +184,7 @@ impl WriteSide {
         self.failure.is_poisoned() || (is_written && is_synced && !shared.ledger.is_dirty())
     }
 
-    /// After the last step of a buffer that closes: nothing is left to distrust if
-    /// everything is synced.
+    /// After the last step of a closing buffer: removes the synced mark if everything is synced.
     pub(crate) fn remove_mark(&mut self, shared: &Shared) {
         if !self.failure.is_poisoned() && !self.sync_queue.is_dirty(&self.files) {
             self.synced_mark.remove(shared);

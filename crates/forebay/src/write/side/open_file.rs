@@ -1,8 +1,8 @@
-//! One data file that this process appends to, or did.
+//! One data file that this process appends to, or has appended to.
 //!
 //! Invariants:
-//! - `synced_len <= len <= len + partial`, in bytes of the file; `zeros_to` is beyond
-//!   them, or means nothing.
+//! - `synced_len <= len <= len + partial`, in bytes of the file. If `zeros_to` is larger,
+//!   preallocated zeros end there; otherwise there are none.
 //! - A sync covers what was written before it began, and nothing else.
 //! - Nothing in a file counts as synced before its directory entry is.
 
@@ -18,7 +18,8 @@ use crate::state::stream::{Frames, Position};
 use crate::storage::{File, uninterrupted, write_all};
 use crate::sync::Instant;
 
-/// See the head of this file. Changed by the thread that drives the write side.
+/// A data file with its written, its synced and its failed part. Changed only by the thread that
+/// drives the write side.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     file: Arc<dyn File>,
@@ -28,14 +29,14 @@ pub(super) struct OpenFile {
     base: u64,
     /// Where its records end in the stream.
     end: Position,
-    /// Bytes of frames behind its records that are in the file, but not published:
-    /// a full disk or an error ended the write.
+    /// Bytes of frames after its records that are in the file but not published, because a full
+    /// disk or an error ended the write.
     partial: usize,
     synced_len: u64,
     /// Preallocated zeros end here.
     zeros_to: u64,
     entry: Entry,
-    /// When it was first changed since the last sync of it began.
+    /// When it was first changed after its last sync began.
     dirty_since: Option<Instant>,
     /// Why the bytes that no sync covers cannot be trusted.
     failure: Option<Error>,
@@ -46,12 +47,12 @@ pub(super) struct OpenFile {
 /// A file's directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entry {
-    /// Not known to be synced; the file is the n-th that this life created.
+    /// Not known to be synced; the file is the n-th that was created since the buffer was opened.
     Created(u64),
     Synced,
 }
 
-/// A sync of a data file that is not bound to the thread that writes it.
+/// A sync of a data file, which can run on another thread than the writes.
 #[derive(Debug, Clone)]
 pub(super) struct FileSync {
     file: Arc<dyn File>,
@@ -67,8 +68,8 @@ pub(super) struct Covered {
     pub(super) end: Position,
     /// When the oldest change was made that the sync makes durable.
     pub(super) since: Instant,
-    /// The directory is synced as well, and with it the entries of this many files
-    /// that this life has created.
+    /// `Some(n)`: the directory is synced as well, and with it the entries of the first n files
+    /// that were created since the buffer was opened.
     pub(super) entries: Option<u64>,
 }
 
@@ -92,8 +93,8 @@ impl FileSync {
         self.covered
     }
 
-    /// Does it. If the file was deleted meanwhile and nobody else has it open, it is
-    /// closed here, which frees its space and takes a while.
+    /// Does the sync. If the file was deleted meanwhile and is open nowhere else, this closes it,
+    /// which frees its space and takes a while.
     pub(super) fn run(self, shared: &Shared) -> Outcome {
         let start = Instant::now();
         let result = self.make_durable(shared);
@@ -114,8 +115,7 @@ impl FileSync {
 }
 
 impl OpenFile {
-    /// A file that holds records up to `end`, all of them synced, and so is its
-    /// directory entry.
+    /// A file with records up to `end`. They are synced, and so is its directory entry.
     pub(super) fn new(
         file: Arc<dyn File>,
         path: PathBuf,
@@ -139,8 +139,8 @@ impl OpenFile {
         }
     }
 
-    /// The same for a file that was just created, empty, at the stream's `end`, as the
-    /// `nth` of this life.
+    /// A file that was just created, empty, at the stream's `end`: the `nth` since the buffer was
+    /// opened.
     pub(super) fn created(
         file: Arc<dyn File>,
         path: PathBuf,
@@ -190,7 +190,7 @@ impl OpenFile {
 
     // ---- writing ----
 
-    /// Bytes of frames behind its records that are in the file already.
+    /// Bytes of frames after its records that are in the file already.
     pub(super) fn partial(&self) -> usize {
         self.partial
     }
@@ -198,7 +198,7 @@ impl OpenFile {
     /// Writes the frames up to `to`, from where the last write ended.
     ///
     /// # Errors
-    /// The storage's. How far it came is [`partial`](Self::partial).
+    /// The storage's. How far the write got is [`partial`](Self::partial).
     pub(super) fn write(&mut self, frames: &Frames, to: usize) -> io::Result<()> {
         while self.partial < to {
             let at = self.len() + self.partial as u64;
@@ -212,7 +212,7 @@ impl OpenFile {
         Ok(())
     }
 
-    /// The first bytes of what was written are records up to `end` now.
+    /// Makes the written bytes up to `end` part of the records.
     pub(super) fn publish(&mut self, end: Position) {
         let len = (end.offset - self.end.offset) as usize;
         debug_assert!(len <= self.partial);
@@ -230,11 +230,11 @@ impl OpenFile {
         write_all(&*self.file, bytes, at)
     }
 
-    /// Takes back what was written and not published.
+    /// Drops the bytes that were written but not published.
     pub(super) fn forget_partial(&mut self) {
         if self.partial > 0 {
             self.partial = 0;
-            // If it cannot be cut, it is written over, or goes with the file.
+            // If the cut fails, the bytes are overwritten later, or deleted with the file.
             let _ = self.file.truncate(self.len());
         }
     }
@@ -245,13 +245,13 @@ impl OpenFile {
 
     // ---- preallocated zeros ----
 
-    /// How many preallocated zeros are left behind the records.
+    /// How many preallocated zeros are left after the records.
     pub(super) fn zeros_left(&self) -> u64 {
         let written_len = self.len() + self.partial as u64;
         self.zeros_to.saturating_sub(written_len)
     }
 
-    /// Writes zeros behind the records up to `to`.
+    /// Writes zeros after the records, up to `to`.
     ///
     /// # Errors
     /// The storage's.
@@ -270,10 +270,10 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Cuts the zeros; a sync makes that durable. Whether there were any.
+    /// Cuts the zeros; a sync makes that durable. Returns whether there were any.
     ///
     /// # Errors
-    /// The storage's; they are still there then.
+    /// The storage's; the zeros are still there then.
     pub(super) fn cut_zeros(&mut self) -> io::Result<bool> {
         if self.zeros_left() == 0 {
             return Ok(false);
@@ -283,13 +283,13 @@ impl OpenFile {
         Ok(true)
     }
 
-    /// Cuts whatever is behind the records: a failed sync may have brought it back.
+    /// Cuts whatever is after the records: a failed sync may have brought it back.
     ///
     /// # Errors
     /// The storage's.
     pub(super) fn cut_rest(&mut self) -> io::Result<()> {
         self.partial = 0;
-        // Mostly there is nothing, and nothing that could fail.
+        // Usually there is nothing to cut, and so no cut that could fail.
         if uninterrupted(|| self.file.len()).is_ok_and(|len| len <= self.len()) {
             self.zeros_to = 0;
             return Ok(());
@@ -299,7 +299,7 @@ impl OpenFile {
 
     fn cut(&mut self, to: u64) -> io::Result<()> {
         let result = uninterrupted(|| self.file.truncate(to));
-        // Without space, nothing has changed that a sync would have to cover.
+        // A cut that fails for want of space has changed nothing that a sync would have to cover.
         if result.as_ref().err().is_none_or(|e| !is_no_space(e)) {
             self.note_change();
         }
@@ -314,8 +314,8 @@ impl OpenFile {
         self.dirty_since
     }
 
-    /// A sync of what it holds now. From here on only later changes make it dirty.
-    /// This life has `created` this many files.
+    /// A sync of what the file holds now; `None` if it is clean. From here on only later changes
+    /// make it dirty. `created` files were created since the buffer was opened.
     pub(super) fn begin_sync(&mut self, created: u64) -> Option<FileSync> {
         debug_assert!(self.failure.is_none(), "written again first");
         Some(FileSync {
@@ -330,28 +330,28 @@ impl OpenFile {
         })
     }
 
-    /// A sync went well. How many more bytes are synced by it.
+    /// Notes a successful sync. Returns how many more bytes are synced by it.
     pub(super) fn note_synced(&mut self, covered: &Covered) -> u64 {
         let before = std::mem::replace(&mut self.synced_len, covered.len);
         covered.len - before
     }
 
-    /// The entries of the first `count` files that this life created are synced.
+    /// Notes that the directory entries of the first `count` created files are synced.
     pub(super) fn note_entries_synced(&mut self, count: u64) {
         if matches!(self.entry, Entry::Created(nth) if nth <= count) {
             self.entry = Entry::Synced;
         }
     }
 
-    /// A sync did not come about, and can be done again.
+    /// Undoes [`begin_sync`](Self::begin_sync): that sync was not done and can be repeated.
     pub(super) fn take_back(&mut self, covered: &Covered) {
         self.dirty_since = Some(covered.since);
     }
 
     // ---- failures ----
 
-    /// The bytes that no sync covers cannot be trusted any more. False if they were
-    /// written again after an earlier failure, and nothing was added since.
+    /// Notes a failure: the bytes that no sync covers cannot be trusted any more. False if they
+    /// were written again after an earlier failure and nothing was added since.
     pub(super) fn fail(&mut self, error: Error) -> bool {
         let is_first = self.failed_at != Some(self.len()) || self.failure.is_some();
         self.failed_at = Some(self.len());
@@ -365,7 +365,7 @@ impl OpenFile {
         self.failure.as_ref()
     }
 
-    /// All that no sync covers was written again; a sync can be believed.
+    /// Everything that no sync covers was written again, so a sync can be trusted.
     pub(super) fn trust_again(&mut self) {
         self.failure = None;
     }
@@ -427,7 +427,7 @@ mod tests {
         let two = frames(file.end(), 2);
         file.write(&two, 60).unwrap();
         assert_eq!((file.len(), file.partial()), (48, 60));
-        // It goes on there.
+        // The next write goes on there.
         file.write(&two, 96).unwrap();
         file.publish(two.end);
         assert_eq!((file.len(), file.partial()), (144, 0));

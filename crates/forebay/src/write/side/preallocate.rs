@@ -3,9 +3,9 @@
 //! A sync is cheaper when it has no new length to make durable: on ext4 by a third.
 //!
 //! Invariants:
-//! - They stay within the data file's size and the buffer's.
-//! - They are cut before the file is left or closed. A crash before that leaves a
-//!   zero tail, which recovery cuts.
+//! - The zeros stay within the data file's size and the buffer's.
+//! - They are cut before the file is rolled over or closed. A crash before that leaves a zero tail,
+//!   which recovery cuts.
 //! - No span of the log covers them, so no reader sees them.
 
 use super::files::Files;
@@ -13,27 +13,26 @@ use crate::config::LEDGER_ALLOWANCE;
 use crate::state::shared::Shared;
 use crate::sync::wake::lock;
 
-/// At most this many zeros are preallocated: few enough that a sync takes hardly
-/// longer for them, and many enough that few syncs do.
+/// At most this many zeros are preallocated at a time: so few that the sync that makes them durable
+/// takes hardly longer, and enough that few syncs have to.
 const LEN_MAX: u64 = 512 << 10;
-/// In a short data file at most this part of it.
+/// In a short data file at most 1/`FILE_SHARE` of its size.
 const FILE_SHARE: u64 = 2;
-/// A sync counts as small if it makes durable at most this part of the preallocated
-/// length.
+/// A sync counts as small if it makes at most 1/`SMALL_SHARE` of the preallocated length durable.
 const SMALL_SHARE: u64 = 4;
-/// Zeros are preallocated after this many small syncs in a row that somebody waited
-/// for.
+/// Preallocation begins with the small sync that is this many in a row. Only syncs that a caller
+/// waits for count.
 const SMALL_SYNCS: u32 = 3;
 
-/// See the head of this file. Changed by the thread that drives the write side.
+/// Counts small syncs, to decide when zeros are worth writing. Changed only by the thread that
+/// drives the write side.
 #[derive(Debug, Default)]
 pub(super) struct Preallocation {
     small_syncs: u32,
 }
 
 impl Preallocation {
-    /// To be called before a sync that somebody waits for: preallocates if that is
-    /// worth it.
+    /// To be called before a sync that a caller waits for: preallocates if that is worth it.
     pub(super) fn before_sync(&mut self, shared: &Shared, files: &mut Files) {
         let outside = files.outside_bytes();
         let Some(current) = files.current_mut() else {
@@ -87,15 +86,15 @@ mod tests {
             }
         }
 
-        /// So many records, and a sync that somebody waits for. The zeros that are
-        /// left.
+        /// Writes this many records and does a sync that a caller waits for. Returns the zeros that
+        /// are left.
         fn sync_after(&mut self, records: u64) -> u64 {
             self.setting.write(&mut self.files, records);
             self.zeros
                 .before_sync(&self.setting.shared, &mut self.files);
             self.setting.sync(&mut self.files);
             let zeros_left = self.files.current().unwrap().zeros_left();
-            // Looking at a buffer tells them from damage by that.
+            // `Usage::disk_bytes` counts them.
             assert_eq!(lock(&self.setting.shared.log).zeros_ahead, zeros_left);
             zeros_left
         }
@@ -138,7 +137,7 @@ mod tests {
         }
         // Too few are left for the next sync.
         case.setting.write(&mut case.files, 9);
-        // A write was cut short: a part of a record is behind the others.
+        // A write was cut short: a part of a record is after the others.
         let current = case.files.current_mut().unwrap();
         let next = frames(current.end(), 1);
         current.write(&next, 20).unwrap();
@@ -161,7 +160,7 @@ mod tests {
         }
         assert_eq!(case.setting.contents(0).unwrap().len(), 4096);
         case.check_contents(4096 - 73 * FRAME);
-        // Neither are any written in one that is too long already.
+        // No zeros are written in a file that is too long already.
         case.setting.write(&mut case.files, 20);
         assert_eq!(case.sync_after(1), 0);
         case.check_contents(0);
@@ -181,7 +180,7 @@ mod tests {
             case.sync_after(1);
         }
         case.check_contents(free);
-        // Nothing is free, and more than that.
+        // More than all free space is taken.
         case.files.note_outside(&case.setting.shared, 9, 2 * free);
         case.sync_after(10);
         case.check_contents(free - 10 * FRAME);
@@ -196,13 +195,13 @@ mod tests {
             case.sync_after(1);
             case.sync_after(1);
             let count = case.setting.count(op);
-            // The first is of the records.
+            // The first write is of the records.
             case.setting.fault.fail(op, count + 2, errno);
             assert_eq!(case.sync_after(1), 0, "{errno:?}");
             assert_eq!(case.setting.fault.failures(), 1);
             case.check_contents(0);
         }
-        // Those that are there are known.
+        // The zeros that were written before the disk was full are counted.
         let mut case = Case::of(Setting::new());
         case.sync_after(1);
         case.sync_after(1);

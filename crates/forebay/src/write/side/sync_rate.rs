@@ -4,19 +4,19 @@
 
 use std::time::Duration;
 
-/// How fast the device is, as the last sync has shown.
+/// How fast the device is, as its last sync that was long enough has shown.
 #[derive(Debug, Default)]
 pub(super) struct SyncRate {
     bytes_per_s: Option<f64>,
 }
 
 impl SyncRate {
-    /// Less than this says nothing.
+    /// A sync of fewer bytes says nothing about the device.
     const TELLING_LEN: u64 = 1 << 20;
-    /// A shorter sync is mostly the time that any takes: the device may be faster.
+    /// A shorter sync is mostly the fixed time that every sync takes: the device may be faster.
     const TELLING_TIME: Duration = Duration::from_millis(20);
 
-    /// Takes note of a sync.
+    /// Notes a sync.
     pub(super) fn learn(&mut self, bytes: u64, took: Duration) {
         let rate = bytes as f64 / took.as_secs_f64();
         let is_faster = self.bytes_per_s.is_some_and(|known| rate > known);
@@ -25,7 +25,7 @@ impl SyncRate {
         }
     }
 
-    /// Whether it is known that so many bytes take longer.
+    /// Whether a sync of this many bytes is known to take longer than `time`.
     pub(super) fn is_too_slow_for(&self, bytes: u64, time: Duration) -> bool {
         self.bytes_per_s
             .is_some_and(|rate| bytes as f64 > rate * time.as_secs_f64())
@@ -43,7 +43,7 @@ mod tests {
         let millis = Duration::from_millis;
         let mut rate = SyncRate::default();
         assert!(!rate.is_too_slow_for(1 << 40, second));
-        // Once it did: a flush of little, and every roll waited for a sync.
+        // Once it did: after a flush of few bytes, every roll waited for a sync.
         rate.learn(4 * MIB, millis(15));
         assert!(!rate.is_too_slow_for(1 << 40, second));
         rate.learn(128 * MIB, millis(128));
@@ -54,7 +54,7 @@ mod tests {
         assert!(!rate.is_too_slow_for(900 * MIB, second));
         rate.learn(32 * MIB, millis(16));
         assert!(!rate.is_too_slow_for(1900 * MIB, second));
-        // Little takes long on a slow device, and that tells.
+        // On a slow device even few bytes take long, which does say something.
         rate.learn(4 * MIB, millis(40));
         assert!(rate.is_too_slow_for(110 * MIB, second));
         rate.learn(MIB / 2, millis(1));

@@ -1,4 +1,4 @@
-//! Syncing data files, and what becomes of them when it fails.
+//! Syncing data files, and what happens to a file whose sync fails.
 
 use super::WriteSide;
 use super::failure::{Trouble, is_no_descriptor, trouble};
@@ -9,7 +9,7 @@ use crate::state::shared::Shared;
 use crate::sync::wake::lock;
 
 impl WriteSide {
-    /// Takes note of a background sync that is done. Whether there was one.
+    /// Notes the outcome of a background sync that is done. Returns whether there was one.
     pub(super) fn take_background_outcome(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         let Some(outcome) = self.sync_queue.background().outcome(false) else {
             return Ok(false);
@@ -18,8 +18,8 @@ impl WriteSide {
         Ok(true)
     }
 
-    /// Begins a background sync if one is due. Whether anything else is to be looked
-    /// at again.
+    /// Begins a background sync if one is due. Returns whether it was done at once, because no
+    /// thread could be started, so that everything is looked at again.
     pub(super) fn begin_background_sync(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         if self.failure.waits_for_entry(shared)
             || !self.sync_queue.is_due_in_background(shared, &self.files)
@@ -32,12 +32,13 @@ impl WriteSide {
         if self.sync_queue.background().begin(sync.clone()) {
             return Ok(false);
         }
-        // There is no thread to be had.
+        // No thread could be started.
         self.note_outcome(shared, sync.run(shared))?;
         Ok(true)
     }
 
-    /// Syncs what failed, and what is older. Whether anything did.
+    /// If a file has failed, syncs everything, which writes that file again first. Returns whether
+    /// one had.
     pub(super) fn mend_failed(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         if !self.files.has_failed() || self.failure.waits_for_space(shared) {
             return Ok(false);
@@ -53,7 +54,8 @@ impl WriteSide {
             && !self.failure.waits_for_entry(shared)
     }
 
-    /// Syncs everything in the foreground if somebody waits for it. Whether it did.
+    /// Syncs everything in the foreground if that is due. Returns whether it did, or whether a
+    /// failed file is to be written again.
     pub(super) fn sync_if_due(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         let is_stuck = self.failure.lacks_space();
         let due = self.sync_queue.is_due_now(shared, is_stuck);
@@ -61,7 +63,7 @@ impl WriteSide {
             return Ok(false);
         };
         if due == Due::Closing {
-            // At the end, nothing but records stays, unless there is no space to cut zeros:
+            // A closed buffer holds nothing but records, unless there is no space to cut zeros:
             // then the next opening cuts them.
             match self.cut_zeros(shared) {
                 Err(Trouble::NoSpace(_)) => {}
@@ -69,7 +71,7 @@ impl WriteSide {
             }
         }
         if !self.can_sync(shared) {
-            // What has just failed is mended first.
+            // A file that has just failed is written again first.
             return Ok(self.files.has_failed() && !self.failure.waits_for_space(shared));
         }
         if due == Due::Awaited {
@@ -87,8 +89,8 @@ impl WriteSide {
         Ok(())
     }
 
-    /// Syncs the oldest file with a change that no sync covers, or waits for the
-    /// background sync. Writes the file again first if it failed. Whether it failed.
+    /// Syncs the oldest file with a change that no sync covers, or waits for the background sync. A
+    /// failed file is written again first. Returns whether a file has failed.
     pub(super) fn sync_oldest(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         if let Some(outcome) = self.sync_queue.background().outcome(true) {
             self.note_outcome(shared, outcome)?;
@@ -118,7 +120,7 @@ impl WriteSide {
         match outcome.result {
             Ok(()) => {
                 let is_current = self.files.current_id() == Some(covered.file_id);
-                // If the file is no longer here, it was deleted meanwhile.
+                // If the file is not open any more, it was deleted meanwhile.
                 if let Some(bytes) = self.files.note_synced(&covered) {
                     self.failure.entry_came_back(shared);
                     self.sync_queue

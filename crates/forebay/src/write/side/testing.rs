@@ -1,5 +1,5 @@
-//! What the tests of the parts share: what an open buffer shares, without handles and
-//! without a thread, over a simulated file system that fails on request.
+//! Shared by the tests of the write side's parts: an open buffer without handles and without a
+//! thread, over a simulated file system that fails on request.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    /// Nothing is due for its time here within an hour.
+    /// The flush interval is one hour, so that nothing becomes due by time.
     pub(super) fn new() -> Self {
         Self::with(|config| config)
     }
@@ -107,7 +107,7 @@ impl Setting {
         }
     }
 
-    /// Before the shared part has gone to anybody.
+    /// Only before the shared part was cloned.
     pub(super) fn shared_mut(&mut self) -> &mut Shared {
         Arc::get_mut(&mut self.shared).unwrap()
     }
@@ -144,7 +144,7 @@ impl Setting {
         self.fault.fail_from(op, self.count(op) + 1, errno);
     }
 
-    /// Writes so many records to the current file.
+    /// Writes this many records to the current file.
     pub(super) fn write(&self, files: &mut Files, count: u64) {
         let current = files.current_mut().unwrap();
         let frames = frames(current.end(), count);
@@ -155,7 +155,7 @@ impl Setting {
         self.shared.publish_written(frames);
     }
 
-    /// Makes so many new files, with one record each.
+    /// Creates this many new files, with one record each.
     pub(super) fn roll_and_write(&self, files: &mut Files, count: usize) {
         for _ in 0..count {
             files.roll(&self.shared).unwrap();
@@ -180,13 +180,13 @@ impl Setting {
         self.shared.acknowledge(Stretch { from: BEGIN, to });
     }
 
-    /// Somebody waits for the sync of everything up to this offset.
+    /// Requests the sync of everything up to this offset.
     pub(super) fn want_synced(&self, end: u64) {
         lock(&self.shared.intake).want_synced = end;
     }
 }
 
-/// Nothing here takes so long; a test that waits for it in vain fails.
+/// Longer than anything here takes; a test that waits this long fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn wait_until(mut is_so: impl FnMut() -> bool) {
@@ -197,7 +197,7 @@ pub(super) fn wait_until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// So many records from this place of the stream on.
+/// This many records from this place of the stream on.
 pub(super) fn frames(begin: Position, count: u64) -> Frames {
     let mut bytes = Vec::new();
     for id in begin.next_id..begin.next_id + count {

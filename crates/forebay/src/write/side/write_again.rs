@@ -1,16 +1,16 @@
-//! What follows a failed write or sync of a data file: the bytes that no sync covers
-//! are written again, where they are.
+//! What follows a failed write or sync of a data file: the bytes that no sync covers are written
+//! again, to the same place.
 //!
-//! After such a failure the kernel may hold pages for clean that never reached the
-//! disk, and a later sync that succeeds proves nothing about them. Written again
-//! they are dirty like any others, and a sync of them can be believed.
+//! After such a failure the kernel may count pages as clean that never reached the disk, and a
+//! later sync that succeeds proves nothing about them. Written again they are dirty like any
+//! others, and a sync of them can be trusted.
 //!
 //! Invariants:
-//! - Bytes come from memory where they are still held. Others are read back from the
-//!   file, and count only if every checksum holds.
-//! - Whatever is in the file behind its records is cut off again.
-//! - Nothing moves: file ids, offsets and lengths stay, so a crash at any step leaves
-//!   what a crash before any sync leaves.
+//! - Bytes come from memory if they are still there. Others are read back from the file, and are
+//!   used only if every checksum is right.
+//! - Whatever is in the file after its records is cut off again.
+//! - Nothing moves: file ids, offsets and lengths stay, so a crash at any step leaves the same as a
+//!   crash before any sync.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use crate::state::shared::Shared;
 use crate::storage::read_full;
 use crate::sync::wake::lock;
 
-/// Writes again what no sync covers of a file that failed; a sync of it can be
-/// believed afterwards.
+/// Writes again the bytes of a failed file that no sync covers. A sync of them can be trusted
+/// afterwards.
 pub(super) fn write_again(shared: &Shared, file: &mut OpenFile) -> Result<(), Trouble> {
     let base = file.base();
     let (from, to) = (base + file.synced_len(), base + file.len());
@@ -44,7 +44,7 @@ pub(super) fn write_again(shared: &Shared, file: &mut OpenFile) -> Result<(), Tr
     Ok(())
 }
 
-/// Checks what can only be read back: the frames from the synced length up to `to`.
+/// Checks the frames that can only be read back: those from the synced length up to `to`.
 fn check_frames(shared: &Shared, file: &OpenFile, to: u64) -> Result<(), Trouble> {
     let options = ScanOptions {
         max_frame_len: u64::MAX,
@@ -71,7 +71,7 @@ fn check_frames(shared: &Shared, file: &OpenFile, to: u64) -> Result<(), Trouble
     }
 }
 
-/// Reads the bytes from the synced length up to `to` and writes them where they were.
+/// Reads the bytes from the synced length up to `to` and writes them to the same place.
 fn copy_in_place(shared: &Shared, file: &mut OpenFile, to: u64) -> Result<(), Trouble> {
     let mut at = file.synced_len();
     let mut chunk = shared.pool.take();

@@ -1,4 +1,4 @@
-//! Writing what was taken from the intake, and what becomes of it when it fails.
+//! Writing the batch that was taken from the intake, and what happens when a write fails.
 
 use super::WriteSide;
 use super::failure::{Trouble, above_floor, floor_reached, is_no_descriptor, is_no_space};
@@ -10,7 +10,7 @@ use crate::sync::atomic::Ordering;
 use crate::sync::wake::lock;
 
 impl WriteSide {
-    /// Writes the next batch, if it is time. Whether it did anything.
+    /// Writes the next batch, if it is time. Returns whether it did anything.
     pub(super) fn write_next(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         if self.failure.waits_for_space(shared) || self.files.has_failed() {
             return Ok(false);
@@ -44,14 +44,14 @@ impl WriteSide {
             }
             self.roll(shared)?;
             if self.files.has_failed() {
-                // That is mended first.
+                // The failed file is written again first.
                 return Ok(());
             }
         }
     }
 
-    /// Writes and publishes the first `all` bytes, whole frames. On a full disk,
-    /// those of them that it takes: who reads them may make space for the rest.
+    /// Writes and publishes the first `all` bytes, which are whole frames. On a full disk it writes
+    /// the frames that fit: acknowledging them may make space for the rest.
     fn write_part(&mut self, shared: &Shared, all: usize) -> Result<(), Trouble> {
         let (Some(current), Some(frames)) = (self.files.current_mut(), self.appender.taken())
         else {
@@ -76,7 +76,7 @@ impl WriteSide {
                 to = whole;
                 break;
             }
-            // Nothing at all may be left of a write that the disk refused whole.
+            // A disk may refuse a write as a whole of which a part would fit.
             let half = frames.boundary(to as u64 / 2);
             if half >= to {
                 return Err(Trouble::NoSpace(e));
@@ -96,10 +96,11 @@ impl WriteSide {
         Ok(())
     }
 
-    /// Goes on in a new file, once the current one may be left.
+    /// Rolls over to a new file, once everything that must be synced first is.
     pub(super) fn roll(&mut self, shared: &Shared) -> Result<(), Trouble> {
-        // A power cut must not leave zeros in the middle of the stream. And where
-        // no thread syncs, a reader of synced records would wait in vain.
+        // A power cut must not leave zeros in the middle of the stream, so their cut is synced
+        // first. With `Io::Caller` no thread syncs, and a reader of synced records would wait in
+        // vain.
         let is_alone =
             shared.limits.io == Io::Caller && shared.limits.reader_sees == ReaderSees::Synced;
         if self.cut_zeros(shared)? || (is_alone && self.sync_queue.is_dirty(&self.files)) {
@@ -116,8 +117,8 @@ impl WriteSide {
         }
         match self.files.roll(shared) {
             Err(Trouble::NoSpace(e)) if is_no_descriptor(&e) => {
-                // Files that wait for their sync are open; a sync of the directory
-                // needs a descriptor of its own.
+                // Files that wait for their sync hold descriptors, and a sync of the directory
+                // needs one of its own.
                 self.synced_mark.let_go();
                 self.sync_all(shared)?;
                 match self.files.has_failed() {
@@ -129,8 +130,8 @@ impl WriteSide {
         }
     }
 
-    /// Cuts the preallocated zeros of the current file; a sync makes that durable.
-    /// Whether there were any.
+    /// Cuts the preallocated zeros of the current file; a sync makes that durable. Returns whether
+    /// there were any.
     pub(super) fn cut_zeros(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         let Some(current) = self.files.current_mut() else {
             return Ok(false);
@@ -148,7 +149,7 @@ impl WriteSide {
         Ok(were_there)
     }
 
-    /// The current file cannot be trusted beyond its synced length.
+    /// Notes a failure of the current file: it cannot be trusted after its synced length.
     fn fail_current(
         &mut self,
         shared: &Shared,
@@ -161,8 +162,8 @@ impl WriteSide {
         }
     }
 
-    /// What no sync covers of this file cannot be trusted. A second failure without
-    /// anything in between is final.
+    /// Notes a failure of this file: the bytes that no sync covers cannot be trusted. A second
+    /// failure without progress in between is final.
     pub(super) fn note_failed(
         &mut self,
         shared: &Shared,
@@ -184,7 +185,7 @@ impl WriteSide {
         let synced_len = file.synced_len();
         shared.meters.failed_files.fetch_add(1, Ordering::Relaxed);
         tracing::error!(error = %format_args!("{error:#}"), synced_len,
-            "what no sync covers of the data file is written again");
+            "the unsynced bytes of the data file are written again");
         Ok(())
     }
 }

@@ -1,9 +1,9 @@
 //! Deleting the data files in which everything is acknowledged.
 //!
 //! Invariants:
-//! - The ledger that says so is synced first.
-//! - A deleted file may be open for the moment that another thread takes to free
-//!   its space; its name is gone and its bytes do not count any more.
+//! - The ledger that holds the acknowledgements is synced first.
+//! - A deleted file may stay open for the moment that another thread takes to free its space. Its
+//!   name is gone then, and its bytes do not count any more.
 
 use std::io;
 use std::path::Path;
@@ -22,11 +22,11 @@ use crate::sync::atomic::Ordering;
 use crate::sync::thread;
 use crate::sync::wake::lock;
 
-/// Freeing the space of longer files takes the system so long that the write
-/// side does not wait for it: some ten milliseconds for 128 MiB.
+/// The space of files of at least this length is freed on another thread, because it takes the
+/// system long: some ten milliseconds for 128 MiB.
 const LONG_FILE: u64 = 16 << 20;
 
-/// Frees the space of deleted files on a thread that ends with that.
+/// Frees the space of a deleted file on a thread that ends with that.
 #[derive(Debug, Default)]
 pub(super) struct Deletion(Option<thread::JoinHandle<()>>);
 
@@ -46,7 +46,7 @@ impl Deletion {
     /// The system frees a deleted file when it is closed for the last time.
     fn close(&mut self, file: Box<dyn File>) {
         self.finish();
-        // If there is no thread to be had, it is closed here and now.
+        // If no thread can be started, the file is closed here.
         self.0 = thread::Builder::new()
             .name("forebay-free".to_owned())
             .spawn(move || drop(file))
@@ -67,7 +67,7 @@ impl Drop for Deletion {
 }
 
 impl WriteSide {
-    /// Deletes what may be deleted. Whether it did anything.
+    /// Deletes the files in which everything is acknowledged. Returns whether it did anything.
     pub(super) fn delete_acknowledged(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         let done = lock(&shared.acks).done();
         if done.offset < shared.head_end.load(Ordering::Acquire) {
@@ -103,7 +103,7 @@ impl WriteSide {
                 Ok(()) => self.files.note_gone(span.file_id),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => {
-                    // Its space is still taken; opening the buffer again tries again.
+                    // Its space is still taken; the next opening of the buffer tries again.
                     let error = Error::io("delete", &path, e);
                     tracing::warn!(error = %format_args!("{error:#}"), "an acknowledged data file stays on disk");
                     self.files.note_outside(shared, span.file_id, span.len);
@@ -119,15 +119,15 @@ impl WriteSide {
         }
         self.failure.try_for_space_now();
         if self.appender.is_idle() && !self.files.has_failed() {
-            // Nothing is left to show that there is space.
+            // Nothing is left to write that would show whether there is space.
             self.failure.space_came_back(shared);
         }
         shared.space.ring();
     }
 
-    /// A drained file that stands in the way gives way to a new one: it leaves no
-    /// room for one more record under the limits (they may have been larger when
-    /// it was written), or the disk is full, and may be full of it.
+    /// Rolls over a current file in which everything is acknowledged, so that it can be deleted: it
+    /// is longer than the limit (which may have been larger when it was written), or the disk is
+    /// full, perhaps because of this file.
     fn replace_drained(&mut self, shared: &Shared, done: Position) -> Result<bool, Trouble> {
         let Some(len) = self.files.current().map(OpenFile::len) else {
             return Ok(false);
@@ -146,7 +146,7 @@ impl WriteSide {
             let _ = current.cut_zeros();
         }
         match self.files.roll(shared) {
-            // Not even a new file can be had: writing may have become possible.
+            // There is no space even for a new file. A write to the current one is tried next.
             Err(Trouble::NoSpace(_)) if disk_is_full => Ok(false),
             rolled => rolled.map(|()| true),
         }

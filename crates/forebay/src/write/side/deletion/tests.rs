@@ -7,14 +7,14 @@ use crate::config::LEDGER_ALLOWANCE;
 use crate::format::ledger::LedgerState;
 use crate::storage::fault::{Errno, Op};
 
-/// So many files with a record each, of which the last is the current one.
+/// A write side with this many files of one record each; the last is the current one.
 fn side(setting: &Setting, count: usize) -> WriteSide {
     let mut side = WriteSide::new(None, BEGIN, 0);
     setting.roll_and_write(&mut side.files, count);
     side
 }
 
-/// So many records go to the intake.
+/// Puts this many records into the intake.
 fn accept(setting: &Setting, count: u64) {
     let mut intake = lock(&setting.shared.intake);
     for _ in 0..count {
@@ -86,7 +86,7 @@ fn the_ledger_is_durable_before_a_file_goes() {
     assert_eq!(setting.count(Op::Delete), 0);
     assert_eq!(spans(&setting), [0, 1, 2]);
 
-    // The power goes between any two operations.
+    // The power is cut between any two operations.
     let setting = Setting::new();
     let shared = &setting.shared;
     let mut side = self::side(&setting, 3);
@@ -179,7 +179,7 @@ fn a_deletion_makes_writing_possible_again() {
             lock(&shared.intake).want_written = u64::MAX;
             assert!(side.appender.take(shared));
         }
-        // More than once, so that the pause is long.
+        // Several failures, so that the pause is long.
         for _ in 0..8 {
             side.failure.note(shared, of_no_space());
         }
@@ -227,7 +227,7 @@ fn a_drained_file_that_has_room_stays_unless_the_disk_is_full() {
     assert!(!side.delete_acknowledged(shared).unwrap());
     side.failure
         .note(shared, Trouble::NoSpace(Errno::Enospc.error()));
-    // Where there is no space for a new one either, it stays, and may be written.
+    // If there is no space for a new file either, the drained one stays and may be written.
     setting.fail_next(Op::Create, Errno::Enospc);
     assert!(!side.delete_acknowledged(shared).unwrap());
     assert_eq!(side.files.current_id(), Some(0));

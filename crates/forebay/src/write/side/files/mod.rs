@@ -1,11 +1,10 @@
-//! The data files that this process has open for writing: made, left for the next,
-//! let go.
+//! The data files that this process has open for writing: they are created, rolled over, closed.
 //!
 //! Invariants:
 //! - They are in the order of the stream. The last is the current one, which is
 //!   appended to, unless there is none; those before it are complete.
-//! - A complete file stays here until a sync covers all of it, or everything in it
-//!   is acknowledged durably.
+//! - A complete file stays open until a sync covers all of it, or everything in it is acknowledged
+//!   durably.
 //! - A file is created exclusively, and a file id is not used again while its file
 //!   exists.
 
@@ -24,16 +23,17 @@ use crate::storage::{Access, File, uninterrupted};
 use crate::sync::Instant;
 use crate::sync::wake::lock;
 
-/// See the head of this file. Changed by the thread that drives the write side.
+/// The open data files, in the order of the stream. Changed only by the thread that drives the
+/// write side.
 #[derive(Debug)]
 pub(super) struct Files {
     open: VecDeque<OpenFile>,
     /// Whether the last open file is the current one.
     has_current: bool,
     next_file_id: u16,
-    /// How many files this life has created.
+    /// How many files were created since the buffer was opened.
     created: u64,
-    /// Bytes on disk that are no part of the stream, by the file they are in.
+    /// Bytes on disk that are no part of the stream, by the id of their file.
     outside: BTreeMap<u16, u64>,
 }
 
@@ -86,7 +86,7 @@ impl Files {
 
     // ---- what is to be synced ----
 
-    /// When the oldest change was made that no sync covers, running ones included.
+    /// When the oldest change was made that no sync covers, not even a running one.
     pub(super) fn dirty_since(&self) -> Option<Instant> {
         self.open.iter().find_map(OpenFile::dirty_since)
     }
@@ -98,8 +98,8 @@ impl Files {
             .find(|file| file.dirty_since().is_some())
     }
 
-    /// A sync of the oldest file with a change that none covers; `None` without
-    /// one, and as long as that file has to be written again first.
+    /// A sync of the oldest file with a change that no sync covers; `None` if there is no such
+    /// file, or if it has to be written again first.
     pub(super) fn begin_sync(&mut self) -> Option<FileSync> {
         let created = self.created;
         self.oldest_dirty()
@@ -107,10 +107,10 @@ impl Files {
             .and_then(|file| file.begin_sync(created))
     }
 
-    /// A sync went well. How many bytes are synced by it; `None` if its file is no
-    /// longer here.
+    /// Notes a successful sync. Returns how many more bytes are synced by it, or `None` if its file
+    /// is not open any more.
     pub(super) fn note_synced(&mut self, covered: &Covered) -> Option<u64> {
-        // One sync of the directory makes the entries of all durable.
+        // One sync of the directory makes the entries of all files durable.
         for file in &mut self.open {
             file.note_entries_synced(covered.entries.unwrap_or(0));
         }
@@ -134,8 +134,8 @@ impl Files {
         self.open.iter().any(|file| file.failure().is_some())
     }
 
-    /// Everything in a file is acknowledged durably: no sync of it matters any more.
-    /// Where it ends, if none covered all of it.
+    /// Closes a complete file in which everything is acknowledged durably, so that it needs no
+    /// sync. Returns where it ends, if no sync covered all of it.
     pub(super) fn forget(&mut self, file_id: u16) -> Option<Position> {
         let oldest = self.complete().next()?;
         if oldest.file_id() != file_id {
@@ -146,7 +146,8 @@ impl Files {
 
     // ---- rolling ----
 
-    /// Goes on in a new file. A file without a change that no sync covers is closed.
+    /// Creates the next file and makes it the current one. The one before it is closed if a sync
+    /// covers all of it.
     pub(super) fn roll(&mut self, shared: &Shared) -> Result<(), Trouble> {
         let end = lock(&shared.log).written;
         let created = self.create(shared, end)?;
@@ -204,13 +205,13 @@ impl Files {
 
     // ---- what is on disk ----
 
-    /// Bytes of a file are on disk and no part of the stream.
+    /// Notes that bytes of a file are on disk but no part of the stream.
     pub(super) fn note_outside(&mut self, shared: &Shared, file_id: u16, bytes: u64) {
         *self.outside.entry(file_id).or_default() += bytes;
         self.note_disk(shared);
     }
 
-    /// A file is gone, with whatever was in it.
+    /// Notes that a file was deleted, with whatever was in it.
     pub(super) fn note_gone(&mut self, file_id: u16) {
         self.outside.remove(&file_id);
     }

@@ -122,7 +122,7 @@ fn without_a_free_id_there_is_no_space() {
         Err(Trouble::NoSpace(_))
     ));
     assert_eq!(setting.count(Op::Create), u64::from(file_id::FILE_ID_COUNT));
-    // The last one that is looked at is as good as any other.
+    // The last id that is tried can be used like any other.
     setting.sim.remove_file(setting.path_of(8)).unwrap();
     files.roll(&setting.shared).unwrap();
     assert_eq!(files.current_id(), Some(8));
@@ -147,7 +147,7 @@ fn a_file_that_cannot_be_made_leaves_everything_as_it_was() {
         assert_eq!(lock(&shared.log).spans.len(), 1);
         assert_eq!(shared.ledger.state().writer_file_id, 0);
     }
-    // A signal is no reason.
+    // A signal makes no difference.
     setting.fail_next(Op::Create, Errno::Eintr);
     files.roll(shared).unwrap();
     assert_eq!(files.current_id(), Some(1));
@@ -193,7 +193,7 @@ fn a_file_stays_while_its_only_sync_is_running() {
     // Nothing of it is dirty, and nothing of it is synced.
     setting.roll_and_write(&mut files, 1);
     assert_eq!(ids(files.complete()), [0]);
-    // The younger file is synced first, by whatever accident.
+    // Suppose that the younger file is synced first.
     setting.sync(&mut files);
     assert_eq!(ids(files.complete()), [0]);
     assert_eq!(files.note_synced(&running.covered()), Some(FRAME));
@@ -244,7 +244,7 @@ fn what_is_acknowledged_for_good_is_forgotten_the_oldest_complete_file_first() {
     let running = files.begin_sync().unwrap();
     assert_eq!(files.forget(0).map(|end| end.offset), Some(FRAME));
     assert_eq!(ids(files.complete()), [1]);
-    // The outcome of its sync tells nothing any more.
+    // The outcome of its sync has no effect any more.
     assert!(files.note_synced(&running.covered()).is_none());
     assert_eq!(files.oldest().map(OpenFile::unsynced), Some(FRAME));
 }

@@ -1,12 +1,12 @@
-//! When data files are synced: because it is time, because many wait, because
-//! somebody asked.
+//! When data files are synced: by the flush interval, because many complete files wait, and on
+//! request.
 //!
 //! Invariants:
-//! - Files are synced oldest first, and what is reported synced never has a hole.
-//! - One sync answers everybody who asked before it began.
-//! - A sync that is due for its time happens in the background: nobody waits for it.
-//!   One that somebody waits for comes after what can be written at once, because
-//!   more may share it, but not for long.
+//! - Files are synced oldest first, so the part that is reported as synced never has a hole.
+//! - One sync answers all requests for what it covers.
+//! - A sync that the flush interval makes due runs in the background, because no caller waits for
+//!   it. A requested sync lets writes that can be done at once go first, because their writers may
+//!   share it, but for at most [`REQUEST_DELAY_MAX`].
 
 use std::time::Duration;
 
@@ -21,25 +21,25 @@ use crate::sync::Instant;
 use crate::sync::atomic::Ordering;
 use crate::sync::wake::lock;
 
-/// A requested sync waits behind writes for this time at most.
-const BEHIND_WRITES_MAX: Duration = Duration::from_millis(5);
-/// At most this many complete files wait for a sync. Two more may hold unsynced
-/// bytes: the current file, and the one that is created when it is full.
+/// A requested sync lets writes go first for at most this time.
+const REQUEST_DELAY_MAX: Duration = Duration::from_millis(5);
+/// At most this many complete files wait for a sync. Two more may hold unsynced bytes: the current
+/// file, and the file that is created when it is full.
 const COMPLETE_MAX: usize = UNSYNCED_FILES_MAX - 2;
 /// With this many complete files, the oldest is synced whether it is due or not:
 /// otherwise a roll would soon have to wait for it.
 const BEGIN_AT: usize = COMPLETE_MAX - 1;
 
-/// What somebody waits for to be synced.
+/// A sync that callers wait for.
 #[derive(Debug, Clone, Copy)]
 struct SyncRequest {
-    /// The stream offset.
+    /// Everything before this stream offset is to be synced.
     end: u64,
-    /// When it was noticed.
+    /// When the write side noticed the request.
     since: Instant,
 }
 
-/// See the head of this file. Changed by the thread that drives the write side.
+/// Decides when data files are synced. Changed only by the thread that drives the write side.
 #[derive(Debug, Default)]
 pub(super) struct SyncQueue {
     request: Option<SyncRequest>,
@@ -49,8 +49,8 @@ pub(super) struct SyncQueue {
 }
 
 impl SyncQueue {
-    /// From now on there are threads for syncs in the background, which `wake` the
-    /// write side when they are done.
+    /// From now on background syncs run on threads, which wake the write side of `shared` when they
+    /// are done.
     pub(super) fn use_threads(&mut self, shared: std::sync::Arc<Shared>) {
         self.background.report_to(shared);
     }
@@ -66,8 +66,8 @@ impl SyncQueue {
 
     // ---- on request ----
 
-    /// Takes note of what somebody waits for; whether a sync of what is written can
-    /// answer it, or the part of it that can be answered while `is_stuck`.
+    /// Notes what callers wait for. Returns whether a sync of what is written answers the request,
+    /// or, while `is_stuck` (nothing more can be written), a part of it.
     fn is_requested(&mut self, shared: &Shared, is_stuck: bool) -> bool {
         let end = lock(&shared.intake).want_synced;
         let (written, synced) = {
@@ -82,19 +82,19 @@ impl SyncQueue {
         self.request.is_some_and(is_answered) || (is_stuck && end > synced && written > synced)
     }
 
-    /// Whether a request has waited behind writes for long enough.
+    /// Whether a request has let writes go first for long enough.
     pub(super) fn is_overdue(&mut self, shared: &Shared) -> bool {
-        let waits_for_long = |request: SyncRequest| request.since.elapsed() >= BEHIND_WRITES_MAX;
+        let waits_for_long = |request: SyncRequest| request.since.elapsed() >= REQUEST_DELAY_MAX;
         self.is_requested(shared, false) && self.request.is_some_and(waits_for_long)
     }
 
-    /// Whether everything is to be synced now, in the foreground. `is_stuck`: nothing
-    /// more can be written for the time being.
+    /// Whether, and why, everything is to be synced now, in the foreground. `is_stuck`: nothing
+    /// more can be written for now.
     pub(super) fn is_due_now(&mut self, shared: &Shared, is_stuck: bool) -> Option<Due> {
         if lock(&shared.intake).closing {
             return Some(Due::Closing);
         }
-        // A reader of synced records must not wait where nothing else syncs.
+        // Under `Never` nothing else syncs, and a reader of synced records would wait for ever.
         let is_read = shared.limits.sync == SyncPolicy::Never
             && shared.limits.reader_sees == ReaderSees::Synced
             && shared.reader_waits.load(Ordering::Acquire);
@@ -113,7 +113,7 @@ impl SyncQueue {
 
     // ---- in the background ----
 
-    /// When a sync in the background has to begin for its time.
+    /// When the flush interval makes a background sync due.
     pub(super) fn due_at(&self, shared: &Shared, files: &Files) -> Option<Instant> {
         if self.background.is_running() || shared.limits.sync != SyncPolicy::Interval {
             return None;
@@ -138,7 +138,8 @@ impl SyncQueue {
         1 + complete.count() >= BEGIN_AT || self.is_full_for(shared, files, another)
     }
 
-    /// Whether a file with `unsynced` bytes is one too many to be left for later.
+    /// Whether a further complete file with `unsynced` bytes cannot be left for later: too many
+    /// files wait, or more bytes than the device syncs within the flush interval.
     pub(super) fn is_full_for(&self, shared: &Shared, files: &Files, unsynced: u64) -> bool {
         let (mut count, mut bytes) = (0, 0);
         for file in files.complete() {
@@ -152,8 +153,7 @@ impl SyncQueue {
 
     // ---- what came of a sync ----
 
-    /// A sync went well that made `bytes` durable, of the current file if
-    /// `is_current`.
+    /// Notes a successful sync that made `bytes` durable, of the current file if `is_current`.
     pub(super) fn note_synced(
         &mut self,
         shared: &Shared,
@@ -161,7 +161,7 @@ impl SyncQueue {
         bytes: u64,
         is_current: bool,
     ) {
-        // Without a thread nothing depends on time.
+        // With `Io::Caller` nothing depends on time.
         if shared.limits.io == Io::Thread {
             if is_current {
                 let waiting = shared.synced.waiting();
@@ -179,9 +179,9 @@ impl SyncQueue {
 pub(super) enum Due {
     /// The buffer closes.
     Closing,
-    /// Somebody waits for it.
+    /// A caller waits for it, or [`SyncPolicy::Always`] asks for it.
     Awaited,
-    /// A reader waits that sees synced records only.
+    /// A reader of synced records waits.
     Unasked,
 }
 

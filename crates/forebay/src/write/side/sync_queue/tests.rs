@@ -1,4 +1,4 @@
-//! What is synced when, and who is told.
+//! What is synced when, and which requests that answers.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ fn of_policy(policy: SyncPolicy) -> Setting {
     Setting::with(|config| config.sync(policy))
 }
 
-/// So many files with a record each; the last is the current one.
+/// This many files with a record each; the last is the current one.
 fn files(setting: &Setting, count: usize) -> Files {
     let mut files = Files::new(None, BEGIN, 0);
     setting.roll_and_write(&mut files, count);
     files
 }
 
-/// As the write side does after a sync that went well.
+/// Notes a successful sync as the write side does.
 fn note(setting: &Setting, queue: &mut SyncQueue, files: &mut Files, outcome: &Outcome) {
     let is_current = files.current_id() == Some(outcome.covered.file_id);
     queue.note_synced(&setting.shared, outcome, FRAME, is_current);
@@ -66,7 +66,7 @@ fn one_sync_answers_all_who_asked_for_what_it_covers_and_nobody_else() {
     let mut queue = SyncQueue::default();
     setting.want_synced(FRAME);
     assert_eq!(queue.is_due_now(shared, false), Some(Due::Awaited));
-    // Another record is written while the sync runs, and asked for.
+    // Another record is written, and its sync requested, while the sync runs.
     let running = files.begin_sync().unwrap();
     setting.write(&mut files, 1);
     setting.want_synced(2 * FRAME);
@@ -83,7 +83,7 @@ fn one_sync_answers_all_who_asked_for_what_it_covers_and_nobody_else() {
 fn a_request_outlives_a_sync_of_less_than_it_asks_for() {
     let setting = of_policy(SyncPolicy::Never);
     let shared = &setting.shared;
-    // It is the last of three files that is asked for.
+    // The request is for the last of three files.
     let mut files = files(&setting, 3);
     let mut queue = SyncQueue::default();
     setting.want_synced(3 * FRAME);
@@ -108,7 +108,7 @@ fn a_request_waits_behind_writes_but_not_for_long() {
     setting.want_synced(2 * FRAME);
     assert!(!queue.is_overdue(shared), "it is noted");
     let now = Instant::now();
-    let (fresh, old) = (now + Duration::from_secs(3600), now - BEHIND_WRITES_MAX);
+    let (fresh, old) = (now + Duration::from_secs(3600), now - REQUEST_DELAY_MAX);
     let mut is_overdue = |since: Instant| {
         queue.request.as_mut().unwrap().since = since;
         queue.is_overdue(shared)
@@ -152,7 +152,7 @@ fn a_group_commit_waits_for_the_writers_of_the_last_one_where_there_is_a_thread(
         let mut queue = SyncQueue::default();
         assert!(!queue.waits_for_writers(shared), "there was none");
         queue.window = window();
-        // One of two is back.
+        // One of two writers is back.
         assert_eq!(queue.waits_for_writers(shared), io == Io::Thread);
     }
 }
@@ -231,7 +231,8 @@ fn many_complete_files_are_synced_before_a_roll_has_to_wait_for_it() {
         assert!(!queue.is_full_for(shared, &files, 0), "nothing is left");
         setting.roll_and_write(&mut files, 1);
     }
-    // With the current file and the next one, no more than recovery writes again.
+    // With the current file and the next one, these are as many as the next opening may write
+    // again.
     assert_eq!(COMPLETE_MAX + 2, UNSYNCED_FILES_MAX);
 }
 
@@ -242,7 +243,7 @@ fn no_more_is_left_for_later_than_the_device_can_sync_in_an_interval() {
     let mut queue = SyncQueue::default();
     queue.use_threads(std::sync::Arc::clone(shared));
     let mut files = files(&setting, 1);
-    // Six frames in a second.
+    // The device syncs six frames in a second.
     queue
         .rate
         .learn(1 << 20, Duration::from_secs((1 << 20) / (6 * FRAME)));
@@ -298,7 +299,7 @@ fn a_failed_sync_answers_nobody_and_the_next_one_is_of_what_was_written_again() 
     assert!(side.sync_oldest(shared).unwrap(), "it has failed");
     assert_eq!(due(&mut side), Some(Due::Awaited));
     assert_eq!(lock(&shared.log).synced, BEGIN);
-    // The kernel holds the page for clean now: a sync alone would change nothing.
+    // The kernel counts the page as clean now: a sync alone would change nothing.
     assert!(!side.sync_oldest(shared).unwrap());
     assert_eq!(due(&mut side), None);
     assert_eq!(lock(&shared.log).synced.offset, FRAME);

@@ -1,17 +1,17 @@
-//! The mark that tells the next life up to where this one has synced its data files.
+//! The synced mark: a file that says up to where this process has synced its data files.
 //!
-//! A process may die with a failed sync behind it. The pages that never reached the
-//! disk are clean then: a sync by the next process succeeds and proves nothing about
-//! them. So that process writes again what lies behind the mark, and then syncs it.
+//! A process may die after a failed sync. The pages that never reached the disk are clean then: a
+//! sync by the next process succeeds and proves nothing about them. So the next process writes
+//! again what lies after the mark, and then syncs it.
 //!
 //! Invariants:
-//! - The mark is there before the first byte is written that no sync covers, and goes
-//!   when the buffer is closed with everything synced.
-//! - Everything before the place that it names is synced. It is one word, written as
-//!   one, so a killed process leaves a true one.
-//! - After a power cut it may say anything, or be missing: what can be read then is
-//!   what is on the disk, so that writing it again changes nothing.
-//! - Where it is there and cannot be true, nothing is believed of the newest files.
+//! - The mark is there before the first byte is written that no sync covers. It is removed when the
+//!   buffer is closed with everything synced.
+//! - Everything before the place that it names is synced. It is one word, written with one call, so
+//!   a killed process leaves a true mark.
+//! - After a power cut it may say anything, or be missing. What can be read then is what is on the
+//!   disk, so writing that again changes nothing.
+//! - If it is there and cannot be true, nothing in the newest files is trusted to be synced.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,22 +26,23 @@ use crate::scan::is_device_error;
 use crate::state::shared::Shared;
 use crate::storage::{Access, File, Storage, read_full, uninterrupted, write_all};
 
-/// With the ledger it has the 32 bytes that size computations count for that.
+/// Together with the ledger's 24 bytes it makes the 32 bytes of `LEDGER_ALLOWANCE`.
 const FILE_LEN: usize = 8;
 /// The file id plus one stands above this bit, the synced length below it.
 const FILE_ID_SHIFT: u32 = 48;
 
-/// See the head of this file. Changed by the thread that drives the write side.
+/// The mark of an open buffer. Changed only by the thread that drives the write side.
 #[derive(Debug, Default)]
 pub(super) struct SyncedMark {
     file: Option<Box<dyn File>>,
-    /// Whether this life has made it; without a descriptor it stays.
+    /// Whether the mark was made since the buffer was opened; it stays when its descriptor is given
+    /// back.
     is_placed: bool,
 }
 
 fn bytes_of(file_id: u16, synced_len: u64) -> [u8; FILE_LEN] {
     debug_assert!(synced_len >> FILE_ID_SHIFT == 0);
-    // One more than the id, so that zeros, which a disk leaves, say nothing.
+    // One more than the id, so that zeros, which a power cut may leave, name no file.
     ((u64::from(file_id) + 1) << FILE_ID_SHIFT | synced_len).to_le_bytes()
 }
 
@@ -59,7 +60,7 @@ impl SyncedMark {
         }
         let (path, bytes) = (path(&shared.dir), bytes_of(file_id, synced_len));
         let made = || match self.is_placed {
-            // It names the oldest file that is not synced, which may be another one.
+            // It names the oldest file that is not synced, which may be another than `file_id`.
             true => uninterrupted(|| shared.storage.open(&path, Access::Write)),
             false => make(&*shared.storage, &path, bytes),
         };
@@ -69,34 +70,34 @@ impl SyncedMark {
                 self.is_placed = true;
                 Ok(())
             }
-            // It is there, and true.
+            // The mark is there, and still true.
             Err(_) if self.is_placed => Ok(()),
             Err(e) => Err(trouble("make", &path, e)),
         }
     }
 
-    /// Everything up to this length of this file is synced. If that cannot be noted,
-    /// the mark stays true.
+    /// Notes that everything up to this length of this file is synced. If that fails, the mark
+    /// stays true.
     pub(super) fn advance(&self, file_id: u16, synced_len: u64) {
         if let Some(file) = &self.file {
             let _ = write_all(&**file, &bytes_of(file_id, synced_len), 0);
         }
     }
 
-    /// Everything before the oldest file that is still open is synced, or needs not be.
+    /// Notes that everything before the oldest open file is synced, or need not be.
     pub(super) fn advance_to(&self, files: &Files) {
         if let Some(oldest) = files.oldest() {
             self.advance(oldest.file_id(), oldest.synced_len());
         }
     }
 
-    /// Gives the descriptor back where none is left for a sync of the directory. The
-    /// mark stays true; the next write takes it up again. Whether there was one.
+    /// Gives the descriptor back when none is left for a sync of the directory. The mark stays
+    /// true; the next write opens it again. Returns whether there was a descriptor.
     pub(super) fn let_go(&mut self) -> bool {
         self.file.take().is_some()
     }
 
-    /// Everything is synced, and nothing more will be written.
+    /// Removes the mark: everything is synced, and nothing more will be written.
     pub(super) fn remove(&mut self, shared: &Shared) {
         self.file = None;
         if std::mem::take(&mut self.is_placed) {
@@ -121,7 +122,7 @@ fn make(storage: &dyn Storage, path: &Path, bytes: [u8; FILE_LEN]) -> io::Result
     Ok(file)
 }
 
-/// What the mark of the process before says.
+/// What the mark of the previous process says.
 enum Found {
     /// Everything was synced, or nothing was written.
     Nothing,
@@ -131,11 +132,11 @@ enum Found {
     Damaged,
 }
 
-/// Before a buffer is recovered: writes again what the process before may have left
-/// unsynced. Recovery syncs it.
+/// Before a buffer is recovered: writes again what the previous process may have left unsynced.
+/// Recovery syncs it.
 ///
 /// # Errors
-/// Those of the storage, but for bytes that cannot be read.
+/// Those of the storage, except for bytes that cannot be read.
 pub(crate) fn write_again(storage: &dyn Storage, dir: &Path) -> Result<()> {
     let (mut file_id, mut from) = match read(storage, dir)? {
         Found::Nothing => return Ok(()),
@@ -153,7 +154,7 @@ pub(crate) fn write_again(storage: &dyn Storage, dir: &Path) -> Result<()> {
                 write_file_again(&*file, from)
                     .map_err(|e| Error::io("write again to", &path, e))?;
             }
-            // It was deleted; those behind it may be there.
+            // It was deleted; the files after it may be there.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io("open", &path, e)),
         }
@@ -162,7 +163,7 @@ pub(crate) fn write_again(storage: &dyn Storage, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// After it is recovered, and synced: the mark has told what it had to.
+/// After a buffer is recovered and synced: deletes the mark of the previous process.
 ///
 /// # Errors
 /// Those of the storage.
@@ -196,7 +197,7 @@ fn read(storage: &dyn Storage, dir: &Path) -> Result<Found> {
     })
 }
 
-/// Writes what the file reads from `from` on where it is.
+/// Reads the file from `from` on and writes the same bytes to the same place.
 fn write_file_again(file: &dyn File, from: u64) -> io::Result<()> {
     const PAGE_LEN: usize = 4096;
     const PAGE_ATTEMPTS: u32 = 16;
@@ -219,8 +220,9 @@ fn write_file_again(file: &dyn File, from: u64) -> io::Result<()> {
                     step = CHUNK_LEN;
                 }
             }
-            // Page by page up to the end of the chunk, because its others may be read. An
-            // error may pass; what cannot be read at all stays as it is.
+            // Page by page up to the end of the chunk, because its other pages may be readable.
+            // Each place is retried up to `PAGE_ATTEMPTS` times, because an error may pass; a page
+            // that cannot be read stays as it is.
             Err(_) if attempts < PAGE_ATTEMPTS => {
                 step = PAGE_LEN;
                 attempts += 1;

@@ -1,4 +1,4 @@
-//! The mark on its way through failures, and what the next life makes of it.
+//! The mark when calls fail, and what the next opening does with it.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -84,7 +84,7 @@ fn the_mark_is_placed_once_and_only_moved_by_syncs() {
     mark.place(&setting.shared, 7, 999).unwrap();
     assert_eq!(mark_of(&setting.sim), Some((0, 100)));
     assert_eq!(setting.count(Op::Create), 1);
-    // A move that cannot be noted leaves it true.
+    // If a move cannot be written, the mark stays true.
     setting.fail_next(Op::Write, Errno::Eio);
     mark.advance(0, 200);
     assert_eq!(mark_of(&setting.sim), Some((0, 100)));
@@ -117,7 +117,7 @@ fn nothing_may_be_written_where_the_mark_cannot_be_made() {
         assert!(matches!(refused, Err(Trouble::NoSpace(_))), "{op:?}");
         setting.fault.clear();
         setting.fail_all(op, Errno::Eio);
-        // It is there without contents by now, if it could be created.
+        // The file exists without contents by now, if it could be created.
         let refused = match op {
             Op::Create => mark.place(&setting.shared, 0, 0),
             _ => SyncedMark::default().place(&setting.shared, 0, 0),
@@ -139,7 +139,7 @@ fn one_failure_or_signals_do_not_keep_the_mark_from_being_made() {
         mark.place(&setting.shared, 1, 2).unwrap();
         assert_eq!(mark_of(&setting.sim), Some((1, 2)));
         mark.remove(&setting.shared);
-        // Both tries are left after a signal.
+        // A signal uses up none of the two tries.
         setting.fail_next(op, Errno::Eintr);
         setting.fault.fail(op, setting.count(op) + 2, Errno::Eio);
         mark.place(&setting.shared, 1, 3).unwrap();
@@ -156,7 +156,7 @@ fn a_mark_whose_descriptor_was_given_back_is_taken_up_again_as_it_stands() {
     assert!(!mark.let_go(), "there was none");
     mark.advance(0, 200);
     assert_eq!(mark_of(&setting.sim), Some((0, 100)), "it stays true");
-    // Where it cannot be opened, it is still there, and true.
+    // If it cannot be opened, it is still there, and true.
     setting.fail_all(Op::Create, Errno::Emfile);
     mark.place(&setting.shared, 0, 300).unwrap();
     assert_eq!(mark_of(&setting.sim), Some((0, 100)));
@@ -178,12 +178,12 @@ fn the_mark_goes_when_all_is_synced_if_this_life_has_made_it() {
     let mut mark = SyncedMark::default();
     mark.place(&setting.shared, 0, 0).unwrap();
     assert_eq!(mark_of(&setting.sim), Some((0, 0)), "that one was old");
-    // Also one whose descriptor was given back.
+    // A mark whose descriptor was given back is removed as well.
     mark.let_go();
     setting.fail_next(Op::Delete, Errno::Eintr);
     mark.remove(&setting.shared);
     assert!(setting.sim.read_file(mark_path()).is_none());
-    // Nothing is there any more that would be true.
+    // There is no true mark any more that would do.
     setting.fail_all(Op::Create, Errno::Enospc);
     assert!(mark.place(&setting.shared, 0, 0).is_err());
 }
@@ -204,8 +204,8 @@ fn after_recovery_the_mark_is_forgotten_and_need_not_be_there() {
 
 // ---- writing again ----
 
-/// A machine after a process that died with failed syncs behind it: these data files
-/// of full pages of sevens can be read, and nothing of them is on the disk.
+/// A machine after a process that died after failed syncs: these data files of full pages of sevens
+/// can be read, and nothing of them is on the disk.
 fn failed_files(ids: impl Iterator<Item = u16>, pages: usize) -> Setting {
     let setting = Setting::new();
     for id in ids {
@@ -247,7 +247,7 @@ fn what_lies_behind_the_mark_is_written_again_and_nothing_before_it() {
 
 #[test]
 fn as_many_files_are_written_again_as_may_be_unsynced() {
-    // The ids go round, and one file between the others was deleted.
+    // The ids wrap around, and one file between the others was deleted.
     let first = file_id::MAX_FILE_ID - 1;
     let ids: Vec<u16> = std::iter::successors(Some(first), |id| Some(file_id::next(*id)))
         .take(UNSYNCED_FILES_MAX + 1)
@@ -292,7 +292,7 @@ fn what_cannot_be_written_again_keeps_the_buffer_from_opening() {
         assert!(refused.is_err(), "{op:?} {errno:?}");
         assert_eq!(mark_of(&setting.sim), Some((0, 0)), "the next try needs it");
         setting.fault.clear();
-        // The first is of the mark.
+        // The first call is for the mark.
         setting.fault.fail(op, setting.count(op) + 1, Errno::Eintr);
         write_again(&setting.fault, &setting.shared.dir).unwrap();
         assert_eq!(pages_kept(&setting, 0), [true]);
@@ -304,7 +304,7 @@ fn what_cannot_be_written_again_keeps_the_buffer_from_opening() {
 struct BadPages {
     pages: Range<usize>,
     len: usize,
-    /// How often a read of them fails at most.
+    /// At most this many reads of them fail.
     failures_left: Mutex<u32>,
     written: Arc<Mutex<Vec<bool>>>,
 }
