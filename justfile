@@ -11,23 +11,23 @@ test *words:
 subject name:
     cargo test -p forebay --test it -- {{ name }}::
 
-# the power cut, further than every day: `just sim 1000`, or from a seed on: `just sim 1 4711`
+# simulate power cuts, more than in `just test`: `just sim 1000`; from a seed on: `just sim 1 4711`
 sim seeds="1000" seed="1":
     FOREBAY_SIM_SEEDS={{ seeds }} FOREBAY_SIM_SEED={{ seed }} \
         cargo test -p forebay --test it -- crash:: --nocapture
 
-# lives with faults, stops and damage, for so long: `just lives 3600`, or from a seed on
+# run random lives of a buffer with faults, stops and damage: `just lives SECONDS [SEED]`
 lives seconds="600" seed="1":
     FOREBAY_LIVES_SECONDS={{ seconds }} FOREBAY_LIVES_SEED={{ seed }} \
         cargo test -p forebay --test it -- lives::nothing_promised_is_lost --nocapture \
         --include-ignored
 
-# two damages at once, further than every day
+# damage a buffer in two places at once, more often than in `just test`
 damage seeds="1000000" seed="1":
     FOREBAY_DAMAGE_SEEDS={{ seeds }} FOREBAY_DAMAGE_SEED={{ seed }} \
         cargo test -p forebay --test it -- damage::pairs --nocapture
 
-# fuzz one of scanner, ledger, directory, calls for so long (needs cargo-fuzz)
+# fuzz one of scanner, ledger, directory, calls for some seconds (needs cargo-fuzz)
 fuzz target seconds="600":
     cd fuzz && cargo run -q --example seeds
     cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . {{ target }} -- \
@@ -42,12 +42,11 @@ shuttle *words:
 micro *words:
     cargo bench -p forebay --bench micro -- {{ words }}
 
-# instructions of the hot paths, against scripts/instructions.txt (needs
-# valgrind); `--update` makes what is measured the reference
+# instructions of the hot paths, against scripts/instructions.txt (needs valgrind); or `--update` it
 instructions *flags:
     scripts/instructions {{ flags }}
 
-# SIGKILL real producers and consumers, so many times each
+# SIGKILL real producers and consumers, each this many times
 kill rounds="1000":
     FOREBAY_ROUNDS={{ rounds }} cargo test -p forebay-cli --test it -- kill:: --nocapture
 
@@ -61,7 +60,7 @@ power-cut rounds="100":
     FOREBAY_ROUNDS={{ rounds }} cargo test -p forebay-cli --test disks -- \
         --ignored --nocapture --test-threads 1 power_cut::
 
-# mixed load for so long, watching memory, open files, disk and every record
+# mixed load for some seconds, watching memory, open files, disk and every record
 soak seconds="600":
     FOREBAY_SOAK_SECONDS={{ seconds }} cargo test -p forebay --test soak -- --nocapture
 

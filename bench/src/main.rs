@@ -1,11 +1,11 @@
-//! Forebay beside the queues, logs and stores that a Rust developer could pick
-//! from crates.io, doing the same work.
+//! Measures Forebay beside the queues, logs and stores that a Rust developer could pick
+//! from crates.io, at the same work.
 //!
-//! [`peers`] has a file for each of them behind the trait in [`peer`], [`work`]
-//! is one measurement, [`rounds`] takes turns among all, [`report`] and [`plot`]
-//! show what came out. What is not about peers is shared with `forebay bench`, in
-//! the crate `forebay-bench`. How to run it, and what the figures mean, stands in
-//! `docs/peers.md` of the repository.
+//! [`peers`] has a file for each of them, which implements the trait in [`peer`]; [`work`]
+//! does one measurement, [`rounds`] measures all peers in turns, [`report`] and [`plot`]
+//! show the results. Parts that are not about peers are shared with `forebay bench`, in
+//! the crate `forebay-bench`. `docs/peers.md` of the repository says how to run it and
+//! what the figures mean.
 
 mod payload;
 mod peer;
@@ -27,7 +27,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 use work::{Amount, Work};
 
-/// What is written, from the repository's root.
+/// The files that are written, relative to the repository's root.
 const RESULTS: &str = "bench/results/peers.json";
 const PLOT: &str = "docs/img/peers.svg";
 const PAGE: &str = "docs/peers.md";
@@ -39,32 +39,32 @@ struct Options {
     /// Where to measure: a directory is made there, and removed afterwards
     #[arg(long, default_value = ".")]
     dir: PathBuf,
-    /// How often every peer gets its turn
+    /// How often every peer is measured
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// The most a measurement appends, in MiB of payload
     #[arg(long, default_value_t = 256, value_name = "MIB")]
     size: u64,
-    /// The longest a measurement appends; durable appends take this long
+    /// The longest time a measurement appends; durable appends take this long
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     time: f64,
     /// Payload lengths, in bytes
     #[arg(long, value_delimiter = ',', default_values_t = [256, 4096])]
     payload: Vec<usize>,
-    /// These peers only; what comes out is shown and not kept
+    /// Measure these peers only; the results are shown and not kept
     #[arg(long, value_delimiter = ',')]
     peer: Vec<String>,
-    /// These works only; what comes out is shown and not kept
+    /// Measure these works only; the results are shown and not kept
     #[arg(long, value_delimiter = ',', value_enum)]
     work: Vec<Work>,
-    /// One small round that shows that everything comes back; its figures mean
-    /// nothing and are not kept
+    /// Do one small round that shows that all records come back; its figures
+    /// mean nothing and are not kept
     #[arg(long)]
     quick: bool,
     /// Do not measure: make the table and the plot again from the results
     #[arg(long, conflicts_with = "quick")]
     render: bool,
-    /// Show what comes out, and do not keep it
+    /// Show the results, and do not keep them
     #[arg(long)]
     dry: bool,
 }
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A measurement in a process of its own, as [`rounds`] asks for it.
+/// One measurement in a process of its own, which [`rounds`] starts with `--one`.
 fn one(mut arguments: impl Iterator<Item = OsString>) -> Result<()> {
     let mut next = || arguments.next().ok_or("--one is for this program itself");
     let (name, what) = (next()?, next()?);
@@ -116,7 +116,7 @@ fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// Writes what came out to where it is shown.
+/// Writes the results, the plot and the table to their files.
 fn keep(options: &Options, root: &Path, report: &Report, table: &str) -> Result<()> {
     let whole = options.peer.is_empty() && options.work.is_empty();
     if options.dry || options.quick || !whole {
@@ -172,7 +172,7 @@ fn measure(options: &Options, root: &Path) -> Result<Report> {
     })
 }
 
-/// What a command says, as far as it does.
+/// The output of a command; `unknown` if it cannot be run.
 fn words(root: &Path, command: &str, arguments: &[&str]) -> String {
     let said = Command::new(command)
         .args(arguments)

@@ -1,35 +1,34 @@
-//! Payloads that tell which they are, and the check that all come back.
+//! Numbered payloads, and the check that all of them come back.
 //!
-//! Payloads are numbered, and the rest of each is one of 64 incompressible stretches,
-//! chosen by the number. Invariants: a record that is missing, doubled, out of order,
-//! cut or changed anywhere is noticed at once; making and checking payloads costs
-//! every peer the same.
+//! A payload is its number and one of 64 incompressible patterns, chosen by the number.
+//! Invariants: a record that is missing, doubled, out of order, cut or changed anywhere is
+//! noticed at once; making and checking payloads costs every peer the same.
 
 use crate::peer::Result;
 use forebay_bench::payload::{Checker, numbered, pattern, stamp};
 use std::time::{Duration, Instant};
 
-/// Different stretches.
+/// Different patterns.
 const PATTERNS: u64 = 64;
 /// Payloads held for batches, a multiple of [`PATTERNS`].
 const HELD: u64 = 1024;
 /// Records appended together.
 pub(crate) const BATCH: u64 = 1_000;
-/// The clock is looked at once in so many records.
+/// Records between two checks of the clock.
 const LOOK: u64 = 256;
 
 fn held(len: usize, count: u64) -> Vec<Vec<u8>> {
     (0..count).map(|n| pattern(len, n % PATTERNS)).collect()
 }
 
-/// Payloads to append, made beforehand but for their numbers.
+/// Payloads to append, made beforehand except for their numbers.
 pub(crate) struct Payloads {
     held: Vec<Vec<u8>>,
     producer: u32,
 }
 
 impl Payloads {
-    /// Of a producer that appends one by one.
+    /// Payloads of a producer that appends one by one.
     pub(crate) fn single(len: usize, producer: u32) -> Self {
         Self {
             held: held(len, PATTERNS),
@@ -37,7 +36,7 @@ impl Payloads {
         }
     }
 
-    /// Of the only producer, which may append in batches.
+    /// Payloads of the only producer, which may append in batches.
     pub(crate) fn batched(len: usize) -> Self {
         Self {
             held: held(len, HELD),
@@ -45,16 +44,16 @@ impl Payloads {
         }
     }
 
-    /// The producer's payload of this number.
+    /// The producer's payload with this number.
     #[inline]
     pub(crate) fn one(&mut self, number: u64) -> &[u8] {
-        // Few of them, so that they stay in the cache.
+        // Only these few are used, so that they stay in the cache.
         let payload = &mut self.held[(number % PATTERNS) as usize];
         stamp(payload, numbered(self.producer, number));
         payload
     }
 
-    /// The producer's payloads from this number on, [`BATCH`] at most.
+    /// The producer's next `count` payloads from number `first` on, [`BATCH`] at most.
     pub(crate) fn batch(&mut self, first: u64, count: u64) -> Vec<&[u8]> {
         for number in first..first + count {
             let payload = &mut self.held[(number % HELD) as usize];
@@ -66,7 +65,7 @@ impl Payloads {
     }
 }
 
-/// Sees that records come back as they went in, in the time there is.
+/// Checks that records come back as they were appended, until a time limit.
 pub(crate) struct Check {
     checker: Checker,
     expected: u64,
@@ -86,7 +85,7 @@ impl Check {
         }
     }
 
-    /// The time begins now.
+    /// Starts the time limit.
     pub(crate) fn start(&mut self) {
         self.begun = Instant::now();
     }
@@ -95,8 +94,8 @@ impl Check {
     ///
     /// # Errors
     ///
-    /// It is not the one that comes next of its producer, or not as it was; or
-    /// the time is over, which [`Check::finish`] takes for success.
+    /// It is not the next record of its producer, or it was changed; or the time
+    /// is over, which [`Check::finish`] takes for success.
     #[inline]
     pub(crate) fn take(&mut self, payload: &[u8]) -> Result<()> {
         self.checker.check(payload)?;
@@ -107,17 +106,17 @@ impl Check {
         Ok(())
     }
 
-    /// Whether all have come.
+    /// Whether all records have come.
     pub(crate) fn is_complete(&self) -> bool {
         self.taken() >= self.expected
     }
 
-    /// How many there have been.
+    /// How many records were checked.
     pub(crate) fn taken(&self) -> u64 {
         self.checker.taken()
     }
 
-    /// Judges the reading that came to `read`, and returns how many there were.
+    /// Judges a reading that returned `read`, and returns how many records there were.
     ///
     /// # Errors
     ///

@@ -1,18 +1,18 @@
-//! What a peer has to do to be measured, and what is said about it.
+//! What a peer has to do to be measured, and what the table says about it.
 //!
-//! Invariant: nobody is helped or held back by what stands here. The trait has
-//! the works that are measured and nothing else; whatever a peer does between
-//! two records is its own, except for [`Sixteen::Supplied`], which is said.
+//! Invariant: nothing here makes a peer faster or slower. The trait has the works that
+//! are measured and nothing else; everything between two records is the peer's own code,
+//! except with [`Sixteen::Supplied`], which the table marks.
 
 use crate::payload::Check;
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What went wrong, in the words of whoever saw it.
+/// A result whose error is in the words of what reported it.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Where a peer works, and what for.
+/// Where a peer keeps its files, and what it will be used for.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     /// A directory of its own.
@@ -45,7 +45,7 @@ pub(crate) trait Peer {
         Ok(())
     }
 
-    /// Appends a record and returns when the operating system has it and all
+    /// Appends a record and returns when the operating system has it and all records
     /// before it.
     ///
     /// # Errors
@@ -55,8 +55,8 @@ pub(crate) trait Peer {
         self.append(payload)
     }
 
-    /// Returns when everything is synced; `false` if the peer cannot be asked
-    /// for that.
+    /// Returns when everything is synced; `false` if the peer has no call for
+    /// that.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ pub(crate) trait Shared: Send + Sync {
     fn append_synced(&self, producer: u32, payload: &[u8]) -> Result<()>;
 }
 
-/// How sixteen producers append at once.
+/// How sixteen producers append durably at the same time.
 pub(crate) enum Sixteen {
     /// By the peer's own means.
     Own(fn(&Place) -> Result<Arc<dyn Shared>>),
@@ -102,7 +102,7 @@ pub(crate) enum Sixteen {
     Supplied,
 }
 
-/// A peer, and what a reader of the figures has to know about it.
+/// A peer, and what readers of the figures have to know about it.
 pub(crate) struct About {
     /// The name of the package.
     pub(crate) name: &'static str,
@@ -112,13 +112,14 @@ pub(crate) struct About {
     pub(crate) single: bool,
     /// Whether records can be appended together.
     pub(crate) batched: bool,
-    /// Whether an append can be synced when it returns, and by how many.
+    /// How sixteen producers append durably; `None` if an append cannot be synced when
+    /// it returns.
     pub(crate) durable: Option<Sixteen>,
     /// The longest payload.
     pub(crate) payload_max: usize,
-    /// Who checks sums when records are read.
+    /// Which checksums are checked when records are read.
     pub(crate) sums: &'static str,
-    /// How what was read is acknowledged or removed.
+    /// How records that were read are acknowledged or removed.
     pub(crate) acks: &'static str,
     /// What is synced, and when.
     pub(crate) syncs: &'static str,
@@ -127,7 +128,7 @@ pub(crate) struct About {
     pub(crate) open: fn(&Place) -> Result<Box<dyn Peer>>,
 }
 
-/// A peer's own result in the benchmark's words.
+/// Converts a peer's own result into the benchmark's.
 ///
 /// # Errors
 ///
@@ -137,7 +138,7 @@ pub(crate) fn said<T, E: std::fmt::Display>(result: std::result::Result<T, E>) -
 }
 
 impl About {
-    /// Whether the benchmark commits for its groups of producers.
+    /// Whether the benchmark does the group commit for the peer's producers.
     pub(crate) fn is_supplied(&self) -> bool {
         matches!(self.durable, Some(Sixteen::Supplied))
     }

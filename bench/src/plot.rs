@@ -24,7 +24,7 @@ const COLUMNS: usize = 2;
 const HEAD: f64 = 18.0;
 const STEP: f64 = 17.0;
 const BAR: f64 = 12.0;
-/// For a peer's name, and for its figure.
+/// Room for a peer's name, and for its figure.
 const NAME_WIDTH: f64 = 130.0;
 const FIGURE_WIDTH: f64 = 60.0;
 

@@ -1,7 +1,8 @@
-//! What came out: medians, kept as JSON, shown as a table.
+//! The results: medians, kept as JSON, shown as a table.
 //!
-//! Invariant: the table and the plot are made from the JSON file's content and
-//! what the peers' files say, so that both can be made again without measuring.
+//! Invariant: the table and the plot are made only from the contents of the JSON file and
+//! of the peers' [`About`](crate::peer::About), so that both can be made again without
+//! measuring.
 
 use crate::peer::Result;
 use crate::peers;
@@ -12,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// How the reason begins if a peer was able to do the work and did not.
+/// How [`Row::missing`] begins if the peer should have been able to do the work.
 pub(crate) const FAILED: &str = "failed";
 
-/// An outcome of a measurement, or why there is none.
+/// One measurement: its sample, or why there is none.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) peer: &'static str,
@@ -24,7 +25,7 @@ pub(crate) struct Taken {
     pub(crate) outcome: std::result::Result<Sample, String>,
 }
 
-/// Everything of a run.
+/// All results of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) date: String,
@@ -37,20 +38,20 @@ pub(crate) struct Report {
     pub(crate) results: Vec<Row>,
 }
 
-/// The figures of a peer at a work.
+/// The figures of one peer, work and payload length.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) peer: String,
     pub(crate) version: String,
     pub(crate) work: Work,
     pub(crate) payload_bytes: usize,
-    /// Medians; absent where there is no figure.
+    /// Medians; `None` if there is no figure.
     pub(crate) records_per_s: Option<f64>,
     pub(crate) synced_records_per_s: Option<f64>,
     pub(crate) read_records_per_s: Option<f64>,
     /// Why there is no figure.
     pub(crate) missing: Option<String>,
-    /// What the medians are of.
+    /// The samples that the medians are taken of.
     pub(crate) samples: Vec<Sample>,
 }
 
@@ -108,7 +109,7 @@ impl Row {
         let rate = |of: &dyn Fn(&Sample) -> Option<(u64, f64)>| {
             median(samples.iter().filter_map(of).map(|(n, s)| n as f64 / s))
         };
-        // A figure that some rounds did not reach is none.
+        // If any round failed, there is no figure.
         let whole = missing.is_none();
         Self {
             peer: peer.to_owned(),
@@ -124,7 +125,7 @@ impl Row {
     }
 }
 
-/// Rows of outcomes.
+/// Groups outcomes into rows.
 pub(crate) fn rows(taken: Vec<Taken>) -> Vec<Row> {
     let mut by_case: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for Taken {
@@ -160,8 +161,8 @@ impl Report {
             .find(|row| row.peer == peer && row.work == work && row.payload_bytes == payload_bytes)
     }
 
-    /// A peer's figure in a column, in records per second. What was read is
-    /// the better of what was appended singly and in batches.
+    /// A peer's figure in a column, in records per second. For reading, it is the better of
+    /// two figures: of records that were appended singly and in batches.
     pub(crate) fn figure(&self, peer: &str, column: Column, payload_bytes: usize) -> Option<f64> {
         let row = |work| self.row(peer, work, payload_bytes);
         let read = |work| row(work)?.read_records_per_s;
@@ -186,8 +187,7 @@ impl Report {
         peers
     }
 
-    /// Measurements that came to nothing although the peer was able to do the
-    /// work.
+    /// How many rows have no figure although the peer should be able to do the work.
     pub(crate) fn failures(&self) -> usize {
         let missing = self.results.iter().filter_map(|row| row.missing.as_ref());
         missing.filter(|why| why.starts_with(FAILED)).count()
@@ -297,14 +297,14 @@ impl Report {
     }
 }
 
-/// The version of a package that this program was built with, by the lock file.
+/// The version of a package that this program was built with, from the lock file.
 fn version(package: &str) -> Option<String> {
     version_in(include_str!("../Cargo.lock"), package)
 }
 
 fn version_in(lock: &str, package: &str) -> Option<String> {
-    // Where there are several versions the one that is used directly is named
-    // among this package's own dependencies.
+    // If the lock file has several versions of a package, this package's own dependencies
+    // name the one that is used directly.
     let named = format!(" \"{package} ");
     let own = lock
         .split("[[package]]")

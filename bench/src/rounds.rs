@@ -1,9 +1,9 @@
 //! The rounds: every peer in turn, work by work, each in a process of its own.
 //!
-//! Invariants: within a round the peers take turns at each work, so that a
-//! machine whose speed changes changes it for all; a peer that fails, panics or
-//! hangs costs its own figure and nobody else's; the directory made here goes
-//! with its [`Scratch`], also after a signal.
+//! Invariants: within a round the peers take turns at each work, so that a change of the
+//! machine's speed affects all; a peer that fails, panics or hangs loses its own figure
+//! and no other; the directory made here is removed with its [`Scratch`], also after a
+//! signal.
 
 use crate::peer::{About, Result};
 use crate::peers::walrus;
@@ -21,10 +21,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often a process is looked at.
+/// How often a process is checked.
 const LOOK: Duration = Duration::from_millis(5);
-/// A process may take so much longer than appending and reading should, for
-/// opening, closing and syncing.
+/// A process may take the time for appending, times the factor, plus this: it also opens,
+/// syncs, closes and reads.
 const PATIENCE: Duration = Duration::from_secs(90);
 const PATIENCE_FACTOR: u32 = 8;
 
@@ -60,12 +60,11 @@ impl std::fmt::Debug for About {
     }
 }
 
-/// Measures, and hands each outcome to `take`.
+/// Measures, and hands each outcome to `take`. A failure of a peer is an outcome.
 ///
 /// # Errors
 ///
-/// The directory cannot be made or used, or a signal came. What a peer does
-/// wrong is an outcome.
+/// The directory cannot be made or used, or a signal came.
 pub(crate) fn run(plan: &Plan, mut take: impl FnMut(Taken)) -> Result<()> {
     if let Some(short) = plan.payloads.iter().find(|len| (**len as u64) < LEN_MIN) {
         return Err(format!("a payload of {short} B is shorter than {LEN_MIN} B").into());
@@ -118,7 +117,7 @@ pub(crate) fn run(plan: &Plan, mut take: impl FnMut(Taken)) -> Result<()> {
     Ok(())
 }
 
-/// A measurement in a process of its own.
+/// Makes one measurement in a process of its own.
 fn one(
     scratch: &Path,
     stop: &AtomicBool,
@@ -163,8 +162,8 @@ fn one(
     }
 }
 
-/// Waits for a process, and ends it if that takes too long or the stop is set
-/// (`None`).
+/// Waits for a process. If that takes too long or the stop is set, kills it and returns
+/// `None`.
 fn wait(child: &mut Child, stop: &AtomicBool, patience: Duration) -> Result<Option<ExitStatus>> {
     let begun = Instant::now();
     loop {
@@ -180,7 +179,7 @@ fn wait(child: &mut Child, stop: &AtomicBool, patience: Duration) -> Result<Opti
     }
 }
 
-/// The first line that says something, short enough for a table.
+/// The first line that is not empty, cut to 160 characters and without `|`, for a table.
 fn first_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());

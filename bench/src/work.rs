@@ -1,8 +1,8 @@
 //! One measurement: a peer, a work, a directory. It runs in a process of its
-//! own, so that nothing of one peer (memory, threads, a panic) is another's.
+//! own, so that no peer is affected by another's memory, threads or panic.
 //!
-//! Invariant: no figure leaves here whose records were not read back from a
-//! peer opened anew, and found to be those that were appended.
+//! Invariant: a figure is returned only if its records were read back from a peer that
+//! was opened again, and were those that were appended.
 
 use crate::payload::{BATCH, Check, Payloads};
 use crate::peer::{About, Peer, Place, Result, Sixteen};
@@ -11,11 +11,11 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Producers of the last work.
+/// Producers in [`Work::DurableSixteen`].
 pub(crate) const PRODUCERS: u32 = 16;
-/// The clock is looked at once in so many single appends.
+/// Single appends between two checks of the clock.
 const LOOK: u64 = 64;
-/// Reading may take so many times as long as appending.
+/// Reading may take this many times as long as appending.
 const READ_FACTOR: u32 = 2;
 
 /// What is asked of a peer.
@@ -31,28 +31,28 @@ pub(crate) enum Work {
     AppendBatch,
     /// Append one by one, each synced before the next
     Durable,
-    /// The same by sixteen threads at once
+    /// Sixteen threads at once append one by one, each synced before its next
     DurableSixteen,
 }
 
-/// How much of it.
+/// How much work is measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Amount {
     pub(crate) payload_len: usize,
-    /// Bytes of payload at most.
+    /// At most this many bytes of payload are appended.
     pub(crate) bytes: u64,
-    /// Time at most, for appending.
+    /// Appending takes at most this long.
     pub(crate) time: Duration,
 }
 
-/// What it came to.
+/// The result of one measurement.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Sample {
     pub(crate) records: u64,
-    /// Until the operating system had all; of durable appends until all were
-    /// synced.
+    /// Time until the operating system had all records; with durable appends until all
+    /// were synced.
     pub(crate) seconds: f64,
-    /// Until all was synced, if the peer could be asked for that.
+    /// Time until all records were synced, if the peer has a call for that.
     pub(crate) synced_seconds: Option<f64>,
     /// Records that were read in time, and how long that took.
     pub(crate) read_records: u64,
@@ -60,11 +60,11 @@ pub(crate) struct Sample {
 }
 
 impl About {
-    /// Whether it can do the work with such payloads; why not otherwise.
+    /// Checks that the peer can do the work with payloads of this length.
     ///
     /// # Errors
     ///
-    /// It cannot.
+    /// It cannot; the text says why.
     pub(crate) fn can(&self, work: Work, payload_len: usize) -> std::result::Result<(), String> {
         if payload_len > self.payload_max {
             return Err(format!("payloads up to {} B only", self.payload_max));
@@ -81,7 +81,7 @@ impl About {
     }
 }
 
-/// Does the work in `dir`, where nothing is.
+/// Does the work in `dir`, which is empty or missing.
 ///
 /// # Errors
 ///
@@ -176,8 +176,8 @@ fn durable(records: u64, begun: Instant) -> Sample {
     }
 }
 
-/// Runs the producers, each appending by `append`, and `meanwhile` beside
-/// them; says by `done` when one goes. Returns what they appended together.
+/// Runs the producers, each of which appends by `append`, and `meanwhile` on the calling
+/// thread; calls `done` when a producer ends. Returns what they appended together.
 fn produce(
     amount: Amount,
     append: &(dyn Fn(u32, &[u8]) -> Result<()> + Sync),
@@ -192,7 +192,7 @@ fn produce(
         let mut threads = Vec::new();
         for (producer, mut payloads) in (0..).zip(payloads) {
             threads.push(scope.spawn(move || -> Result<u64> {
-                // Said also if the producer fails or panics.
+                // `done` is also called if the producer fails or panics.
                 let _done = Done(done);
                 let mut records = 0;
                 while records == 0 || begun.elapsed() < amount.time {
@@ -213,7 +213,7 @@ fn produce(
     })
 }
 
-/// Says that a producer is done when it goes.
+/// Calls its function when it is dropped.
 struct Done<'a>(&'a (dyn Fn() + Sync));
 
 impl Drop for Done<'_> {
@@ -237,23 +237,24 @@ fn durable_supplied(about: &About, place: &Place, amount: Amount) -> Result<Samp
     group.run(amount, &mut *peer)
 }
 
-/// What producers wait for, and one thread does for them all: the group commit
-/// of peers that have none.
+/// Group commit for peers that have none: producers hand in payloads and wait, and one
+/// thread appends and syncs for all of them.
 #[derive(Default)]
 struct Group {
     state: Mutex<Waiting>,
-    /// Something is to be done, or nobody is left.
+    /// Notified when a payload was handed in or a producer has ended.
     work: Condvar,
-    /// Something was done.
+    /// Notified when payloads were synced, or that failed.
     done: Condvar,
 }
 
 #[derive(Default)]
 struct Waiting {
     payloads: Vec<Vec<u8>>,
-    /// Payloads ever handed in, and of these synced.
+    /// Payloads handed in so far, and how many of these are synced.
     accepted: u64,
     synced: u64,
+    /// Producers that have ended.
     gone: u32,
     failed: bool,
 }
@@ -287,13 +288,13 @@ impl Group {
         }
     }
 
-    /// A producer goes.
+    /// Notes that a producer has ended.
     fn leave(&self) {
         self.lock().gone += 1;
         self.work.notify_one();
     }
 
-    /// Appends for the producers until all are gone.
+    /// Appends for the producers until all of them have ended.
     fn serve(&self, peer: &mut dyn Peer) -> Result<()> {
         let mut waiting = self.lock();
         loop {
@@ -326,7 +327,7 @@ impl Group {
 mod tests {
     use super::*;
 
-    /// Keeps what it is given, and fails from some number on.
+    /// Keeps what it is given, and fails to sync from some number of records on.
     struct Kept(Vec<Vec<u8>>, usize);
 
     impl Peer for Kept {

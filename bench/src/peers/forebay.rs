@@ -83,7 +83,7 @@ impl Peer for Forebay {
     }
 
     fn read(&mut self, check: &mut Check) -> Result<()> {
-        // Without a writer the reader comes to an end.
+        // Without a writer the reader reports the end when the buffer is empty.
         self.writer.take();
         while let Some(batch) = self.reader.recv_batch(TAKE.0, TAKE.1)? {
             for record in batch.records() {

@@ -35,15 +35,15 @@ impl Store {
         let mut options = EnvOpenOptions::new().read_txn_with_tls();
         options.map_size(map_bytes as usize);
         if !place.durable {
-            // SAFETY: without syncs a crash of the system may spoil the file,
-            // which nobody reads after one.
+            // SAFETY: without syncs a crash of the system may damage the file, but
+            // the file is not read after a crash.
             #[allow(unsafe_code)]
             unsafe {
                 options.flags(EnvFlags::NO_SYNC);
             }
         }
-        // SAFETY: the directory is this process's own, so nobody else changes
-        // the file under its map.
+        // SAFETY: the directory is this process's own, so no other process changes the
+        // file while it is mapped.
         #[allow(unsafe_code)]
         let env = unsafe { options.open(&place.dir)? };
         let records = env

@@ -1,4 +1,4 @@
-//! The peers, a file each.
+//! The peers, each in a file of its own.
 
 mod commit_log;
 mod disk_backed;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Bytes that a segment has from the beginning: it grows beyond.
+/// Bytes that a segment has from the beginning; it can grow.
 const SEGMENT_BYTES: u32 = 64 << 20;
 
 pub(super) const ABOUT: About = About {
@@ -28,7 +28,7 @@ pub(super) const ABOUT: About = About {
 };
 
 struct Log {
-    /// Opened by the first append: opening reads.
+    /// Opened by the first append, because opening reads the log.
     wal: Option<WriteAheadLog>,
     dir: PathBuf,
 }
@@ -89,8 +89,8 @@ impl Peer for Log {
     }
 
     fn read(&mut self, check: &mut Check) -> Result<()> {
-        // Whoever recovers owns what it is handed to, so the check goes there
-        // and comes back.
+        // Recovery takes ownership of what gets the records, so the check is lent to it
+        // and swapped back.
         let lent = std::mem::replace(check, Check::new(0, 0, 0, Duration::ZERO));
         let lent = Arc::new(Mutex::new(lent));
         let recovered = recover(&self.dir, Reading(Some(Arc::clone(&lent))));
@@ -109,7 +109,7 @@ impl Shared for Appender {
     }
 }
 
-/// Takes what is recovered to a check, if there is one.
+/// Hands recovered records to a check, if there is one.
 struct Reading(Option<Arc<Mutex<Check>>>);
 
 impl std::fmt::Debug for Reading {

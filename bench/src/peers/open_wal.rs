@@ -4,7 +4,7 @@ use crate::payload::Check;
 use crate::peer::{About, Peer, Place, Result, Sixteen};
 use open_wal::{Lsn, NullObserver, Wal, WalConfig};
 
-/// What is appended one by one is committed when it comes to so many bytes.
+/// Records that are appended one by one are committed each time they reach this many bytes.
 const COMMIT_BYTES: usize = 1 << 20;
 
 pub(super) const ABOUT: About = About {

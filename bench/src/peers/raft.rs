@@ -7,7 +7,7 @@ use protobuf::well_known_types::BytesValue;
 use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 use std::sync::Arc;
 
-/// The group of a single producer; the others' follow.
+/// The group of a single producer; other producers have the groups after it.
 const GROUP: u64 = 1;
 
 pub(super) const ABOUT: About = About {
@@ -24,7 +24,7 @@ pub(super) const ABOUT: About = About {
     open: |place| Ok(Box::new(Log::open(place)?)),
 };
 
-/// How the engine learns of an entry's place.
+/// Tells the engine the index of an entry.
 #[derive(Clone)]
 struct Numbered;
 
@@ -83,8 +83,8 @@ impl Peer for Log {
     }
 
     fn sync(&mut self) -> Result<bool> {
-        // The engine's own `sync` writes an empty batch, which it then passes
-        // over together with the sync: it needs something to write.
+        // The engine's own `sync` writes an empty batch, and the engine skips an empty
+        // batch together with its sync. So this writes a small one.
         said(self.batch.put(GROUP, b"synced".to_vec(), Vec::new()))?;
         said(self.engine.write(&mut self.batch, true))?;
         Ok(true)

@@ -46,7 +46,7 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    /// Takes some records to the check and removes them.
+    /// Hands some records to the check and removes them.
     fn take(&self, check: &mut Check) -> Result<bool> {
         let reading = self.database.begin_read()?;
         let mut last = None;

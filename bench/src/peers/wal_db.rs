@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wal_db::{SegmentedStore, Wal};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// The beginning is dropped once in so many records.
+/// The beginning of the log is dropped once in this many records.
 const DROP_EVERY: u64 = 10_000;
 
 pub(super) const ABOUT: About = About {

@@ -5,15 +5,15 @@ use crate::peer::{About, Peer, Place, Result, Shared, Sixteen};
 use std::sync::Arc;
 use walrus_rust::{FsyncSchedule, ReadConsistency, Walrus};
 
-/// The environment variable that says where it keeps its files.
+/// The environment variable that says where `walrus-rust` keeps its files.
 pub(crate) const DIRECTORY_VARIABLE: &str = "WALRUS_DATA_DIR";
-/// The environment variable that keeps it from printing.
+/// The environment variable that keeps `walrus-rust` from printing.
 pub(crate) const QUIET_VARIABLE: &str = "WALRUS_QUIET";
 
 const TOPIC: &str = "peers";
 /// The most bytes of records read at once.
 const READ_BYTES: usize = 1 << 20;
-/// Its own default for syncs in the background.
+/// The default interval of `walrus-rust` for syncs in the background.
 const SYNC_MS: u64 = 200;
 
 pub(super) const ABOUT: About = About {

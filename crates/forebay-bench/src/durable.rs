@@ -1,8 +1,7 @@
-//! Durable appends: each returns when its record is synced.
+//! Measures durable appends: each returns when its record is synced.
 //!
-//! Invariant: producers append one record at a time, the next when the one
-//! before is synced, as a source does that acknowledges upstream; each appends
-//! one at least.
+//! Invariant: a producer appends one record at a time, the next when the one before is
+//! synced, like a source that acknowledges upstream; each appends at least one.
 
 use super::failure::{Failure, Result};
 use super::measure::{Clock, Measured, Times};
@@ -14,10 +13,10 @@ use forebay::aio::AsyncWriter;
 use forebay::{Reader, SyncPolicy, Writer};
 use std::time::Instant;
 
-/// From so many producers on they are tasks instead of threads.
+/// From this many producers on, producers are tasks instead of threads.
 const TASKS_FROM: u32 = 64;
 
-/// Durable appends by so many producers, each waiting for its own.
+/// Measures durable appends by `producers` producers, each waiting for its own.
 ///
 /// # Errors
 ///
@@ -114,7 +113,7 @@ async fn produce_async(
     }
 }
 
-/// Every producer's records have to be there, in its order.
+/// Checks that the records of every producer are there, in its order.
 fn check(
     scratch: &Scratch,
     mut reader: Reader,

@@ -10,7 +10,7 @@ use std::io;
 #[derive(Debug)]
 pub struct Failure(String);
 
-/// What a measurement comes to.
+/// The result of a measurement, or of a part of it.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {

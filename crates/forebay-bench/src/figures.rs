@@ -1,6 +1,6 @@
-//! Figures for people: three digits and a unit.
+//! Figures as text: three digits and a unit.
 //!
-//! Invariant: a figure is rounded, and never cut off.
+//! Invariant: a figure is rounded, and never truncated.
 
 /// A number to three digits, with a prefix: `8.42 M`.
 pub fn metric(value: f64) -> String {
@@ -13,7 +13,7 @@ pub fn metric(value: f64) -> String {
     format!("{}{prefix}", digits(value))
 }
 
-/// Three digits, or all of a larger number.
+/// A number to three digits, or to a whole number if that has more.
 pub(crate) fn digits(value: f64) -> String {
     match value {
         v if v >= 99.95 => format!("{v:.0}"),

@@ -1,10 +1,9 @@
-//! From append to delivery, at a rate the buffer is not busy with; and what the same
-//! way over threads takes without a buffer.
+//! Measures the time from append to delivery, at a rate that leaves the buffer mostly
+//! idle; and the time of the same way from thread to thread without a buffer.
 //!
-//! Invariants: the reader waits in `next` and does nothing but note the time;
-//! the producer sleeps between appends, and catches up when it slept too long,
-//! so that the offered rate holds; a record's time begins right before its
-//! append.
+//! Invariants: the reader waits in `recv`, and notes the time before anything else; the
+//! producer sleeps between appends, and catches up when it slept too long, so that the
+//! offered rate holds; a record's time begins directly before its append.
 
 use super::failure::{Failure, Result};
 use super::measure::{Clock, Measured, Quantiles, Times};
@@ -18,10 +17,10 @@ use std::time::{Duration, Instant};
 
 /// Records offered per second.
 pub(crate) const RATE: u64 = 10_000;
-/// Where the time stands in a payload.
+/// Where a payload holds the time of its append.
 const TIME: std::ops::Range<usize> = 8..16;
 
-/// Latency at [`RATE`] records a second.
+/// Measures the latency at [`RATE`] records a second.
 ///
 /// # Errors
 ///
@@ -29,7 +28,7 @@ const TIME: std::ops::Range<usize> = 8..16;
 pub(crate) fn latency(scratch: &Scratch, payload_len: usize) -> Result<Measured> {
     let dir = scratch.fresh("buffer")?;
     let (writer, mut reader) = config(&dir, scratch.size).open()?;
-    // Enough records that one in a thousand is not a single one.
+    // Twice the time, so that there are enough records for p99.9.
     let count = (RATE as f64 * scratch.time.as_secs_f64() * 2.0) as u64;
     let base = Instant::now();
     let clock = Clock::start();
@@ -86,7 +85,7 @@ fn produce(
     Ok(writer.close()?)
 }
 
-/// Calls `offer` with the numbers up to `count`, [`RATE`] a second.
+/// Calls `offer` with the numbers below `count`, [`RATE`] times a second.
 fn at_rate(scratch: &Scratch, count: u64, mut offer: impl FnMut(u64) -> Result<()>) -> Result<()> {
     let begun = Instant::now();
     for number in 0..count {
@@ -103,8 +102,8 @@ fn at_rate(scratch: &Scratch, count: u64, mut offer: impl FnMut(u64) -> Result<(
     Ok(())
 }
 
-/// What the machine takes for the way of a record without the record: at [`RATE`] a
-/// second one thread wakes another, and that one a third.
+/// Measures what the machine needs for the way of a record without the record: [`RATE`]
+/// times a second one thread wakes a second, and that one wakes a third.
 ///
 /// # Errors
 ///
@@ -115,7 +114,7 @@ pub(crate) fn hand_over(scratch: &Scratch) -> Result<Quantiles> {
     let (second, second_end) = mpsc::channel();
     let mut times = Times::new();
     std::thread::scope(|scope| {
-        // Whoever finds no one at the other end has no more to do.
+        // The thread ends when the other end of a channel is gone.
         spawn(scope, move || {
             first_end.iter().all(|begun| second.send(begun).is_ok())
         })?;

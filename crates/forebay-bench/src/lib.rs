@@ -1,17 +1,16 @@
-//! Measuring a machine: what raw file access reaches on it, and what the buffer
-//! makes of that.
+//! Measures a machine: the limits of raw file access on it, and the buffer on it.
 //!
-//! The measurements of `forebay bench`, and what the comparison with other crates
-//! shares with them. A part of the program `forebay-cli` that is a crate of its own;
-//! its API is made for these two and changes with them.
+//! These are the measurements of `forebay bench`, and what the comparison with other
+//! crates shares with them. The crate is a part of the program `forebay-cli`; its API is
+//! made for these two users and changes with them.
 //!
 //! [`plan`] says what is measured and in which order, [`rounds`] measures, [`report`]
-//! and [`plot`] show what came out. Below them, `raw` measures the limits, `work` and
-//! the modules beside it the buffer. Invariants:
-//! - whatever is read back is checked: number, order and, in samples, content;
-//! - limits and buffer are measured in turns, round by round, so that a machine
-//!   whose speed changes changes it for both;
-//! - the scratch directory goes with [`scratch::Scratch`], however a run ends.
+//! and [`plot`] show the results. Below them, `raw` measures the limits; `work`, `durable`,
+//! `latency` and [`standing`] measure the buffer. Invariants:
+//! - all records that are read back are checked: number, order and, in samples, content;
+//! - limits and buffer are measured in turns, round by round, so that a change of the
+//!   machine's speed affects both;
+//! - the scratch directory is removed with [`scratch::Scratch`], however a run ends.
 
 mod durable;
 pub mod failure;

@@ -1,10 +1,10 @@
-//! What machine this is, as far as it matters to speed.
+//! Describes the machine, as far as it matters to speed.
 
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
 
-/// The machine; whatever the system does not tell is absent.
+/// The machine; what the system does not tell is absent.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
     /// The model of the processor.
@@ -17,7 +17,7 @@ pub struct Machine {
     pub os: String,
     /// The processor's architecture.
     pub arch: &'static str,
-    /// The file system that was measured.
+    /// The type of the file system that was measured.
     pub file_system: Option<String>,
 }
 
@@ -88,13 +88,14 @@ fn file_system(dir: &Path) -> Option<String> {
     type_at(&mounts, &dir)
 }
 
-/// The last of the longest mount points wins: it lies over the others.
+/// The file system type of the longest mount point that holds `dir`. Of several equal ones
+/// the last wins, because it is mounted over the others.
 fn type_at(mounts: &str, dir: &Path) -> Option<String> {
     let mounted = mounts.lines().filter_map(|line| {
         let mut words = line.split(' ').skip(1);
         let (point, kind) = (words.next()?, words.next()?);
-        // Spaces and the like are written in octal; such mount points are rare
-        // enough to be passed over.
+        // Spaces and the like are written in octal; such mount points are rare and
+        // are not recognized.
         dir.starts_with(point).then_some((point.len(), kind))
     });
     let (_, kind) = mounted.max_by_key(|(len, _)| *len)?;

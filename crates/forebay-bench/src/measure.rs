@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
 
-/// Wall time and the process's processor time, user and system together.
+/// A clock for wall time and for the process's processor time (user and system).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     begun: Instant,
@@ -25,7 +25,7 @@ impl Clock {
         self.begun.elapsed().as_secs_f64().max(1e-9)
     }
 
-    /// What was done since the start: `records` in the time until now.
+    /// The measurement of `records` records, from the start until now.
     pub(crate) fn measured(&self, records: u64) -> Measured {
         let seconds = self.seconds();
         let cpu = self
@@ -40,7 +40,7 @@ impl Clock {
     }
 }
 
-/// The processor time of this process, where the system tells.
+/// The processor time of this process, if the system tells it.
 #[cfg(unix)]
 pub(crate) fn cpu_time() -> Option<Duration> {
     use rustix::time::{ClockId, clock_gettime};
@@ -51,30 +51,30 @@ pub(crate) fn cpu_time() -> Option<Duration> {
     ))
 }
 
-/// The processor time of this process, where the system tells.
+/// The processor time of this process, if the system tells it.
 #[cfg(not(unix))]
 pub(crate) fn cpu_time() -> Option<Duration> {
     None
 }
 
-/// What one measurement came to.
+/// The result of one measurement.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Measured {
-    /// Records that went through.
+    /// Records that were appended, read or both.
     pub(crate) records: u64,
     /// How long that took.
     pub(crate) seconds: f64,
-    /// How long it took until all of it was synced.
+    /// How long it took until all records were synced.
     pub(crate) synced_seconds: Option<f64>,
     /// The processor time it took, of all threads.
     pub(crate) cpu_seconds: Option<f64>,
-    /// Of single operations.
+    /// The times of single operations.
     pub(crate) quantiles: Option<Quantiles>,
-    /// Memory beyond what the process had before.
+    /// Memory in addition to what the process had before.
     pub(crate) memory_bytes: Option<u64>,
 }
 
-/// Times that half, 99 % and 99.9 % of the operations stay within, in µs.
+/// The times within which half, 99 % and 99.9 % of the operations finished, in µs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Quantiles {
     pub(crate) p50: f64,
@@ -83,7 +83,7 @@ pub(crate) struct Quantiles {
 }
 
 impl Quantiles {
-    /// Of one operation.
+    /// The quantiles of one operation.
     pub(crate) fn of_one(time: Duration) -> Self {
         let us = time.as_secs_f64() * 1e6;
         Self {
@@ -130,7 +130,7 @@ impl Times {
     }
 }
 
-/// The median; the mean of the two in the middle of an even number.
+/// The median; of an even number of values, the mean of the two in the middle.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

@@ -1,6 +1,6 @@
-//! Payloads that tell which they are, and the check that all come back.
+//! Numbered payloads, and the check that all of them come back.
 //!
-//! The first eight bytes are the record's number: its producer's, and how many that
+//! The first eight bytes are the record's number: its producer, and how many records that
 //! producer appended before. The rest is incompressible and known. Invariant: a record
 //! that is missing, doubled, out of the order of its producer or cut is noticed at once,
 //! a changed one when it is compared.
@@ -11,12 +11,12 @@ use super::failure::{Failure, Result};
 pub const LEN_MIN: u64 = 16;
 /// The longest payload that is measured.
 pub const LEN_MAX: u64 = 4 << 20;
-/// One in so many records is compared in full, where not all are.
+/// If not all records are compared in full, one in this many is; a power of two.
 const SAMPLE: u64 = 64;
-/// A payload's number is the producer's, shifted by this, and a count.
+/// The lower bits of a record's number hold the count, the others the producer.
 const PRODUCER_SHIFT: u32 = 40;
 
-/// A payload without a number; another for each seed.
+/// A payload without a number; each seed gives a different one.
 pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
     let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut bytes = Vec::with_capacity(len + 8);
@@ -30,44 +30,45 @@ pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// The payload without a number that a [`Checker::new`] expects.
+/// The payload that a [`Checker::new`] expects, before it is numbered.
 pub(crate) fn template(len: usize) -> Vec<u8> {
     pattern(len, 0)
 }
 
-/// Numbers a payload.
+/// Puts a number into a payload.
 #[inline]
 pub fn stamp(payload: &mut [u8], number: u64) {
     payload[..8].copy_from_slice(&number.to_le_bytes());
 }
 
-/// The number of a producer's record, by how many it appended before.
+/// The number of the record that a producer appends after `count` others.
 #[inline]
 pub fn numbered(producer: u32, count: u64) -> u64 {
     u64::from(producer) << PRODUCER_SHIFT | count
 }
 
-/// How many its producer appended before a payload.
+/// How many records a payload's producer appended before it.
 #[inline]
 pub fn count(payload: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(*payload.first_chunk()?) & ((1 << PRODUCER_SHIFT) - 1))
 }
 
-/// Sees that records come back as they went in: all of them, complete, in the order of
-/// their producer.
+/// Checks that records come back as they were appended: all of them, complete, in the
+/// order of their producer.
 #[derive(Debug)]
 pub struct Checker {
-    /// By the last bits of a record's count, what the payload is but for its number.
+    /// Payloads without numbers, which records have in turns by their count.
     patterns: Vec<Vec<u8>>,
-    /// Of a record that is compared in full, these bits of the count are 0.
+    /// A record is compared in full if these bits of its count are 0.
     skipped: u64,
-    /// By producer, the count that comes next.
+    /// The next count of each producer.
     next: Vec<u64>,
     taken: u64,
 }
 
 impl Checker {
-    /// Of one producer, whose payloads are [`pattern`] 0; one in 64 is compared in full.
+    /// A checker of one producer whose payloads are [`pattern`] 0; one in 64 is compared
+    /// in full.
     pub fn new(payload_len: usize) -> Self {
         Self {
             skipped: SAMPLE - 1,
@@ -75,8 +76,8 @@ impl Checker {
         }
     }
 
-    /// Of so many producers, whose payloads are the first patterns in turns; all are
-    /// compared in full.
+    /// A checker of `producers` producers whose payloads are the first `patterns` patterns
+    /// in turns; all are compared in full.
     ///
     /// # Panics
     ///
@@ -97,7 +98,7 @@ impl Checker {
     ///
     /// # Errors
     ///
-    /// It is not the one that comes next of its producer, or not as it was.
+    /// It is not the next record of its producer, or it was changed.
     #[inline]
     pub fn check(&mut self, payload: &[u8]) -> Result<()> {
         let Some(number) = payload.first_chunk().copied().map(u64::from_le_bytes) else {
@@ -119,7 +120,7 @@ impl Checker {
         Ok(())
     }
 
-    /// How many have come.
+    /// How many records were checked.
     pub fn taken(&self) -> u64 {
         self.taken
     }

@@ -1,4 +1,4 @@
-//! What is measured, in which order, and what came of it.
+//! What is measured, in which order, and the samples.
 //!
 //! Invariant: a round does every step once; nothing is measured twice in a row
 //! unless there is only one step.
@@ -17,9 +17,9 @@ use std::collections::BTreeMap;
 
 /// Payload lengths measured by default.
 pub(crate) const PAYLOADS: [usize; 5] = [64, 256, 1 << 10, 4 << 10, 64 << 10];
-/// The payload length of work that is measured with one only, by default.
+/// The default payload length of work that is measured with one length only.
 const PAYLOAD: usize = 256;
-/// Producers in flight of durable appends.
+/// The numbers of producers in the measurements of durable appends.
 pub(crate) const PRODUCERS: [u32; 3] = [1, 16, 1_024];
 
 /// What the buffer is asked to do.
@@ -35,25 +35,25 @@ pub enum Work {
     AppendSynced,
     /// Read and acknowledge in batches, from the page cache
     ReadAck,
-    /// The same record by record
+    /// Read and acknowledge record by record, from the page cache
     ReadAckSingle,
     /// Read and acknowledge what was written a moment ago
     ReadAckRecent,
     /// Append up to 1,000 at a time without an I/O thread
     AppendAlone,
-    /// Read and acknowledge that in batches, without an I/O thread
+    /// Read and acknowledge in batches without an I/O thread
     ReadAckAlone,
     /// One thread appends, another reads and acknowledges
     Concurrent,
-    /// The same with tokio tasks, record by record
+    /// One tokio task appends, another reads and acknowledges, record by record
     ConcurrentTokio,
     /// From append to delivery, at 10,000 a second
     Latency,
     /// Open with everything unread
     Open,
-    /// One thread appends to 64 buffers in turns; and 64 idle buffers
+    /// One thread appends to 64 buffers in turns; also measures 64 idle buffers
     ManyBuffers,
-    /// The same to one buffer, for comparison
+    /// One thread appends to one buffer in the same way, for comparison
     OneBuffer,
     /// The peak of memory, with a backlog
     Memory,
@@ -82,9 +82,9 @@ pub(crate) enum Step {
 pub struct Plan {
     /// What the buffer is asked to do.
     pub works: Vec<Work>,
-    /// Payload lengths, if given.
+    /// Payload lengths; `None` for the default ones.
     pub payloads: Option<Vec<usize>>,
-    /// How the process is started whose memory is measured.
+    /// Starts the process whose memory is measured.
     pub holder: Holder,
 }
 
@@ -143,7 +143,7 @@ fn case(work: Work, payload_len: usize, producers: u32) -> Step {
 }
 
 impl Life {
-    /// How it is appended to and how it is read.
+    /// The work that appends to the buffer, and the work that reads it.
     fn works(self) -> [Work; 2] {
         match self {
             Self::Single => [Work::Append, Work::ReadAck],
@@ -154,7 +154,7 @@ impl Life {
 }
 
 impl Step {
-    /// What it is, for whoever watches.
+    /// The step in words, for the progress bar.
     pub(crate) fn name(&self) -> String {
         let name = |work: Work| {
             work.to_possible_value()
@@ -184,7 +184,7 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    /// Does one step and keeps what it came to.
+    /// Does one step and keeps its samples.
     ///
     /// # Errors
     ///
@@ -209,7 +209,7 @@ impl Samples {
                     Work::ManyBuffers => Some(in_turns(scratch, len, MANY)?),
                     Work::OneBuffer => Some(in_turns(scratch, len, 1)?),
                     Work::Memory => memory(scratch, len, plan.holder)?,
-                    // Parts of a cycle.
+                    // These are measured as parts of a cycle.
                     Work::Append
                     | Work::AppendBatch
                     | Work::ReadAck
@@ -241,12 +241,12 @@ impl Samples {
         Ok(())
     }
 
-    /// The medians of what encoding, the checksum and two copies take.
+    /// The medians of the time for encoding, the checksum and two copies.
     pub(crate) fn floor(&self, payload_len: usize) -> Option<Floor> {
         Floor::medians(self.floors.get(&payload_len)?)
     }
 
-    /// Forgets what was not asked for, and was measured on the way.
+    /// Drops samples that were not asked for: a cycle measures more than one work.
     pub(crate) fn keep_only(&mut self, plan: &Plan) {
         let one = plan.payloads.clone().unwrap_or(vec![PAYLOAD]);
         self.cases.retain(|case, samples| {

@@ -14,7 +14,7 @@ const HEIGHT: f64 = 790.0;
 const MARGIN: f64 = 48.0;
 const PANEL_WIDTH: f64 = 460.0;
 const TOP_HEIGHT: f64 = 420.0;
-/// From a panel's top to what is drawn: title, and legend in two columns.
+/// From a panel's top to its drawing: room for the title and a legend in two columns.
 const LEGEND_TOP: f64 = 26.0;
 const LEGEND_STEP: f64 = 18.0;
 const BAR: f64 = 22.0;

@@ -1,8 +1,8 @@
-//! The limits of the machine: what files, memory, checksums and threads reach
+//! Measures the limits of the machine: how fast files, memory, checksums and threads are
 //! without a buffer.
 //!
-//! Invariant: the same bytes, block sizes and totals as the buffer's own
-//! measurements, through the same system calls, one after another.
+//! Invariant: the same bytes, block sizes and totals as in the buffer's measurements,
+//! through the same system calls, one after another.
 
 use super::failure::{Failure, Result};
 use super::latency::hand_over;
@@ -20,16 +20,17 @@ use std::time::{Duration, Instant};
 /// The largest block of the buffer's reads and writes.
 const LARGE: usize = 1 << 20;
 const SMALL: usize = 256 << 10;
-/// What is appended before each sync.
+/// Bytes that are appended before each sync.
 const SYNCED_LEN: usize = 4 << 10;
-/// Where the buffer begins another data file at the latest, and syncs the old.
+/// The length at which the buffer at the latest begins another data file and syncs the
+/// old one.
 const DATA_FILE_LEN: u64 = 128 << 20;
-/// Copied at a time, more than a cache holds.
+/// Bytes of one copy, more than a cache holds.
 const COPY_LEN: usize = 64 << 20;
-/// Of copies that go through memory.
+/// Bytes that copies through memory are spread over.
 const COPIES_LEN: usize = 128 << 20;
 
-/// What one round measured, or the medians of several.
+/// The results of one round, or the medians of several.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Raw {
     /// `write(2)` of 1 MiB blocks into the page cache.
@@ -38,8 +39,8 @@ pub(crate) struct Raw {
     pub(crate) write_256k_bytes_per_s: f64,
     /// The 1 MiB blocks, and one `fdatasync` at the end.
     pub(crate) write_fdatasync_bytes_per_s: f64,
-    /// The 1 MiB blocks in files of 128 MiB, with an `fdatasync` for each but
-    /// the last: what a log of such files can reach.
+    /// The 1 MiB blocks in files of 128 MiB, with an `fdatasync` for each file but
+    /// the last: the limit of a log of such files.
     pub(crate) write_files_bytes_per_s: f64,
     /// `read(2)` of 1 MiB blocks out of the page cache.
     pub(crate) read_bytes_per_s: f64,
@@ -49,7 +50,8 @@ pub(crate) struct Raw {
     pub(crate) memcpy_bytes_per_s: f64,
     /// Appends of 4 KiB, an `fdatasync` after each.
     pub(crate) fdatasync_per_s: f64,
-    /// From a thread over another to a third, at the rate of the buffer's latency.
+    /// From one thread to a second and from there to a third, at the rate at which the
+    /// buffer's latency is measured.
     pub(crate) hand_over_p50_us: f64,
     pub(crate) hand_over_p99_us: f64,
 }
@@ -200,7 +202,7 @@ fn synced_appends(scratch: &Scratch) -> io::Result<f64> {
     Ok(rate)
 }
 
-/// Short: what is measured is steady.
+/// A shorter time, for measurements with steady results.
 fn short(time: Duration) -> Duration {
     time / 8
 }
@@ -228,13 +230,13 @@ fn copies(time: Duration) -> f64 {
     rate(count, COPY_LEN, begun)
 }
 
-/// What a frame encoded and summed, and copied twice, as a write and a read do,
-/// takes at least, in seconds of one processor per record.
+/// The least time a record takes: its frame is encoded and summed, and copied twice, as by
+/// a write and a read. In seconds of one processor per record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Floor {
-    /// Where the copies stay in the processor's cache.
+    /// With copies that stay in the processor's cache.
     pub(crate) in_cache: f64,
-    /// Where they go through memory, as what a page cache holds does.
+    /// With copies that go through memory, like the contents of a page cache.
     pub(crate) through_memory: f64,
 }
 
@@ -255,8 +257,8 @@ impl Floor {
     }
 }
 
-/// Each batch is copied to the next of so many places, and from there when half of
-/// the others have had their turn.
+/// Seconds per record. Each batch is copied to the next of `places` places in turn, and
+/// read back from there after half of the other places were written.
 fn encoded_and_copied(payload_len: usize, places: usize, time: Duration) -> f64 {
     let frame_len = record::frame_len(payload_len);
     let per_batch = (LARGE / frame_len).max(1);

@@ -1,4 +1,4 @@
-//! What was measured, for programs and for people.
+//! The results, as JSON and as text.
 //!
 //! Invariants: keys of the JSON may be added, not renamed; a figure that was
 //! not measured is absent, never zero.
@@ -12,7 +12,7 @@ use super::standing::Idle;
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// Everything that came out.
+/// All results of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub(crate) version: &'static str,
@@ -30,21 +30,21 @@ pub struct Report {
 pub(crate) struct Row {
     pub(crate) work: Work,
     pub(crate) payload_bytes: usize,
-    /// Who appends at the same time; 0 where nobody does.
+    /// How many producers append at the same time; 0 if none does.
     pub(crate) producers: u32,
     pub(crate) records_per_s: Option<f64>,
-    /// Payload bytes.
+    /// Payload bytes per second.
     pub(crate) bytes_per_s: Option<f64>,
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
     pub(crate) p999_us: Option<f64>,
-    /// With a sync of everything at the end.
+    /// Records per second with a sync of everything at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) synced_records_per_s: Option<f64>,
     /// Processor time of all threads, user and system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_ns_per_record: Option<f64>,
-    /// What encoding, the checksum and two copies take in the processor's cache.
+    /// Time of encoding, the checksum and two copies in the processor's cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) floor_ns_per_record: Option<f64>,
     /// The same with copies that go through memory.
@@ -120,8 +120,8 @@ impl Row {
     }
 }
 
-/// Rows of cells below a heading, first column to the left, the others to the
-/// right.
+/// Rows of cells below a heading; the first column is aligned to the left, the others to
+/// the right.
 struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -143,7 +143,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Appends it, unless there is nothing below the heading.
+    /// Appends the table to `text`, unless there is nothing below the heading.
     fn write(&self, text: &mut String) {
         if self.rows.len() < 2 {
             return;
@@ -232,8 +232,8 @@ const THROUGHPUT: [(Work, u32, &str); 9] = [
     (Work::ReadAckAlone, 0, "  read + acknowledge, batches"),
 ];
 
-/// What a record costs on its way in and out: two works, the second with the
-/// producers that its row has.
+/// Pairs of works whose processor times are added: a record on its way in and out. The
+/// number is the producers in the row of the second work.
 const BOTH_WAYS: [(&str, Work, (Work, u32)); 4] = [
     (
         "append, then read + acknowledge",

@@ -1,7 +1,7 @@
 //! The rounds: every step of a plan in turn, again and again.
 //!
-//! Invariant: what is measured first, on memory and a page cache that nobody has
-//! touched yet, does not count.
+//! Invariant: the first measurements, on memory and a page cache that are not in use yet,
+//! do not count.
 
 use super::failure::Result;
 use super::machine::Machine;
@@ -20,8 +20,8 @@ pub struct Progress<'a> {
     pub step: &'a str,
 }
 
-/// Measures what the plan says so many times, and reports the medians. `begins` is
-/// called before each step.
+/// Measures the plan in `rounds` rounds, and reports the medians. `begins` is called before
+/// each step.
 ///
 /// # Errors
 ///
@@ -57,8 +57,8 @@ pub fn measure(
     Ok(Report::new(machine, scratch.size, rounds, &samples))
 }
 
-/// The first touch of memory and of the page cache is slow, on virtual machines
-/// above all: it is not measured.
+/// Does the first steps without counting them: the first touch of memory and of the page
+/// cache is slow, above all on virtual machines.
 fn warm_up(plan: &Plan, scratch: &Scratch, steps: &[Step]) -> Result<()> {
     let mut thrown_away = Samples::default();
     for kind in [

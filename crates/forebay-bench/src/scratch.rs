@@ -1,8 +1,8 @@
-//! Where measurements write: a directory of their own, removed afterwards.
+//! The directory that measurements write to, which is removed afterwards.
 //!
-//! Invariant: nothing outside the directory made here is touched, and it is
-//! gone when its [`Scratch`] is, also after an error or a signal. A missing
-//! directory around it is made, and stays.
+//! Invariant: nothing outside this directory is touched, and it is removed when its
+//! [`Scratch`] is dropped, also after an error or a signal. A missing parent directory is
+//! made, and stays.
 
 use super::failure::{Failure, Result};
 use super::figures::bytes;
@@ -14,20 +14,20 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Free space asked for beyond what is written.
+/// Free space that is required in addition to what is written.
 const SPARE_BYTES: u64 = 256 << 20;
-/// Written at a time to warm memory.
+/// Bytes written at a time to warm memory.
 const WARM_BLOCK: usize = 1 << 20;
-/// Directories of other runs that may be in the way.
+/// At most this many names are tried for the directory; other runs may have taken some.
 const NAMES_MAX: u32 = 100;
 
-/// A directory for measurements, and how much each of them does.
+/// The directory for measurements, and how much each measurement does.
 #[derive(Debug)]
 pub struct Scratch {
     dir: PathBuf,
-    /// Bytes that a measurement of throughput writes, about.
+    /// Bytes, about, that a measurement of throughput writes.
     pub(crate) size: u64,
-    /// How long a measurement that is not bound by size takes.
+    /// How long a measurement takes that is bound by time and not by size.
     pub(crate) time: Duration,
     /// Ends the measurement early.
     pub(crate) stop: Stop,
@@ -41,7 +41,7 @@ impl Scratch {
     /// `parent` cannot be made or is not writable, or its file system has too little
     /// free space for measurements of `size` bytes.
     pub fn new(parent: &Path, size: u64, time: Duration, stop: Stop) -> Result<Self> {
-        // Also for processes that are started elsewhere.
+        // Absolute, because a child process may have another working directory.
         let parent = std::path::absolute(parent)
             .map_err(|error| Failure::io(&format!("look at {}", parent.display()), &error))?;
         fs::create_dir_all(&parent)
@@ -68,7 +68,7 @@ impl Scratch {
         })
     }
 
-    /// Whether to go on.
+    /// Checks that the measurement is to continue.
     ///
     /// # Errors
     ///
@@ -85,11 +85,11 @@ impl Scratch {
         &self.dir
     }
 
-    /// A path in the directory where nothing is.
+    /// A path in the directory, after what was there is removed.
     ///
     /// # Errors
     ///
-    /// What was there cannot be removed.
+    /// What was there cannot be removed, or the stop is set.
     pub fn fresh(&self, name: &str) -> Result<PathBuf> {
         self.check()?;
         let path = self.dir.join(name);
@@ -97,10 +97,10 @@ impl Scratch {
         Ok(path)
     }
 
-    /// Makes the page cache reuse memory that was in use a moment ago, by
-    /// writing and removing a file of a measurement's size. Virtual machines give
-    /// memory that is free for a second back to their hosts, and are then many
-    /// times slower to touch it than any file system is.
+    /// Makes the page cache reuse memory that was in use a moment ago, by writing and
+    /// removing a file of a measurement's size. Virtual machines give memory that is free
+    /// for a second back to their hosts; touching it again is then many times slower than
+    /// any file system.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl Scratch {
         self.warm_more(0)
     }
 
-    /// The same for a measurement that writes so many bytes more.
+    /// The same for a measurement that writes `bytes` more.
     ///
     /// # Errors
     ///
@@ -148,10 +148,10 @@ impl Scratch {
     }
 }
 
-/// The free space that measurements of `size` bytes ask for.
+/// The free space that measurements of `size` bytes require.
 fn bytes_needed(size: u64) -> u64 {
-    // A raw file and a buffer may be there at once, on a file system that is
-    // slow to give back what was deleted.
+    // A raw file and a buffer may take space at the same time, because some file systems
+    // are slow to free what was deleted.
     size.saturating_mul(2).saturating_add(SPARE_BYTES)
 }
 
@@ -179,7 +179,7 @@ fn make_dir(parent: &Path) -> Result<PathBuf> {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.dir) {
-            // Nowhere is left to complain to when this fails.
+            // A failure to write to standard error cannot be reported anywhere.
             let _ = writeln!(
                 io::stderr(),
                 "cannot remove {}: {error}; remove it by hand",

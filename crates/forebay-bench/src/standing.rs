@@ -1,5 +1,5 @@
-//! What a buffer costs by being there: memory with a backlog, many at once,
-//! idle ones.
+//! Measures what standing buffers cost: memory with a backlog, many buffers at once, idle
+//! buffers.
 //!
 //! Memory is measured in a process of its own ([`hold_backlog`]), so that no
 //! other measurement's memory counts.
@@ -24,14 +24,14 @@ use std::time::Duration;
 pub(crate) const MANY: usize = 64;
 /// Records appended to one of many buffers before it is the next one's turn.
 const TURN: u64 = 256;
-/// So much is appended to each buffer first: the memory of its batches is new, and
-/// slow at first touch.
+/// Bytes appended to each buffer before the clock starts: the memory of its batches is
+/// new, and slow at first touch.
 const WARM_BYTES: u64 = 4 << 20;
-/// The memory of a buffer's batches, which the page cache cannot have.
+/// The memory of a buffer's batches, which the page cache cannot use.
 const BATCHES_BYTES: u64 = 8 << 20;
-/// Until idle buffers have synced what there was and gone to sleep.
+/// How long idle buffers get to sync what there was and to go to sleep.
 const SETTLE: Duration = Duration::from_millis(700);
-/// How often a child process is looked at.
+/// How often a child process is checked.
 const CHILD_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Appends records with these numbers to each of the buffers, some at a time, until
@@ -63,7 +63,7 @@ fn append_in_turns(
     Ok(())
 }
 
-/// The total of one thread that appends to so many buffers in turns.
+/// Measures one thread that appends to `count` buffers in turns, all buffers together.
 ///
 /// # Errors
 ///
@@ -76,8 +76,8 @@ pub(crate) fn in_turns(scratch: &Scratch, payload_len: usize, count: usize) -> R
     let warmed = WARM_BYTES / record::frame_len(payload_len) as u64;
     let mut buffers = Vec::new();
     for n in 0..count {
-        // With syncs it would be the device that is measured: what 64 buffers leave
-        // to be synced in an interval is more than it takes, and one leaves less.
+        // Without syncs: otherwise the device would be measured, because 64 buffers write
+        // more in an interval than it can sync, and one buffer writes less.
         let config = config(&dir.join(n.to_string()), scratch.size).sync(SyncPolicy::Never);
         buffers.push(config.open()?);
     }
@@ -97,19 +97,19 @@ pub(crate) fn in_turns(scratch: &Scratch, payload_len: usize, count: usize) -> R
     Ok(measured)
 }
 
-/// What idle buffers cost.
+/// The cost of idle buffers.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Idle {
-    /// Buffers open, each used once and then left alone.
+    /// Open buffers, each used once and then left idle.
     pub(crate) buffers: usize,
-    /// Threads they have together.
+    /// Threads of all these buffers together.
     pub(crate) threads: Option<u64>,
-    /// Processor time they take together, in µs per second.
+    /// Processor time of all these buffers together, in µs per second.
     pub(crate) cpu_us_per_s: Option<f64>,
 }
 
 impl Idle {
-    /// The median of each figure; `None` of none.
+    /// The median of each figure; `None` if there are no rounds.
     pub(crate) fn medians(rounds: &[Self]) -> Option<Self> {
         let threads = median(rounds.iter().filter_map(|idle| Some(idle.threads? as f64)));
         Some(Self {
@@ -120,7 +120,7 @@ impl Idle {
     }
 }
 
-/// Opens many buffers, uses each once, and watches them do nothing.
+/// Opens [`MANY`] buffers, uses each once, and measures them while they are idle.
 ///
 /// # Errors
 ///
@@ -141,7 +141,7 @@ pub(crate) fn idle(scratch: &Scratch) -> Result<Idle> {
     }
     std::thread::sleep(SETTLE);
     let before = cpu_time();
-    // In one piece: whoever wakes to look at the stop takes processor time as well.
+    // One sleep: waking up to check the stop would take processor time as well.
     std::thread::sleep(scratch.time * 2);
     let used = before.and_then(|before| Some(cpu_time()? - before));
     scratch.check()?;
@@ -157,9 +157,8 @@ pub(crate) fn idle(scratch: &Scratch) -> Result<Idle> {
     Ok(idle)
 }
 
-/// The memory that a buffer takes beyond its process's own while a backlog is
-/// written, and then read and written at once. `None` where the system does
-/// not tell.
+/// Measures the memory that a buffer takes in addition to its process, while a backlog is
+/// written, and then read and written at once. `None` if the system does not tell it.
 ///
 /// # Errors
 ///
@@ -189,7 +188,7 @@ pub(crate) fn memory(
             break status;
         }
         if let Err(stopped) = scratch.check() {
-            // It may have ended by the same signal.
+            // The child may have been ended by the same signal.
             let _ = child.kill();
             let _ = child.wait();
             return Err(stopped);
@@ -215,7 +214,7 @@ pub(crate) fn memory(
     }))
 }
 
-/// What the process holds whose memory is measured.
+/// What the process whose memory is measured does.
 #[derive(Debug, Clone, Copy)]
 pub struct Backlog<'a> {
     /// The buffer's directory.
@@ -226,12 +225,12 @@ pub struct Backlog<'a> {
     pub payload_len: usize,
 }
 
-/// The command of a process that calls [`hold_backlog`], prints what that returns, and
-/// nothing else.
+/// Returns the command of a process that calls [`hold_backlog`], and prints what that
+/// returns and nothing else.
 pub type Holder = fn(&Backlog<'_>) -> io::Result<Command>;
 
-/// The child's part: holds a backlog and returns the peak of memory beyond
-/// what the process had before it opened the buffer, if the system tells.
+/// The child's part: holds a backlog and returns the peak of memory in addition to what
+/// the process had before it opened the buffer, if the system tells it.
 ///
 /// # Errors
 ///
@@ -239,7 +238,7 @@ pub type Holder = fn(&Backlog<'_>) -> io::Result<Command>;
 pub fn hold_backlog(scratch: &Scratch, dir: &Path, len: usize) -> Result<Option<u64>> {
     let config = config(dir, scratch.size);
     let count = records(scratch, len);
-    // What the check of the records needs is not the buffer's.
+    // First, so that the checker's memory does not count.
     let mut checker = Checker::new(len);
     reset_peak();
     let before = status_bytes("VmRSS");
@@ -267,9 +266,9 @@ pub fn hold_backlog(scratch: &Scratch, dir: &Path, len: usize) -> Result<Option<
         .map(|(peak, before)| peak.saturating_sub(before)))
 }
 
-/// Forgets the peak of memory so far, where the system can.
+/// Resets the peak of memory, if the system can do that.
 fn reset_peak() {
-    // Without it the peak includes what the program needed to start: a larger
-    // figure, not a smaller one.
+    // If this fails, the peak includes what the program needed to start: a larger figure,
+    // not a smaller one.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

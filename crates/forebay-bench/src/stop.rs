@@ -1,17 +1,17 @@
-//! Ending a measurement early.
+//! Ends a measurement early.
 //!
-//! Invariant: what was asked to end stays so; who measures looks often enough that
-//! nobody waits for longer than a few seconds.
+//! Invariant: measurements check the stop so often that they end within a few seconds.
+//! The caller sees to it that a stop stays set.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Asks whether the measurement is to end now.
+/// Tells whether the measurement is to end now.
 #[derive(Clone)]
 pub struct Stop(Arc<dyn Fn() -> bool + Send + Sync>);
 
 impl Stop {
-    /// A stop that is set once `asked` says true.
+    /// A stop that is set once `asked` returns true.
     pub fn new(asked: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(asked))
     }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 pub const PAPER: &str = "#ffffff";
 /// Text, and lines that carry meaning.
 pub const INK: &str = "#1f2933";
-/// Text that is looked for only when needed.
+/// Text of less importance.
 pub const FAINT: &str = "#64748b";
 /// Lines to read off values.
 pub const GRID: &str = "#e2e8f0";
@@ -89,7 +89,7 @@ impl Svg {
         }
     }
 
-    /// A text, whose line stands on `at`.
+    /// A text whose baseline is at `at`.
     pub fn text(&mut self, at: (f64, f64), anchor: Anchor, style: Style, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
@@ -108,7 +108,7 @@ impl Svg {
         ));
     }
 
-    /// The finished picture; `title` is for those who cannot see it.
+    /// The finished picture; `title` is its text alternative.
     pub fn finish(self, title: &str) -> String {
         let Self {
             body,
@@ -184,8 +184,8 @@ impl Log {
         self.from + share * (self.to - self.from)
     }
 
-    /// Values to draw lines at: 1, 2 and 5 of each power of ten, or the powers
-    /// alone where these would be many.
+    /// Values to draw lines at: 1, 2 and 5 times each power of ten, or only the powers if
+    /// there would be many lines.
     pub fn ticks(&self) -> Vec<f64> {
         let steps: &[f64] = match (self.high / self.low).log10() {
             decades if decades > 2.1 => &[1.0],

@@ -1,6 +1,6 @@
 //! Threads of a measurement.
 //!
-//! Invariant: that the system gives none is a failure, not a panic.
+//! Invariant: that the system refuses to start a thread is a failure, not a panic.
 
 use super::failure::{Failure, Result};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
@@ -9,7 +9,7 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 ///
 /// # Errors
 ///
-/// The system gives none.
+/// The system refuses.
 pub(crate) fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
@@ -22,7 +22,7 @@ pub(crate) fn spawn<'scope, T: Send + 'scope>(
     })
 }
 
-/// The failure of a thread that panicked; what it panicked with was printed.
+/// The failure of a thread that panicked; the panic's message was printed.
 pub(crate) fn panicked() -> Failure {
     Failure::new("a thread of the measurement panicked; please report this")
 }

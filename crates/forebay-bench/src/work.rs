@@ -1,7 +1,7 @@
-//! Throughput: records into the buffer, out of it, and both at once.
+//! Measures throughput: records into the buffer, out of it, and both at once.
 //!
-//! Invariant: clocks run while records go through the buffer's public API, and
-//! for nothing else than that and the check of what comes back.
+//! Invariant: a clock covers only calls of the buffer's public API, and the numbering and
+//! checking of payloads.
 
 use super::failure::{Failure, Result};
 use super::measure::{Clock, Measured, Quantiles};
@@ -15,40 +15,40 @@ use forebay::{Config, Io, Item, Reader, Receipt, Writer};
 use std::path::Path;
 use std::time::Instant;
 
-/// Records appended or read at a time, where that is done in batches.
+/// Records of a batch.
 pub(crate) const BATCH_RECORDS: usize = 1_000;
-/// Batches of long records are shorter, but hold so many records at least.
+/// Batches of long records are shorter, but hold at least this many records.
 const BATCH_RECORDS_MIN: usize = 16;
 /// Payload bytes of a batch.
 const BATCH_BYTES: usize = 1 << 20;
-/// Records between two looks at the stop.
+/// Records between two checks of the stop.
 const STRIDE: u64 = 4_096;
-/// The records that a reader that keeps up finds at a time, in bytes: less than
-/// the buffer holds in memory for it.
+/// Bytes of records that a reader that keeps up finds at a time: less than the buffer
+/// holds in memory for it.
 const RECENT_BYTES: u64 = 2 << 20;
 /// How often opening is measured on one buffer.
 const OPENINGS: usize = 5;
-/// The share of the buffer's maximum size that is filled, so that it is never
-/// full.
+/// How many times larger the buffer's maximum size is than what is written, so that the
+/// buffer is never full.
 const MAX_SIZE_FACTOR: u64 = 4;
 
-/// How many records of this length have the bytes that a measurement writes.
+/// How many records of this payload length make up the bytes that a measurement writes.
 pub(crate) fn records(scratch: &Scratch, payload_len: usize) -> u64 {
     (scratch.size / record::frame_len(payload_len) as u64).max(BATCH_RECORDS_MIN as u64)
 }
 
-/// The buffer as its defaults make it, large enough not to be full.
+/// The default configuration, but with a maximum size that is not reached.
 pub(crate) fn config(dir: &Path, size: u64) -> Config {
     let max_size = size.saturating_mul(MAX_SIZE_FACTOR).max(1 << 30);
     Config::new(dir).max_size(max_size)
 }
 
-/// The number of records in a batch of this length.
+/// The number of records in a batch of records with this payload length.
 pub(crate) fn batch_records(payload_len: usize) -> usize {
     (BATCH_BYTES / payload_len).clamp(BATCH_RECORDS_MIN, BATCH_RECORDS)
 }
 
-/// What a life of a buffer came to: filled, opened with all unread, drained.
+/// The results of a [`cycle`]: filling a buffer, opening it with all unread, draining it.
 pub(crate) struct Cycle {
     pub(crate) append: Measured,
     pub(crate) open: Vec<Measured>,
@@ -58,11 +58,11 @@ pub(crate) struct Cycle {
 /// How a buffer is used in a [`cycle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// Appended one by one, read in batches.
+    /// Records are appended one by one and read in batches.
     Single,
-    /// Appended in batches, read one by one.
+    /// Records are appended in batches and read one by one.
     Batched,
-    /// Both in batches, and the calling thread does the I/O.
+    /// Records are appended and read in batches, and the calling thread does the I/O.
     Alone,
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn cycle(scratch: &Scratch, payload_len: usize, life: Life) -> Result
         drop(handles);
     }
     let (writer, mut reader) = config.open()?;
-    // Without a writer the reader comes to an end.
+    // Without a writer the reader reports the end when the buffer is empty.
     writer.close()?;
     let mut checker = Checker::new(payload_len);
     let clock = Clock::start();
@@ -118,7 +118,7 @@ pub(crate) fn cycle(scratch: &Scratch, payload_len: usize, life: Life) -> Result
     })
 }
 
-/// Appends one by one until all is written, then until all is synced.
+/// Measures appending one by one, until all is written, and until all is synced.
 pub(crate) fn append_all(
     scratch: &Scratch,
     writer: &Writer,
@@ -138,8 +138,8 @@ pub(crate) fn append_all(
     measured_until_synced(&clock, writer, last, count)
 }
 
-/// The time until `count` records are written, the last of which is `last`, and until they are
-/// synced.
+/// Waits until `count` records are written, the last of which is `last`, and then until
+/// they are synced; returns both times.
 fn measured_until_synced(
     clock: &Clock,
     writer: &Writer,
@@ -208,7 +208,7 @@ fn read_single(scratch: &Scratch, reader: &mut Reader, checker: &mut Checker) ->
     Ok(())
 }
 
-/// Checks and acknowledges.
+/// Checks a record and acknowledges it.
 #[inline]
 fn check_item(item: Item, checker: &mut Checker) -> Result<()> {
     match item {
@@ -221,8 +221,8 @@ fn check_item(item: Item, checker: &mut Checker) -> Result<()> {
     }
 }
 
-/// Reading and acknowledging what was written a moment ago: the clock stands
-/// still while more is appended.
+/// Measures reading and acknowledging what was written a moment ago: the clock is stopped
+/// while more is appended.
 ///
 /// # Errors
 ///
@@ -273,7 +273,7 @@ pub(crate) fn recent(scratch: &Scratch, payload_len: usize) -> Result<Measured> 
     })
 }
 
-/// One thread appends, another reads and acknowledges, until all is through.
+/// Measures one thread that appends while another reads and acknowledges.
 ///
 /// # Errors
 ///
@@ -320,7 +320,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
         .map_err(|error| Failure::io("start the tokio runtime", &error))
 }
 
-/// [`concurrent`] with two tasks, record by record.
+/// Like [`concurrent`], but with two tokio tasks, record by record.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What ends a command, and the exit status it ends with.
+//! How a command ends, and the exit status it ends with.
 //!
 //! Invariant: every failure is one sentence that says what happened, where, and
 //! what to do; it is printed once, by `main`.
@@ -12,11 +12,11 @@ use std::path::Path;
 /// How a command that did its work ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Nothing to complain about: 0.
+    /// All is well: 0.
     Fine,
     /// Damage or losses were found, and reported: 1.
     Findings,
-    /// A signal asked for the end: 128 and its number.
+    /// A signal asked for the end: 128 plus its number.
     Stopped(u8),
     /// The status of the program that was run.
     Program(u8),
@@ -33,7 +33,7 @@ impl Outcome {
         }
     }
 
-    /// `Findings` instead of `Fine`, if there are any.
+    /// Turns success (also that of a program) into `Findings` if there are any.
     pub(crate) fn with_findings(self, any: bool) -> Self {
         match self {
             Self::Fine | Self::Program(0) if any => Self::Findings,
@@ -51,7 +51,7 @@ pub(crate) struct Failure {
     pub(crate) status: u8,
 }
 
-/// What a command comes to.
+/// The result of a command, or of a part of it.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
@@ -67,7 +67,7 @@ impl Failure {
         Self::new(format!("cannot {what}: {error}"))
     }
 
-    /// The same failure, saying what holds nevertheless.
+    /// Appends to the message what holds nevertheless, or what to do.
     pub(crate) fn but(mut self, consolation: impl Display) -> Self {
         self.message = format!("{}; {consolation}", self.message);
         self
@@ -78,7 +78,7 @@ impl From<forebay::Error> for Failure {
     fn from(error: forebay::Error) -> Self {
         let failure = Self::new(format!("{error:#}"));
         match error.kind() {
-            // The library names its limits, which are options here.
+            // The library's message names its parameters; here they are options.
             ErrorKind::InvalidConfig | ErrorKind::Full | ErrorKind::ReaderGone => {
                 failure.but("limits are set by the options of their names, such as --max-size")
             }
@@ -88,17 +88,17 @@ impl From<forebay::Error> for Failure {
     }
 }
 
-/// What to do where the operating system gives no more threads.
+/// What to do when the operating system refuses to start a thread.
 const MORE_THREADS: &str = "raise the limit of processes and threads, as with `ulimit -u`";
 
-/// Whether the operating system gave no thread: nothing else of what a buffer asks of it
-/// would have to be asked again.
+/// Whether the operating system refused to start a thread. No other call that a buffer
+/// makes fails with `WouldBlock`.
 fn is_thread_missing(error: &forebay::Error) -> bool {
     let source = error.source().and_then(|source| source.downcast_ref());
     source.is_some_and(|source: &io::Error| source.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// That a command needs a buffer where there is none.
+/// The failure of a command that needs a buffer where there is none.
 pub(crate) fn no_buffer(directory: &Path) -> Failure {
     Failure::new(format!(
         "there is no buffer at {}: no such directory; check the path, or fill a new buffer with \
@@ -107,12 +107,12 @@ pub(crate) fn no_buffer(directory: &Path) -> Failure {
     ))
 }
 
-/// That the operating system gives no more threads.
+/// The failure to start a thread.
 pub(crate) fn no_thread(error: &io::Error) -> Failure {
     Failure::io("start a thread", error).but(MORE_THREADS)
 }
 
-/// That this process may open no more files.
+/// The failure to open a data file because this process may open no more files.
 pub(crate) fn no_descriptor(directory: &Path) -> Failure {
     Failure::new(format!(
         "no data file can be opened in {}: too many open files; raise the limit, as with \

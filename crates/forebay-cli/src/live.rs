@@ -1,7 +1,7 @@
-//! How far a command has come, shown on a terminal while it works.
+//! Progress, shown on a terminal while a command works.
 //!
-//! Invariants: one line on standard error, and only when that is a terminal; messages do
-//! not tear it; a command that ends within a second shows nothing.
+//! Invariants: one line on standard error, and only when that is a terminal; a message
+//! does not break into that line; a command that ends within a second shows nothing.
 
 use crate::output::{bytes, note};
 use forebay::Usage;
@@ -9,18 +9,17 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-/// How often the line of a flow is drawn.
+/// How often the line is drawn.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What has gone into a buffer, what came out, and what waits in it; `None` is not
-/// shown.
+/// What went into a buffer, what came out, and what waits in it; `None` is not shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Flow {
     /// Records that went in since the command began.
     pub(crate) came: Option<u64>,
     /// Records that came out.
     pub(crate) taken: Option<u64>,
-    /// Events in the buffer, and their bytes.
+    /// Unread events in the buffer, and their bytes.
     pub(crate) waiting: Option<(u64, u64)>,
     /// Why nothing moves.
     pub(crate) halt: Option<&'static str>,
@@ -44,7 +43,7 @@ impl Flow {
         let mut flow = |name, now: Option<u64>, before: Option<u64>| {
             let Some(now) = now else { return };
             let moved = now.saturating_sub(before.unwrap_or(now));
-            // The fraction of a record says nothing.
+            // Whole records: a fraction says nothing.
             let rate = (moved as f64 / elapsed.as_secs_f64()) as u64;
             parts.push(format!(
                 "{name} {} ({}/s)",
@@ -62,7 +61,7 @@ impl Flow {
     }
 }
 
-/// A flow, on a terminal.
+/// The line on the terminal that shows a [`Flow`].
 #[derive(Debug)]
 pub(crate) struct Live {
     bar: ProgressBar,
@@ -71,7 +70,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// A display that begins with this flow; hidden when that is asked for, or when
+    /// A line whose first rates count from `flow`. It is hidden if `is_hidden`, or if
     /// standard error is no terminal.
     pub(crate) fn new(is_hidden: bool, flow: Flow) -> Self {
         let bar = match is_hidden {
@@ -79,14 +78,15 @@ impl Live {
             false => ProgressBar::new_spinner(),
         };
         Self {
-            // Not as wide as the terminal: the `^C` that it echoes would begin another line.
+            // The template is not as wide as the terminal: otherwise the `^C` that a terminal
+            // echoes would begin another line.
             bar: styled(bar, "{msg}"),
             shown: flow,
             shown_at: Instant::now(),
         }
     }
 
-    /// How long until the line is to be drawn again; `None` when nobody sees it.
+    /// How long until the line is to be drawn again; `None` when it is hidden.
     pub(crate) fn due_in(&self) -> Option<Duration> {
         (!self.bar.is_hidden()).then(|| INTERVAL.saturating_sub(self.shown_at.elapsed()))
     }
@@ -107,7 +107,7 @@ impl Live {
         self.shown_at = Instant::now();
     }
 
-    /// Says something without tearing what is drawn.
+    /// Prints a message on standard error, and draws the line again below it.
     pub(crate) fn note(&self, text: impl Display) {
         self.bar.suspend(|| note(text));
     }
@@ -120,7 +120,7 @@ impl Live {
     }
 }
 
-/// Work over bytes whose number is told later.
+/// A progress bar over bytes, whose total [`bytes`](Self::bytes) sets.
 #[derive(Debug)]
 pub(crate) struct Progress(ProgressBar);
 
@@ -130,7 +130,7 @@ impl Progress {
         Self(styled(ProgressBar::new(0), template))
     }
 
-    /// So many bytes of a total.
+    /// Shows `done` of `total` bytes.
     pub(crate) fn bytes(&self, done: u64, total: u64) {
         self.0.set_length(total);
         self.0.set_position(done);
@@ -143,7 +143,7 @@ impl Progress {
 }
 
 fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
-    // An unusable template only costs looks.
+    // With a bad template the bar keeps its default style.
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,

@@ -33,8 +33,15 @@ Begin with:
   seq 1 1000000 | forebay pipe spool -- wc -l
 
 `forebay help COMMAND` explains a command, with examples. Sizes are given as
-256MiB, durations as 500ms. The exit status is 0 when all is well, 1 when damage
-or losses were found, 2 on errors; `pipe` ends with its program's status."
+256MiB, durations as 500ms.
+
+The exit status is
+  0        when all is well
+  1        when damage or losses were found, or records were dropped, set aside
+           or left unacknowledged, and that was reported
+  2        on errors; one sentence says what, where and what to do
+  128 + n  after signal n
+and for `pipe` otherwise the status of its program."
 )]
 struct Cli {
     #[command(subcommand)]

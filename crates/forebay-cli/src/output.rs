@@ -9,13 +9,13 @@ use indicatif::{HumanBytes, HumanCount};
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 
-/// Says something on standard error.
+/// Prints a message on standard error.
 pub(crate) fn note(text: impl Display) {
-    // Nowhere is left to complain to when this fails.
+    // A failure to write to standard error cannot be reported anywhere.
     let _ = writeln!(io::stderr(), "forebay: {text}");
 }
 
-/// Prints a finished text; a closed standard output is fine.
+/// Prints a text on standard output; a closed standard output is no error.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub(crate) fn colours() -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Whether somebody watches standard error.
+/// Whether standard error is a terminal.
 pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }

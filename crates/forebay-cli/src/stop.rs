@@ -1,9 +1,8 @@
 //! Ending early: on a signal, or because there is nothing left to work for.
 //!
-//! Invariants: once set, a stop stays set; whoever waits (for input, for a
-//! program, for room in a pipe) waits for the stop as well. A signal that was
-//! ignored when the program started stays ignored, as `nohup` and background
-//! jobs rely on.
+//! Invariants: once set, a stop stays set; it ends every wait for input, for a
+//! program and for room in a pipe. A signal that was ignored when the program
+//! started stays ignored, as `nohup` and background jobs rely on.
 
 use crate::failure::{Result, no_thread};
 use crate::output::note;
@@ -13,10 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How often a thread that waits for a signal looks for itself.
+/// How often the thread that limits the shutdown checks for a signal without being woken.
 const SIGNAL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A request to end, shared by all who wait.
+/// A request to end, shared by all threads that wait.
 #[derive(Debug, Clone)]
 pub(crate) struct Stop(Arc<Inner>);
 
@@ -53,7 +52,7 @@ impl Stop {
             if is_ignored(signal) {
                 continue;
             }
-            // The order matters: who is woken must find the signal set.
+            // In this order: a thread that is woken must find the signal set.
             let number = usize::try_from(signal).unwrap_or(0);
             signal_hook::flag::register_usize(signal, Arc::clone(&inner.signal), number)?;
             #[cfg(unix)]
@@ -82,12 +81,12 @@ impl Stop {
         }
     }
 
-    /// Ends the process with an error when it has not ended so long after a
-    /// signal: a disk that hangs must not keep a service from stopping.
+    /// Ends the process with status 2 when it still runs `limit` after a signal: a disk
+    /// that hangs must not keep a service from stopping.
     ///
     /// # Errors
     ///
-    /// The operating system gives no thread.
+    /// The operating system refuses to start a thread.
     pub(crate) fn limit_shutdown(&self, limit: Duration) -> Result<()> {
         let stop = self.clone();
         let watch = move || {
@@ -106,14 +105,14 @@ impl Stop {
         thread.map(drop).map_err(|error| no_thread(&error))
     }
 
-    /// Waits until the stop is set, or the time is over.
+    /// Waits until the stop is set, or until `limit` is over.
     pub(crate) fn wait(&self, limit: Duration) {
         #[cfg(unix)]
         {
             use rustix::event::{PollFd, PollFlags, Timespec, poll};
             let limit = Timespec::try_from(limit).ok();
             let mut ready = [PollFd::from_borrowed_fd(self.descriptor(), PollFlags::IN)];
-            // Interrupted by a signal: whoever waits looks at the stop anyway.
+            // A signal may interrupt this: the caller checks the stop anyway.
             let _ = poll(&mut ready, limit.as_ref());
         }
         #[cfg(not(unix))]
@@ -127,8 +126,8 @@ impl Stop {
     }
 }
 
-/// Whether the process was started with a signal ignored. Where that cannot be
-/// known, the hang-up counts as ignored and the others do not.
+/// Whether the process was started with a signal ignored. Where the system does not
+/// tell, SIGHUP counts as ignored, and SIGINT and SIGTERM do not.
 fn is_ignored(signal: i32) -> bool {
     let mask = std::fs::read_to_string("/proc/self/status")
         .ok()
@@ -143,7 +142,7 @@ fn is_ignored(signal: i32) -> bool {
 
 #[cfg(unix)]
 mod wake {
-    //! A socket that becomes readable and is never read.
+    //! A socket that becomes readable, and stays so because it is never read.
 
     use std::io::{self, Write as _};
     use std::os::fd::{AsFd, BorrowedFd};
@@ -167,8 +166,8 @@ mod wake {
             Ok(())
         }
 
-        /// A full socket is readable already.
         pub(super) fn wake(&self) {
+            // If the socket is full, it is readable already.
             let _ = (&self.writable).write(b"x");
         }
 

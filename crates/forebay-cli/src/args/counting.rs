@@ -1,7 +1,7 @@
 //! `--count-events`: how many events a record holds.
 //!
-//! Invariant: who writes counts in a way that every reader can repeat. Steps in ids are
-//! there for reading only.
+//! Invariant: a command that writes counts in a way that every reader can repeat, and so
+//! not by the steps of the ids.
 
 use crate::vector;
 use clap::{Args, ValueEnum};
@@ -17,7 +17,7 @@ pub(crate) struct CountingOptions {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Counting {
-    /// As Vector does where a payload is Vector's, else one
+    /// As Vector counts, if Vector wrote the payload; else one
     Auto,
     /// One event a record
     One,
@@ -26,21 +26,22 @@ enum Counting {
 /// For commands that only read.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct ReadCountingOptions {
-    /// How many events a record holds, as the program counts that filled the buffer
+    /// How the program that filled the buffer counts the events of a record
     #[arg(long, value_name = "HOW", value_enum, default_value_t = ReadCounting::Auto)]
     count_events: ReadCounting,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ReadCounting {
-    /// As Vector does where a payload is Vector's, else one
+    /// As Vector counts, if Vector wrote the payload; else one
     Auto,
     /// One event a record
     One,
     /// One event a line of the payload
     Lines,
-    /// Up to the id of the next record, where that stands right behind it. What is
-    /// missing between the two is not noticed; the buffer is read three times
+    /// As many as the ids step to the next record, if that follows directly; else
+    /// one. Records missing between the two go unnoticed; the buffer is read three
+    /// times
     Ids,
 }
 
@@ -55,7 +56,7 @@ impl CountingOptions {
 }
 
 impl ReadCountingOptions {
-    /// The event counter of the buffer; `None` if it is in the steps of the ids.
+    /// The event counter of the buffer; `None` if the steps of the ids tell the count.
     pub(crate) fn counter(self) -> Option<EventCounter> {
         Some(match self.count_events {
             ReadCounting::Auto => auto(),

@@ -15,10 +15,10 @@ use forebay::{Config, EventCounter, OnCorruption, SyncPolicy, WhenFull};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long an append waits before it looks whether it is time to end.
+/// How long an append waits for space before it returns, so that the stop is checked.
 const APPEND_WAIT: Duration = Duration::from_millis(200);
 
-/// The buffer, and how it is opened, with the ways to count events that a command
+/// The buffer, and how it is opened. `C` holds the ways to count events that the command
 /// allows.
 #[derive(Debug, Args)]
 pub(crate) struct BufferOptions<C: Args = CountingOptions> {
@@ -40,11 +40,11 @@ pub(crate) struct BufferOptions<C: Args = CountingOptions> {
     )]
     pub(crate) wait: Time,
 
-    /// What to do with damaged bytes met on the way
+    /// What to do with damaged bytes in the buffer
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = CorruptionPolicy::Quarantine)]
     pub(crate) on_corruption: CorruptionPolicy,
 
-    /// Say more on standard error
+    /// Print more messages on standard error
     #[arg(short, long)]
     pub(crate) verbose: bool,
 }
@@ -57,7 +57,7 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     max_size: Option<Size>,
 
-    /// The most one data file may hold; space is given back a data file at a
+    /// The most one data file may hold; disk space is freed one data file at a
     /// time [default: a sixteenth of the maximum size, at most 128MiB]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     data_file_size: Option<Size>,
@@ -75,24 +75,24 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = FullPolicy::Block)]
     pub(crate) when_full: FullPolicy,
 
-    /// When records are made to survive a power cut
+    /// When records are synced, so that they survive a power cut
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = Sync::Interval)]
     sync: Sync,
 
-    /// How often, with `--sync interval` [default: 500ms]
+    /// How often to sync, with --sync interval [default: 500ms]
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     flush_interval: Option<Time>,
 }
 
-/// How records are told apart in a stream.
+/// How a stream is divided into records.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Records")]
 pub(crate) struct FramingOptions {
-    /// What tells records apart
+    /// How the stream is divided into records
     #[arg(long, value_name = "HOW", value_enum, default_value_t = FramingName::Lines)]
     framing: FramingName,
 
-    /// What ends a record, with `--framing lines` [default: newline]
+    /// What ends a record, with --framing lines [default: newline]
     #[arg(long, value_name = "BYTE", value_enum)]
     delimiter: Option<Delimiter>,
 }
@@ -126,19 +126,19 @@ pub(crate) enum FullPolicy {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Sync {
-    /// At intervals, and at the end
+    /// At intervals (--flush-interval), and at the end
     Interval,
-    /// Every record before more is read
+    /// Every record, before more input is read
     #[value(alias = "batch")]
     Always,
-    /// When several data files are complete, and at the end
+    /// Only when several data files are complete, and at the end
     Never,
 }
 
 /// `--on-corruption`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CorruptionPolicy {
-    /// Step over them, and keep them in the buffer's directory quarantine/
+    /// Step over them, and keep them in quarantine/ in the buffer's directory
     Quarantine,
     /// Step over them
     Skip,
@@ -147,7 +147,7 @@ pub(crate) enum CorruptionPolicy {
 }
 
 impl<C: Args> BufferOptions<C> {
-    /// A configuration without limits of its own.
+    /// The configuration, with the library's default limits.
     pub(crate) fn config(&self, counter: EventCounter) -> Config {
         Config::new(&self.directory)
             .event_counter(counter)
@@ -164,7 +164,7 @@ impl<C: Args> BufferOptions<C> {
 }
 
 impl BufferOptions {
-    /// A configuration with limits.
+    /// The configuration, with the limits that were given.
     pub(crate) fn config_with(&self, limits: &LimitOptions) -> Config {
         let mut config = self.config(self.counting.counter());
         if let Some(Size(bytes)) = limits.max_size {

@@ -7,8 +7,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Units of bytes, longest first where one ends in another. A bare letter is
-/// binary, as in `dd` and systemd.
+/// Units of bytes, in lower case. A bare letter is binary, as in `dd` and systemd.
 const UNITS: [(&str, u64); 18] = [
     ("kib", 1 << 10),
     ("mib", 1 << 20),
@@ -58,7 +57,7 @@ impl FromStr for Time {
 ///
 /// # Errors
 ///
-/// A sentence for the user, when the text is no such number, or is beyond 64 bits.
+/// A sentence for the user, when the text is not a size, or needs more than 64 bits.
 pub(crate) fn size_or_zero(text: &str) -> Result<u64, String> {
     let trimmed = text.trim();
     if trimmed.starts_with('-') {
@@ -115,7 +114,7 @@ fn bytes(number: &str, factor: u64) -> Result<u64, String> {
 ///
 /// # Errors
 ///
-/// A sentence for the user, when the text is no such length of time.
+/// A sentence for the user, when the text is not a length of time.
 fn duration(text: &str) -> Result<Duration, String> {
     let example = "write it as 500ms, 2s or 1m";
     let trimmed = text.trim();
@@ -132,7 +131,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 ///
-/// A sentence for the user, when the text is none, or beyond 64 bits.
+/// A sentence for the user, when the text is not a whole number, or needs more than 64
+/// bits.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
     let trimmed = text.trim();
     if trimmed.is_empty() || !trimmed.bytes().all(|b| b.is_ascii_digit()) {

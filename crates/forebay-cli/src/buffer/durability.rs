@@ -1,4 +1,4 @@
-//! Making sure that everything is synced, without waiting for ever.
+//! Waits until everything is synced, but not for ever.
 
 use crate::failure::Failure;
 use crate::output::count;
@@ -10,16 +10,16 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a sync may make no progress when it must not wait for space.
+/// How long a sync that must not wait for space may make no progress.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it may make no progress before that is told.
+/// How long a sync may make no progress before that is reported.
 pub(crate) const STUCK: Duration = Duration::from_secs(1);
-/// How often its progress is looked at.
+/// How often the progress of a sync is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Waits until everything is synced. While `patience` says so, a sync that makes
-/// no progress for that long is given up; whether everything is synced. `stuck`
-/// is called once, if for a while it makes none.
+/// Waits until everything is synced, and returns whether it is. A sync that makes no
+/// progress for as long as `patience` returns is given up; `None` waits for ever. `stuck`
+/// is called once, when a sync has made no progress for [`STUCK`].
 ///
 /// # Errors
 ///
@@ -54,7 +54,7 @@ pub(crate) fn sync(
     }
 }
 
-/// What is said when nothing can be stored for want of space.
+/// The message while records wait for space on the file system.
 pub(crate) fn waiting_for_space(directory: &Path) -> String {
     format!(
         "the file system of {} is full, or has less space than --min-free-space; waiting for space",
@@ -62,7 +62,7 @@ pub(crate) fn waiting_for_space(directory: &Path) -> String {
     )
 }
 
-/// That not all can be stored for want of space.
+/// The failure to store everything for want of space.
 pub(crate) fn no_space(directory: &Path) -> Failure {
     Failure::new(format!(
         "the file system of {} has no space left, or less than --min-free-space; free some space",
@@ -70,7 +70,7 @@ pub(crate) fn no_space(directory: &Path) -> Failure {
     ))
 }
 
-/// The ledger of a buffer that is open, which tells at once what is written.
+/// The ledger of an open buffer, read to learn which records are written.
 #[derive(Debug)]
 pub(crate) struct Ledger(Option<File>);
 
@@ -81,12 +81,12 @@ impl Ledger {
         Self(File::open(directory.join(LEDGER_FILE_NAME)).ok())
     }
 
-    /// The id of the first record that is not written to a data file yet. All before
-    /// it are there when the buffer is opened again.
+    /// The id of the first record that is not written to a data file yet. All records
+    /// before it are there when the buffer is opened again.
     pub(crate) fn first_unwritten(&self, writer: &Writer) -> u64 {
         let usage = writer.usage();
         let synced = usage.last_synced_id + 1;
-        // Where it cannot be read, only what is synced is known to be written.
+        // If the ledger cannot be read, only synced records are known to be written.
         self.state().map_or(synced, |ledger| {
             ledger
                 .writer_next_record_id
@@ -103,14 +103,14 @@ impl Ledger {
     }
 }
 
-/// Whether what looks like a full disk is that this process may open no more files.
+/// Whether this process may open no more files, which the library reports as a full disk.
 #[cfg(unix)]
 pub(crate) fn is_out_of_descriptors(directory: &Path) -> bool {
     use rustix::io::Errno;
     File::open(directory).is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::MFILE))
 }
 
-/// Whether what looks like a full disk is that this process may open no more files.
+/// Whether this process may open no more files, which the library reports as a full disk.
 #[cfg(not(unix))]
 pub(crate) fn is_out_of_descriptors(_directory: &Path) -> bool {
     false
@@ -121,12 +121,12 @@ fn progress(writer: &Writer) -> (u64, u64) {
     (usage.last_synced_id, usage.disk_bytes)
 }
 
-/// Lets go of a writer that cannot store what it accepted, and says so.
+/// Closes a writer that cannot store what it accepted, and returns the failure that says so.
 pub(crate) fn abandon(writer: Writer, accepted: u64, directory: &Path) -> Failure {
     let usage = writer.usage();
     let unsynced = usage.next_record_id - 1 - usage.last_synced_id;
-    // Closing tries once more to store what is left; a disk that hangs must not hold up the
-    // end. That it could not store everything is what is said here.
+    // Closing tries once more to store the rest; the time limit is there because a disk that
+    // hangs must not hold up the end. The failure below covers an error of closing.
     let _ = writer.close_timeout(PATIENCE);
     Failure::new(format!(
         "the file system of {} has no space left, or less than --min-free-space: {} stored and \

@@ -1,11 +1,11 @@
-//! Saying what damage took.
+//! Reports what was lost to damage.
 
 use crate::buffer::opening::REPORTS_MAX;
 use crate::live::Live;
 use crate::output::{count, note};
 use forebay::{Lost, LostReason};
 
-/// What is to be said where nothing is wrong but steps in the ids.
+/// The hint when nothing is wrong but steps in the ids.
 pub(crate) const MAY_COUNT_EVENTS: &str = "if the program that fills the buffer counts several \
     events a record, nothing is lost: `forebay verify --count-events ids` tells";
 
@@ -14,12 +14,12 @@ pub(crate) const MAY_COUNT_EVENTS: &str = "if the program that fills the buffer 
 pub(crate) struct Losses {
     losses: u64,
     events: u64,
-    /// Losses of which bytes are left, or a file is known to be gone.
+    /// Losses that are more than a step in the ids: bytes are left, or a file is gone.
     proven: u64,
 }
 
 impl Losses {
-    /// Reports losses, each in a line as long as there are few.
+    /// Reports losses in a line each, at most [`REPORTS_MAX`] lines in all.
     pub(crate) fn note(&mut self, lost: &[Lost], live: Option<&Live>) {
         for lost in lost {
             self.losses += 1;
@@ -34,7 +34,7 @@ impl Losses {
         }
     }
 
-    /// Reports the total, and says whether there was any.
+    /// Reports the total if not every loss was listed; returns whether there was any.
     pub(crate) fn report(&self) -> bool {
         if self.losses > REPORTS_MAX {
             note(format!(

@@ -1,5 +1,5 @@
 //! What several commands do with a buffer of the library: open it, wait for it, read
-//! it, make it durable, and say what was lost.
+//! it, sync it, and report what was lost.
 
 pub(crate) mod durability;
 pub(crate) mod losses;

@@ -1,5 +1,5 @@
-//! Opening a buffer for a command: waiting for its lock, and saying what
-//! opening found.
+//! Opens a buffer for a command: waits for its lock, and reports what opening
+//! found.
 
 use crate::args::sizes::Time;
 use crate::failure::{Failure, Result, no_buffer};
@@ -9,15 +9,15 @@ use forebay::{Config, ErrorKind, Finding, Reader, Recovery, Severity, Writer};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How often a held lock is tried.
+/// How often a locked buffer is tried.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Findings and losses that are written out one by one; the rest is counted.
+/// At most this many findings or losses are listed one by one; the rest is counted.
 pub(crate) const REPORTS_MAX: u64 = 20;
 
-/// Opens the buffer to read it, waiting for whoever has it open as long as `wait`
-/// allows. `None` when the stop was set meanwhile. What was lost is not said here: the
-/// reader comes to it.
+/// Opens the buffer to read it. While another process has it open, waits at most `wait`;
+/// `None` when the stop was set meanwhile. Findings with lost events are not reported
+/// here, because the reader comes to them.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub(crate) fn open(
     Ok(opened)
 }
 
-/// The same for who does not read.
+/// The same for a command that does not read: all findings are reported.
 ///
 /// # Errors
 ///
@@ -86,7 +86,7 @@ pub(crate) fn require_buffer(directory: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(no_buffer(directory));
         }
-        // Whatever else is wrong with it, opening says so with its remedy.
+        // Opening meets any other error again, and reports it with its remedy.
         Err(_) => return Ok(()),
     };
     let holds_buffer = entries
@@ -101,8 +101,8 @@ pub(crate) fn require_buffer(directory: &Path) -> Result<()> {
     }
 }
 
-/// Says what opening has mended: damage always, what a crash leaves behind when
-/// more was asked for; of both what is `wanted`.
+/// Reports those findings of opening that are `wanted`: damage always, what a crash
+/// leaves only if `verbose`.
 fn report_recovery(recovery: &Recovery, verbose: bool, wanted: impl Fn(&Finding) -> bool) {
     let mut more = 0;
     let shown = recovery

@@ -1,21 +1,21 @@
-//! Errors of reading that may pass.
+//! Retries reads from a buffer after I/O errors that may pass.
 //!
-//! Invariant: no data is given up here. The library hands out the error of an unreadable
-//! page several times and then takes the page for damage; it is asked more often than that.
+//! Invariant: no data is given up here. The library returns the error of an unreadable
+//! page several times before it takes the page for damage; this makes more attempts.
 
 use std::thread;
 use std::time::Duration;
 
 use forebay::{ErrorKind, Result};
 
-/// More than the library needs, so that it is the library that gives up.
+/// More attempts than the library makes, so that it is the library that gives up.
 const ATTEMPTS: u32 = 20;
 
-/// The pause after the first error; it grows by as much with each.
+/// The pause after the first error; after the n-th it is n times as long.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Reads from a buffer; again, after a moment, as long as the system reports an error
-/// that may pass.
+/// Reads from a buffer, and retries after a pause as long as the read fails with an I/O
+/// error, at most [`ATTEMPTS`] times in all.
 pub(crate) fn patiently<T>(mut read: impl FnMut() -> Result<T>) -> Result<T> {
     let mut attempt = 1;
     loop {

@@ -1,11 +1,10 @@
-//! How many events records hold, from the steps of their ids.
+//! Counts the events of records by the steps of their ids (`--count-events ids`).
 //!
-//! The count is not stored; it is what an id steps by. Where the next record stands
-//! right behind a record, and is whole, the step is the count that the program used
-//! which wrote them. Invariants:
-//! - A payload counts the same wherever it stands, as of every event counter: the
-//!   smallest step that was seen behind it.
-//! - A record before damage counts one event: where it ends is not known.
+//! The format does not store the count, but an id steps by it: if the next record follows
+//! directly and is whole, the step is the count that the writing program used. Invariants:
+//! - Equal payloads count the same, as with every event counter: the smallest step that
+//!   was seen after one of them.
+//! - A record before damage counts one event, because its step is not known.
 //! - A record never counts more events than its payload has bytes; a larger step is a
 //!   loss.
 
@@ -35,7 +34,7 @@ fn by_steps(directory: &Path) -> Result<EventCounter> {
             *count = step.min(*count);
         }
     })?;
-    // The same payload may stand elsewhere before a smaller step.
+    // The same payload may also come before a step of 1, which the first pass passed over.
     if !counts.is_empty() {
         each_step(directory, |key, step| {
             if let Some(count) = counts.get_mut(&key) {
@@ -49,8 +48,8 @@ fn by_steps(directory: &Path) -> Result<EventCounter> {
     }))
 }
 
-/// Calls `note` for every record behind which the next one, or the end of the data,
-/// follows at once.
+/// Calls `note` with key and step of every record that the next one, or the end of the
+/// data, follows directly.
 fn each_step(directory: &Path, mut note: impl FnMut(u64, u64)) -> Result<()> {
     let options = RecordsOptions::default().all(true);
     let mut before: Option<StoredRecord> = None;
@@ -65,7 +64,7 @@ fn each_step(directory: &Path, mut note: impl FnMut(u64, u64)) -> Result<()> {
     while let Some(record) = records.next() {
         let record = record?;
         spans_before = records.lost().spans;
-        if let Some(before) = before.filter(|before| stands_behind(&record, before)) {
+        if let Some(before) = before.filter(|before| follows_directly(&record, before)) {
             note(&before, record.id);
         }
         before = Some(record);
@@ -80,7 +79,7 @@ fn each_step(directory: &Path, mut note: impl FnMut(u64, u64)) -> Result<()> {
 }
 
 /// Whether nothing lies between a record and the one before it.
-fn stands_behind(record: &StoredRecord, before: &StoredRecord) -> bool {
+fn follows_directly(record: &StoredRecord, before: &StoredRecord) -> bool {
     if record.file_id == before.file_id {
         record.offset == before.offset + frame_len(before.payload.len()) as u64
     } else {

@@ -1,5 +1,5 @@
-//! Noticing that another process has changed a buffer, or that there is space for
-//! it again, without its lock.
+//! Notices, without the lock of a buffer, that another process has changed it or that
+//! there is space for it again.
 
 use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::storage::{Storage as _, os::Os};
@@ -7,11 +7,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// When a full buffer is tried again because the file system has more space. While
-/// it is tried, nobody else can open it.
+/// How long to wait at least before a full buffer is tried again because the file system
+/// has more space. While it is tried, no other process can open it.
 pub(crate) const SPACE_RETRY: Duration = Duration::from_secs(1);
-/// When it is tried again although nothing has changed: a quota, for example, may
-/// have been raised.
+/// How long to wait before a full buffer is tried again although nothing has changed: a
+/// quota, for example, may have been raised.
 const FULL_RETRY: Duration = Duration::from_secs(30);
 
 /// What a buffer's directory looked like.
@@ -33,7 +33,7 @@ impl Watch {
         }
     }
 
-    /// Whether it looks different from the last time.
+    /// Whether the buffer looks different from the last time.
     pub(crate) fn has_changed(&mut self) -> bool {
         let now = look(&self.directory);
         let changed = now != self.seen;
@@ -42,7 +42,7 @@ impl Watch {
     }
 }
 
-/// Noticing that a full buffer may have space.
+/// Notices that a full buffer may have space.
 #[derive(Debug)]
 pub(crate) struct SpaceWatch {
     watch: Watch,
@@ -52,8 +52,8 @@ pub(crate) struct SpaceWatch {
 }
 
 impl SpaceWatch {
-    /// Remembers what a buffer and its file system look like now, when it
-    /// `is_full`.
+    /// Remembers what a buffer and its file system look like now. If the buffer is not
+    /// full, it may be tried at once.
     pub(crate) fn new(directory: &Path, is_full: bool) -> Self {
         Self {
             watch: Watch::new(directory),
@@ -63,7 +63,7 @@ impl SpaceWatch {
         }
     }
 
-    /// Whether it is worth a try, once that is so for good.
+    /// Whether the buffer is worth a try. Once this is true, it stays true.
     pub(crate) fn may_be_there(&mut self) -> bool {
         let waited = self.since.elapsed();
         self.is_due = self.is_due
@@ -80,7 +80,7 @@ fn free_bytes(directory: &Path) -> u64 {
     free.ok().flatten().unwrap_or(0)
 }
 
-/// What cannot be read looks like nothing; when it can be, that is a change.
+/// Leaves out what cannot be read; that it can be read later is a change.
 fn look(directory: &Path) -> Look {
     let mut files: Vec<_> = std::fs::read_dir(directory)
         .into_iter()

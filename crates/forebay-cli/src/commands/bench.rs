@@ -1,4 +1,4 @@
-//! `forebay bench`: what this machine reaches, and what the buffer makes of it.
+//! `forebay bench`: measures this machine, and the buffer on it.
 //!
 //! Invariant: nothing but the scratch directory and the plot is written.
 
@@ -24,10 +24,10 @@ use std::time::Duration;
 const SIZE: u64 = 1 << 30;
 const QUICK_SIZE: u64 = 24 << 20;
 const ROUNDS: u32 = 5;
-/// How long a measurement takes that size does not bound.
+/// How long a measurement takes that is bound by time and not by size.
 const TIME: Duration = Duration::from_secs(1);
 const QUICK_TIME: Duration = Duration::from_millis(50);
-/// How long the end may take after a signal.
+/// How long this program may take to end after a signal.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
@@ -36,20 +36,25 @@ Examples:
   forebay bench --quick
       a first impression, in seconds
   forebay bench --dir /var/spool --plot bench.svg
-      the disk that counts, in full (minutes), with a picture
+      the file system of /var/spool, in full (minutes), with a picture
   forebay bench --work append,read_ack --payload 256 --json
       a few figures, for a program
 
-Measure on the file system the buffer will be on, and while nothing else runs.
-Every figure is the median of several rounds; raw files and the buffer take
-turns. Records are checked when they come back; a wrong one ends the run.
+Measure on the file system that the buffer will be on, and while nothing else
+runs. Every figure is the median of several rounds; raw files and the buffer are
+measured in turns. Records are checked when they are read back; a wrong one ends
+the run.
 
-`append` and `append_batch` count until everything is written; with everything
-synced at the end is said as well. `read_ack` reads what was written before, out
-of the page cache. The exit status is 0, 2 on errors, 128 and the signal's number
-after SIGINT, SIGTERM or SIGHUP.")]
+`append` and `append_batch` stop the clock when everything is written; a second
+figure includes a sync of everything at the end. `read_ack` reads what was
+written before, out of the page cache.
+
+The exit status is
+  0        when everything was measured
+  2        on errors
+  128 + n  after signal n (SIGINT, SIGTERM or SIGHUP)")]
 pub(crate) struct Args {
-    /// Where to measure: a directory on the file system that counts
+    /// A directory on the file system to measure
     ///
     /// It is made if it is missing; a directory inside it is filled and removed
     /// again [default: the system's directory for temporary files]
@@ -60,11 +65,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE")]
     size: Option<Size>,
 
-    /// Rounds to take medians of [default: 5; with --quick 1]
+    /// Rounds that the medians are taken of [default: 5; with --quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
 
-    /// A few seconds for everything: one round of small measurements
+    /// Do one round of small measurements, which takes a few seconds
     #[arg(long)]
     quick: bool,
 
@@ -85,7 +90,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     plot: Option<PathBuf>,
 
-    /// The part of the measurement of memory that runs in a process of its own
+    /// The part of the measurement of memory that runs in its own process
     #[arg(long, hide = true, value_name = "DIR")]
     hold_backlog: Option<PathBuf>,
 }
@@ -129,7 +134,7 @@ impl From<failure::Failure> for Failure {
     }
 }
 
-/// This program again, as [`hold_backlog`].
+/// The command that runs this program again, for [`hold_backlog`].
 fn holder(backlog: &Backlog<'_>) -> std::io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command
@@ -181,7 +186,7 @@ fn progress_bar() -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(0);
-    // An unusable template only costs looks.
+    // With a bad template the bar keeps its default style.
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len}  {msg}") {
         bar.set_style(style);
     }

@@ -1,7 +1,7 @@
 //! `forebay cat`: records printed without consuming them.
 //!
-//! Invariants: nothing is written to the buffer, and no lock is taken; each
-//! record is printed once, in order, also while others write and read.
+//! Invariants: nothing is written to the buffer, and no lock is taken; each record
+//! is printed once, in order, also while other processes write and read.
 
 use crate::args::FramingOptions;
 use crate::args::counting::ReadCountingOptions;
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 /// Bytes collected before they are written.
 const WRITE_LEN: usize = 256 << 10;
-/// How often the buffer is looked at, with `--follow`.
+/// How often the buffer is checked for changes, with `--follow`.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(300);
 
 #[derive(Debug, clap::Args)]
@@ -39,16 +39,20 @@ Examples:
   forebay cat /var/lib/vector/buffer/v2/sink --decode --follow
       the events in a buffer of Vector, as JSON, and those to come
 
-With --json, each record is an object on a line of its own: id, events, metadata,
-and payload, or payload_base64 when the payload is not UTF-8.
+With --json, each record is an object on a line of its own: id, events,
+metadata, and payload, or payload_base64 when the payload is not UTF-8.
 
 With --decode, each event of a record that Vector wrote is a line of JSON; other
 records are shown as with --json. Secrets in Vector's metadata are not printed
 unless asked for by name.
 
-Works while the buffer is open elsewhere, and never writes. The exit status is 0,
-1 when events are missing from what was to be printed, 2 on errors, 128 and the
-signal's number after SIGINT, SIGTERM or SIGHUP. A closed pipe is no error.")]
+Works while another process has the buffer open, and never writes to it.
+
+The exit status is
+  0        when everything was printed; a closed pipe is no error
+  1        when events are missing from what was to be printed
+  2        on errors
+  128 + n  after signal n (SIGINT, SIGTERM or SIGHUP)")]
 pub(crate) struct Args {
     /// The buffer's directory
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -65,11 +69,11 @@ pub(crate) struct Args {
     #[arg(long)]
     all: bool,
 
-    /// End after so many records
+    /// End after N records
     #[arg(long, value_name = "N", value_parser = sizes::number, allow_hyphen_values = true)]
     max: Option<u64>,
 
-    /// Wait for more at the end
+    /// At the end, wait for more records
     #[arg(long)]
     follow: bool,
 
@@ -147,7 +151,7 @@ struct Cat<'a> {
     out: Vec<u8>,
     /// Records that may still be printed.
     left: u64,
-    /// The event to go on with.
+    /// The id of the event to continue with.
     next_id: Option<u64>,
     lost_events: u64,
     undecoded: u64,
@@ -162,7 +166,7 @@ impl Cat<'_> {
             if written != Written::All || !self.args.follow || self.left == 0 {
                 return Ok(written);
             }
-            // What is acknowledged before it was seen is not to be missed.
+            // Records that are acknowledged before they were printed must not be missed.
             all = true;
             while !watch.has_changed() {
                 stop.wait(FOLLOW_INTERVAL);
@@ -176,7 +180,7 @@ impl Cat<'_> {
         }
     }
 
-    /// Prints what is there now.
+    /// Prints the records that are there now.
     fn list(&mut self, all: bool) -> Result<Written> {
         let mut options = RecordsOptions::default()
             .all(all)

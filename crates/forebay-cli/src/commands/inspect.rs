@@ -1,4 +1,4 @@
-//! `forebay inspect`: what a buffer looks like, without opening it.
+//! `forebay inspect`: describes a buffer without opening it.
 //!
 //! Invariant: nothing is written, and no lock is taken.
 
@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Data files that are listed for people.
+/// At most this many data files are listed, except with `--json`.
 const FILES_MAX: usize = 20;
 
 #[derive(Debug, clap::Args)]
@@ -25,8 +25,12 @@ Examples:
   forebay inspect spool --json | jq .unread.events
   watch forebay inspect spool --quick
 
-Works while the buffer is open elsewhere, and never writes. The exit status is 0,
-or 2 when there is no buffer to look at; damage is what `forebay verify` finds.")]
+Works while another process has the buffer open, and never writes to it. To look
+for damage, use `forebay verify`.
+
+The exit status is
+  0  when the buffer was described, even if it is damaged
+  2  on errors, such as no buffer")]
 pub(crate) struct Args {
     /// The buffer's directory
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -35,7 +39,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     counting: ReadCountingOptions,
 
-    /// Do not count the unread records, which means to read over all of them
+    /// Do not count the unread records; counting reads all of them
     #[arg(long)]
     quick: bool,
 

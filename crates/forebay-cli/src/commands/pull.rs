@@ -2,8 +2,8 @@
 //!
 //! Invariants: a record is acknowledged only after all of its bytes were handed
 //! to the operating system; whatever ends the command, what was not handed over
-//! stays in the buffer. The buffer is let go of while there is nothing in it to
-//! wait for.
+//! stays in the buffer. With `--follow`, the buffer is closed while it is empty, so
+//! that another process can fill it.
 
 use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes::{self, Time};
@@ -24,12 +24,12 @@ use forebay::{Reader, TryRecv, Usage};
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
-/// Records and payload bytes taken from the buffer at a time.
+/// At most this many records and payload bytes are taken from the buffer at a time.
 const BATCH_RECORDS: usize = 16 << 10;
 const BATCH_BYTES: usize = 256 << 10;
-/// How often an empty buffer is looked at, with `--follow`.
+/// How often an empty buffer is checked for changes, with `--follow`.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
-/// How long the end may take after a signal.
+/// How long this program may take to end after a signal.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
@@ -44,13 +44,17 @@ Examples:
   forebay pull spool --framing length > records.bin
       records that may contain newlines, each after its length
 
-A record is acknowledged, and gone, once it was handed to the operating system in
-full: if the next program of a pipeline dies with records unread, they are lost.
-`forebay pipe` does not have this gap.
+A record is acknowledged, and leaves the buffer, once all of it was handed to
+the operating system. If the next program of a pipeline dies before it has read
+a record from the pipe, that record is lost. `forebay pipe` does not have this
+gap.
 
-The exit status is 0 when everything was delivered, 1 when records were lost to
-damage (each loss is reported on standard error), 2 on errors, 128 and the
-signal's number after SIGINT, SIGTERM or SIGHUP. A closed pipe is no error.")]
+The exit status is
+  0        when everything was delivered; a closed pipe is no error
+  1        when records were lost to damage (each loss is reported on standard
+           error)
+  2        on errors
+  128 + n  after signal n (SIGINT, SIGTERM or SIGHUP)")]
 pub(crate) struct Args {
     #[command(flatten)]
     buffer: BufferOptions<ReadCountingOptions>,
@@ -58,25 +62,26 @@ pub(crate) struct Args {
     #[command(flatten)]
     framing: FramingOptions,
 
-    /// End after so many records
-    #[arg(long, value_name = "N", value_parser = sizes::number, allow_hyphen_values = true)]
+    /// End after N records
+    #[arg(long, value_name = "N", value_parser = sizes::number, allow_hyphen_values = true,
+        help_heading = None::<&str>)]
     max: Option<u64>,
 
-    /// Wait for more when the buffer is empty
+    /// When the buffer is empty, wait for more records
     ///
-    /// A buffer can be open in one process at a time: while this one waits, it
-    /// lets go of the buffer, so that `forebay push` can fill it (with --wait,
-    /// in case they meet). To fill and empty a buffer at once, use `forebay
-    /// pipe`.
-    #[arg(long)]
+    /// Only one process at a time can have a buffer open. While this one waits,
+    /// it closes the buffer, so that `forebay push` can fill it (with --wait, in
+    /// case both try to open it). To fill and empty a buffer at the same time,
+    /// use `forebay pipe`.
+    #[arg(long, help_heading = None::<&str>)]
     follow: bool,
 
-    /// Show nothing on a terminal while records go through
-    #[arg(short, long)]
+    /// Show no progress and no summary on a terminal
+    #[arg(short, long, help_heading = None::<&str>)]
     quiet: bool,
 
     /// Leave the records in the buffer: the next command gets them again
-    #[arg(long, conflicts_with = "follow")]
+    #[arg(long, conflicts_with = "follow", help_heading = None::<&str>)]
     no_ack: bool,
 }
 
@@ -87,7 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
     stop.limit_shutdown(SHUTDOWN_MAX)?;
     let sink = Sink::stdout(stop.clone());
-    // Records on the terminal show themselves.
+    // Records that are printed on the terminal are progress enough.
     let is_shown = !args.quiet && !io::stdout().is_terminal();
     let mut pull = Pull {
         args,
@@ -119,7 +124,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     })
 }
 
-/// What is shown before anything was delivered.
+/// The progress before the first delivery.
 const FLOW: Flow = Flow {
     came: None,
     taken: Some(0),
@@ -127,7 +132,7 @@ const FLOW: Flow = Flow {
     halt: None,
 };
 
-/// Why no more records are wanted, or can be had.
+/// Why no more records are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Empty,
@@ -162,7 +167,7 @@ impl Pull<'_> {
             let Some((writer, mut reader)) = opened else {
                 return Ok(End::Stopped);
             };
-            // Without a writer the reader comes to an end.
+            // Without a writer the reader reports the end when the buffer is empty.
             drop(writer);
             let end = self.drain(&mut reader);
             reader.close()?;
@@ -219,7 +224,7 @@ impl Pull<'_> {
         Ok(End::Enough)
     }
 
-    /// Waits for another process to change the buffer, which is closed.
+    /// Waits until another process has changed the closed buffer, or returns why not.
     fn wait_for_more(&mut self) -> Option<End> {
         let mut watch = Watch::new(self.args.buffer.directory());
         loop {
@@ -243,8 +248,8 @@ impl Pull<'_> {
     }
 }
 
-/// Events that did not come out yet, and their bytes. With --no-ack those that did are
-/// unread all the same.
+/// Events that are not delivered yet, and their bytes. With --no-ack, delivered events
+/// still count as unread and are subtracted.
 fn not_delivered(usage: &Usage) -> (u64, u64) {
     let rest = |unread: u64, delivered: u64, acknowledged: u64| {
         unread.saturating_sub(delivered.saturating_sub(acknowledged))

@@ -1,9 +1,9 @@
 //! `forebay push`: records from standard input into a buffer.
 //!
 //! Invariants: the exit status is 0 only when everything is synced; whatever
-//! else happens, what was accepted is synced before the end, or it is said that
-//! it is not. While the buffer or its disk is full, the buffer is closed, so that
-//! another process can empty it; what a full disk did not take is taken back, and
+//! else happens, accepted records are synced before the end, or reported as not
+//! synced. While the buffer or its disk is full, the buffer is closed, so that another
+//! process can empty it; records that a full disk did not take are taken back, and
 //! appended again afterwards.
 
 use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
@@ -24,16 +24,17 @@ use forebay::{Config, ErrorKind, Writer};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-/// How often a full buffer's directory is looked at.
+/// How often a full buffer's directory is checked.
 const FULL_INTERVAL: Duration = Duration::from_millis(100);
-/// That space is waited for is said again only when there was enough for so long.
+/// The message about waiting for space is repeated only if the buffer was not found full
+/// for this long.
 const NOTE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a sync may make no progress before a full buffer is closed; closing
-/// does what is left, as far as there is space.
+/// writes the rest, as far as there is space.
 const RELEASE_PATIENCE: Duration = Duration::from_millis(200);
-/// With so much more accepted and kept, what is written by now is looked up.
+/// When this many more bytes are kept, the ledger is read to learn what is written by now.
 const KEPT_STEP: usize = 1 << 20;
-/// How long the end may take after a signal: a sync of what is in memory.
+/// How long this program may take to end after a signal: it syncs what is in memory.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
@@ -46,10 +47,12 @@ Examples:
   producer | forebay push spool --max-size 10GiB --when-full drop-newest
       never slow the producer down; the exit status is 1 if records were dropped
 
-The exit status is 0 when every record is synced, that is, survives a power cut;
-1 when --when-full drop-newest dropped records; 2 on errors (what was accepted
-before stays in the buffer); 128 and the signal's number after SIGINT, SIGTERM or
-SIGHUP, which end the reading and sync what was read.")]
+The exit status is
+  0        when every record is synced, that is, survives a power cut
+  1        when --when-full drop-newest dropped records
+  2        on errors; records that were accepted before stay in the buffer
+  128 + n  after signal n (SIGINT, SIGTERM or SIGHUP), which ends the reading;
+           what was read is synced")]
 pub(crate) struct Args {
     #[command(flatten)]
     buffer: BufferOptions,
@@ -63,13 +66,12 @@ pub(crate) struct Args {
     /// After each sync, print how many records are synced so far
     ///
     /// One number a line on standard output, counted from the beginning of this
-    /// run, at most once per flush interval: a promise to whoever reads it that
-    /// these records survive a power cut.
+    /// run, at most once per flush interval. That many records survive a power cut.
     #[arg(long)]
     report_synced: bool,
 
-    /// Show nothing on a terminal while records go through
-    #[arg(short, long)]
+    /// Show no progress and no summary on a terminal
+    #[arg(short, long, help_heading = None::<&str>)]
     quiet: bool,
 }
 
@@ -93,14 +95,14 @@ struct Push<'a> {
     producer: Producer,
     /// `None` while a full buffer is closed.
     writer: Option<Writer>,
-    /// That of the writer.
+    /// The ledger of the buffer that the writer appends to.
     ledger: Ledger,
     /// Records of this run that are known to be synced.
     synced: u64,
-    /// The first record that was not written when that was last looked up, and when
-    /// it was; `None` if all were.
+    /// The id of the first unwritten record when the ledger was last read, and since when
+    /// that is the first one; `None` if all were written.
     unwritten: Option<(u64, Instant)>,
-    /// It is looked up when more bytes than this are kept.
+    /// The ledger is read again when more bytes than this are kept.
     kept_limit: usize,
     live: Live,
     reports: Option<Reports>,
@@ -110,7 +112,7 @@ struct Push<'a> {
     full_seen: Option<Instant>,
 }
 
-/// What is shown before anything was stored.
+/// The progress before the first record was stored.
 const FLOW: Flow = Flow {
     came: Some(0),
     taken: None,
@@ -122,9 +124,9 @@ const FLOW: Flow = Flow {
 enum End {
     Input,
     Stop,
-    /// The input cannot be read on, or nothing reported.
+    /// The input, a full buffer or a report ended the work.
     Failed(Failure),
-    /// The buffer takes no more, and says so whatever it is asked.
+    /// An append failed for good: closing the buffer would report the same again.
     Broken(Failure),
 }
 
@@ -144,7 +146,7 @@ impl<'a> Push<'a> {
             synced: 0,
             unwritten: None,
             kept_limit: KEPT_STEP,
-            // What is typed shows itself.
+            // Input that is typed on the terminal is progress enough.
             live: Live::new(args.quiet || std::io::stdin().is_terminal(), FLOW),
             reports: args
                 .report_synced
@@ -190,17 +192,17 @@ impl<'a> Push<'a> {
         }
     }
 
-    /// Whether a full buffer is waited for.
+    /// Whether to wait while the buffer is full.
     fn blocks(&self) -> bool {
         self.args.limits.when_full == FullPolicy::Block
     }
 
-    /// That the buffer, or its disk, is full. How many records it took is said in the
-    /// end: the library knows of the last call only.
+    /// The failure that the buffer, or its disk, is full. How many records it took is
+    /// reported at the end, because the library's error counts the last call only.
     fn refused(&self, error: &forebay::Error) -> Failure {
         let directory = self.args.buffer.directory();
         match error.kind() {
-            // There is no reader in this process.
+            // A full buffer whose reader is closed: this process has none.
             ErrorKind::ReaderGone => Failure::new(format!(
                 "{} is full: it holds as much as --max-size allows; take records out, as with \
                  `forebay pull`, or raise --max-size",
@@ -211,8 +213,8 @@ impl<'a> Push<'a> {
         }
     }
 
-    /// How long to wait for input: what was accepted must not lie in memory for
-    /// ever because a full disk does not take it and nothing more comes.
+    /// How long to wait for input. While accepted records are kept this is limited: they
+    /// must not stay in memory for ever because the disk is full and no input comes.
     fn read_limit(&self) -> Option<Duration> {
         let reports = self.reports.as_ref().map(Reports::interval);
         let space = self.producer.has_kept().then_some(SPACE_RETRY);
@@ -222,8 +224,8 @@ impl<'a> Push<'a> {
             .min()
     }
 
-    /// Shows and reports how far it is. False if what was accepted is not written
-    /// any more.
+    /// Shows and reports the progress. False if no accepted record was written for
+    /// [`SPACE_RETRY`], although some are waiting.
     fn note_progress(&mut self) -> Result<bool> {
         let accepted = self.producer.accepted();
         let Some(writer) = &self.writer else {
@@ -261,16 +263,16 @@ impl<'a> Push<'a> {
     }
 
     /// Closes a buffer that takes nothing more, so that another process can take
-    /// records out, and waits for that. `is_full` if it said itself that it is.
+    /// records out, and waits for that. `is_full`: the buffer itself reported it.
     fn make_way(&mut self, is_full: bool) -> Result<()> {
         self.release(RELEASE_PATIENCE)?;
-        // Otherwise it was slow, and all is written by now.
+        // If neither holds, the disk was only slow, and closing has written everything.
         self.wait_for_space(is_full || self.producer.has_taken_back())
     }
 
-    /// Closes the buffer, so that another process can open it. What it accepted and
-    /// a full disk did not take is taken back. Before that, a sync may make no
-    /// progress for as long as `patience`.
+    /// Closes the buffer, so that another process can open it. Records that it accepted
+    /// and a full disk did not take are taken back. The sync before the close is given
+    /// up when it makes no progress for `patience`.
     fn release(&mut self, patience: Duration) -> Result<()> {
         let Some(writer) = self.writer.take() else {
             return Ok(());
@@ -279,14 +281,14 @@ impl<'a> Push<'a> {
         let usage = writer.usage();
         let unsynced = usage.next_record_id - 1 - usage.last_synced_id;
         self.synced = self.producer.accepted().saturating_sub(unsynced);
-        // Closing may write some more: those records are then stored twice, which
-        // is better than not at all.
+        // Closing may write more than this says: those records are then stored twice,
+        // which is better than not at all.
         let unwritten = self.ledger.first_unwritten(&writer);
         let is_out_of_descriptors = is_out_of_descriptors(self.args.buffer.directory());
         let closed = writer.close();
         flushed?;
         match closed {
-            // What is synced in files that have no name any more helps nobody.
+            // The files were deleted while they were open: what was synced is gone.
             Ok(()) if !self.args.buffer.directory().join(LEDGER_FILE_NAME).exists() => {
                 self.synced = 0;
                 return Err(Failure::new(format!(
@@ -300,7 +302,7 @@ impl<'a> Push<'a> {
             }
             Err(error) if error.kind() == ErrorKind::DiskFull => {
                 self.producer.take_back(unwritten, usage.next_record_id);
-                // Waiting does not help: nothing but this process uses them.
+                // Waiting does not help: only this process can close its files.
                 if is_out_of_descriptors {
                     return Err(no_descriptor(self.args.buffer.directory()));
                 }
@@ -313,8 +315,8 @@ impl<'a> Push<'a> {
         }
     }
 
-    /// Opens the buffer again, which is closed, once it may have space and nobody
-    /// else has it open.
+    /// Opens the closed buffer again, once it may have space and no other process has
+    /// it open.
     fn wait_for_space(&mut self, is_full: bool) -> Result<()> {
         let directory = self.args.buffer.directory();
         let accepted = self.producer.accepted();
@@ -343,7 +345,7 @@ impl<'a> Push<'a> {
                         break;
                     }
                     Err(error) if error.kind() == ErrorKind::Locked => {}
-                    // There is not even the space for that.
+                    // There is not even enough space to open it.
                     Err(error) if error.kind() == ErrorKind::DiskFull => {
                         space = SpaceWatch::new(directory, true);
                     }
@@ -364,7 +366,7 @@ impl<'a> Push<'a> {
         Ok(())
     }
 
-    /// Syncs, and says what became of the records.
+    /// Syncs, and reports what became of the records.
     fn finish(mut self, end: End, elapsed: Duration) -> Result<Outcome> {
         self.live.clear();
         let released = self.release(STUCK);

@@ -1,4 +1,4 @@
-//! `forebay verify`: every byte of a buffer checked, without opening it.
+//! `forebay verify`: checks every byte of a buffer without opening it.
 //!
 //! Invariant: nothing is written, and no lock is taken.
 
@@ -22,15 +22,21 @@ Examples:
   forebay verify spool --json | jq '.findings[] | select(.severity == \"damage\")'
 
 Each finding is one damaged span, with its file, offset, length and the events
-that the record ids prove lost there. `normal` is what a crash leaves behind and
-opening the buffer mends without loss; `damage` is everything else.
+that the record ids prove lost there. Its severity is
+  normal  for what a crash leaves behind, and opening the buffer mends without
+          loss
+  damage  for everything else
 
-The program that fills a buffer may count several events a record, and that count is
-not stored. With another count ids seem to step over lost events; --count-events says
-how it is counted.
+If the program that fills the buffer counts several events a record, say so with
+--count-events: that count is not stored, and with another one the ids seem to
+step over lost events.
 
-Works while the buffer is open elsewhere, and never writes. The exit status is 0
-when there is no damage and nothing is lost, 1 when there is, 2 on errors.")]
+Works while another process has the buffer open, and never writes to it.
+
+The exit status is
+  0  when there is no damage and nothing is lost
+  1  when there is damage or a loss
+  2  on errors")]
 pub(crate) struct Args {
     /// The buffer's directory
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -149,9 +155,9 @@ fn conclusion(verification: &Verification) -> String {
     if may_count_events(verification) {
         return format!(
             "{lost}, or none: no byte is damaged, and where ids step further than one event, the \
-             next record stands right behind. If the program that fills this buffer counts \
-             several events a record, that is how it looks; with --count-events ids nothing is \
-             lost then"
+             next record follows directly. A program that counts several events a record leaves \
+             just that. If such a program fills this buffer, verify it with --count-events ids: \
+             nothing is lost then"
         );
     }
     let is_ledger = |finding: &Finding| finding.file.as_deref() == Some(LEDGER_FILE_NAME);
@@ -178,12 +184,12 @@ fn damage(verification: &Verification) -> impl Iterator<Item = &Finding> {
     findings.filter(|finding| finding.severity == Severity::Damage)
 }
 
-/// Whether nothing is wrong but steps in the ids, behind records that are whole. Then
-/// the buffer's records may hold several events each.
+/// Whether nothing is wrong but steps in the ids after whole records. Then the buffer's
+/// records may hold several events each.
 fn may_count_events(verification: &Verification) -> bool {
     let steps = [FindingKind::IdGap, FindingKind::LedgerAhead];
     let is_gap = |finding: &Finding| finding.kind == FindingKind::IdGap;
-    // One that is at the end alone is what a power cut leaves.
+    // A step only after the last of several records is what a power cut leaves.
     let has_gap = damage(verification).any(is_gap) || verification.records == 1;
     let is_step = |finding: &Finding| steps.contains(&finding.kind);
     verification.events_lost > 0 && has_gap && damage(verification).all(is_step)

@@ -1,14 +1,13 @@
-//! How records are told apart in a stream of bytes.
+//! Divides a stream of bytes into records, and puts records into a stream.
 //!
-//! Invariants: what is written in a framing reads back as the same records,
-//! however the stream is cut into reads; never more than one record's maximum
-//! and one read are held; a record over the maximum is noticed before more of it
-//! is read than that.
+//! Invariants: what is written in a framing reads back as the same records, however the
+//! stream is cut into reads; at most one record of the maximum length and one read are
+//! held; a record over the maximum is refused before more of it than that is read.
 
 use std::fmt;
 use std::ops::Range;
 
-/// How records are told apart.
+/// How a stream is divided into records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// Every record ends with this byte, which no record can contain. At the
@@ -36,7 +35,7 @@ impl Framing {
     ///
     /// # Errors
     ///
-    /// The payload is beyond the four bytes of a length.
+    /// The payload's length does not fit into four bytes.
     pub(crate) fn write(self, payload: &[u8], to: &mut Vec<u8>) -> Result<(), TooLong> {
         match self {
             Self::Delimited(delimiter) => {
@@ -68,7 +67,7 @@ impl fmt::Display for TooLong {
     }
 }
 
-/// Why the input stops being records.
+/// Input that is not a record: where it is, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BadInput {
     /// The record's number, from 1.
@@ -80,8 +79,8 @@ pub(crate) struct BadInput {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reason {
-    /// Longer than the maximum; the length is known where the framing gives it
-    /// or the record is whole.
+    /// Longer than the maximum; the length is known if the framing gives it or the
+    /// whole record is there.
     Oversize { len: Option<u64>, max: usize },
     /// The input ended inside a record.
     CutOff { have: usize, need: Option<u64> },
@@ -115,13 +114,13 @@ impl fmt::Display for BadInput {
     }
 }
 
-/// Cuts a stream of bytes into records, wherever the reads happen to end.
+/// Divides a stream of bytes into records, wherever the reads happen to end.
 #[derive(Debug)]
 pub(crate) struct Splitter {
     framing: Framing,
     /// The longest payload, in bytes.
     max_len: usize,
-    /// `bytes[start..end]` is input that no record was made of yet.
+    /// `bytes[start..end]` is input that was not taken as records yet.
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -147,7 +146,7 @@ impl Splitter {
         }
     }
 
-    /// Room for the next read, `len` bytes. What was taken so far is forgotten.
+    /// Room for the next read, `len` bytes. Ranges that were taken before become invalid.
     pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
         self.bytes.copy_within(self.start..self.end, 0);
         self.end -= self.start;
@@ -159,13 +158,13 @@ impl Splitter {
         &mut self.bytes[self.end..self.end + len]
     }
 
-    /// Says that the first `len` bytes of [`room`](Self::room) were filled.
+    /// Notes that the first `len` bytes of [`room`](Self::room) were filled.
     pub(crate) fn filled(&mut self, len: usize) {
         self.end += len;
         debug_assert!(self.end <= self.bytes.len());
     }
 
-    /// Bytes held that are no whole record yet.
+    /// Bytes that are held and were not taken as records yet.
     pub(crate) fn partial_len(&self) -> usize {
         self.end - self.start
     }
@@ -189,8 +188,8 @@ impl Splitter {
         }
     }
 
-    /// Takes what is left when the input has ended: with a delimiter, a last
-    /// record that lacks it.
+    /// Takes what is left at the end of the input: with a delimiter, a last record that
+    /// lacks it.
     ///
     /// # Errors
     ///
@@ -222,7 +221,7 @@ impl Splitter {
         &self.bytes[range]
     }
 
-    /// The next whole record: where its payload is, and its bytes in all.
+    /// The next whole record: the range of its payload, and its length with the framing.
     fn next(&mut self) -> Result<Option<(Range<usize>, usize)>, BadInput> {
         let (skip, len, framed_len) = match self.framing {
             Framing::Delimited(delimiter) => {

@@ -1,15 +1,14 @@
 //! Standard input, read in large blocks until it ends or a stop is set.
 //!
-//! Invariant: after a stop nothing more is read, so that what was not taken from
-//! a pipe stays with whoever writes to it.
+//! Invariant: after a stop nothing more is read, so that the rest stays in the pipe.
 
 use crate::stop::Stop;
 use std::io;
 
-/// What a read came to.
+/// The outcome of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// So many bytes, at least one.
+    /// This many bytes were read, at least one.
     Bytes(usize),
     /// The input has ended.
     End,
@@ -40,8 +39,8 @@ mod system {
             Self { stop }
         }
 
-        /// Reads what is there, waiting for at least one byte (until the time
-        /// limit, if there is one).
+        /// Waits for at least one byte, at most `limit` if there is one, and reads what
+        /// is there.
         ///
         /// # Errors
         ///
@@ -69,7 +68,7 @@ mod system {
                 match read(stdin(), &mut *into) {
                     Ok(0) => return Ok(Read::End),
                     Ok(len) => return Ok(Read::Bytes(len)),
-                    // Another holder of a non-blocking terminal or pipe was faster.
+                    // Another process that shares a non-blocking terminal or pipe was faster.
                     Err(Errno::INTR | Errno::AGAIN) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -80,7 +79,7 @@ mod system {
 
 #[cfg(not(unix))]
 mod system {
-    //! Without `poll` a thread reads, and only when it was asked to.
+    //! Without `poll` a thread reads, and only on request.
 
     use super::{Read, Stop, io};
     use std::io::Read as _;
@@ -124,9 +123,9 @@ mod system {
             }
         }
 
-        /// Reads what is there, waiting for at least one byte (until the time
-        /// limit, if there is one). `into` is never shorter than it was for a
-        /// read that came to nothing.
+        /// Waits for at least one byte, at most `limit` if there is one, and reads what
+        /// is there. After [`Read::Nothing`] the thread goes on reading, so the next
+        /// `into` must not be shorter.
         ///
         /// # Errors
         ///

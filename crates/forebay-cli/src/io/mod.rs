@@ -1,4 +1,4 @@
-//! Records as bytes: standard input, standard output, and what tells records apart.
+//! Records as bytes: standard input, standard output, and the framing of records.
 
 pub(crate) mod framing;
 pub(crate) mod input;

@@ -1,16 +1,16 @@
 //! Standard output for records.
 //!
 //! Invariants: a closed standard output is a result and not an error; a stop ends
-//! the wait for whoever reads.
+//! the wait for a reader.
 
 pub(crate) use system::Sink;
 
-/// What writing came to.
+/// The outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// Everything is with the operating system.
+    /// The operating system has taken everything.
     All,
-    /// Nobody reads any more.
+    /// No process reads any more.
     Closed,
     /// The stop was set before everything was written.
     Stopped,
@@ -30,7 +30,7 @@ mod system {
     use std::io;
 
     /// Standard output for records: unbuffered, and a stop ends the wait for a
-    /// reader that has fallen asleep.
+    /// reader that does not read.
     #[derive(Debug)]
     pub(crate) struct Sink {
         stop: Stop,
@@ -45,13 +45,13 @@ mod system {
         }
 
         /// Hands everything to the operating system, unless the stop is set or
-        /// nobody reads.
+        /// no process reads.
         ///
         /// # Errors
         ///
         /// Standard output cannot be written to.
         pub(crate) fn write(&mut self, mut bytes: &[u8]) -> Result<Written> {
-            // The longest write that cannot wait once there is room for one.
+            // To a pipe: the longest write that does not block once there is room for one.
             let piece_len = if self.is_file { usize::MAX } else { PIPE_BUF };
             while !bytes.is_empty() {
                 let mut ready = [
@@ -76,8 +76,8 @@ mod system {
             Ok(Written::All)
         }
 
-        /// Writes a few bytes if there is room for them now, whether or not the stop
-        /// is set.
+        /// Writes a few bytes (at most `PIPE_BUF`) if there is room for them now, whether
+        /// or not the stop is set.
         ///
         /// # Errors
         ///
@@ -89,7 +89,7 @@ mod system {
                 Ok(_) => {}
                 Err(error) => return Err(fail(error)),
             }
-            // A pipe takes so few bytes whole.
+            // A pipe takes them all or none.
             match write(stdout(), bytes) {
                 Ok(_) => Ok(Written::All),
                 Err(Errno::INTR | Errno::AGAIN) => Ok(Written::Stopped),
@@ -98,10 +98,10 @@ mod system {
             }
         }
 
-        /// Whether it is known that nobody reads any more.
+        /// Whether it is known that no process reads any more.
         pub(crate) fn is_closed(&self) -> bool {
-            // Linux says that a pipe has no reader with an error, other systems with a
-            // hang-up; some say neither unless they are asked for room.
+            // For a pipe without a reader, Linux reports ERR and other systems HUP; some
+            // report neither unless OUT is asked for.
             let mut ready = [PollFd::from_borrowed_fd(stdout(), PollFlags::OUT)];
             poll(&mut ready, Some(&Timespec::default())).is_ok()
                 && ready[0]
@@ -135,7 +135,7 @@ mod system {
         }
 
         /// Hands everything to the operating system, unless the stop is set or
-        /// nobody reads.
+        /// no process reads.
         ///
         /// # Errors
         ///
@@ -161,7 +161,7 @@ mod system {
             }
         }
 
-        /// Whether it is known that nobody reads any more.
+        /// Whether it is known that no process reads any more.
         pub(crate) fn is_closed(&self) -> bool {
             false
         }

@@ -1,11 +1,11 @@
 //! Whether standard input and standard output were open when the program was
 //! started.
 //!
-//! Before `main` runs, Rust's runtime opens `/dev/null` in place of a standard
-//! descriptor that is closed. Records that are written there count as handed
-//! over, although nobody gets them, and from then on a closed descriptor cannot
-//! be told from a redirection to `/dev/null`, which is what some users want.
-//! Invariant: the descriptors are looked at before the runtime opens anything.
+//! Before `main` runs, Rust's runtime opens `/dev/null` in place of a closed standard
+//! descriptor. Records that are written there count as handed over, although no program
+//! gets them; and from then on a closed descriptor looks the same as a redirection to
+//! `/dev/null`, which some users want. Invariant: the descriptors are checked before the
+//! runtime opens anything.
 
 use crate::failure::{Failure, Result};
 
@@ -49,8 +49,7 @@ mod at_start {
     static INPUT_CLOSED: AtomicBool = AtomicBool::new(false);
     static OUTPUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
-    /// Runs before the runtime is there, and so does nothing but two system
-    /// calls.
+    /// Runs before Rust's runtime is set up, and therefore only makes two system calls.
     #[ctor::ctor(unsafe)]
     fn look() {
         INPUT_CLOSED.store(fcntl_getfd(stdin()).is_err(), Relaxed);
@@ -69,7 +68,7 @@ mod at_start {
 #[cfg(unix)]
 use at_start::was_open;
 
-/// What is closed elsewhere fails when it is used.
+/// On other systems, a closed stream fails when it is used.
 #[cfg(not(unix))]
 fn was_open(_stream: Stream) -> bool {
     true

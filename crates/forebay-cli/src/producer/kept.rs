@@ -1,21 +1,20 @@
-//! Records that the buffer has accepted and may not have written yet, kept so that
+//! Keeps records that the buffer has accepted and may not have written yet, so that
 //! they can be appended again.
 //!
-//! The library accepts records into memory. On a full disk they stay there, and a
-//! buffer that is closed then loses them. Invariants: records lie in the order of
-//! their ids, which are consecutive; none is forgotten before it is known to be
-//! written.
+//! The library accepts records into memory. On a full disk they stay there, and are
+//! lost when the buffer is closed. Invariants: records are in the order of their ids,
+//! which are consecutive; none is forgotten before it is known to be written.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// See the head of this file.
+/// Accepted records that may not be written yet.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     blocks: VecDeque<Block>,
-    /// What the blocks take in memory.
+    /// Bytes of memory that the blocks take.
     bytes: usize,
-    /// A block that was forgotten, whose memory the next one takes.
+    /// A forgotten block, whose memory the next one reuses.
     spare: Option<Block>,
 }
 
@@ -86,7 +85,7 @@ impl Block {
         self.bytes.len() + self.ends.len() * size_of::<usize>()
     }
 
-    /// The id behind the last record.
+    /// The id after the last record.
     fn end_id(&self) -> u64 {
         self.first_id + self.ends.len() as u64
     }

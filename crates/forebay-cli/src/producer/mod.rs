@@ -1,10 +1,10 @@
-//! From standard input into a buffer, a block of records at a time.
+//! Appends records from standard input to a buffer, a block of records at a time.
 //!
 //! Invariants: records are appended in the order of the input; a record that
 //! was read is appended, refused with an error, or counted as left over; after
-//! a stop nothing more is read, but what was read whole is appended while there
-//! is room. What was accepted into memory and never written can be taken back: it
-//! is left over again, and appended to the next writer.
+//! a stop nothing more is read, but whole records that were read are appended while
+//! there is room. Records that were accepted into memory and never written can be taken
+//! back: they are left over again, and appended to the next writer.
 
 mod kept;
 pub(crate) mod reports;
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// Bytes asked for in one read.
 const READ_LEN: usize = 256 << 10;
-/// Records that are appended again at a time.
+/// At most this many records that were taken back are appended at a time.
 const AGAIN_RECORDS: usize = 4096;
 
 /// Reads records and appends them.
@@ -36,20 +36,20 @@ pub(crate) struct Producer {
     next: usize,
     ended: bool,
     bad: Option<BadInput>,
-    /// The record that begins behind `records` is what is bad.
+    /// The record after `records` was refused, and that was reported.
     is_refused: bool,
     accepted: u64,
     dropped: u64,
     payload_bytes: u64,
-    /// What was accepted lately, while it can be taken back.
+    /// Accepted records that may not be written yet; `None` if they are not kept.
     kept: Option<Kept>,
     /// Records that were taken back, to be appended before all others.
     again: VecDeque<Vec<u8>>,
     /// Records that were accepted, never written, and not kept.
-    gone: u64,
+    unwritten_lost: u64,
 }
 
-/// What a step came to.
+/// The outcome of a step.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Records were appended, or nothing came within the time limit.
@@ -88,7 +88,7 @@ impl Producer {
             payload_bytes: 0,
             kept: keeps.then(Kept::default),
             again: VecDeque::new(),
-            gone: 0,
+            unwritten_lost: 0,
         }
     }
 
@@ -111,8 +111,9 @@ impl Producer {
     /// there is nothing of that kind.
     pub(crate) fn left_over(&self) -> Option<String> {
         use crate::output::count;
-        let records = (self.records.len() - self.next) as u64 + self.again.len() as u64 + self.gone;
-        // What is said about a refused record is said already.
+        let records =
+            (self.records.len() - self.next) as u64 + self.again.len() as u64 + self.unwritten_lost;
+        // A refused record is reported already.
         let partial = match self.is_refused {
             true => 0,
             false => self.splitter.partial_len() as u64,
@@ -130,7 +131,7 @@ impl Producer {
         (!parts.is_empty()).then(|| format!("{} read but not stored", parts.join(" and ")))
     }
 
-    /// Bytes of memory that hold what can be taken back.
+    /// Bytes of memory that records which can be taken back need.
     pub(crate) fn kept_bytes(&self) -> usize {
         self.kept.as_ref().map_or(0, Kept::bytes)
     }
@@ -140,21 +141,20 @@ impl Producer {
         self.kept.as_ref().is_some_and(|kept| !kept.is_empty())
     }
 
-    /// Says that all records with ids below `id` are written.
+    /// Notes that all records with ids below `id` are written.
     pub(crate) fn note_written(&mut self, id: u64) {
         if let Some(kept) = &mut self.kept {
             kept.forget_below(id);
         }
     }
 
-    /// Takes back the records from `first_unwritten` up to before `end`, the ids
-    /// of the last ones that were accepted: the writer has gone without writing
-    /// them.
+    /// Takes back the last accepted records, with ids from `first_unwritten` to before
+    /// `end`: the writer was closed without writing them.
     pub(crate) fn take_back(&mut self, first_unwritten: u64, end: u64) {
         let Some(kept) = &mut self.kept else {
             let records = end.saturating_sub(first_unwritten);
             self.accepted = self.accepted.saturating_sub(records);
-            self.gone += records;
+            self.unwritten_lost += records;
             return;
         };
         let mut again: VecDeque<_> = kept.take_from(first_unwritten).into();
@@ -260,11 +260,11 @@ impl Producer {
 /// What became of records that were appended together.
 struct Appended {
     result: Result<(), forebay::Error>,
-    /// The id of the first, if any was accepted.
+    /// The id of the first one accepted; 0 if none was.
     first_id: u64,
     accepted: u64,
     dropped: u64,
-    /// Both together, and the bytes of their payloads.
+    /// Records that were accepted or dropped, and the bytes of their payloads.
     done: usize,
     payload_bytes: u64,
 }
@@ -277,7 +277,7 @@ impl Appended {
             && is_full(error)
             && when_full == FullPolicy::Reject
         {
-            // Together they were refused; the first ones may still fit.
+            // The records were refused together; the first ones may still fit.
             let rest = &payloads[tally.done()..];
             result = rest
                 .chunks(1)
@@ -286,8 +286,8 @@ impl Appended {
         let done = tally.done();
         Self {
             result,
-            // Every record of this tool is one event, so ids count records, and there is no
-            // other producer.
+            // The ids of these records are consecutive: every record of this program is one
+            // event, and there is no other producer.
             first_id: tally
                 .last_id
                 .map_or(0, |last| last + 1 - tally.accepted as u64),
@@ -326,9 +326,9 @@ impl Tally {
     }
 }
 
-/// Whether there is no room. A buffer that is full and has no reader in this process says
-/// that its reader is gone; where every batch is synced, records that were accepted and then
-/// found no space say that their sync has not come in time.
+/// Whether an append found no room. A full buffer without a reader in this process reports
+/// `ReaderGone`. With `--sync always`, records that were accepted and then found no space
+/// report `TimedOut`, because their sync did not come in time.
 fn is_full(error: &forebay::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,6 +1,6 @@
-//! Telling whoever asked how many records are synced.
+//! Reports how many records are synced (`--report-synced`).
 //!
-//! Invariant: a number is reported only after a sync that covers so many
+//! Invariant: a number is reported only after a sync that covers that many
 //! records has succeeded.
 
 use crate::failure::Result;
@@ -25,7 +25,7 @@ enum To {
     Stdout(Sink),
     /// `synced` and the number.
     Stderr,
-    /// Whoever listened is gone.
+    /// No process reads the reports any more.
     Nobody,
 }
 
@@ -49,7 +49,7 @@ impl Reports {
         }
     }
 
-    /// How long a report may be put off.
+    /// How long a report may be delayed.
     pub(crate) fn interval(&self) -> Duration {
         self.interval
     }
@@ -58,24 +58,24 @@ impl Reports {
     ///
     /// # Errors
     ///
-    /// The sync fails, or the report.
+    /// The sync fails, or the report cannot be written.
     pub(crate) fn report_when_due(&mut self, writer: &Writer, accepted: u64) -> Result<()> {
         if accepted == self.reported || self.reported_at.elapsed() < self.interval {
             return Ok(());
         }
         match writer.flush_timeout(self.interval) {
             Ok(()) => self.report(accepted),
-            // The next time will do: the disk is slow, or full.
+            // The disk is slow or full; the next call tries again.
             Err(error) if error.kind() == ErrorKind::TimedOut => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Reports that so many records are synced, which they are.
+    /// Reports that `synced` records are synced, which the caller has made sure of.
     ///
     /// # Errors
     ///
-    /// The report cannot be written; that nobody listens is no error.
+    /// The report cannot be written; a closed standard output is no error.
     pub(crate) fn report(&mut self, synced: u64) -> Result<()> {
         self.reported_at = Instant::now();
         if synced == self.reported {
@@ -86,8 +86,8 @@ impl Reports {
             To::Stdout(sink) => {
                 let line = format!("{synced}\n");
                 let mut written = sink.write(line.as_bytes())?;
-                // The last number counts most after a signal, which ends the wait
-                // for room.
+                // A signal ends the wait for room, but the last number before the end is
+                // the most important one.
                 if written == Written::Stopped {
                     written = sink.write_at_once(line.as_bytes())?;
                 }
@@ -96,7 +96,7 @@ impl Reports {
                 }
             }
             To::Stderr => {
-                // Nowhere is left to complain to when this fails.
+                // A failure to write to standard error cannot be reported anywhere.
                 let _ = writeln!(std::io::stderr(), "synced {synced}");
             }
             To::Nobody => {}

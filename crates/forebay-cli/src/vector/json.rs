@@ -113,13 +113,13 @@ fn bytes_json(bytes: Vec<u8>) -> Json {
 fn timestamp_json(timestamp: Timestamp) -> Json {
     let Timestamp { seconds, nanos } = timestamp;
     match jiff::Timestamp::new(seconds, nanos) {
-        // A negative fraction is legal for the crate and not for the format.
+        // `jiff` accepts a negative fraction, but the format does not.
         Ok(time) if nanos >= 0 => format!("{time:.9}").into(),
         _ => json!({ "$timestamp": { "seconds": seconds, "nanos": nanos } }),
     }
 }
 
-/// A number, or one of the three values that JSON lacks by its usual name.
+/// A number; a value that JSON lacks (one of three) as a string with its usual name.
 fn float_json(float: f64) -> Json {
     if float.is_finite() {
         float.into()

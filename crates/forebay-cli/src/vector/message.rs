@@ -1,7 +1,7 @@
 //! The protobuf messages that Vector writes as payloads, field by field.
 //!
-//! Only what is needed to count and to show events is declared; unknown fields
-//! are skipped. Invariant: the tags are the public ones and never change.
+//! Only fields that are needed to count and to show events are declared; unknown fields
+//! are skipped. Invariant: the tags are those of Vector's public schema and never change.
 
 use std::collections::BTreeMap;
 

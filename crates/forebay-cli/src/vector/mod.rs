@@ -1,4 +1,4 @@
-//! Payloads that Vector wrote: counting their events, and showing them.
+//! Counts and shows the events in payloads that Vector wrote.
 //!
 //! A record with metadata 1 holds a protobuf event array: logs, metrics or
 //! traces. Invariants: an array is accepted exactly when it is of one kind and
@@ -97,7 +97,7 @@ impl Kind {
 }
 
 /// Calls `visit` with every length-delimited field of a message. `None` when
-/// the bytes are no message, when `visit` says `None`, or when one of the fields
+/// the bytes are no message, when `visit` returns `None`, or when one of the fields
 /// `1..=declared`, all of them length-delimited, has another type.
 fn each_field<'a>(
     mut message: &'a [u8],

@@ -1,4 +1,4 @@
-//! Payloads written by Vector, and whatever else carries metadata 1.
+//! Payloads written by Vector, and other payloads with metadata 1.
 
 use super::message::{
     AgentDdSketch, Distribution1, Distribution2, Histogram1, Histogram2, Log, Metadata, Metric,

@@ -5,9 +5,9 @@
 //! process holds no writing end while a program runs, so that the end of the lines is
 //! seen.
 //!
-//! Descriptor 3 is free when this program starts, and kept free for the programs: Rust's
-//! standard library gives a program no other descriptors than the standard ones, but lets
-//! it inherit those that are not to be closed.
+//! Descriptor 3 must be free when this program starts, and is reserved then. Rust's
+//! standard library passes only the standard descriptors to a program, but the program
+//! also inherits every descriptor that is not marked to be closed (close-on-exec).
 
 use clap::ValueEnum;
 use std::fmt;
@@ -35,7 +35,7 @@ impl fmt::Display for AckStream {
 /// Bytes read at a time.
 const READ_LEN: usize = 4 << 10;
 
-/// The lines that end in `bytes`.
+/// The number of lines that end in `bytes`.
 fn count_lines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
@@ -59,8 +59,8 @@ mod system {
     }
 
     impl Acks {
-        /// Keeps descriptor 3 free if that is the stream. To be called before anything
-        /// is opened.
+        /// Reserves descriptor 3 if that is the stream. Must be called before any file is
+        /// opened.
         ///
         /// # Errors
         ///
@@ -104,7 +104,7 @@ mod system {
     #[derive(Debug)]
     struct Three {
         descriptor: OwnedFd,
-        /// What it refers to while it is not lent.
+        /// `/dev/null`, to which the descriptor refers after it was lent.
         nothing: File,
     }
 
@@ -144,8 +144,8 @@ mod system {
     }
 
     impl AckLines {
-        /// How many lines have come, at most a block of them; `None` when there is
-        /// nothing for now, or for good.
+        /// Reads one block at most, and returns how many lines end in it; `None` when there
+        /// is nothing for now, or for good.
         ///
         /// # Errors
         ///
@@ -166,8 +166,8 @@ mod system {
             }
         }
 
-        /// The same once the program has ended. Lines of a program that it started, and
-        /// that still runs, are not waited for.
+        /// The same once the program has ended. It does not wait for lines of a program
+        /// that this one started and that still runs.
         ///
         /// # Errors
         ///
@@ -199,7 +199,7 @@ mod system {
     use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
     use std::time::Duration;
 
-    /// How long the last lines of a program may be on their way through the thread.
+    /// How long to wait for the last lines of a program, which come through the thread.
     const REST: Duration = Duration::from_secs(1);
 
     /// Starts programs that acknowledge.
@@ -213,7 +213,7 @@ mod system {
         ///
         /// # Errors
         ///
-        /// There is no such thing here.
+        /// The stream is descriptor 3, which programs do not have on this system.
         pub(crate) fn new(stream: AckStream) -> Result<Self> {
             match stream {
                 AckStream::Fd3 => Err(Failure::new(
@@ -267,8 +267,8 @@ mod system {
     }
 
     impl AckLines {
-        /// How many lines have come, at most a block of them; `None` when there is
-        /// nothing for now, or for good.
+        /// How many lines end in the next block that the thread has read; `None` when there
+        /// is nothing for now, or for good.
         ///
         /// # Errors
         ///

@@ -1,10 +1,10 @@
-//! When a program that failed is started again; pure.
+//! How long to wait before a program that failed is started again; pure.
 
 use std::time::Duration;
 
 /// The longest delay.
 pub(crate) const DELAY_MAX: Duration = Duration::from_secs(30);
-/// A run that is shorter does not count as a recovery.
+/// A shorter run does not count as a recovery.
 pub(crate) const STEADY: Duration = Duration::from_secs(1);
 
 /// Delays that double from failure to failure.
@@ -33,8 +33,8 @@ impl Backoff {
         *self = Self::new(self.first, self.restarts_max);
     }
 
-    /// How long to wait before the next start, after a run of so long that did
-    /// or did not take something; `None` to give up.
+    /// The delay before the next start, after a failed run that lasted `ran`; `took` says
+    /// whether it took something. `None` to give up.
     pub(crate) fn after(&mut self, ran: Duration, took: bool) -> Option<Duration> {
         if took && ran >= STEADY {
             self.succeeded();

@@ -1,14 +1,14 @@
 //! A program that is fed through its standard input.
 //!
-//! How much of its input it has read is what the kernel no longer holds: this
-//! side keeps the reading end of the pipe open and asks. Invariants: no call
-//! here waits for the program, except [`Children::wait`], which a stop, a change
-//! of a program, an acknowledgement and its own time limit end; there is no broken
-//! pipe while the reading end is held, so the end of the program is noticed by its
-//! status only.
+//! How much of its input the program has read is what was written less what the kernel
+//! still holds: this process keeps the reading end of the pipe open and asks. Invariants:
+//! - No call here waits for the program, except [`Children::wait`], which a stop, a change
+//!   of a program, an acknowledgement and its own time limit end.
+//! - While the reading end is held, a write reports no broken pipe, so only its status
+//!   tells that the program has ended.
 //!
 //! Where the kernel cannot be asked (outside Unix), what was written counts as
-//! read, and writes wait.
+//! read, and writes block.
 
 use super::acks::{AckLines, Acks};
 use super::outgoing::Outgoing;
@@ -89,7 +89,7 @@ impl Child {
         self.acks.as_mut()
     }
 
-    /// Writes what the pipe has room for; whether that was everything.
+    /// Writes what the pipe has room for, and returns whether that was everything.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl Child {
                     self.written += len as u64;
                 }
                 Err(error) => match error.kind() {
-                    // No room; or nobody reads, which the program's status will tell.
+                    // No room; or the pipe has no reader, which the program's status will tell.
                     io::ErrorKind::WouldBlock | io::ErrorKind::BrokenPipe => return Ok(false),
                     io::ErrorKind::Interrupted => {}
                     _ => return Err(error),
@@ -115,7 +115,7 @@ impl Child {
         Ok(true)
     }
 
-    /// Lets the program see the end of its input.
+    /// Closes the program's input, so that it sees the end.
     pub(crate) fn close_input(&mut self) {
         self.input.close();
     }
@@ -169,7 +169,7 @@ mod system {
     use std::process;
     use std::time::Duration;
 
-    /// The longest write that cannot wait once there is room for one.
+    /// The longest write that a pipe takes as a whole or not at all.
     pub(super) const PIECE_MAX: usize = rustix::pipe::PIPE_BUF;
 
     /// Notices that a program has changed its state.
@@ -179,7 +179,7 @@ mod system {
     }
 
     impl Children {
-        /// Begins to notice.
+        /// Begins to listen for SIGCHLD.
         ///
         /// # Errors
         ///
@@ -191,9 +191,9 @@ mod system {
             Ok(Self { changed })
         }
 
-        /// Waits until a program has changed, the child has acknowledged, the stop
-        /// (if given) is set, the child can take more (if that is asked for), or the
-        /// time is over.
+        /// Waits until a program has changed its state, `child` has acknowledged, `child`
+        /// can take more (only if `for_room`), the stop (if given) is set, or `limit` is
+        /// over.
         ///
         /// # Errors
         ///
@@ -218,7 +218,7 @@ mod system {
             if let Some(lines) = child.acks.as_ref().and_then(AckLines::descriptor) {
                 ready.push(PollFd::from_borrowed_fd(lines, PollFlags::IN));
             }
-            // A limit beyond what the kernel takes is none.
+            // A limit that is too long for the kernel counts as none.
             let limit = Timespec::try_from(limit).ok();
             match poll(&mut ready, limit.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -233,7 +233,7 @@ mod system {
     /// A program's standard input.
     #[derive(Debug)]
     pub(super) struct Input {
-        /// Until it is closed.
+        /// `None` once it is closed.
         writer: Option<PipeWriter>,
         /// The same pipe's other end, which the program reads from: held only
         /// to ask how much is unread.
@@ -302,7 +302,7 @@ mod system {
         }
     }
 
-    /// A program's standard input, until it is closed.
+    /// A program's standard input; `None` once it is closed.
     #[derive(Debug, Default)]
     pub(super) struct Input(Option<ChildStdin>);
 

@@ -2,8 +2,8 @@
 //!
 //! Invariants: a record is synced here before it is acknowledged in the buffer that it
 //! comes from, so that it is always in one of them; the buffer is open only while a
-//! record is stored, so that others can take records out; what cannot be stored is an
-//! error that says so, and no record is dropped.
+//! record is stored, so that other processes can take records out; a record that cannot
+//! be stored is an error that says so, and no record is dropped.
 
 use crate::args::sizes::Time;
 use crate::buffer::durability::{PATIENCE, no_space, sync};
@@ -18,7 +18,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long to wait, at least, for somebody who takes records out.
+/// How long to wait at least while another process has the dead letters open.
 const WAIT_MIN: Duration = Duration::from_secs(10);
 
 /// How a program ended that failed on a record.
@@ -44,24 +44,25 @@ struct Letter<'a> {
     payload_base64: Option<String>,
 }
 
-/// Where records go that a program fails on.
+/// The buffer for records that a program fails on.
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
     config: Config,
     directory: PathBuf,
     wait: Time,
     stop: Stop,
-    /// Records that went there.
+    /// Records that were stored.
     count: u64,
 }
 
 impl DeadLetters {
-    /// Dead letters in a directory, made if it is not there; waits for who has it open
-    /// as long as `wait` allows. `None` when the stop was set meanwhile.
+    /// Opens dead letters in `directory` once, to see that it can be done, and makes them
+    /// if there are none. While another process has them open, waits at most `wait`; `None`
+    /// when the stop was set meanwhile.
     ///
     /// # Errors
     ///
-    /// It is the directory `main` of the records, or cannot be opened.
+    /// `directory` is the buffer `main` that the records come from, or cannot be opened.
     pub(crate) fn new(
         directory: &Path,
         max_size: Option<u64>,
@@ -101,12 +102,12 @@ impl DeadLetters {
         &self.directory
     }
 
-    /// Records that went there.
+    /// Records that were stored.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Stores a record and syncs it. False when the stop was set while somebody else had
+    /// Stores a record and syncs it. False when the stop was set while another process had
     /// the directory open: nothing is stored.
     ///
     /// # Errors
@@ -162,7 +163,7 @@ impl DeadLetters {
     }
 }
 
-/// The library's parameters in this buffer's options.
+/// Replaces the option of the main buffer in a message by that of the dead letters.
 fn options(mut failure: Failure) -> Failure {
     failure.message = failure
         .message

@@ -1,8 +1,9 @@
 //! The records that a program was given and has not taken.
 //!
-//! Where each record ends in the program's input says what has become of it.
-//! Invariants: records are acknowledged in the order in which they were given; the
-//! payloads of records that the program acknowledges itself are not kept.
+//! Each is held with its end, an offset in the program's input: compared with how much the
+//! program has read, it says whether the record is taken. Invariants: records are
+//! acknowledged in the order in which they were given; the payloads of records that the
+//! program acknowledges itself are not kept.
 
 use super::suspects::Suspected;
 use crate::io::framing::Framing;
@@ -14,8 +15,8 @@ use std::collections::VecDeque;
 pub(crate) struct Flight {
     framing: Framing,
     held: VecDeque<Held>,
-    /// The offset in the program's input behind all that it was given, and behind all
-    /// that it has taken.
+    /// Offsets in the program's input: after all that it was given, and after all that it
+    /// has taken.
     given: u64,
     settled: u64,
     /// Records that it has taken.
@@ -31,7 +32,7 @@ struct Held {
 
 #[derive(Debug)]
 enum Records {
-    /// In a box, because there may be a million single records.
+    /// Boxed to keep the other variant small, of which there may be a million.
     Batch(Box<Batch>),
     One {
         id: u64,
@@ -51,8 +52,7 @@ impl Flight {
         }
     }
 
-    /// Holds a batch that is given to the program, to be settled as a whole for the most
-    /// part.
+    /// Holds a batch that is given to the program. It is mostly acknowledged as a whole.
     pub(crate) fn push_batch(&mut self, batch: Batch) {
         let framed = |len| self.framing.framed_len(len);
         self.given += batch
@@ -91,8 +91,8 @@ impl Flight {
         self.taken
     }
 
-    /// Acknowledges what ends within the first `taken` bytes of the program's input,
-    /// batches as a whole.
+    /// Acknowledges what ends within the first `taken` bytes of the program's input; a
+    /// batch only as a whole.
     pub(crate) fn settle(&mut self, taken: u64) {
         while let Some(held) = self.held.pop_front() {
             if held.end > taken {
@@ -113,7 +113,7 @@ impl Flight {
         }
     }
 
-    /// The same, record by record.
+    /// The same, but a batch record by record.
     pub(crate) fn settle_records(&mut self, taken: u64) {
         self.settle(taken);
         if self.settled < taken {
@@ -122,14 +122,14 @@ impl Flight {
         }
     }
 
-    /// Acknowledges the next record, of a program that has read `read` bytes; whether
-    /// it has read that record.
+    /// Acknowledges the next record if the program, which has read `read` bytes, has read
+    /// it; returns whether it has.
     pub(crate) fn acknowledge_next(&mut self, read: u64) -> bool {
         self.split_front();
         let Some(end) = self.held.front().map(|held| held.end) else {
             return false;
         };
-        // The delimiter need not be read to know what is before it.
+        // A program need not read the delimiter to know the record before it.
         let delimiter = match self.framing {
             Framing::Delimited(_) => 1,
             Framing::Length => 0,
@@ -141,8 +141,8 @@ impl Flight {
         is_read
     }
 
-    /// The records of which a program that has read `read` bytes has read a part, and
-    /// which it has not taken.
+    /// The records that the program has not taken and of which it has read at least a
+    /// part, when it has read `read` bytes.
     pub(crate) fn suspected(&self, read: u64) -> Option<Suspected> {
         let mut suspected = None;
         let mut note = |id| match &mut suspected {
@@ -171,7 +171,7 @@ impl Flight {
         suspected
     }
 
-    /// Makes a batch in front into single records.
+    /// Splits a batch at the front into single records.
     fn split_front(&mut self) {
         match self.held.pop_front() {
             Some(Held {

@@ -1,8 +1,8 @@
 //! `forebay pipe`: standard input, through a buffer, into a program.
 //!
-//! Invariants: reading and feeding are two threads that meet in the buffer only,
-//! so neither waits for the other while the buffer has room and records; the
-//! program is started before anything is read.
+//! Invariants: one thread reads and one feeds the program, and records pass between
+//! them through the buffer only, so neither waits for the other while the buffer has
+//! room and records; the program is started before anything is read.
 
 mod acks;
 mod backoff;
@@ -35,25 +35,26 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The most that `--redeliver` allows: it is held in memory.
+/// The most that `--redeliver` allows, because records in that range are held in memory.
 const REDELIVER_MAX: u64 = 64 << 20;
-/// How long the end may take after a signal, beyond the program's own time.
+/// How long this command may take to end after a signal, in addition to `--grace`.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
-/// What both helps begin with.
+/// The examples, with which the text after the options begins in `-h` and `--help`.
 macro_rules! examples {
     () => {
         "\
 Examples:
   seq 1 1000000 | forebay pipe spool -- wc -l
-      prints 1000000; had a run before it been killed, what wc had not taken then
-      would come first, and count as well
+      prints 1000000; records that an earlier run left in the buffer would come
+      first, and count as well
   tail -F app.log | forebay pipe spool --redeliver 8MiB -- ssh logs 'cat >> app.log'
-      a connection that breaks is made again, and gets what it had not taken and the
-      8 MiB before that, which may have been on their way
+      a connection that breaks is made again, and gets what was not taken: that
+      includes the last 8 MiB that ssh had read, which may not have arrived
   forebay pipe spool --ack --max-attempts 5 --dead-letters spool.dead -- ./send
-      send writes a line to descriptor 3 for each record that it has sent; a record on
-      which it fails five times goes to another buffer, and the next one comes"
+      send writes a line to descriptor 3 for each record that it has sent; a
+      record on which it fails five times goes to spool.dead, and send gets the
+      next one"
     };
 }
 
@@ -62,56 +63,76 @@ Examples:
     override_usage = "forebay pipe [OPTIONS] <DIR> -- <CMD>...",
     after_help = concat!(examples!(), "
 
-Standard input goes into the buffer and from there to CMD, each at its own speed.
-Lines that CMD dies with are delivered again. `--help` says what counts as taken,
-when CMD is restarted, and what the exit status is."),
+Standard input goes into the buffer and from there to CMD, each at its own
+speed. Records that CMD had not taken when it died are delivered again. `--help`
+says what counts as taken, when CMD is restarted, and what the exit status is."),
     after_long_help = concat!(examples!(), "
 
-Standard input goes into the buffer DIR, and what is in the buffer goes to the
-standard input of CMD, each at its own speed. What an earlier run left in the
-buffer comes first. CMD's standard output and standard error are those of this
-command.
+How records flow:
+  Standard input goes into the buffer DIR, and the records in the buffer go to
+  the standard input of CMD, each at its own speed. What an earlier run left in
+  the buffer comes first. CMD's standard output and standard error are those of
+  this command. Lines up to 4096 bytes are handed to CMD whole: it does not see
+  half of one even if this command is killed.
 
-What counts as taken. A record is taken, and leaves the buffer, once CMD has read
-its last byte from its standard input and, after that,
-  - has read another 64 KiB (--redeliver), which is what a program may hold in a
-    buffer of its own when it dies, or
-  - has ended with status 0, or
-  - has ended with another status (not by a signal) after it had read everything
-    up to the end of its input.
-Everything else stays in the buffer. So each record is delivered at least once, in
-order, and the last --redeliver bytes that CMD had read before it died come again
-(somewhat more when this command is killed, or the machine). When the buffer is
-full although CMD has read all that is in it, less is kept for that, so that the
-input is not held up for ever. Where the system cannot say what CMD has read
-(outside Unix), written counts as read.
+When a record is taken, and leaves the buffer:
+  without --ack
+      once CMD has read its last byte and, after that,
+      - has read another 64 KiB (--redeliver), which is what a program may hold
+        in a buffer of its own when it dies, or
+      - has ended with status 0, or
+      - has ended with another status (not by a signal) after it had read
+        everything up to the end of its input
+  with --ack
+      once CMD has written a line for it, and for no other reason. Each line
+      takes the next record, in order; its text does not matter. The lines come
+      from descriptor 3 of CMD, or with --ack=stdout from its standard output.
+      More lines than CMD has read records are an error.
 
-With --ack, CMD says itself what it has taken: it writes a line for each record that
-it has finished, in order; what is in the line does not matter. Nothing else takes
-a record then, and what was acknowledged does not come again. The lines come from
-descriptor 3 of CMD, or with --ack=stdout from its standard output. More lines than
-CMD has read records are an error.
+What is delivered again:
+  Everything that was not taken stays in the buffer, so each record is delivered
+  at least once, in order.
+  without --ack
+      the last --redeliver bytes that CMD had read before it died come again,
+      and somewhat more when this command is killed, or the machine. When the
+      buffer is full although CMD has read all that is in it, --redeliver counts
+      as less, so that the input is not held up for ever. Outside Unix the
+      system cannot say what CMD has read; there, written counts as read.
+  with --ack
+      what was acknowledged does not come again
 
-When CMD fails (is killed by a signal, or ends with another status than 0 before
-it has read everything), it is started again after --restart-delay, which doubles
-from failure to failure up to 30 s and starts afresh after a run of a second or
-more that took something. When CMD ends with status 0 before its input does, it
-wants no more: reading stops, and the rest stays in the buffer.
+When CMD ends:
+  by a signal, or with another status than 0 before it has taken everything
+      It has failed, and is started again after --restart-delay, which doubles
+      from failure to failure up to 30 s and starts afresh after a run of a
+      second or more that took something. --max-restarts limits the restarts in
+      a row.
+  with status 0 before its input does
+      It wants no more: reading stops, and the rest stays in the buffer.
 
-When CMD fails and has taken nothing, the records are named that it may have failed
-on. With --max-attempts N and --dead-letters, each of them is given to a start of CMD
-of its own; when CMD has failed N times on one, that is stored in another buffer, as
-a JSON object with its id, the attempts and how CMD ended, and CMD gets what follows.
-Then only status 0 (or an acknowledgement) takes the last records of the input.
+When CMD fails on a record:
+  If CMD fails and has taken nothing, a message names the records that it may
+  have failed on. With --max-attempts N and --dead-letters,
+  - each of them is given to a start of CMD of its own;
+  - when CMD has failed N times on one, that record is stored in another buffer,
+    as a JSON object with its id, the attempts and how CMD ended, and CMD gets
+    what follows;
+  - only status 0 (or an acknowledgement) takes the last records of the input.
 
-SIGINT, SIGTERM and SIGHUP stop the reading, sync what was read, close CMD's
-standard input, wait for CMD (--grace), and leave the rest for the next run.
+On SIGINT, SIGTERM and SIGHUP:
+  Reading stops, what was read is synced, CMD's standard input is closed, CMD
+  has the time --grace to end, and the rest stays in the buffer for the next
+  run.
 
-The exit status is CMD's once the input has ended and everything was taken; 0
-when CMD wanted no more; 1 instead of 0 when records were lost to damage, dropped,
-set aside, or read and not acknowledged by a CMD that ended with 0; 2 on errors;
-127 or 126 when CMD cannot be started; 128 and the signal's number after a signal. Lines up to 4096 bytes are handed to CMD whole, so that
-it does not see half of one even if this command is killed.")
+The exit status is
+  CMD's    once the input has ended and everything was taken
+  0        when CMD wanted no more
+  1        instead of 0 when records were lost to damage, dropped, set aside, or
+           read and not acknowledged by a CMD that ended with 0
+  2        on errors
+  126      when CMD cannot be executed
+  127      when CMD cannot be found
+  128 + n  after signal n")
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -123,12 +144,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: LimitOptions,
 
-    /// How much CMD may have read and not worked off when it dies; at most
-    /// 64MiB
+    /// How much CMD may have read but not processed when it dies; at most 64MiB
     ///
-    /// A record that CMD has read is not given up before CMD has read so much
-    /// more. 0 suits programs that do not read ahead; programs that send what
-    /// they read over a network may need several MiB.
+    /// A record that CMD has read stays in the buffer until CMD has read this
+    /// much more. 0 suits programs that do not read ahead; programs that send
+    /// what they read over a network may need several MiB.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = redeliver,
         allow_hyphen_values = true,
         help_heading = "Program")]
@@ -143,7 +163,7 @@ pub(crate) struct Args {
         default_missing_value = "fd3", help_heading = "Program")]
     ack: Option<AckStream>,
 
-    /// Set a record aside when CMD has failed on it so often [default: never]
+    /// Set a record aside when CMD has failed on it N times [default: never]
     ///
     /// Needs --dead-letters. CMD gets the records that it may have failed on one by
     /// one, each with a start of its own.
@@ -156,7 +176,7 @@ pub(crate) struct Args {
         help_heading = "Program")]
     dead_letters: Option<PathBuf>,
 
-    /// The most that buffer may occupy on disk [default: 1GiB]
+    /// The most the --dead-letters buffer may occupy on disk [default: 1GiB]
     #[arg(
         long,
         value_name = "SIZE",
@@ -166,12 +186,12 @@ pub(crate) struct Args {
     )]
     dead_letters_max_size: Option<Size>,
 
-    /// Give up after so many restarts in a row [default: never]
+    /// Give up after N restarts in a row [default: never]
     #[arg(long, value_name = "N", value_parser = sizes::number, allow_hyphen_values = true,
         help_heading = "Program")]
     max_restarts: Option<u64>,
 
-    /// How long to wait before CMD is started again for the first time
+    /// How long to wait before the first restart of CMD; it doubles up to 30s
     #[arg(
         long,
         value_name = "DURATION",
@@ -198,7 +218,7 @@ pub(crate) struct Args {
     #[arg(long, help_heading = "Limits and durability")]
     report_synced: bool,
 
-    /// Show nothing on a terminal while records go through
+    /// Show no progress on a terminal
     #[arg(short, long, help_heading = None::<&str>)]
     quiet: bool,
 
@@ -222,7 +242,7 @@ fn attempts(text: &str) -> Result<NonZeroU64, String> {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Input)?;
     if args.ack != Some(AckStream::Stdout) {
-        // The program's standard output is this one.
+        // The program writes to this command's standard output.
         require(Stream::Output)?;
     }
     if args.max_attempts.is_some() && args.ack.is_none() && args.redeliver == 0 {
@@ -231,7 +251,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
              leave --redeliver out, or use --ack, with --max-attempts",
         ));
     }
-    // Before anything is opened.
+    // First, because a file that is opened earlier could get descriptor 3.
     let acks = args.ack.map(Acks::new).transpose()?;
     let framing = args.framing.framing()?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
@@ -258,8 +278,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         max_attempts: args.max_attempts,
         quiet: args.quiet,
     };
-    let starved = AtomicBool::new(false);
-    let mut pump = Pump::new(plan, reader, acks, dead_letters, stop.clone(), &starved)?;
+    let buffer_full = AtomicBool::new(false);
+    let mut pump = Pump::new(plan, reader, acks, dead_letters, stop.clone(), &buffer_full)?;
     let child = pump.start()?;
     let backoff = Backoff::new(args.restart_delay.0, args.max_restarts);
     let max_len = writer.max_record_size();
@@ -267,8 +287,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 
     let (pumped, produced) = std::thread::scope(|scope| {
         let production = std::thread::Builder::new()
-            .spawn_scoped(scope, || produce(args, producer, writer, &stop, &starved))
-            // The program sees the end of its input, and nothing of it was read.
+            .spawn_scoped(scope, || {
+                produce(args, producer, writer, &stop, &buffer_full)
+            })
+            // No input was read, and the program sees the end of its own.
             .map_err(|error| no_thread(&error))?;
         let pumped = pump.run(child, backoff);
         if !matches!(pumped, Ok(End::Drained(_))) {
@@ -289,18 +311,18 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 /// What became of the input.
 struct Produced {
     producer: Producer,
-    /// Why reading ended early, if it did so by itself.
+    /// The error that ended the reading, if one did.
     failure: Option<Failure>,
     synced: Result<()>,
 }
 
-/// Reads and appends until the input ends, or something ends it; syncs.
+/// Reads and appends until the input ends, the stop is set or something fails; then syncs.
 fn produce(
     args: &Args,
     mut producer: Producer,
     writer: Writer,
     stop: &Stop,
-    starved: &AtomicBool,
+    buffer_full: &AtomicBool,
 ) -> Produced {
     let mut reports = args
         .report_synced
@@ -310,13 +332,13 @@ fn produce(
         let dropped = producer.dropped();
         let step = producer.step(&writer, limit);
         let is_full = matches!(step, Ok(Step::Full(_))) || producer.dropped() > dropped;
-        starved.store(is_full, Ordering::Relaxed);
+        buffer_full.store(is_full, Ordering::Relaxed);
         match step {
             Ok(Step::Going) => {}
             Ok(Step::Full(error)) if args.limits.when_full == FullPolicy::Reject => {
                 break Some(error.into());
             }
-            // The program is slow: look whether it is time to end, and try again.
+            // The program is slow: check the stop, and try again.
             Ok(Step::Full(_)) if !stop.is_set() => {}
             Ok(Step::Full(_) | Step::End | Step::Stopped) => break None,
             Ok(Step::Failed(failure)) | Err(failure) => break Some(failure),
@@ -327,7 +349,7 @@ fn produce(
             break Some(failure);
         }
     };
-    let synced = finish(args, &producer, writer, reports, stop, starved);
+    let synced = finish(args, &producer, writer, reports, stop, buffer_full);
     Produced {
         producer,
         failure,
@@ -335,20 +357,20 @@ fn produce(
     }
 }
 
-/// Syncs and lets go of the buffer. While the program goes on taking records, a
-/// full disk gets space again.
+/// Syncs and closes the writer. It waits for space on a full disk, because the program may
+/// take records and so free some; after a stop it does not wait for long.
 fn finish(
     args: &Args,
     producer: &Producer,
     writer: Writer,
     reports: Option<Reports>,
     stop: &Stop,
-    starved: &AtomicBool,
+    buffer_full: &AtomicBool,
 ) -> Result<()> {
     let directory = args.buffer.directory();
     let stuck = || {
         note(waiting_for_space(directory));
-        starved.store(true, Ordering::Relaxed);
+        buffer_full.store(true, Ordering::Relaxed);
     };
     if !sync(&writer, || stop.is_set().then_some(PATIENCE), stuck)? {
         return Err(abandon(writer, producer.accepted(), directory));
@@ -359,8 +381,8 @@ fn finish(
     Ok(writer.close()?)
 }
 
-/// Says what there is to say, and what the exit status is; `findings` says whether
-/// records were lost or set aside, which is reported.
+/// Reports what became of the input and of the program, and returns the outcome.
+/// `findings`: whether records were lost or set aside, which was reported.
 fn conclude(
     args: &Args,
     stop: &Stop,

@@ -1,8 +1,8 @@
 //! Records on their way into a program's standard input.
 //!
-//! Invariant: a piece that fits into one atomic write to a pipe ends with a
-//! record, so that a program whose feeder is killed does not see half of one
-//! (longer records cannot be protected so).
+//! Invariant: a piece that fits into one atomic write to a pipe ends with a record, so
+//! that the program does not see half of a record when this process is killed. Records
+//! that are longer than one atomic write can still be cut.
 
 use crate::io::framing::{Framing, TooLong};
 
@@ -52,7 +52,7 @@ impl Outgoing {
         self.sent > start
     }
 
-    /// Forgets the records that were not begun.
+    /// Forgets the records of which nothing was handed over.
     pub(crate) fn keep_begun(&mut self) {
         let keep = self.next + usize::from(self.is_inside_record());
         self.ends.truncate(keep);
@@ -74,7 +74,7 @@ impl Outgoing {
         &self.bytes[self.sent..end]
     }
 
-    /// Says that `len` bytes of the piece were written.
+    /// Notes that `len` bytes of the piece were written.
     pub(crate) fn advance(&mut self, len: usize) {
         self.sent += len;
         debug_assert!(self.sent <= self.bytes.len());

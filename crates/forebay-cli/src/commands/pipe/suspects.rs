@@ -1,4 +1,4 @@
-//! Which record a program fails on; pure.
+//! Finds the record that a program fails on; pure.
 //!
 //! A program reads ahead, so after a failure every record that it had read and not
 //! taken is suspected. Each of them is then given to a start of its own, until one has
@@ -42,7 +42,7 @@ impl fmt::Display for Suspected {
     }
 }
 
-/// What follows from a failure.
+/// What to do after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     /// The program gets everything again.
@@ -57,15 +57,16 @@ pub(crate) enum Next {
 #[derive(Debug)]
 pub(crate) struct Suspects {
     attempts_max: Option<NonZeroU64>,
-    /// The first record, and its attempts.
+    /// The first suspected record, and the attempts on it.
     first: u64,
     attempts: u64,
-    /// The last record that a start gets alone; `None` when starts get everything.
+    /// The last record that a start gets alone; `None` when a start gets everything.
     alone_until: Option<u64>,
 }
 
 impl Suspects {
-    /// No suspects; with a maximum of attempts, they are given to starts alone.
+    /// No suspects yet. Suspects are given to starts alone only if there is a maximum of
+    /// attempts.
     pub(crate) fn new(attempts_max: Option<NonZeroU64>) -> Self {
         Self {
             attempts_max,
@@ -97,7 +98,7 @@ impl Suspects {
                 id: self.first,
                 attempts: self.attempts,
             };
-            // The suspicion against the others is gone with it.
+            // The other records are no longer suspected.
             *self = Self::new(self.attempts_max);
             return next;
         }
@@ -112,7 +113,7 @@ impl Suspects {
         }
     }
 
-    /// The attempts of the first record that were used up.
+    /// The failed attempts on the first suspected record.
     pub(crate) fn attempts(&self) -> u64 {
         self.attempts
     }

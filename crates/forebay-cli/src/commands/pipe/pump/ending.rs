@@ -1,4 +1,4 @@
-//! How a program ends, and what that means: what it had taken, and whether it is started again.
+//! Judges how a program ended: what it had taken, and whether it is started again.
 
 use super::{BLOCKED, IDLE, Pump};
 use crate::commands::pipe::acks::AckLines;
@@ -16,10 +16,10 @@ pub(crate) enum End {
     Drained(u8),
     /// The program ended successfully before its input did.
     Enough,
-    /// The program ended successfully, and had not acknowledged these records that it
-    /// had read (if any: it may have closed the descriptor for that).
+    /// The program ended successfully, and had not acknowledged these records that it had
+    /// read; `None` if there are none, but it had closed its acknowledgements.
     Unacknowledged(Option<Suspected>),
-    /// The program failed, too often.
+    /// The program failed, and is not to be started again.
     Failed(HowEnded),
     /// The stop was set.
     Stopped,
@@ -49,7 +49,7 @@ impl HowEnded {
         )
     }
 
-    /// The status that it ended with by itself.
+    /// The status, if the program ended by itself.
     pub(super) fn code(self) -> Option<u8> {
         match self {
             Self::Code(code) => Some(code),
@@ -57,7 +57,7 @@ impl HowEnded {
         }
     }
 
-    /// The signal that ended it.
+    /// The signal, if one killed the program.
     pub(super) fn signal(self) -> Option<u8> {
         match self {
             Self::Code(_) => None,
@@ -65,7 +65,7 @@ impl HowEnded {
         }
     }
 
-    /// The exit status that stands for it, as in a shell.
+    /// The exit status for it, as in a shell.
     pub(crate) fn status(self) -> u8 {
         match self {
             Self::Code(code) => code,
@@ -86,7 +86,7 @@ impl fmt::Display for HowEnded {
 /// What the end of a program means.
 pub(super) enum Verdict {
     End(End),
-    /// It has taken the one record that it was given.
+    /// The program has taken the one record that it was given.
     Passed,
     Failed(Failed),
 }
@@ -99,7 +99,7 @@ pub(super) struct Failed {
 }
 
 impl Pump<'_> {
-    /// What the end of a program means, and what it had taken.
+    /// Acknowledges what a program had taken, and returns what its end means.
     pub(super) fn judge(&mut self, child: &mut Child, how: HowEnded) -> Result<Verdict> {
         let read = self.read_by(child)?;
         let is_given_all = self.run.is_drained && self.run.outgoing.is_empty();
@@ -109,7 +109,7 @@ impl Pump<'_> {
         let has_taken_all = is_given_all && self.run.flight.is_empty();
         let failed = Verdict::Failed(Failed { how, suspected });
         let leaves_unacknowledged =
-            self.acks.is_some() && (suspected.is_some() || self.run.is_deaf);
+            self.acks.is_some() && (suspected.is_some() || self.run.cannot_ack);
         if let Some(id) = self.run.alone_id {
             let has_passed = self.run.flight.is_empty();
             if has_passed {
@@ -117,7 +117,7 @@ impl Pump<'_> {
             }
             return Ok(match how {
                 HowEnded::Code(0) if has_passed => Verdict::Passed,
-                HowEnded::Code(0) if self.run.is_deaf => {
+                HowEnded::Code(0) if self.run.cannot_ack => {
                     Verdict::End(End::Unacknowledged(suspected))
                 }
                 HowEnded::Code(0) if self.acks.is_none() => Verdict::End(End::Enough),
@@ -164,8 +164,8 @@ impl Pump<'_> {
         Ok(())
     }
 
-    /// Lets a program end in peace: at the end of a record, then the end of its
-    /// input, then by force.
+    /// Ends a program: finishes the record on its way, closes the program's input, and
+    /// kills the program if it has not ended after `grace`.
     pub(super) fn shut_down(&mut self, child: &mut Child) -> Result<()> {
         let deadline = Instant::now() + self.plan.grace;
         let mut killed = false;
@@ -176,7 +176,7 @@ impl Pump<'_> {
             if let Some(status) = child.status().map_err(|e| self.failed("wait for", &e))? {
                 break status;
             }
-            // It may wait for room for its acknowledgements.
+            // The program may wait for room for its acknowledgements.
             if let Err(first) = self.settle_acks(child, AckLines::read) {
                 failure.get_or_insert(first);
             }

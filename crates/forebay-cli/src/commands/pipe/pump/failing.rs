@@ -1,5 +1,5 @@
-//! What happens between two programs when the first one failed: it is told, and a record that
-//! has used up its attempts is set aside.
+//! What happens between a failure of the program and its next start: the failure is
+//! reported, and a record that has used up its attempts is set aside.
 
 use super::ending::{Failed, HowEnded};
 use super::{IDLE, Pump};
@@ -55,7 +55,7 @@ impl Pump<'_> {
     /// dead letters. False when the stop was set before that was possible.
     pub(super) fn set_aside(&mut self, id: u64, attempts: u64, how: HowEnded) -> Result<bool> {
         let Some(delivery) = self.first_record(id)? else {
-            // Damage has taken it since the program read it, and is reported as such.
+            // The record was damaged after the program read it, and is reported as lost.
             self.rewind();
             return Ok(true);
         };
@@ -95,7 +95,7 @@ impl Pump<'_> {
         }
     }
 
-    /// Whether nothing is left for another start. It gets what is there otherwise.
+    /// Whether nothing is left for another start. Otherwise fetches records for it.
     pub(super) fn has_come_to_the_end(&mut self) -> Result<bool> {
         if self.suspects.is_alone_next() {
             return Ok(false);

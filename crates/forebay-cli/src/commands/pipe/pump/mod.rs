@@ -1,16 +1,15 @@
-//! From the buffer into a program, and what the program has taken back into
-//! acknowledgements.
+//! Moves records from the buffer into a program, and acknowledges those that it has taken.
 //!
-//! A program that acknowledges has *taken* the records that it acknowledges. Of any
-//! other a record is taken once the program has read its last byte and, after that,
-//! has read a further margin (what it may hold in a buffer of its own when it
-//! dies), or has ended successfully, or has ended with any status of its own
-//! after it had read everything up to the end of its input. A margin that the buffer
-//! has no room for is made smaller.
+//! A program that acknowledges has *taken* the records that it acknowledges. Any other
+//! program has taken a record once it has read the record's last byte and, after that,
+//! has read a further margin (what it may hold in a buffer of its own when it dies), or
+//! has ended successfully, or has ended with any status of its own after it had read
+//! everything up to the end of its input. The margin is made smaller when the buffer has
+//! no room for it.
 //!
-//! With a maximum of attempts, a record on which the program fails is looked for: starts
-//! get one record alone, and take it only if they end successfully (or acknowledge it).
-//! A record that has used up its attempts goes to the dead letters.
+//! With a maximum of attempts, the pump looks for a record on which the program fails: a
+//! start gets one record alone, and takes it only if it ends successfully (or acknowledges
+//! the record). A record that has used up its attempts goes to the dead letters.
 //!
 //! Invariants: only records that are taken, or synced in the dead letters, are
 //! acknowledged; what a program that failed had not taken is delivered again, from the
@@ -44,19 +43,19 @@ use std::process::ExitStatus;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-/// Records and payload bytes taken from the buffer at a time.
+/// At most this many records and payload bytes are taken from the buffer at a time.
 const BATCH_RECORDS: usize = 16 << 10;
 const BATCH_BYTES: usize = 256 << 10;
 /// How long the end of a program, or a stop, goes unnoticed while the buffer is
 /// empty.
 const IDLE: Duration = Duration::from_millis(100);
-/// How often a program that reads nothing is looked at.
+/// How often a program that reads nothing is checked.
 const BLOCKED: Duration = Duration::from_secs(1);
 /// How long acknowledgements go unnoticed while the buffer is empty. Until they are
 /// noticed, a full buffer has no room.
 const ACKS_IDLE: Duration = Duration::from_millis(5);
-/// Records that a program may have without having acknowledged them: each takes some
-/// 64 bytes of memory.
+/// At most this many unacknowledged records are with a program: each takes some 64 bytes
+/// of memory.
 const UNACKNOWLEDGED_MAX: usize = 1 << 20;
 
 /// What a pump is asked to do.
@@ -65,11 +64,11 @@ pub(crate) struct Plan<'a> {
     /// The program and its arguments.
     pub(crate) command: &'a [OsString],
     pub(crate) framing: Framing,
-    /// How much a program may have read and not worked off when it dies.
+    /// How many bytes a program may have read but not processed when it dies.
     pub(crate) margin: u64,
     /// How long a program may take to end after a stop.
     pub(crate) grace: Duration,
-    /// How often a program may fail on a record before that is set aside.
+    /// How often a program may fail on a record before the record is set aside.
     pub(crate) max_attempts: Option<NonZeroU64>,
     /// Whether nothing is shown on a terminal.
     pub(crate) quiet: bool,
@@ -80,9 +79,9 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct Pump<'a> {
     plan: Plan<'a>,
     stop: Stop,
-    /// Set while the buffer has no room for what comes in.
-    starved: &'a AtomicBool,
-    /// The plan's margin, or what the buffer has room for.
+    /// Set while the buffer has no room for the input.
+    buffer_full: &'a AtomicBool,
+    /// The plan's margin, or less if the buffer had no room for that.
     margin: u64,
     children: Children,
     /// Starts programs that acknowledge.
@@ -93,9 +92,9 @@ pub(crate) struct Pump<'a> {
     losses: Losses,
     display: Live,
     unread_at_open: u64,
-    /// Whether it was said how a record is set aside.
+    /// Whether the hint how a record is set aside was printed.
     has_hinted: bool,
-    /// What belongs to the program that runs.
+    /// The state of the program that runs.
     run: Run,
 }
 
@@ -104,19 +103,21 @@ pub(crate) struct Pump<'a> {
 struct Run {
     /// Records on their way into the program.
     outgoing: Outgoing,
-    /// Records that it was given and has not taken.
+    /// Records that the program was given and has not taken.
     flight: Flight,
-    /// The buffer has no more, and will not have.
+    /// The buffer has no more records, and will not have any.
     is_drained: bool,
-    /// It gets one record, and this is its id once it has that.
+    /// The program gets one record alone, and the id of that record once it was fetched.
     is_alone: bool,
     alone_id: Option<u64>,
-    /// Since when it can acknowledge no more, and whether that is for good.
+    /// Since when the program has closed its acknowledgements, and whether it therefore
+    /// gets no more records.
     closed_since: Option<Instant>,
-    is_deaf: bool,
-    /// It has acknowledged what it had not read: no more of its lines count.
+    cannot_ack: bool,
+    /// The program has acknowledged a record that it had not read: no more of its lines
+    /// count.
     is_distrusted: bool,
-    /// Since when it is waited for to acknowledge, and whether that was told.
+    /// Since when the pump waits for an acknowledgement, and whether that was reported.
     waiting_since: Option<Instant>,
     has_told_waiting: bool,
 }
@@ -130,21 +131,21 @@ impl Run {
             is_alone,
             alone_id: None,
             closed_since: None,
-            is_deaf: false,
+            cannot_ack: false,
             is_distrusted: false,
             waiting_since: None,
             has_told_waiting: false,
         }
     }
 
-    /// Whether the program gets nothing beyond what is outgoing.
+    /// Whether the program gets nothing after what is outgoing.
     fn gets_no_more(&self) -> bool {
-        self.is_drained || self.is_deaf || self.alone_id.is_some()
+        self.is_drained || self.cannot_ack || self.alone_id.is_some()
     }
 }
 
 impl<'a> Pump<'a> {
-    /// A pump from a buffer's reader, into a program that acknowledges if there are
+    /// A pump from a buffer's reader into a program, which acknowledges if there are
     /// `acks`.
     ///
     /// # Errors
@@ -156,14 +157,14 @@ impl<'a> Pump<'a> {
         acks: Option<Acks>,
         dead_letters: Option<DeadLetters>,
         stop: Stop,
-        starved: &'a AtomicBool,
+        buffer_full: &'a AtomicBool,
     ) -> Result<Self> {
         let usage = reader.usage();
         let unread_at_open = usage.unread.events;
         Ok(Self {
             margin: plan.margin,
             stop,
-            starved,
+            buffer_full,
             children: Children::new().map_err(|error| Failure::io("watch programs", &error))?,
             acks,
             reader,
@@ -218,7 +219,7 @@ impl<'a> Pump<'a> {
                         running = Some(child);
                         continue;
                     }
-                    // It could be started once: it may be back after an upgrade.
+                    // The program could be started before: an upgrade may bring it back.
                     Err(error) => {
                         self.display.note(error.message);
                         Some(Failed {
@@ -263,8 +264,8 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Reports what was lost on the way, and whether anything was; lets go of
-    /// the buffer.
+    /// Syncs the acknowledgements, closes the buffer's reader and reports the losses;
+    /// returns whether there were any.
     ///
     /// # Errors
     ///
@@ -304,7 +305,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Feeds a program; its status, or `None` when the stop was set first.
+    /// Feeds a program, and returns its status, or `None` when the stop was set first.
     fn feed(&mut self, child: &mut Child) -> Result<Option<ExitStatus>> {
         while !self.stop.is_set() {
             if let Some(status) = child.status().map_err(|e| self.failed("wait for", &e))? {
@@ -317,7 +318,7 @@ impl<'a> Pump<'a> {
                 if !has_too_many {
                     self.fetch()?;
                 }
-                self.hurry(child, has_too_many)?;
+                self.handle_stall(child, has_too_many)?;
             }
             let all_written = child
                 .feed(&mut self.run.outgoing)
@@ -349,7 +350,7 @@ impl<'a> Pump<'a> {
             .show(|| Flow::of(&reader.usage(), unread_at_open));
     }
 
-    /// Gets what the buffer has, or waits a little for it to have something.
+    /// Fetches records that the buffer has, or waits a little for the next one.
     fn fetch(&mut self) -> Result<()> {
         let (reader, run) = (&mut self.reader, &mut self.run);
         let mut push = |payload: &[u8]| {
@@ -403,7 +404,7 @@ impl<'a> Pump<'a> {
         self.reader.rewind();
     }
 
-    /// Waits, and says whether the stop was set.
+    /// Waits for `delay`, and returns whether the stop was set.
     fn stops_within(&mut self, delay: Duration) -> bool {
         let deadline = Instant::now() + delay;
         loop {

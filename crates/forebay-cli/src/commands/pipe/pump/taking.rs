@@ -1,4 +1,4 @@
-//! What a program that runs takes: by reading on, or by acknowledging.
+//! Acknowledges what a running program takes, by reading on or by acknowledging itself.
 
 use super::Pump;
 use crate::commands::pipe::acks::{AckLines, Acks};
@@ -9,10 +9,11 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long acknowledgements are waited for before that is told.
+/// How long the pump waits for acknowledgements before it says so.
 const ACKS_MISSED: Duration = Duration::from_secs(10);
-/// How long a program that can acknowledge no more may take to end.
-const DEAF: Duration = Duration::from_secs(1);
+/// How long a program that has closed its acknowledgements may take to end before it gets
+/// no more records.
+const CLOSED_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Pump<'_> {
     /// Acknowledges what the program has taken so far.
@@ -27,8 +28,8 @@ impl Pump<'_> {
         Ok(())
     }
 
-    /// Reads lines of the program, a block at most, and acknowledges the records that
-    /// they stand for; whether there were any.
+    /// Reads one block of the program's lines at most, and acknowledges a record for each
+    /// line; returns whether there was a block.
     pub(super) fn settle_acks(
         &mut self,
         child: &mut Child,
@@ -44,7 +45,7 @@ impl Pump<'_> {
         if self.run.is_distrusted {
             return Ok(true);
         }
-        // What a line stands for was read before it was written.
+        // The program read a record before it wrote the line for it.
         let read = self.read_by(child)?;
         for _ in 0..lines {
             self.run.waiting_since = None;
@@ -64,14 +65,15 @@ impl Pump<'_> {
         Ok(true)
     }
 
-    /// A program that can acknowledge no more, and does not end, gets no more.
+    /// Gives no more records to a program that has closed its acknowledgements and does
+    /// not end.
     pub(super) fn look_for_end_of_acks(&mut self, child: &mut Child) {
-        if self.run.is_deaf || child.acks().is_none_or(|acks| acks.is_open()) {
+        if self.run.cannot_ack || child.acks().is_none_or(|acks| acks.is_open()) {
             return;
         }
         let since = *self.run.closed_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= DEAF {
-            self.run.is_deaf = true;
+        if since.elapsed() >= CLOSED_PATIENCE {
+            self.run.cannot_ack = true;
             self.display.note(format!(
                 "{} has closed {} and can acknowledge nothing more; it gets no more records",
                 self.name(),
@@ -80,17 +82,17 @@ impl Pump<'_> {
         }
     }
 
-    /// Where the program's acknowledgements come from, for people.
+    /// Where the program's acknowledgements come from, for messages.
     pub(super) fn stream(&self) -> String {
         let stream = self.acks.as_ref().map(Acks::stream);
         stream.map_or_else(String::new, |stream| stream.to_string())
     }
 
-    /// Looks whether nothing would ever happen: the buffer is full, or the program has
-    /// too many records, and nothing more can be fetched for it.
-    pub(super) fn hurry(&mut self, child: &Child, has_too_many: bool) -> Result<()> {
-        let is_starved = self.starved.load(Ordering::Relaxed);
-        let is_stuck = self.run.outgoing.is_empty() && (is_starved || has_too_many);
+    /// Handles a stall: the buffer is full, or the program has too many records, and nothing
+    /// more is fetched for it. Makes room, or reports that acknowledgements are missing.
+    pub(super) fn handle_stall(&mut self, child: &Child, has_too_many: bool) -> Result<()> {
+        let is_full = self.buffer_full.load(Ordering::Relaxed);
+        let is_stuck = self.run.outgoing.is_empty() && (is_full || has_too_many);
         if !is_stuck || self.run.flight.is_empty() {
             self.run.waiting_since = None;
             return Ok(());
@@ -117,9 +119,9 @@ impl Pump<'_> {
         Ok(())
     }
 
-    /// The buffer is full, and everything in it is with the program: when the
-    /// program has read it all, nothing would ever happen unless less is kept
-    /// for the case that it dies.
+    /// Halves the margin if the program has read everything, and acknowledges what is no
+    /// longer in it. The buffer is full and all its records are with the program: the
+    /// program would wait for records, and the input for room, for ever.
     pub(super) fn make_room(&mut self, child: &Child) -> Result<()> {
         let read = self.read_by(child)?;
         if read == child.written() && self.margin > 0 && !self.run.is_alone {
