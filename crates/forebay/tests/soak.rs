@@ -1,6 +1,6 @@
-//! Hours of mixed load in one process: buffers that fill up, slow consumers,
-//! rewinds, ends at any moment, reopenings. Memory, open files and disk are
-//! watched; every record is accounted for (see `it/stress/life.rs`).
+//! Mixed load in one process for hours: buffers that fill up, slow consumers, rewinds, ends at
+//! any moment, reopenings. Memory, open files and disk use stay bounded, and every record is
+//! accounted for (see `it/stress/life.rs`).
 //!
 //! `just soak SECONDS` runs it for long; `cargo test` for a moment.
 //! `FOREBAY_SEED` repeats the plans.
@@ -24,13 +24,13 @@ use forebay::Config;
 use life::{Account, Plan};
 use support::{Rng, temp_dir};
 
-/// The maximum size of each buffer; all are there at once.
+/// The maximum size of each buffer; all are open at once.
 const MAX_SIZES: [u64; 3] = [16 << 10, 256 << 10, 4 << 20];
-/// What the process may have beyond its beginnings, however long it runs: three
-/// buffers' batches and chunks, and some hundred deliveries that are held.
+/// How much the process may grow, however long it runs: by the batches and chunks of three
+/// buffers, and some hundred deliveries that are held.
 const MEMORY_GROWTH_MAX: u64 = 64 << 20;
 const FILES_GROWTH_MAX: u64 = 40;
-/// Longer payloads would make the memory that of the deliveries held.
+/// With longer payloads, the deliveries that are held would take most of the memory.
 const PAYLOAD_LEN_MAX: u64 = 16 << 10;
 
 #[test]
@@ -64,7 +64,7 @@ fn nothing_grows_and_everything_is_accounted_for() {
     });
 }
 
-/// One buffer, life after life.
+/// Runs lives of one buffer, one after the other, until `end`.
 fn run(rng: &mut Rng, dir: &Path, max_size: u64, end: Instant) -> String {
     let mut account = Account::default();
     let mut lives = 0;
@@ -91,7 +91,7 @@ fn run(rng: &mut Rng, dir: &Path, max_size: u64, end: Instant) -> String {
     )
 }
 
-/// Looks at what the process takes until told to stop.
+/// Measures what the process takes until `stop` is set.
 fn watch(dirs: &[PathBuf], stop: &AtomicBool) -> String {
     let (memory_before, files_before) = (memory_bytes(), open_files());
     let (mut memory_max, mut files_max, mut disk_max) = (memory_before, files_before, 0);
@@ -99,8 +99,8 @@ fn watch(dirs: &[PathBuf], stop: &AtomicBool) -> String {
         memory_max = memory_max.max(memory_bytes());
         files_max = files_max.max(open_files());
         for (dir, max_size) in dirs.iter().zip(MAX_SIZES) {
-            // Files come and go while they are listed, so that the sum may be of
-            // two moments; what is really there stays too much.
+            // Files come and go while they are listed, so a sum may mix two moments. If there
+            // really is too much, all five sums show it.
             let bytes = (0..5).map(|_| disk_bytes(dir)).min().unwrap_or_default();
             assert!(bytes <= max_size, "{bytes} bytes, {max_size} allowed");
             disk_max = disk_max.max(bytes);
@@ -126,7 +126,7 @@ fn open_files() -> u64 {
     std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
 }
 
-/// What the files of a buffer occupy.
+/// The bytes that the files of a buffer occupy.
 fn disk_bytes(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return 0;

@@ -1,14 +1,13 @@
 //! A disk with a volatile write cache, and a switch that cuts its power.
 //!
-//! It is one file of a FUSE file system, made to be put under a loop device: the
-//! kernel then runs a real file system on it, and a flush of the device arrives
-//! here as a sync of the file.
+//! The disk is one file of a FUSE file system. A loop device on that file lets the
+//! kernel run a real file system on it; a flush of the loop device is a sync of the file.
 //!
 //! Invariants:
-//! - What was written before a flush that returned is there after a power cut.
-//! - Of every sector written since, the disk holds after a power cut what was
-//!   last flushed, or any of the versions written since, whatever it holds of
-//!   the others: writes get lost, are reordered and are torn by 512 bytes.
+//! - Everything written before a flush that returned survives a power cut.
+//! - After a power cut, each sector written after the last flush holds its flushed
+//!   contents or any one version written since, independently of the other sectors.
+//!   So writes are lost, reordered and torn in units of 512 bytes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -28,33 +27,33 @@ const SECTOR: usize = 512;
 /// The name of the disk's file.
 pub(crate) const NAME: &str = "disk";
 const FILE: INodeNo = INodeNo(2);
-/// The kernel asks again every time, so that nothing of an old disk stays.
+/// Zero, so that the kernel caches no entry or attribute of a disk that was replaced.
 const TTL: Duration = Duration::ZERO;
 
-/// The disk; clones are handles to the same one.
+/// The disk; its clones are handles to the same disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Device(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What a reader sees.
+    /// The contents that reads return.
     live: Vec<u8>,
-    /// What was flushed last.
+    /// The contents at the last flush.
     flushed: Vec<u8>,
-    /// The versions of each sector that were written since, by its number.
+    /// The versions of each sector written after the last flush, by sector number.
     pending: BTreeMap<usize, Vec<[u8; SECTOR]>>,
     flushes: u64,
 }
 
 impl Device {
-    /// A disk that holds this, a whole number of sectors.
+    /// A disk with these contents, a whole number of sectors.
     pub(crate) fn new(contents: Vec<u8>) -> Self {
         let device = Self::default();
         device.insert(contents);
         device
     }
 
-    /// Puts in a disk with these contents instead.
+    /// Replaces the disk by one with these contents.
     pub(crate) fn insert(&self, contents: Vec<u8>) {
         let mut state = self.lock();
         state.flushed.clone_from(&contents);
@@ -62,12 +61,12 @@ impl Device {
         state.pending.clear();
     }
 
-    /// What the disk holds after a power cut at this moment. This one goes on.
+    /// The disk's contents after a power cut at this moment. The disk itself stays on.
     pub(crate) fn cut(&self, moments: &mut Moments) -> Cut {
         let state = self.lock();
         let mut contents = state.flushed.clone();
         let mut sectors_lost = 0;
-        // Some cuts lose nearly all, some nearly nothing.
+        // Some cuts lose nearly all pending sectors, others nearly none.
         let share = moments.below(101);
         for (sector, versions) in &state.pending {
             if moments.below(100) < share {
@@ -124,13 +123,13 @@ impl Device {
     }
 }
 
-/// What a power cut left.
+/// What a power cut leaves.
 #[derive(Debug)]
 pub(crate) struct Cut {
     pub(crate) contents: Vec<u8>,
-    /// Sectors that were written and are as they were before.
+    /// Sectors of which every pending write was lost.
     pub(crate) sectors_lost: u64,
-    /// Flushes that the disk has seen.
+    /// Flushes of the disk before the cut.
     pub(crate) flushes: u64,
 }
 

@@ -1,5 +1,5 @@
-//! A disk that fills up, under real processes that are killed: promise 8, and 1
-//! and 3 meanwhile.
+//! Real processes are killed while their disk fills up: promise 8, and meanwhile
+//! promises 1 and 3.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -17,7 +17,7 @@ use crate::support::{finish, forebay, kill, lines, read_line, wait_until};
 
 const ROUNDS: u64 = 40;
 const DISK_BYTES: u64 = 16 << 20;
-/// With less than this left, writes begin to fail.
+/// With fewer free bytes than this, writes begin to fail.
 const FULL_BYTES: u64 = 64 << 10;
 
 fn free_bytes(dir: &Path) -> u64 {
@@ -64,7 +64,7 @@ fn a_killed_push_on_a_full_disk_loses_no_synced_record() {
         let first = next;
         let (promised, reading) = promises(push.stdout.take().unwrap(), "");
         let feeding = feed(&mut push, next);
-        // Until the disk is full, mostly, and a moment longer.
+        // Two of three rounds wait until the disk is full. The kill comes up to 60 ms later.
         let fills = moments.below(3) > 0;
         wait_until("a full disk", || {
             assert_eq!(push.try_wait().unwrap(), None, "push has ended");
@@ -79,12 +79,12 @@ fn a_killed_push_on_a_full_disk_loses_no_synced_record() {
         promised_numbers.extend(first..first + promised.load(Ordering::SeqCst));
 
         if !buffer.join("buffer.db").exists() {
-            // Killed before there was a buffer.
+            // The push was killed before it had made the buffer.
             assert!(promised_numbers.is_empty());
             continue;
         }
-        // A consumer that is killed, one that takes some, and now and then one
-        // that takes all.
+        // The first pull is killed. The second takes some records, or all of them in every
+        // fourth round and in the last one.
         let most = moments.below(20_000).to_string();
         let some = ["--max", most.as_str()];
         let takes_all = round % 4 == 3 || round + 1 == rounds;
@@ -108,7 +108,7 @@ fn a_killed_push_on_a_full_disk_loses_no_synced_record() {
             let mut last = acknowledged_to;
             for line in reading.join().unwrap().unwrap().split_inclusive('\n') {
                 let Some(line) = line.strip_suffix('\n') else {
-                    // Cut off by the kill, and so not acknowledged.
+                    // The kill cut this line off, so its record was not acknowledged.
                     assert!(is_killed, "round {round}: {line:?} is not whole");
                     break;
                 };
@@ -132,7 +132,7 @@ fn a_killed_push_on_a_full_disk_loses_no_synced_record() {
         lost.len(),
         promised_numbers.len()
     );
-    // What was taken out is space again.
+    // The space of the records that were taken out is free again.
     assert!(free_bytes(disk.path()) > DISK_BYTES / 2);
     println!(
         "{rounds} rounds, the disk full in {full_rounds}: {} lines promised, {} taken out",
@@ -141,8 +141,8 @@ fn a_killed_push_on_a_full_disk_loses_no_synced_record() {
     );
 }
 
-/// A push kept the buffer open while it waited for space for what it had accepted,
-/// and so no pull could make any: both waited for ever.
+/// Regression: a push that waited for space for its accepted records kept the buffer open,
+/// so no pull could free any space, and both waited for ever.
 #[test]
 #[ignore = "mounts file systems: just full-disk"]
 fn a_push_into_a_full_disk_goes_on_as_pulls_make_space() {
@@ -170,8 +170,8 @@ fn a_push_into_a_full_disk_goes_on_as_pulls_make_space() {
         pulls += 1;
         for line in taken.lines() {
             let number: u64 = line.parse().unwrap();
-            // Closing may write what is taken back all the same: records come
-            // again then, none is missing.
+            // Closing may still write records that the push takes back and appends again.
+            // They come twice then; none is missing.
             assert!(number <= next, "{number} instead of {next}");
             next = number + 1;
         }

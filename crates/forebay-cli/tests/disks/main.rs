@@ -1,8 +1,8 @@
 //! Real file systems on disks that fill up or lose their power.
 //!
-//! These tests mount file systems, which takes root and loop devices, so they
-//! are ignored unless asked for: `just full-disk`, `just power-cut`. Where the
-//! machine does not allow it, they say aloud that they skip.
+//! These tests mount file systems, which needs root and loop devices, so they are ignored
+//! unless asked for: `just full-disk`, `just power-cut`. Where mounting does not work, they
+//! print `SKIPPED` and the reason.
 #![cfg(target_os = "linux")]
 #![expect(
     clippy::unwrap_used,

@@ -1,7 +1,6 @@
 //! File systems made in a file and mounted over a loop device.
 //!
-//! Invariant: what is mounted here is unmounted when its [`Mounted`] goes, also
-//! in a test that fails.
+//! Invariant: dropping a [`Mounted`] unmounts its file system, also in a test that fails.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +10,7 @@ use std::process::Command;
 pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Mounts the file system in `image`; the loop device goes with it.
+    /// Mounts the file system in `image` at `at`; unmounting also frees the loop device.
     pub(crate) fn new(image: &Path, at: &Path) -> Self {
         std::fs::create_dir_all(at).unwrap();
         must(
@@ -32,13 +31,14 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let unmounted = Command::new("umount").arg(&self.0).status();
         if !unmounted.is_ok_and(|status| status.success()) {
-            // Somebody still has a file open: not from now on for new ones.
+            // A process still has a file open. A lazy unmount at least lets no file be
+            // opened from now on.
             let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
         }
     }
 }
 
-/// Makes a file system in a file: `FOREBAY_MKFS`, or ext4.
+/// Makes a file system in a file, with the command in `FOREBAY_MKFS` or else as ext4.
 pub(crate) fn make(image: &Path) {
     let mkfs = std::env::var("FOREBAY_MKFS").unwrap_or_else(|_| "mkfs.ext4 -q -F".to_owned());
     let mut words = mkfs.split_whitespace();
@@ -53,7 +53,8 @@ fn must(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
-/// Whether file systems can be made and mounted here; says aloud if not.
+/// Whether file systems can be made and mounted here, with read and write access to the
+/// devices in `also`; prints the reason if not.
 pub(crate) fn is_possible(also: &[&str]) -> bool {
     let missing = missing(also);
     if let Some(missing) = &missing {
@@ -83,7 +84,7 @@ fn missing(also: &[&str]) -> Option<String> {
             return Some(format!("{tool} is not installed"));
         }
     }
-    // A container may have the devices and still not allow it.
+    // A container may have the devices and still forbid mounting.
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("image");
     let file = std::fs::File::create(&image).unwrap();

@@ -1,13 +1,12 @@
-//! Power cuts under a real file system: promises 1 to 6 after each.
+//! Power cuts under a real file system: promises 1 to 6 hold after each.
 //!
-//! The library runs on ext4 on a loop device on a disk of our own
-//! ([`device`](crate::device)). At a random moment that disk is copied as a power
-//! cut leaves it, the machine's rest is thrown away, and the copy is mounted: the
-//! file system replays its journal, the buffer recovers, and the next round
-//! begins with what is there. Meanwhile the kernel is made to write back what
-//! nobody has synced, so that the disk has something to lose.
+//! The library runs on ext4 on a loop device on a simulated disk ([`device`](crate::device)).
+//! At a random moment the test copies that disk as a power cut leaves it and mounts the copy:
+//! the file system replays its journal, the buffer recovers, and the next round starts from
+//! there. Another thread makes the kernel write unsynced pages back meanwhile, because
+//! otherwise the disk's write cache would hold little to lose.
 //!
-//! `FOREBAY_SEED` replays the moments, `FOREBAY_ROUNDS` sets how many, and
+//! `FOREBAY_SEED` replays the moments, `FOREBAY_ROUNDS` sets the number of rounds, and
 //! `FOREBAY_MKFS` (for example `mkfs.xfs -q -f`) chooses the file system.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +25,7 @@ use crate::moments::{Moments, number};
 use crate::mounted::{self, Mounted};
 
 const ROUNDS: u64 = 40;
-/// The size of the disk; the smallest that holds every file system.
+/// The size of the disk: the smallest on which every file system can be made.
 const DISK_BYTES: u64 = 48 << 20;
 const PRODUCERS: u64 = 3;
 
@@ -46,8 +45,8 @@ fn what_is_synced_survives_a_power_cut_of_the_disk() {
     assert!(totals.promised > 0 && totals.lost_sectors > 0);
 }
 
-/// The same with a buffer whose syncs do nothing: to see that this would be
-/// noticed.
+/// The same rounds with syncs that do nothing: shows that the test above notices a lost
+/// record.
 #[test]
 #[ignore = "mounts file systems: just power-cut"]
 fn a_buffer_that_does_not_sync_is_found_out() {
@@ -62,7 +61,7 @@ fn a_buffer_that_does_not_sync_is_found_out() {
     println!("found: {found}");
 }
 
-/// What went through all rounds.
+/// Counts over all rounds.
 #[derive(Debug, Default)]
 struct Totals {
     promised: u64,
@@ -74,22 +73,22 @@ struct Totals {
 /// What must hold after a power cut.
 #[derive(Debug, Clone, Default)]
 struct Known {
-    /// What each id holds, as far as an append has returned it.
+    /// The token of each id that an append has returned.
     records: BTreeMap<u64, u64>,
-    /// No power cut takes an id up to this one,
+    /// Ids up to this one were synced and survive every power cut, except those in `lost`.
     synced: u64,
-    /// but for those that one has taken before they were synced.
+    /// Ids that a power cut took before they were synced.
     lost: BTreeSet<u64>,
-    /// No id up to this one comes again.
+    /// The acknowledgements of ids up to this one were synced: none of them comes again.
     acks_synced: u64,
-    /// Ids up to this one may be gone, as they were acknowledged.
+    /// Ids up to this one were acknowledged and may be gone.
     acknowledged: u64,
 }
 
 struct Laboratory {
     device: Device,
     storage: Arc<dyn Storage>,
-    // In the order in which they have to go.
+    // Declared in the order in which they must be dropped.
     _session: fuser::BackgroundSession,
     dir: tempfile::TempDir,
 }
@@ -132,7 +131,8 @@ impl Laboratory {
             totals.promised = known.synced;
             totals.lost_sectors += cut.sectors_lost;
             totals.flushes = cut.flushes;
-            // What the old machine still does goes to a disk that is thrown away.
+            // What closing and unmounting still write goes to the old disk, which `insert`
+            // replaces.
             drop((writer, reader));
             drop(mounted);
             self.device.insert(cut.contents);
@@ -151,18 +151,19 @@ fn config(dir: &Path, moments: &mut Moments) -> Config {
         .flush_interval(Duration::from_millis(1 + moments.below(10)))
         .sync(sync[moments.below(3) as usize])
         .reader_sees(sees[moments.below(2) as usize])
-        // So that producers see the end of a round.
+        // A time limit, so that blocked producers see the end of the round.
         .when_full(WhenFull::BlockFor(Duration::from_millis(5)))
 }
 
-/// The payload of a token: its eight bytes, and others that follow from them.
+/// The payload of a token: its eight bytes, then bytes that are computed from it.
 fn payload(token: u64) -> Vec<u8> {
     let mut payload = token.to_le_bytes().to_vec();
     payload.resize(8 + (token % 3000) as usize, token as u8 ^ 0x55);
     payload
 }
 
-/// Reads everything that a power cut left, compares, and goes back.
+/// Reads everything that a power cut left, compares it with what is known, and rewinds.
+/// Returns the number of records.
 fn check(reader: &mut Reader, known: &mut Known) -> Result<u64, String> {
     let next_id = reader.usage().next_record_id;
     let mut expected = known.acknowledged.max(known.acks_synced) + 1;
@@ -173,7 +174,8 @@ fn check(reader: &mut Reader, known: &mut Known) -> Result<u64, String> {
             Item::Record(delivery) => delivery,
             Item::Lost(lost) => {
                 let ids = lost.first_id..lost.last_id + 1;
-                // Not synced, or found to be lost before: a gap stays one.
+                // An id may be lost if it was not synced, or if an earlier round found it
+                // lost: a gap stays a gap.
                 let may_be = |id: &u64| *id > known.synced || known.lost.contains(id);
                 if !ids.clone().all(|id| may_be(&id)) {
                     return Err(format!("{} was synced: {lost:?}", known.synced));
@@ -214,14 +216,14 @@ fn check(reader: &mut Reader, known: &mut Known) -> Result<u64, String> {
         return Err(format!("{next_id} is given again"));
     }
     reader.rewind();
-    // Ids that nothing was promised of may be given again.
+    // Ids from `next_id` on will be given to new records.
     known.records.split_off(&next_id);
     known.records.retain(|id, _| !known.lost.contains(id));
     Ok(count)
 }
 
-/// Producers and a consumer for a random time; the power cut at its end, and
-/// what was promised before it.
+/// Runs producers and a consumer for a random time, then cuts the power. Sets `known` to
+/// what was promised before the cut.
 fn load(
     writer: &Writer,
     reader: &mut Reader,
@@ -246,7 +248,7 @@ fn load(
         moments.pause(60);
         *known = promised.lock().unwrap().clone();
         let cut = device.cut(moments);
-        // Not less than what the disk can know.
+        // Read after the cut, so it is not less than the position that the disk holds.
         let acknowledged = writer.usage().last_acknowledged_id;
         known.acknowledged = known.acknowledged.max(acknowledged);
         known.records = known.records.split_off(&known.acks_synced);
@@ -301,12 +303,12 @@ fn consume(reader: &mut Reader, moments: &mut Moments, stop: &AtomicBool, promis
     }
 }
 
-/// Makes the kernel write what it holds to the disk, without a flush, so that
-/// the disk has something to lose.
+/// Makes the kernel write dirty pages to the disk without a flush, so that the disk's
+/// write cache has something to lose.
 fn write_back(dir: &Path, moments: &mut Moments, stop: &AtomicBool) {
     while !stop.load(Ordering::SeqCst) {
         for entry in std::fs::read_dir(dir).unwrap() {
-            // A data file may be gone by now.
+            // A data file may have been deleted by now.
             if let Ok(file) = std::fs::File::open(entry.unwrap().path()) {
                 rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
             }
@@ -315,7 +317,7 @@ fn write_back(dir: &Path, moments: &mut Moments, stop: &AtomicBool) {
     }
 }
 
-/// The operating system's files, whose syncs do nothing and say that all is well.
+/// The operating system's storage, with syncs that do nothing and return `Ok`.
 #[derive(Debug)]
 struct Liar(Os);
 

@@ -1,5 +1,4 @@
-//! What is wrong with directories, options and file systems, and what is said
-//! about it.
+//! Directories, options and file systems that cannot be used, and the messages about them.
 
 use crate::full_disk::Mount;
 use crate::support::{Scratch, forebay, lines, run, run_with, snapshot};
@@ -8,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
-/// Somebody who is not root, for what root may do anyway.
+/// A user other than root, because root may open files of any mode.
 const NOBODY: u32 = 65534;
 
 const READERS: [&str; 4] = ["pull", "inspect", "verify", "cat"];
@@ -56,7 +55,7 @@ fn a_directory_that_holds_something_else_is_left_alone() {
     assert_eq!(snapshot(&scratch.buffer), before);
 }
 
-/// It once was "empty is not a buffer: it is empty, but no buffer.db".
+/// Regression: the message was "empty is not a buffer: it is empty, but no buffer.db".
 #[test]
 fn an_empty_directory_is_a_new_buffer_for_writers_and_none_for_readers() {
     let scratch = Scratch::new();
@@ -186,7 +185,7 @@ fn without_permission_nothing_is_done() {
         }
         built
     };
-    // The program itself has to be within reach of whoever runs it.
+    // The user without permission must still be able to reach the program.
     let reachable = Path::new(env!("CARGO_BIN_EXE_forebay"))
         .ancestors()
         .chain(scratch.root.path().ancestors().skip(1))

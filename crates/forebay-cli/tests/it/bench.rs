@@ -1,5 +1,4 @@
-//! `forebay bench`: what it prints, and that it cleans up. Not how fast
-//! anything is.
+//! `forebay bench`: what it prints, and that it cleans up. Speed is not tested.
 
 use crate::support::{Ran, forebay, run};
 use serde_json::Value;
@@ -149,7 +148,7 @@ fn a_directory_that_cannot_be_and_odd_sizes_are_refused() {
     assert!(is_empty(dir.path()));
 }
 
-/// It was refused, so that a first try on a new disk failed.
+/// Regression: it was refused, so a first try on a new disk failed.
 #[test]
 fn a_missing_directory_is_made() {
     let dir = tempfile::tempdir().unwrap();

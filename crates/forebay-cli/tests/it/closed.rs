@@ -1,8 +1,8 @@
 //! Standard descriptors that are closed when the program starts.
 //!
-//! Rust's runtime opened `/dev/null` in their place: `pull BUFFER >&-` and
-//! `pipe BUFFER -- cat >&-` acknowledged 1,000 records that nobody got, and ended
-//! with status 0.
+//! Regression: Rust's runtime opens `/dev/null` in place of a closed descriptor, so
+//! `pull BUFFER >&-` and `pipe BUFFER -- cat >&-` acknowledged 1,000 records that nobody
+//! got, and ended with status 0.
 
 use crate::support::{Ran, Scratch, finish, lines, snapshot};
 use std::process::{Command, Stdio};
@@ -49,7 +49,7 @@ fn a_closed_standard_output_is_an_error_of_every_command_that_prints() {
             .expect(2)
             .says("standard output is closed");
     }
-    // It has nothing to print.
+    // Without `--report-synced`, a push prints nothing.
     redirected(&scratch, "push \"$1\"", ">&-").expect(0);
 }
 
@@ -66,7 +66,8 @@ fn a_closed_standard_input_is_not_an_empty_one() {
     }
 }
 
-/// Programs start others with `/dev/null` opened for writing only, or for both.
+/// Programs start others with `/dev/null` opened for writing only, or for reading and
+/// writing.
 #[test]
 fn records_may_be_discarded_on_purpose() {
     for redirection in [">/dev/null", "1<>/dev/null"] {

@@ -1,8 +1,8 @@
 //! Buffers whose records hold several events each.
 //!
-//! 20 records of a program that counts three events in each looked damaged: "40 events
-//! lost", in 19 gaps of ids and a ledger that was ahead, with no word about the
-//! program's event counter and no option for it.
+//! Regression: 20 records of a program that counts three events in each looked damaged:
+//! "40 events lost", in 19 gaps of ids and a ledger that was ahead. No message mentioned
+//! event counters, and no option chose one.
 
 use crate::support::{Scratch, fill_counting_lines, lines, run, run_with};
 use std::fs;
@@ -54,8 +54,8 @@ fn nothing_is_lost_where_events_are_counted_as_the_program_counts() {
     }
 }
 
-/// By the steps in ids, how many of the missing events are those of the record before
-/// is not to be known.
+/// With `ids`, the record before the damage counts as one event, because the record that
+/// would show its step is missing. So two of its three events count as lost as well.
 #[test]
 fn a_damaged_record_is_a_loss_however_events_are_counted() {
     let scratch = of_twenty_records();
@@ -76,8 +76,8 @@ fn a_damaged_record_is_a_loss_however_events_are_counted() {
     assert_eq!(json["may_count_events"], false);
 }
 
-/// A payload that is elsewhere followed by a smaller step counts no more than that:
-/// otherwise one loss behind it would make all its repetitions overlap.
+/// A payload counts as many events as the smallest step that follows it anywhere. Otherwise
+/// one loss after one of its copies would make the ids of all copies overlap.
 #[test]
 fn a_payload_counts_the_same_wherever_it_stands() {
     let scratch = Scratch::new();

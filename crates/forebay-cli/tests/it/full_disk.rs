@@ -6,11 +6,11 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// A file system of its own, unmounted at the end.
+/// A file system in memory, unmounted when this is dropped.
 pub(crate) struct Mount<'a>(&'a Path);
 
 impl<'a> Mount<'a> {
-    /// `None`, said aloud, where that is not allowed.
+    /// `None`, with a printed notice, where mounting is not allowed.
     pub(crate) fn tmpfs(at: &'a Path, options: &str) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let mounted = Command::new("mount")
@@ -40,9 +40,9 @@ impl Drop for Mount<'_> {
     }
 }
 
-/// What the program had read was held back for the case that it dies, and the
-/// file being written was kept, while the disk was full of just that: the pipe
-/// waited for ever.
+/// Regression: records that the program had read stayed in the buffer in case it died, and
+/// the file being written was never deleted. These alone filled the disk, so the pipe waited
+/// for ever.
 #[test]
 fn a_pipe_passes_on_more_than_the_disk_holds() {
     let scratch = Scratch::new();
@@ -56,7 +56,7 @@ fn a_pipe_passes_on_more_than_the_disk_holds() {
     assert_eq!(ran.stdout_text(), input);
 }
 
-/// A push into a buffer that may not grow any more.
+/// Starts a push that waits, because `--min-free-space` exceeds what any disk has.
 fn waiting_push(scratch: &Scratch, input: &str, options: &[&str]) -> (Child, ChildStdin) {
     let mut push = scratch
         .forebay("push", &["--min-free-space", "1000PiB"])
@@ -77,14 +77,14 @@ fn expect_waiting(push: &mut Child) {
     );
 }
 
-/// It kept the buffer open for what it had accepted and could not write: nobody
-/// could take records out, and so there never was space again.
+/// Regression: the push kept the buffer open for records that it had accepted and could not
+/// write. So no other process could take records out, and no space was ever freed.
 #[test]
 fn a_push_that_waits_for_space_lets_others_open_the_buffer() {
     let scratch = Scratch::new();
     scratch.push(lines(1, 3));
     for (first, is_open) in [(1, true), (4, false)] {
-        // Also while it waits for more input.
+        // With an open input, the push is also waiting for more of it.
         let (mut push, stdin) = waiting_push(&scratch, &lines(4, 6), &[]);
         let stdin = is_open.then_some(stdin);
         expect_waiting(&mut push);
@@ -97,8 +97,8 @@ fn a_push_that_waits_for_space_lets_others_open_the_buffer() {
     }
 }
 
-/// Where every batch is synced, the append itself waited for ever, and neither a
-/// pull nor a signal got through.
+/// Regression: with `--sync batch` the append itself waited for ever, and neither a pull nor
+/// a signal got through.
 #[test]
 fn a_push_that_syncs_every_batch_waits_no_differently() {
     let scratch = Scratch::new();
@@ -112,8 +112,8 @@ fn a_push_that_syncs_every_batch_waits_no_differently() {
     drop(stdin);
 }
 
-/// It said that the records were "accepted but not stored", after another message
-/// with other numbers, and ended with the status of an error.
+/// Regression: the push said that the records were "accepted but not stored", after another
+/// message with other numbers, and ended with the status of an error.
 #[test]
 fn a_signal_ends_the_wait_for_space_and_says_what_is_not_stored() {
     for is_open in [true, false] {
@@ -130,7 +130,8 @@ fn a_signal_ends_the_wait_for_space_and_says_what_is_not_stored() {
     }
 }
 
-/// The writer was never closed, because that was thought to wait for space.
+/// Regression: the pipe never closed its writer, on the assumption that closing would wait
+/// for space.
 #[test]
 fn a_signal_ends_a_pipe_that_waits_for_space() {
     let scratch = Scratch::new();
@@ -151,8 +152,8 @@ fn a_signal_ends_a_pipe_that_waits_for_space() {
     assert_eq!(scratch.cat(), "");
 }
 
-/// How many records were read and not stored, by what is said: "N records read but
-/// not stored", or "N records and M bytes of an unfinished record read but …".
+/// The number of records read and not stored, from the message "N records read but not
+/// stored", or "N records and M bytes of an unfinished record read but …".
 fn left_over(ran: &Ran) -> u64 {
     let said = ran.stderr.replace(',', "");
     let clauses = said.split(['\n', ':', ';']);
@@ -164,8 +165,8 @@ fn left_over(ran: &Ran) -> u64 {
     number.unwrap_or_else(|| panic!("{ran:?}"))
 }
 
-/// `reject` said at once that "nothing was accepted", that so many were stored and
-/// that so many were accepted but not stored; the numbers did not add up.
+/// Regression: one `reject` run said that "nothing was accepted", that N records were stored
+/// and that M were accepted but not stored; the numbers did not add up.
 #[test]
 fn a_full_disk_rejects_or_drops_and_says_exactly_what_it_has() {
     for policy in ["reject", "drop-newest"] {
@@ -202,14 +203,15 @@ fn a_full_disk_rejects_or_drops_and_says_exactly_what_it_has() {
     }
 }
 
-/// Together they were stuck: the push held the buffer, and the pull waited for it.
+/// Regression: the push kept the buffer open while it waited for space, and the pull that
+/// would have freed space waited for the buffer.
 #[test]
 fn a_push_into_a_full_disk_goes_on_as_pulls_make_space() {
     let scratch = Scratch::new();
     let Some(_mount) = Mount::tmpfs(&scratch.buffer, "size=1m") else {
         return;
     };
-    // What a full disk holds, several times.
+    // Several times what the disk holds.
     let input = lines(1, 100_000);
     let mut push = scratch
         .forebay("push", &["--data-file-size", "64KiB"])

@@ -46,7 +46,7 @@ fn an_emptied_buffer_has_no_oldest_record() {
     assert!(text.contains("unread   nothing"), "{text}");
 }
 
-/// It said "the oldest for 0s".
+/// Regression: it said "the oldest for 0s".
 #[test]
 fn the_age_of_the_oldest_record_is_told_in_words() {
     let scratch = Scratch::new();
@@ -56,7 +56,7 @@ fn the_age_of_the_oldest_record_is_told_in_words() {
         .open(scratch.buffer.join("buffer-data-0.dat"))
         .unwrap();
     let said = || run(scratch.forebay("inspect", &[])).expect(0).stdout_text();
-    // From a clock that is ahead.
+    // As if the clock had been an hour ahead when the file was written.
     let future = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
     file.set_modified(future).unwrap();
     let text = said();
@@ -132,7 +132,7 @@ fn every_golden_buffer_is_described_as_expected_and_left_alone() {
         run(scratch.forebay("cat", &["--all"]));
         assert_eq!(snapshot(&scratch.buffer), before, "{name}");
         if name == "c-ledger-garbage" {
-            // Its fields are possible, and far from what is there.
+            // Each field is a possible value, but they do not fit the data files.
             assert_ne!(json["ledger"]["status"], "missing");
         } else {
             assert_eq!(

@@ -74,7 +74,7 @@ fn cat_prints_the_keys_of_the_page() {
     copy(&golden("vector-events"), &of_vector.buffer);
     let decoded = of_vector.forebay("cat", &["--all", "--json", "--decode"]);
     let mut keys = printed([scratch.forebay("cat", &["--json"]), decoded]);
-    // What is in a decoded event is Vector's.
+    // The keys inside a decoded event are Vector's, so the page does not name them.
     let all = keys.len();
     keys.retain(|key| !key.starts_with("decoded"));
     assert!(keys.len() < all, "nothing was decoded");

@@ -1,9 +1,8 @@
 //! SIGKILL at random moments, with real processes.
 //!
-//! Lines are numbered upwards over all rounds, so a line says by itself whether
-//! it is out of order, there twice, or missing. `FOREBAY_SEED` replays the
-//! moments of a run (what the processes make of them is theirs), and
-//! `FOREBAY_KILLS` sets the number of rounds.
+//! Lines are numbered upwards over all rounds, so the numbers show whether a line is out of
+//! order, repeated or missing. `FOREBAY_SEED` replays the moments of the kills (not how far
+//! the processes are by then), and `FOREBAY_ROUNDS` sets the number of rounds.
 
 use crate::moments::{Moments, number};
 use crate::numbered::{feed, line, line_number, promises};
@@ -14,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 
-/// Kills per test, unless the environment says otherwise.
+/// The number of rounds of each test, unless `FOREBAY_ROUNDS` is set.
 const ROUNDS: u64 = 150;
 
 fn rounds() -> u64 {
@@ -53,8 +52,8 @@ fn a_killed_push_loses_no_synced_record_and_a_pull_gets_each_once() {
         reading.join().unwrap();
         let promised = promised.load(Ordering::SeqCst);
 
-        // Taken out in two goes that end well: the first is acknowledged, and
-        // so is not to be seen again by the second.
+        // Two pulls that are not killed. The first acknowledges what it takes, so the
+        // second must not get those records again.
         let some = moments.below(2000).to_string();
         let mut got = BTreeSet::new();
         for options in [&["--max", some.as_str()][..], &[]] {
@@ -86,7 +85,7 @@ fn a_killed_pull_loses_nothing_and_repeats_only_what_was_not_acknowledged() {
     const TOTAL: u64 = 40_000;
     let stored: String = (1..=TOTAL).map(line).collect();
     scratch.push(stored);
-    // The first line that is not known to be delivered.
+    // The first line that no pull has printed so far.
     let mut next = 1;
     for round in 0..rounds() {
         let acknowledged = scratch.json("inspect", 0)["ledger"]["reader_last_record_id"]
@@ -135,10 +134,10 @@ fn kill_if_alive(child: &mut Child) {
 
 /// What a pipe did before it was killed.
 pub(crate) struct Killed {
-    /// The numbers it was fed: from this one on, and up to the one before `next`.
+    /// The numbers that it was fed are `first..next`.
     pub(crate) first: u64,
     pub(crate) next: u64,
-    /// How many of them it said were synced.
+    /// How many of them it reported as synced.
     pub(crate) promised: u64,
 }
 
@@ -162,7 +161,8 @@ pub(crate) fn run_and_kill(
     let feeding = feed(&mut pipe, next);
     pause();
     kill(pipe.id(), "KILL");
-    // The program holds the same outputs, so their end is its end.
+    // The program has inherited standard output and standard error, so they reach their end
+    // only when it has ended.
     let stdout = pipe.stdout.take().unwrap();
     pipe.wait().unwrap();
     let first = next;
@@ -213,9 +213,8 @@ fn a_killed_pipe_loses_no_synced_record_and_goes_on_where_it_was() {
         let mut expected_first = first_unread.lines().next().map(line_number);
         for line in new.split_inclusive('\n') {
             if !line.ends_with('\n') {
-                // Only a line that is longer than one atomic write can be cut
-                // off by the kill, but then anywhere: the pipe may have had
-                // room for a few bytes of it.
+                // The kill can cut off only a line that is longer than one atomic write,
+                // but at any byte: the pipe may have had room for a few bytes only.
                 if let Some((number, _)) = line.split_once(' ') {
                     let whole = crate::numbered::line(number.parse().unwrap());
                     assert!(whole.len() > 4096, "round {round}: {line:?}");

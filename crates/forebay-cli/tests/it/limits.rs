@@ -1,4 +1,4 @@
-//! Few file descriptors, few threads.
+//! Low limits on file descriptors and threads.
 
 use crate::support::{Scratch, finish, kill, lines, wait_until};
 use std::fs::Permissions;
@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-/// The program under a limit of the shell, with a file as its standard input.
+/// Starts the program under a limit that the shell sets, with a file as its standard input.
 fn limited(scratch: &Scratch, limit: &str, arguments: &str, input: &str) -> Child {
     let file = scratch.path("input");
     std::fs::write(&file, input).unwrap();
@@ -23,8 +23,8 @@ fn limited(scratch: &Scratch, limit: &str, arguments: &str, input: &str) -> Chil
 
 const PUSH: &str = "push \"$1\" --data-file-size 64KiB --max-size 200MiB";
 
-/// Data files that waited for their sync held all descriptors, and the sync needed
-/// one more, for the directory: it was tried for ever, 2,000 times a second.
+/// Regression: data files that waited for their sync held all descriptors, and the sync
+/// needed one more for the directory. It was retried for ever, 2,000 times a second.
 #[test]
 fn a_push_goes_on_where_its_files_exhaust_the_descriptors() {
     let scratch = Scratch::new();
@@ -33,8 +33,8 @@ fn a_push_goes_on_where_its_files_exhaust_the_descriptors() {
     assert!(scratch.pull() == input);
 }
 
-/// The append waited for the thread that tried for ever, and never looked at the
-/// signal; after half a minute the program gave up.
+/// Regression: the append waited for the thread that retried the sync for ever, and did not
+/// notice the signal; after half a minute the program gave up.
 #[test]
 fn a_signal_ends_a_push_without_descriptors() {
     let scratch = Scratch::new();
@@ -45,11 +45,11 @@ fn a_signal_ends_a_push_without_descriptors() {
     kill(push.id(), "TERM");
     let ran = finish(push);
     assert!(!ran.stderr.contains("giving up"), "{ran:?}");
-    // It may have been through by then.
+    // The push may have finished before the signal came.
     assert!(matches!(ran.status, Some(0 | 143)), "{ran:?}");
 }
 
-/// It said that the file system was full, and waited for that to change.
+/// Regression: it said that the file system was full, and waited for space.
 #[test]
 fn a_push_with_too_few_descriptors_goes_on_or_says_so() {
     for descriptors in 4..16 {
@@ -63,7 +63,8 @@ fn a_push_with_too_few_descriptors_goes_on_or_says_so() {
         }
         let ran = ran.expect(2).says("open files");
         if scratch.buffer.join("buffer-data-0.dat").exists() {
-            // It may say less than there is: it cannot even look any more.
+            // The push may report fewer records than are stored: without a descriptor it
+            // cannot look.
             let stored = scratch.cat();
             assert!(input.starts_with(&stored), "{stored:?}");
             let said = ran.stderr.replace(',', "");
@@ -76,8 +77,8 @@ fn a_push_with_too_few_descriptors_goes_on_or_says_so() {
     }
 }
 
-/// The first thread that could not be had was a panic, and so was a later one of
-/// `pipe`.
+/// Regression: the program panicked when its first thread could not be started, and `pipe`
+/// also for a later one.
 #[test]
 fn too_few_threads_are_an_error() {
     for processes in 1..5 {
@@ -108,11 +109,11 @@ fn too_few_threads_are_an_error() {
     }
 }
 
-/// The program with so many processes and threads at most. The limit counts all
-/// that runs under a user's name, so it gets one of its own where that is allowed.
-/// `None`, said aloud, where it would not hold or the program is out of reach.
+/// Starts the program with at most `processes` processes and threads. The limit counts
+/// everything that a user runs, so if the test runs as root, the program runs as a user of
+/// its own. `None`, with a printed notice, if it cannot be started.
 fn alone(scratch: &Scratch, processes: u32, arguments: &str) -> Option<Child> {
-    // What the limit is called differs among shells.
+    // Some shells call this limit `-u`, others `-p`.
     let limit = format!("ulimit -u {processes} 2>/dev/null || ulimit -p {processes}");
     let program = scratch.path("forebay");
     std::fs::copy(env!("CARGO_BIN_EXE_forebay"), &program).unwrap();

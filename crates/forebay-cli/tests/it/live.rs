@@ -1,4 +1,4 @@
-//! What a terminal shows while records go through.
+//! The status line on a terminal while records go through.
 
 use crate::support::{Scratch, finish, lines, wait_until};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// A terminal, and everything that was written to it.
 struct Terminal {
-    /// Given to programs.
+    /// The end that is given to programs.
     end: File,
     shown: Arc<Mutex<String>>,
 }
@@ -26,7 +26,7 @@ impl Terminal {
         let end = File::options().read(true).write(true).open(path).unwrap();
         let shown = Arc::new(Mutex::new(String::new()));
         let into = Arc::clone(&shown);
-        // Ends, with an error, when nobody has the other end any more.
+        // The thread ends, with a read error, once the other end is closed everywhere.
         std::thread::spawn(move || {
             let mut master = File::from(master);
             let mut bytes = [0; 4096];
@@ -69,7 +69,7 @@ fn a_push_shows_what_goes_in_and_what_waits() {
     let mut push = start(&scratch, &terminal, "push", &[]);
     let mut stdin = push.stdin.take().unwrap();
     stdin.write_all(lines(1, 5).as_bytes()).unwrap();
-    // Also while nothing comes.
+    // The line is also drawn while no input comes.
     terminal.wait_for("in 5 (0/s), waiting 5 (240 B)");
     drop(stdin);
     finish(push).expect(0);
@@ -89,7 +89,7 @@ fn a_push_to_a_full_buffer_shows_that() {
     drop(stdin);
 }
 
-/// It showed nothing when its records went into a pipe.
+/// Regression: it showed nothing when its records went into a pipe.
 #[test]
 fn a_pull_shows_what_comes_out_and_what_waits() {
     let scratch = Scratch::new();
@@ -97,7 +97,7 @@ fn a_pull_shows_what_comes_out_and_what_waits() {
     let terminal = Terminal::new();
     let mut pull = start(&scratch, &terminal, "pull", &["--follow"]);
     let mut stdout = pull.stdout.take().unwrap();
-    // The pipe is full, and the line is drawn when it is not any more.
+    // By then the pipe is full. The line is drawn once the pipe has room again.
     std::thread::sleep(Duration::from_millis(1100));
     let mut records = vec![0; lines(1, 50_000).len()];
     stdout.read_exact(&mut records).unwrap();
@@ -126,7 +126,7 @@ fn nothing_is_shown_where_that_is_asked_for() {
     let mut push = start(&scratch, &terminal, "push", &["--quiet"]);
     let mut stdin = push.stdin.take().unwrap();
     stdin.write_all(lines(1, 5).as_bytes()).unwrap();
-    // Longer than a line takes to be drawn.
+    // Longer than the interval between two lines, which is a second.
     std::thread::sleep(Duration::from_millis(1300));
     drop(stdin);
     finish(push).expect(0);
@@ -137,7 +137,7 @@ fn nothing_is_shown_where_that_is_asked_for() {
     assert_eq!(terminal.shown(), "end");
 }
 
-/// Records on the terminal show themselves, and a line would tear them.
+/// A status line would appear in the middle of records that are printed on the terminal.
 #[test]
 fn a_pull_to_the_terminal_shows_its_records_only() {
     let scratch = Scratch::new();

@@ -1,9 +1,8 @@
-//! Random moments that a seed replays, and the numbers that the environment
-//! sets.
+//! Random moments that a seed replays, and numbers from environment variables.
 
 use std::time::Duration;
 
-/// A small generator of moments (splitmix64).
+/// A small pseudorandom generator (splitmix64).
 pub(crate) struct Moments(u64);
 
 impl Moments {
@@ -25,19 +24,19 @@ impl Moments {
         (z ^ (z >> 31)) % bound
     }
 
-    /// Moments of their own for another thread.
+    /// A generator for another thread.
     #[allow(dead_code, reason = "only the tests of disks have such threads")]
     pub(crate) fn split(&mut self) -> Self {
         Self(self.below(u64::MAX))
     }
 
-    /// Sleeps for up to so many milliseconds.
+    /// Sleeps for a random time below `max_ms` milliseconds.
     pub(crate) fn pause(&mut self, max_ms: u64) {
         std::thread::sleep(Duration::from_micros(self.below(max_ms * 1000)));
     }
 }
 
-/// A number from the environment.
+/// The number in an environment variable.
 pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Numbered lines, fed to a program and followed through it.
+//! Numbered lines that are fed to a program and looked for in its output.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Child;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Feeds numbered lines, slowly enough that a kill falls between them, until
-/// nobody reads; the next number.
+/// Feeds numbered lines to the child until it no longer reads, slowly enough for a kill to
+/// fall between them. The thread returns the next number.
 pub(crate) fn feed(child: &mut Child, mut next: u64) -> JoinHandle<u64> {
     let mut stdin = child.stdin.take().expect("a piped standard input");
     std::thread::spawn(move || {
@@ -27,7 +27,7 @@ pub(crate) fn feed(child: &mut Child, mut next: u64) -> JoinHandle<u64> {
     })
 }
 
-/// Follows the numbers in reports; the last one is what was promised.
+/// Reads reports of how many lines are synced; the last number is what was promised.
 pub(crate) fn promises(
     from: impl std::io::Read + Send + 'static,
     prefix: &'static str,
@@ -57,7 +57,7 @@ fn padding_len(n: u64) -> usize {
     }
 }
 
-/// The number of a line, which has to be whole.
+/// The number of a line; panics if the line is not whole.
 pub(crate) fn line_number(line: &str) -> u64 {
     let (number, padding) = line.split_once(' ').expect("a whole line");
     let number = number.parse().expect("a number");

@@ -11,7 +11,7 @@ pub(crate) fn pipe(scratch: &Scratch, options: &[&str], script: &str) -> Command
     pipe_after(scratch, "1ms", options, script)
 }
 
-/// The same, with a delay between two starts that does not grow.
+/// The same, without a delay between two starts.
 pub(crate) fn pipe_at_once(scratch: &Scratch, options: &[&str], script: &str) -> Command {
     pipe_after(scratch, "0s", options, script)
 }
@@ -24,7 +24,7 @@ fn pipe_after(scratch: &Scratch, delay: &str, options: &[&str], script: &str) ->
     command
 }
 
-/// A file of the script's.
+/// The contents of a file of the script; empty if there is none.
 pub(crate) fn read(scratch: &Scratch, name: &str) -> String {
     fs::read_to_string(scratch.path(name)).unwrap_or_default()
 }
@@ -76,7 +76,7 @@ fn the_exit_status_is_the_programs() {
     ] {
         let scratch = Scratch::new();
         run_with(pipe(&scratch, &[], script), b"a\nb\n").expect(status);
-        // It has seen everything, so everything is taken.
+        // The program has read everything and ended by itself, so everything is taken.
         assert_eq!(scratch.pull(), "", "{script}");
     }
 }
@@ -102,7 +102,7 @@ fn a_program_that_cannot_be_started_ends_it_before_anything_is_read() {
 #[test]
 fn what_a_dead_program_had_not_read_is_delivered_again_to_the_line() {
     let scratch = Scratch::new();
-    // `read` takes no byte more than its line. The first two runs die.
+    // `read` takes no byte after its line. The first two runs die.
     let script = "
         cd \"$0\"
         if [ ! -e b ]; then
@@ -142,7 +142,7 @@ fn half_a_line_read_is_the_line_delivered_again() {
 
 #[test]
 fn a_margin_is_delivered_again_as_well() {
-    // 1,000 lines of 10 bytes; the program dies after 5,005 of them.
+    // 1,000 lines of 10 bytes; the program dies after 5,005 bytes.
     let input: String = (1..=1000).map(|n| format!("{n:09}\n")).collect();
     for (margin, next) in [
         ("0", 501),
@@ -215,7 +215,7 @@ fn restarts_may_be_limited_and_the_rest_stays() {
 #[test]
 fn a_program_that_wants_no_more_ends_it() {
     let scratch = Scratch::new();
-    // The input stays open: the end must not wait for it.
+    // The input stays open: the pipe must not wait for its end.
     let mut child = pipe(&scratch, &[], "read a; read b; echo $a $b")
         .stdin(Stdio::piped())
         .spawn()
@@ -241,8 +241,8 @@ fn what_an_earlier_run_left_comes_first() {
 #[test]
 fn a_slow_program_does_not_slow_the_input() {
     let scratch = Scratch::new();
-    // The program reads only after all of the input was taken: more than a pipe
-    // holds, so it has to be in the buffer.
+    // The program reads only after all of the input was taken. That is more than a pipe
+    // holds, so the rest has to be in the buffer.
     let mut child = pipe(
         &scratch,
         &[],
@@ -279,7 +279,7 @@ fn a_line_reaches_an_idle_program_without_waiting_for_the_next() {
 fn a_signal_leaves_the_rest_for_the_next_run() {
     for (signal, status) in [("TERM", 143), ("INT", 130)] {
         let scratch = Scratch::new();
-        // The first program takes three lines and sleeps ever after.
+        // The first run takes three lines and then sleeps.
         let script = "
             cd \"$0\"
             [ -e got ] && exec cat > rest
@@ -324,7 +324,7 @@ fn a_signal_lets_the_program_finish_what_it_has() {
     finish(child).expect(143);
     drop(stdin);
     assert_eq!(read(&scratch, "got"), lines(1, 3) + "done\n");
-    // It ended well, so everything was taken.
+    // The program ended with status 0, so everything counts as taken.
     assert_eq!(scratch.pull(), "");
 }
 
@@ -349,7 +349,7 @@ fn a_program_that_does_not_end_after_a_signal_is_killed() {
 #[test]
 fn a_signal_does_not_cut_a_line_in_the_middle() {
     let scratch = Scratch::new();
-    // Lines longer than a pipe holds: after the signal one is on its way.
+    // A line is longer than a pipe holds, so the signal comes while one is partly delivered.
     let line = "x".repeat(200_000) + "\n";
     let script = "
         cd \"$0\"
@@ -363,12 +363,12 @@ fn a_signal_does_not_cut_a_line_in_the_middle() {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(line.repeat(3).as_bytes()).unwrap();
     wait_until("the first byte arrives", || read(&scratch, "a").len() == 1);
-    // The last line may still be on its way in: the signal would end it there.
+    // The signal would cut off the input, so the last line has to be in the buffer before.
     let data = scratch.buffer.join("buffer-data-0.dat");
     let len = || fs::metadata(&data).map_or(0, |data| data.len());
     wait_until("all lines are in the buffer", || len() >= 600_000);
     kill(child.id(), "TERM");
-    // The signal has to be seen before the program reads on.
+    // `pipe` has to see the signal before the program reads on.
     std::thread::sleep(std::time::Duration::from_millis(300));
     fs::write(scratch.path("go"), "").unwrap();
     finish(child).expect(143);
@@ -422,7 +422,7 @@ fn a_full_buffer_that_rejects_is_an_error_and_what_it_took_is_delivered() {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // More than buffer and pipe hold.
+    // More than the buffer and the pipe hold together.
     let feeding = std::thread::spawn(move || {
         let _ = stdin.write_all(lines(1, 50_000).as_bytes());
     });
@@ -451,7 +451,7 @@ fn a_full_buffer_that_drops_never_holds_the_input_up() {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // Taken in whole, although nobody reads.
+    // `pipe` takes all of it, although its program reads nothing.
     stdin.write_all(lines(1, 50_000).as_bytes()).unwrap();
     drop(stdin);
     fs::write(scratch.path("go"), "").unwrap();

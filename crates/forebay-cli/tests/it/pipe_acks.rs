@@ -1,4 +1,4 @@
-//! `forebay pipe --ack`: programs that say what they have done.
+//! `forebay pipe --ack`: programs that acknowledge each record.
 
 use crate::kill::run_and_kill;
 use crate::moments::Moments;
@@ -10,7 +10,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Takes all lines into `rest`, one after the other.
+/// Appends each line to `rest` and acknowledges it.
 const TAKE: &str = "while read -r line; do echo \"$line\" >> rest; echo >&3; done";
 
 #[test]
@@ -39,7 +39,7 @@ fn what_is_acknowledged_does_not_come_again_whatever_redeliver_says() {
 #[test]
 fn what_was_read_and_not_acknowledged_comes_again() {
     let scratch = Scratch::new();
-    // It reads everything to the end, and fails.
+    // The first start reads all input, acknowledges one record, and fails.
     let script = format!(
         "cd \"$0\"
         [ -e died ] && {{ {TAKE}; exit; }}
@@ -61,7 +61,7 @@ fn the_next_run_goes_on_after_the_last_acknowledgement() {
         .says("ended before its input did");
     assert_eq!(scratch.cat(), lines(3, 10));
     let script = format!("cd \"$0\"; {TAKE}; exit 6");
-    // With all acknowledged, its status is the status.
+    // If every record is acknowledged, `pipe` ends with the program's status.
     run(pipe(&scratch, &["--ack"], &script)).expect(6);
     assert_eq!(read(&scratch, "rest"), lines(3, 10));
     assert_eq!(scratch.pull(), "");
@@ -81,7 +81,7 @@ fn acknowledgements_may_come_from_standard_output() {
     assert_eq!(scratch.pull(), "");
 }
 
-/// Standard output is the program's own then, and its lines are no acknowledgements.
+/// Lines on the program's standard output are then no acknowledgements.
 #[test]
 fn standard_output_goes_through_when_descriptor_3_acknowledges() {
     let scratch = Scratch::new();
@@ -103,7 +103,7 @@ fn records_left_unacknowledged_are_told_and_stay() {
 #[test]
 fn more_lines_than_records_are_an_error_that_names_the_line() {
     let scratch = Scratch::new();
-    // `read` takes no byte more than its line.
+    // `read` takes no byte after its line.
     let script = "read a; read b; echo >&3; echo >&3; echo >&3; exec sleep 100";
     run_with(
         pipe(&scratch, &["--ack", "--grace", "50ms"], script),
@@ -118,7 +118,7 @@ fn more_lines_than_records_are_an_error_that_names_the_line() {
 fn a_program_that_closes_descriptor_3_gets_no_more_and_that_is_told() {
     let scratch = Scratch::new();
     let script = "read a; echo >&3; exec 3>&-; cat > /dev/null";
-    // The input stays open: the end must not wait for it.
+    // The input stays open: the pipe must not wait for its end.
     let mut child = pipe(&scratch, &["--ack"], script)
         .stdin(Stdio::piped())
         .spawn()
@@ -188,8 +188,8 @@ fn a_signal_leaves_what_is_not_acknowledged() {
     assert_eq!(rest, lines(4, 3 + rest.lines().count() as u64));
 }
 
-/// How the starts of a program die: after so many lines, and before, between or after
-/// doing a line and acknowledging it.
+/// A line `N WAY` for each start of a program: it dies at its Nth line, before doing it,
+/// between doing and acknowledging it, or after acknowledging it.
 fn deaths(moments: &mut Moments, starts: u64, lines_max: u64) -> String {
     (0..starts)
         .map(|_| {
@@ -281,7 +281,7 @@ fn programs_that_die_at_random_and_do_not_acknowledge_get_every_record_in_order(
         let number: u64 = number.parse().unwrap();
         match in_start == start {
             true => assert_eq!(number, next, "in start {start}"),
-            // What is not taken comes again; nothing is left out.
+            // Records that were not taken come again; none is left out.
             false => assert!(number <= next, "start {in_start}: {number} after {next}"),
         }
         start = in_start.to_owned();
@@ -319,7 +319,7 @@ fn a_killed_pipe_repeats_nothing_whose_acknowledgement_it_has_read() {
                 assert_eq!(number, first, "round {round} begins elsewhere");
                 last = number - 1;
             }
-            // What a killed pipe had read and not stored is missing.
+            // Lines that a killed pipe had read and not stored are missing.
             assert!(number > last, "round {round}: {number} after {last}");
             last = number;
         }

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// `forebay pipe` with dead letters beside the buffer.
+/// `forebay pipe` with three attempts a record, and dead letters next to the buffer.
 fn careful_pipe(scratch: &Scratch, options: &[&str], script: &str) -> Command {
     let dead = scratch.path("dead");
     let mut all = vec![
@@ -30,7 +30,7 @@ fn on_dead(scratch: &Scratch, command: &str, options: &[&str]) -> Command {
     built
 }
 
-/// What is in the dead letters.
+/// The records in the dead letters.
 #[track_caller]
 fn letters(scratch: &Scratch) -> Vec<Value> {
     let ran = run(on_dead(scratch, "cat", &[])).expect(0);
@@ -40,7 +40,7 @@ fn letters(scratch: &Scratch) -> Vec<Value> {
         .collect()
 }
 
-/// The numbers from 1 to `to`, but for some.
+/// The numbers from 1 to `to` except those in `without`.
 fn lines_without(to: u64, without: &[u64]) -> String {
     (1..=to)
         .filter(|n| !without.contains(n))
@@ -48,7 +48,7 @@ fn lines_without(to: u64, without: &[u64]) -> String {
         .collect()
 }
 
-/// A file's numbers, each where it comes first.
+/// The lines of a text without repetitions, each where it comes first.
 fn first_occurrences(text: &str) -> String {
     let mut seen = BTreeSet::new();
     text.split_inclusive('\n')
@@ -61,7 +61,7 @@ const READS_AHEAD: &str = "
     cd \"$0\"; echo >> starts
     exec awk '$0 % 150 == 0 { exit 7 } { print >> \"got\" }'";
 
-/// The same line by line, with acknowledgements; it is killed.
+/// Reads line by line and acknowledges each; is killed on multiples of 150.
 const ACKNOWLEDGES: &str = "
     cd \"$0\"; echo >> starts
     while read -r line; do
@@ -109,7 +109,7 @@ fn a_record_that_always_fails_is_set_aside_and_all_others_come_through() {
 #[test]
 fn a_record_that_passes_in_the_end_is_not_set_aside() {
     let scratch = Scratch::new();
-    // It fails until its second attempt on record 5 is over.
+    // It fails the first two times it comes to record 5.
     let script = "
         cd \"$0\"
         exec awk '
@@ -153,8 +153,8 @@ fn payloads_that_are_not_text_are_base64() {
     assert_eq!(letters[0].get("payload"), None);
 }
 
-/// A start that reads nothing says nothing about a record: a program that is broken for
-/// a while would otherwise have every record set aside.
+/// A start that reads nothing counts as an attempt on no record. Otherwise a program that
+/// is broken for a while would have every record set aside.
 #[test]
 fn a_program_that_fails_before_it_reads_sets_nothing_aside() {
     let scratch = Scratch::new();
@@ -177,7 +177,8 @@ fn restarts_in_a_row_limit_what_is_set_aside() {
     )
     .expect(9)
     .says("after 7 restarts in a row");
-    // One failure suspects all; three are attempts of each of the first two records.
+    // The first failure makes all records suspects. The next six are three attempts on each
+    // of the first two records.
     assert_eq!(letters(&scratch).len(), 2);
     assert_eq!(scratch.pull(), lines(3, 100));
 }
@@ -185,7 +186,8 @@ fn restarts_in_a_row_limit_what_is_set_aside() {
 #[test]
 fn with_acknowledgements_a_record_is_an_attempt_that_success_does_not_acknowledge() {
     let scratch = Scratch::new();
-    // It skips record 5 without a word and dies of the next; alone, it ends with 0.
+    // It does not acknowledge record 5 and dies on the next one. With record 5 alone it ends
+    // with status 0.
     let script = "
         cd \"$0\"
         while read -r line; do
@@ -315,7 +317,8 @@ fn dead_letters_that_are_open_elsewhere_for_a_while_are_waited_for() {
     wait_until("the attempts are used up", || {
         read(&scratch, "failures").lines().count() >= 3
     });
-    // The record is to be stored about now; whichever is first, it comes to the same.
+    // The pipe is about to store the record. Whether it tries before or after the dead
+    // letters are closed, the result is the same.
     std::thread::sleep(std::time::Duration::from_millis(300));
     drop(held);
     finish(push).expect(0);
@@ -357,8 +360,9 @@ fn full_dead_letters_end_the_pipe_and_nothing_is_lost() {
     assert_eq!(scratch.pull(), "");
 }
 
-/// Whatever moment `forebay` is killed at, each record is done or set aside; a record may
-/// be set aside twice when the kill comes between the two syncs.
+/// At whatever moment `forebay` is killed, each record is done or set aside. A record may be
+/// set aside twice if the kill comes between its sync in the dead letters and the sync of its
+/// acknowledgement.
 #[test]
 fn a_pipe_that_is_killed_while_it_sets_records_aside_loses_none() {
     const TOTAL: u64 = 600;
@@ -375,12 +379,13 @@ fn a_pipe_that_is_killed_while_it_sets_records_aside_loses_none() {
                 kill(child.id(), "KILL");
                 kills += 1;
             }
-            // The program holds the same outputs, so their end is its end.
+            // The program has inherited the outputs, so they reach their end only when it
+            // has ended.
             let ran = finish(child);
-            // By the time that many were killed, this one may come to its end.
+            // After 40 kills a last run is not killed.
             if ended || kills >= 40 {
                 if !ended {
-                    // Nothing may be left to set aside.
+                    // Status 0: nothing was left to set aside.
                     let last = run(careful_pipe(&scratch, options, script));
                     assert!(matches!(last.status, Some(0 | 1)), "{last:?}");
                 }

@@ -91,8 +91,8 @@ fn an_output_that_fails_takes_nothing() {
     assert_eq!(scratch.pull(), lines(1, 100));
 }
 
-/// What docs/format.md says to do after a kill, before another implementation opens
-/// the buffer: some lose records behind zeros that were written ahead.
+/// What docs/format.md says to do after a kill, before another implementation opens the
+/// buffer: some of them lose records after preallocated zeros.
 #[test]
 fn a_pull_of_nothing_cuts_what_a_crash_left_and_takes_nothing_out() {
     let scratch = Scratch::new();
@@ -137,7 +137,7 @@ fn damage_may_be_refused() {
     run(scratch.forebay("pull", &["--on-corruption", "refuse"]))
         .expect(2)
         .says("buffer-data-0.dat");
-    // Nothing was skipped behind anybody's back.
+    // The damage is still there: nothing was skipped.
     let verification = scratch.json("verify", 1);
     assert_eq!(verification["findings"][0]["kind"], "checksum");
 }
@@ -150,11 +150,11 @@ fn a_signal_ends_the_wait_for_a_sleeping_reader() {
     let mut pull = scratch.forebay("pull", &[]).spawn().unwrap();
     let mut stdout = pull.stdout.take().unwrap();
     assert_eq!(crate::support::read_line(&mut stdout), "100000");
-    // Long enough for the pipe to be full, most of the time; it need not be.
+    // Usually long enough for the pipe to fill; the test holds also if it is not full.
     std::thread::sleep(Duration::from_millis(100));
     crate::support::kill(pull.id(), "TERM");
     finish(pull).expect(143);
-    // What came out in part comes out again, in full.
+    // A record that came out in part comes out again, whole.
     let rest = scratch.pull();
     let first: u64 = rest.lines().next().expect("a rest").parse().unwrap();
     assert_eq!(rest, lines(first, 200_000));
@@ -197,8 +197,8 @@ fn following_ends_when_nobody_reads_any_more() {
     finish(pull).expect(0);
 }
 
-/// What opening found was said, and once more when the reader came to it; and it was
-/// "1 events".
+/// Regression: a loss was reported when opening found it and again when the reader came to
+/// it, and it was "1 events".
 #[test]
 fn a_loss_is_reported_once_and_in_the_singular() {
     let scratch = Scratch::new();
@@ -216,7 +216,7 @@ fn a_loss_is_reported_once_and_in_the_singular() {
     }
 }
 
-/// Who does not read hears of it when the buffer is opened.
+/// A push does not read, so it reports a loss when it opens the buffer.
 #[test]
 fn a_push_says_what_opening_found_lost() {
     let scratch = Scratch::new();

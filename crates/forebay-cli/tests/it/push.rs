@@ -73,7 +73,7 @@ fn an_endless_line_is_refused_while_it_comes() {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    // Never closed: the refusal must not wait for the end of the line.
+    // The input is never closed: the refusal must not wait for the end of the line.
     let mut stdin = child.stdin.take().unwrap();
     let feeding = std::thread::spawn(move || {
         while stdin.write_all(&[b'x'; 4096]).is_ok() {}
@@ -148,7 +148,7 @@ fn a_full_buffer_that_blocks_lets_a_pull_make_room() {
     feeding.join().unwrap().unwrap();
     finish(push).expect(0);
     assert_eq!(pulled, lines(1, 5000));
-    // It is full again and again, which is said once.
+    // The buffer is full again and again; the push says so once.
     let mut said = String::new();
     std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
     assert_eq!(said, "");
@@ -232,13 +232,13 @@ fn a_signal_syncs_what_was_read_and_leaves_an_unfinished_line() {
     }
 }
 
-/// The last number was not printed after a signal, so whoever had sent the records
-/// did not know that they were synced.
+/// Regression: after a signal the last number was not printed, so the sender of the records
+/// did not learn that they were synced.
 #[cfg(unix)]
 #[test]
 fn the_last_report_comes_after_a_signal() {
     let scratch = Scratch::new();
-    // The first report is made at the first sync, and the next not before an hour.
+    // With this interval the first report would come after an hour.
     let mut push = scratch
         .forebay("push", &["--report-synced", "--flush-interval", "1h"])
         .stdin(Stdio::piped())
@@ -330,7 +330,7 @@ fn a_buffer_in_use_is_an_error_or_waited_for() {
 
     let waiting = scratch.forebay("push", &["--wait", "1m"]);
     let waiting = std::thread::spawn(move || run_with(waiting, b"2\n"));
-    // It must not get in while the other holds the lock.
+    // It must not open the buffer while the holder has the lock.
     std::thread::sleep(std::time::Duration::from_millis(200));
     assert!(!waiting.is_finished());
     drop(stdin);
@@ -339,7 +339,8 @@ fn a_buffer_in_use_is_an_error_or_waited_for() {
     assert_eq!(scratch.pull(), "1\n2\n");
 }
 
-/// It ended with status 0, which says that all is synced: in files without a name.
+/// Regression: it ended with status 0, which says that everything is synced, although the
+/// files no longer had names.
 #[cfg(unix)]
 #[test]
 fn a_buffer_that_was_removed_meanwhile_is_an_error() {
@@ -382,8 +383,8 @@ fn a_closed_report_does_not_stop_the_push() {
     assert_eq!(scratch.pull(), lines(1, 3));
 }
 
-/// Under the policy *never* the ledger was due for ever, and the buffer's thread
-/// looked at it without a pause.
+/// Regression: under `SyncPolicy::Never` the sync of the ledger was always due, and the
+/// buffer's thread checked it without a pause.
 #[cfg(target_os = "linux")]
 #[test]
 fn nothing_wakes_up_where_nothing_is_due() {
@@ -408,7 +409,7 @@ fn nothing_wakes_up_where_nothing_is_due() {
         };
         tasks.map(of).sum()
     };
-    // Longer than the flush interval: what is due is done by then, if anything is.
+    // Longer than the flush interval, so anything that was due is done by then.
     std::thread::sleep(std::time::Duration::from_secs(1));
     let before = sleeps();
     std::thread::sleep(std::time::Duration::from_millis(300));

@@ -1,4 +1,4 @@
-//! Running the program, and looking at what it leaves behind.
+//! Runs the program and reads what it leaves on disk.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// A test that waits longer than this hangs; nothing is expected to come near.
+/// A wait longer than this counts as hanging; no wait is expected to come near it.
 const HANG: Duration = Duration::from_secs(120);
 
 /// The program with arguments, its standard input empty.
@@ -27,9 +27,9 @@ where
     command
 }
 
-/// The program, to which signals mean what they mean by default. It goes on to
-/// ignore what was ignored when it started, and under `nohup`, or in the background
-/// of a script, that is what these tests send.
+/// The program with default signal handling. It keeps ignoring signals that were ignored
+/// when it started: under `nohup`, or in the background of a script, those are the signals
+/// that these tests send.
 fn program() -> Command {
     let program = env!("CARGO_BIN_EXE_forebay");
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -47,7 +47,7 @@ fn program() -> Command {
     command
 }
 
-/// What a finished run came to.
+/// The result of a finished run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) status: Option<i32>,
@@ -60,14 +60,14 @@ impl Ran {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Insists on an exit status.
+    /// Asserts the exit status.
     #[track_caller]
     pub(crate) fn expect(self, status: i32) -> Self {
         assert_eq!(self.status, Some(status), "{self:?}");
         self
     }
 
-    /// Insists on a text on standard error.
+    /// Asserts that standard error contains a text.
     #[track_caller]
     pub(crate) fn says(self, text: &str) -> Self {
         assert!(self.stderr.contains(text), "{text:?} is not in {self:?}");
@@ -107,7 +107,7 @@ pub(crate) fn run(mut command: Command) -> Ran {
     finish(command.spawn().expect("the program starts"))
 }
 
-/// Waits for the end of a program, and kills it if that does not come.
+/// Waits for the end of a program. After [`HANG`] it kills the program and panics.
 #[track_caller]
 pub(crate) fn finish(child: Child) -> Ran {
     let pid = child.id();
@@ -133,8 +133,8 @@ pub(crate) fn kill(pid: u32, signal: &str) {
     assert!(status.is_ok_and(|s| s.success()), "kill -{signal} {pid}");
 }
 
-/// A directory that is deleted at the end of the test, and a path in it where
-/// nothing is yet.
+/// A directory that is deleted at the end of the test, and a path in it for a buffer that
+/// does not exist yet.
 pub(crate) struct Scratch {
     pub(crate) root: tempfile::TempDir,
     pub(crate) buffer: PathBuf,
@@ -147,7 +147,7 @@ impl Scratch {
         Self { root, buffer }
     }
 
-    /// A path beside the buffer.
+    /// A path next to the buffer.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
@@ -159,7 +159,8 @@ impl Scratch {
         built
     }
 
-    /// Damages the payload of the fifth record, where each record is a short line.
+    /// Damages the payload of the fifth record, if each record is a short line: a frame of
+    /// 48 bytes.
     pub(crate) fn damage_fifth_record(&self) {
         let path = self.buffer.join("buffer-data-0.dat");
         let mut bytes = fs::read(&path).unwrap();
@@ -167,13 +168,13 @@ impl Scratch {
         fs::write(&path, bytes).unwrap();
     }
 
-    /// Stores lines, which has to succeed.
+    /// Stores lines; panics if that fails.
     #[track_caller]
     pub(crate) fn push(&self, input: impl AsRef<[u8]>) {
         run_with(self.forebay("push", &[]), input.as_ref()).expect(0);
     }
 
-    /// Takes everything out, which has to succeed.
+    /// Takes everything out; panics if that fails.
     #[track_caller]
     pub(crate) fn pull(&self) -> String {
         run(self.forebay("pull", &[])).expect(0).stdout_text()
@@ -193,7 +194,7 @@ impl Scratch {
     }
 }
 
-/// Fills a buffer as a program does that counts an event a line: so many records of
+/// Fills a buffer like a program that counts one event a line, with `records` records of
 /// three events each.
 pub(crate) fn fill_counting_lines(directory: &Path, records: u64) {
     let counter = forebay::EventCounter::new(|_metadata, payload| {
@@ -248,7 +249,7 @@ pub(crate) fn golden(name: &str) -> PathBuf {
     path
 }
 
-/// Waits for something that is bound to happen.
+/// Waits until something has happened; panics after [`HANG`].
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();

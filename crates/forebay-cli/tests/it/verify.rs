@@ -44,7 +44,8 @@ fn a_damaged_record_is_one_finding_with_its_place() {
     assert!(!text.contains('\x1b'), "colours on no terminal: {text:?}");
 }
 
-/// Whatever was wrong, it promised to keep the damaged bytes, also where there are none.
+/// Regression: it promised to keep the damaged bytes whatever was wrong, also if no bytes
+/// were damaged.
 #[test]
 fn only_damaged_bytes_are_said_to_be_kept() {
     let scratch = Scratch::new();
@@ -59,7 +60,7 @@ fn only_damaged_bytes_are_said_to_be_kept() {
     assert!(text.contains("damaged; 1 event lost"), "{text}");
     assert!(text.contains("delivers all other records\n"), "{text}");
 
-    // Padding, which the reader puts right.
+    // Damaged padding, which the reader corrects.
     let mut mended = whole.clone();
     mended[2 * 48 + 9] ^= 1;
     fs::write(&path, &mended).unwrap();
@@ -69,7 +70,7 @@ fn only_damaged_bytes_are_said_to_be_kept() {
     run(scratch.forebay("pull", &["--no-ack"])).expect(0);
     assert!(!scratch.buffer.join("quarantine").exists());
 
-    // The payload of the fifth.
+    // The payload of the fifth record.
     let mut damaged = whole;
     damaged[4 * 48 + 8] ^= 1;
     fs::write(&path, &damaged).unwrap();
@@ -101,7 +102,7 @@ fn every_golden_buffer_is_judged_as_expected() {
     let expected: Value =
         serde_json::from_slice(&fs::read(golden("expected.json")).unwrap()).unwrap();
     for (name, expected) in expected.as_object().unwrap() {
-        // Their payloads count events in a way that no tool knows.
+        // The program cannot know how their payloads count events.
         if name.contains("multi") || name.contains("mid-multievent") {
             continue;
         }
@@ -116,7 +117,7 @@ fn every_golden_buffer_is_judged_as_expected() {
         if !name.starts_with("c-") {
             assert_eq!(findings.len(), 0, "{name}: {json}");
         }
-        // Vector's events are counted here, and one per record there.
+        // `verify` counts Vector's events; `expected.json` counts one event a record.
         if name != "vector-events"
             && let Some(expected) = expected["events_lost"].as_u64()
         {

@@ -68,10 +68,9 @@ fn an_acknowledgement_that_was_synced_holds() {
     assert_eq!(state.writer_next_record_id, 3);
 }
 
-/// The consumer went back while others still held what it had got, and these
-/// then acknowledged a whole data file, which was deleted: the reader stood
-/// before the oldest byte there was, and its place in the next file came out
-/// negative (a panic, or noise for records).
+/// Regression: the reader was rewound while deliveries were still held. Acknowledging them
+/// deleted a whole data file, so the reader stood before the oldest byte in the buffer. Its
+/// place in the next file was computed as negative (a panic, or noise read as records).
 #[test]
 fn a_rewind_among_acknowledgements_steps_over_deleted_files() {
     let dir = temp_dir();
@@ -82,7 +81,7 @@ fn a_rewind_among_acknowledgements_steps_over_deleted_files() {
     }
     drop(reader);
     writer.close().unwrap();
-    // Opened again, so that nothing is read from memory.
+    // The buffer is opened again, so that nothing is read from memory.
     let (writer, mut reader) = open(&config);
     let held: Vec<_> = (0..10).map(|_| record(reader.recv().unwrap())).collect();
     reader.rewind();

@@ -1,5 +1,5 @@
-//! What an append accepts and what it says: batches that are refused, full disks, counters that
-//! change their mind.
+//! What an append accepts and reports: batches that are refused, full disks, counters whose
+//! answers change.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::support::{drain_ids, open, payload, record, small, temp_dir};
 
 const DIR: &str = "/buffer";
 
-/// What is waited for happens long before.
+/// A time limit that no wait is expected to reach.
 const LONG: Duration = Duration::from_secs(60);
 
 /// Every write fails from now on: the disk is full.
@@ -37,8 +37,8 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// A batch of more than three batch buffers waits for a free one in its middle. Others took its
-/// room meanwhile, and it was refused although it had been found to fit.
+/// Regression: a batch of more than three batch buffers waits in its middle for a free one.
+/// Other appends took its room meanwhile, and it was refused although it had been found to fit.
 #[test]
 fn a_batch_that_fits_keeps_its_room_while_it_waits() {
     let dir = temp_dir();
@@ -53,7 +53,7 @@ fn a_batch_that_fits_keeps_its_room_while_it_waits() {
     let mut context = Context::from_waker(Waker::noop());
     let mut polled = append.as_mut().poll(&mut context);
     assert!(polled.is_pending());
-    // Others take all the room there is, but not the batch's.
+    // Other appends take all room but that of the batch.
     let hang = Instant::now() + LONG;
     let mut others = 0;
     loop {
@@ -84,7 +84,7 @@ fn a_batch_that_fits_keeps_its_room_while_it_waits() {
     drop(reader);
 }
 
-/// A batch that goes away while room is kept for it gives the room back.
+/// Room is kept for a batch while it waits. Dropping its future gives the room back.
 #[test]
 fn a_batch_that_is_dropped_gives_its_room_back() {
     let dir = temp_dir();
@@ -103,8 +103,8 @@ fn a_batch_that_is_dropped_gives_its_room_back() {
     assert_eq!(writer.usage().received.events, 511);
 }
 
-/// A batch that the disk refuses in its middle left what it had accepted unwritten, woke no
-/// reader, and said both "nothing was accepted" and "the first 103 were accepted".
+/// Regression: a batch that the disk refused in its middle left its accepted records unwritten,
+/// woke no reader, and said both "nothing was accepted" and "the first 103 were accepted".
 #[test]
 fn what_a_batch_accepted_before_the_disk_was_full_is_delivered() {
     let fault = Fault::of_sim(&Sim::new(), 0);
@@ -125,14 +125,14 @@ fn what_a_batch_accepted_before_the_disk_was_full_is_delivered() {
     assert!(!message.contains("nothing was accepted"), "{message}");
     let told = format!("{accepted} records of the batch were accepted");
     assert!(message.contains(&told), "{message}");
-    // And what is refused whole says so.
+    // A batch that is refused as a whole says so.
     let message = writer.append_batch(&batch).unwrap_err().to_string();
     assert!(message.contains("was not accepted"), "{message}");
     fault.clear();
     for id in 1..=accepted {
         assert_eq!(record(reader.recv().unwrap()).id(), id);
     }
-    // No room is kept for the rest.
+    // No room is kept for the rest of the batch.
     while writer.usage().received.bytes + 128 <= (16 << 20) - 32 {
         let many = vec![payload(0, 1000); 100];
         if writer.append_batch(&many).is_err() {
@@ -143,9 +143,9 @@ fn what_a_batch_accepted_before_the_disk_was_full_is_delivered() {
     assert!(writer.usage().received.bytes + 128 > (16 << 20) - 32);
 }
 
-/// Under the sync policy *every batch* an append waits for its sync. On a full disk it waited
-/// for ever, whatever it was to do when full. The record is accepted by then, and stays so:
-/// the answer is a kind of its own, and it is written once there is space.
+/// Regression: under `SyncPolicy::Always` an append waits for its sync, and on a full disk it
+/// waited for ever, whatever its when-full policy. The record is accepted by then and stays so:
+/// the error has a kind of its own, and the record is written once there is space.
 #[test]
 fn an_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk() {
     let policies = [
@@ -168,7 +168,7 @@ fn an_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk() {
             assert_eq!(error.kind(), ErrorKind::TimedOut, "{when_full:?}: {error}");
             assert!(error.to_string().contains("is accepted"), "{error}");
             assert_eq!(writer.usage().received.events, 2);
-            // From now on the disk is known to be full, and nothing is accepted.
+            // From now on the buffer knows that the disk is full, and accepts nothing.
             match writer.append(b"refused") {
                 Ok(receipt) => assert!(!receipt.accepted() && when_full == WhenFull::DropNewest),
                 Err(error) => {
@@ -186,7 +186,7 @@ fn an_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk() {
     }
 }
 
-/// As the one above.
+/// The test above with async handles.
 #[tokio::test]
 async fn an_async_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk() {
     let policies = [
@@ -219,8 +219,8 @@ async fn an_async_append_that_waits_for_its_sync_obeys_its_policy_on_a_full_disk
     }
 }
 
-/// A producer that waits for room while the reader goes was told that the buffer is full: a loop
-/// that tries again on that would do so for ever.
+/// Regression: a producer that waited for room when the reader was dropped was told that the
+/// buffer is full. A loop that retries on that error would never end.
 #[test]
 fn a_full_buffer_whose_reader_is_gone_is_closed_for_appends() {
     for when_full in [WhenFull::Block, WhenFull::BlockFor(LONG), WhenFull::Reject] {
@@ -235,7 +235,8 @@ fn a_full_buffer_whose_reader_is_gone_is_closed_for_appends() {
             waiting.join().unwrap()
         });
         let error = match when_full {
-            // It had its answer before the reader went.
+            // The append above does not wait, so it may have failed before the reader was
+            // dropped.
             WhenFull::Reject => writer.append(&payload(0, 100)).unwrap_err(),
             _ => waits.unwrap(),
         };
@@ -249,14 +250,14 @@ fn a_full_buffer_whose_reader_is_gone_is_closed_for_appends() {
     }
 }
 
-/// A batch asked the counter once to check a record and again to give out its ids, and believed
-/// the second answer unchecked: with a counter that changes its mind ids came twice.
+/// Regression: a batch asked the counter once to check a record and again to give out its ids,
+/// and did not check the second answer. With a counter whose answers change, ids came twice.
 #[test]
 fn a_batch_asks_the_counter_once() {
     let dir = temp_dir();
     let asked = Arc::new(AtomicU64::new(0));
     let answers = Arc::clone(&asked);
-    // First 3, then 0: ids would not move on.
+    // First 3, then 0: with the second answer, ids would not move on.
     let counter = EventCounter::new(move |_, _| match answers.fetch_add(1, Ordering::SeqCst) {
         0 | 1 => 3,
         _ => 0,

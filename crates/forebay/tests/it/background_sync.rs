@@ -1,4 +1,5 @@
-//! Syncs that are due for their time. Another thread does them, and nobody waits.
+//! Syncs that are due at the flush interval. They run in the background, and no caller waits
+//! for them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,16 +16,16 @@ use crate::support::{drain_ids, payload, record, small};
 use crate::unsynced_files::{IN_FILE, write};
 use crate::usage::check_law;
 
-/// What nobody waits for happens long before.
+/// A time limit that no wait is expected to reach.
 const LONG: Duration = Duration::from_secs(60);
 
 fn config() -> Config {
     small(Path::new(DIR)).flush_interval(Duration::from_millis(5))
 }
 
-/// A buffer whose first record is being synced because it is time.
+/// A buffer whose first record is being synced in the background: the sync waits at a gate.
 struct Syncing {
-    /// Opens before the others go, who may be waiting.
+    /// Dropped first, which opens it: the drops of the other fields may wait for the sync.
     gate: Gate,
     sim: Sim,
     fault: Fault,
@@ -37,7 +38,7 @@ impl Syncing {
         Self::with(config, 100, false)
     }
 
-    /// With records of so many bytes; `fails` says whether the sync will have failed.
+    /// With records of `len` bytes; if `fails`, the sync fails.
     fn with(config: Config, len: usize, fails: bool) -> Self {
         let (sim, fault) = faulty();
         let gate = Gate::default();
@@ -60,7 +61,7 @@ impl Syncing {
     }
 }
 
-/// The id of the next record, which is there or soon will be.
+/// Waits for the next record; its id.
 fn next_id(reader: &mut Reader) -> u64 {
     match reader.recv_timeout(LONG).unwrap() {
         TryRecv::Ready(item) => record(Some(item)).id(),
@@ -71,7 +72,7 @@ fn next_id(reader: &mut Reader) -> u64 {
 #[test]
 fn a_due_sync_holds_up_neither_writer_nor_reader() {
     let mut case = Syncing::new(config());
-    // Over several files.
+    // The records fill several files.
     for id in 1..=3 * IN_FILE {
         if id > 1 {
             case.writer.append(&payload(id, 100)).unwrap();
@@ -89,7 +90,7 @@ fn it_vouches_for_what_was_written_before_it_began() {
     assert!(matches!(case.reader.try_recv().unwrap(), TryRecv::Empty));
     case.gate.let_one_pass();
     assert_eq!(next_id(&mut case.reader), 1);
-    // What came meanwhile is due by now, and at the case.gate.
+    // The records that came meanwhile are due by now, and their sync is at the gate.
     case.gate.wait_for(1);
     assert_eq!(case.writer.usage().last_synced_id, 1);
     assert!(matches!(case.reader.try_recv().unwrap(), TryRecv::Empty));
@@ -136,7 +137,8 @@ fn a_file_that_is_left_meanwhile_is_synced_once_more() {
     assert_eq!(after_power_cut(&case.sim), (1..=last).collect::<Vec<_>>());
 }
 
-/// In the same file, in the next one, and in two more; and where the file was full.
+/// Records come meanwhile in the same file, in the next one, and in two more; in the last case
+/// the first record fills its file.
 #[test]
 fn when_it_fails_what_came_meanwhile_is_written_again_as_well() {
     for (last, len) in [(1, 100), (3, 100), (IN_FILE + 1, 100), (20, 100), (2, 900)] {
@@ -171,7 +173,8 @@ fn what_came_meanwhile_is_written_again_when_the_next_one_fails() {
     }
 }
 
-/// A write failed while the sync went on, and so did the sync: one failure of the file.
+/// A write fails while the sync runs, and then the sync fails: that counts as one failure of
+/// the file.
 #[test]
 fn a_write_that_fails_meanwhile_is_one_failure_with_it() {
     let case = Syncing::with(config(), 100, true);
@@ -195,7 +198,7 @@ fn closing_waits_for_it() {
         let (sim, gate, writer) = (case.sim, case.gate, case.writer);
         drop(case.reader);
         let closing = std::thread::spawn(move || writer.close());
-        // Long enough for one that does not wait.
+        // Long enough for a close that does not wait.
         std::thread::sleep(Duration::from_millis(20));
         assert!(!closing.is_finished());
         gate.open();
@@ -204,7 +207,7 @@ fn closing_waits_for_it() {
     }
 }
 
-/// Everything in the file is acknowledged while it is synced, and it goes.
+/// All records of the file are acknowledged while it is being synced, so it is deleted.
 #[test]
 fn a_file_that_goes_meanwhile_needs_no_other() {
     let mut case = Syncing::new(config());
@@ -223,14 +226,14 @@ fn a_file_that_goes_meanwhile_needs_no_other() {
     assert_eq!(case.writer.usage().last_synced_id, IN_FILE);
     case.gate.open();
     case.writer.flush().unwrap();
-    // And the sync is none of the next file.
+    // The sync of the deleted file does not count as one of the next file.
     let left = (IN_FILE + 1..=last).collect::<Vec<_>>();
     assert_eq!(after_power_cut(&case.sim), left);
     check_law(&case.writer.usage());
 }
 
-/// It began before the zeros behind the records of a full file were cut: that they
-/// are gone is not durable when it ends.
+/// The sync began before the preallocated zeros after the records of a full file were cut, so
+/// the cut is not durable when the sync ends.
 #[test]
 fn zeros_that_are_cut_meanwhile_need_another() {
     const LEN: usize = 30;
@@ -246,7 +249,7 @@ fn zeros_that_are_cut_meanwhile_need_another() {
         let lens = files.filter_map(|(name, len)| name.ends_with("-0.dat").then_some(len));
         lens.sum::<u64>()
     };
-    // Small syncs, one after the other.
+    // Small syncs that follow one another have zeros preallocated.
     for id in 1..in_file {
         append(id).wait_synced().unwrap();
     }
@@ -258,6 +261,6 @@ fn zeros_that_are_cut_meanwhile_need_another() {
     gate.open();
     last.wait_written().unwrap();
     assert_eq!(len(), in_file * frame_len);
-    // The gate goes first.
+    // The gate is dropped first, which opens it.
     let _gate = gate;
 }

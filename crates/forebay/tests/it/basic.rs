@@ -103,7 +103,7 @@ fn data_files_are_rolled_before_they_exceed_their_size_and_deleted_when_acknowle
 
 #[test]
 fn long_data_files_are_deleted_as_well() {
-    // Their space is freed on another thread, which the close waits for.
+    // The space of a long file is freed on another thread; the close waits for it.
     let dir = temp_dir();
     let config = Config::new(dir.path())
         .max_size(128 << 20)
@@ -204,8 +204,8 @@ fn batches_carry_the_same_records() {
 
 #[test]
 fn a_batch_holds_no_more_records_than_asked_for_wherever_a_chunk_ends() {
-    // Each call's records are written by themselves: a chunk in memory ends
-    // where a batch is full, and within the next ones.
+    // The records of each call are written separately, so the first chunk in memory ends where
+    // a batch is full, and the later ones end within a batch.
     let dir = temp_dir();
     let (writer, mut reader) = open(&Config::new(dir.path()));
     assert!(matches!(reader.try_recv().unwrap(), TryRecv::Empty));
@@ -395,9 +395,8 @@ fn acknowledgements_after_the_close_change_nothing() {
     assert!(matches!(reader.recv().unwrap(), Some(Item::Record(_))));
 }
 
-/// The reader took the length of a data file, at the time it began to read it,
-/// for the most that a record in it can have. A longer record appended later
-/// was damage to it, and lost.
+/// Regression: the reader took the length that a data file had when it began to read it as the
+/// maximum length of a record. A longer record appended later counted as damage and was lost.
 #[test]
 fn a_record_longer_than_its_file_was_is_delivered() {
     let dir = temp_dir();

@@ -26,7 +26,7 @@ fn append(writer: &Writer, ids: std::ops::RangeInclusive<u64>) {
     }
 }
 
-/// Nothing on disk is damaged.
+/// Checks that nothing on disk is damaged.
 fn verify(fault: &Fault) {
     let storage: Arc<dyn Storage> = Arc::new(fault.clone());
     let options = VerifyOptions::default();
@@ -34,7 +34,7 @@ fn verify(fault: &Fault) {
     assert!(verified.findings.is_empty(), "{:?}", verified.findings);
 }
 
-/// Everything that is written while full batches are, fails once, or for a while.
+/// Each write fails once, in a run of its own, while full batches are written.
 #[test]
 fn whichever_write_fails_the_records_are_whole() {
     let last = 120;
@@ -51,7 +51,7 @@ fn whichever_write_fails_the_records_are_whole() {
             nth += 1;
             fault.fail(op, next(&fault, op) - 1 + nth, errno);
             if op == Op::Write && errno == Errno::Enospc {
-                // Half of it fits.
+                // The write before is cut short, as if half of it fitted.
                 fault.fail(
                     Op::ShortWrite,
                     next(&fault, Op::ShortWrite) - 2 + nth,

@@ -1,5 +1,5 @@
-//! A storage in which something happens just before a file is opened: what was
-//! looked up a moment ago may be elsewhere by then.
+//! A storage that calls a closure just before a file is opened, so that a test can move the
+//! file that was looked up a moment ago.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use forebay::storage::{Access, File, Storage};
 
-/// Any storage, and what happens.
+/// Any storage, and the closure that it calls.
 pub(crate) struct BeforeOpen<F> {
     inner: Arc<dyn Storage>,
     happens: F,

@@ -1,4 +1,4 @@
-//! `Io::Caller`: whoever calls does the work, so every call must come to an end by itself.
+//! `Io::Caller`: the caller's thread does the I/O, so every call must end by itself.
 
 use std::future::Future;
 use std::pin::pin;
@@ -29,8 +29,8 @@ fn next_of_batch(reader: &mut Reader) -> TryRecv<Item> {
     }
 }
 
-/// With nobody else to write, calls that do not wait said "empty" for ever: neither the record
-/// nor the end came.
+/// Regression: calls that do not wait did not write, and no other thread does. They returned
+/// `Empty` for ever: neither the record nor the end came.
 #[test]
 fn calls_that_do_not_wait_write_what_was_appended() {
     for next in [try_next, next_at_once, next_of_batch] {
@@ -55,7 +55,7 @@ fn calls_that_do_not_wait_write_what_was_appended() {
     }
 }
 
-/// A wait that could never end says so, in words of its own.
+/// A wait that could never end is an error with a message of its own.
 #[test]
 fn a_wait_for_what_nobody_writes_is_an_error() {
     let dir = temp_dir();
@@ -67,7 +67,8 @@ fn a_wait_for_what_nobody_writes_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::TimedOut);
 }
 
-/// Futures do not do the work, and no thread does: async handles hung for ever.
+/// Regression: futures do no I/O, and with `Io::Caller` no thread does, so async handles hung
+/// for ever.
 #[tokio::test]
 async fn async_handles_need_a_thread() {
     let dir = temp_dir();
@@ -77,7 +78,7 @@ async fn async_handles_need_a_thread() {
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     assert!(error.to_string().contains("Io::Caller"), "{error}");
 
-    // Handles that are made of others say it with their first call.
+    // Async handles that are made from blocking ones fail in their first call.
     let (writer, reader) = open(&config);
     let receipt = writer.append(b"x").unwrap();
     let kind = |polled: Poll<forebay::Result<()>>| match polled {

@@ -1,9 +1,9 @@
-//! The simulated power cut: seeded workloads, crashed before and after every
-//! storage operation in several outcomes, opened again, and held to every
-//! promise made by then.
+//! Simulated crashes: seeded workloads are stopped before and after every storage operation,
+//! with several outcomes each. Each result is opened again and checked against every promise
+//! made by then.
 //!
-//! A failure names its workload, operation and outcome. To replay it, or to look
-//! further than the everyday run does:
+//! A failure names its workload, operation and outcome. To replay it, or to explore more than
+//! the everyday run does:
 //!
 //! - `FOREBAY_SIM_SEED`: the first seed (default 1);
 //! - `FOREBAY_SIM_SEEDS`: how many seeds each test runs.
@@ -43,7 +43,7 @@ const ALL: &[Stop] = &[
     Stop::PowerCut(5),
 ];
 
-/// What was explored.
+/// Counts of what was explored.
 #[derive(Debug, Default)]
 struct Explored {
     crashes: u64,
@@ -53,7 +53,7 @@ struct Explored {
     events: Events,
 }
 
-/// What is in the files of a machine.
+/// A hash of the names and contents of a machine's files.
 fn fingerprint(sim: &Sim) -> u64 {
     let mut hasher = DefaultHasher::new();
     for (name, _) in sim.files(DIR) {
@@ -77,8 +77,8 @@ fn explore(seed: u64, done: &Done, stops: &[Stop], explored: &mut Explored) -> C
         let state = done.sim.at(operations).ok_or("a state was not kept")?;
         for &stop in stops {
             let stop = match stop {
-                // Seed 0: nothing survives; 1: all of it; other even ones: a journalling kernel;
-                // other odd ones: a careless one.
+                // With seeds 0 and 1, none and all of the unsynced writes survive; other even seeds
+                // are a journalling kernel, other odd ones one without order.
                 Stop::PowerCut(seed @ 2..) => Stop::PowerCut(seed + 2 * rng.below(1 << 32)),
                 stop => stop,
             };
@@ -100,7 +100,7 @@ fn explore(seed: u64, done: &Done, stops: &[Stop], explored: &mut Explored) -> C
     Ok(())
 }
 
-/// Runs the everyday number of seeds, or what the environment asks for.
+/// Runs `everyday_seeds` seeds, or as many as `FOREBAY_SIM_SEEDS` says.
 fn run(lean: Lean, stops: &[Stop], everyday_seeds: u64) {
     let first = number_from("FOREBAY_SIM_SEED", 1);
     let count = number_from("FOREBAY_SIM_SEEDS", everyday_seeds);
@@ -125,7 +125,7 @@ fn run(lean: Lean, stops: &[Stop], everyday_seeds: u64) {
         let rarest = refused.min(deleted).min(wrapped).min(reopened);
         assert!(rarest > 0, "{explored:?}");
         assert!(redelivered.min(out_of_order) > 0 || lean == Lean::Durable);
-        // With a kill alone there is one state for each operation.
+        // If the process is only killed, there is one state for each operation.
         assert!(explored.distinct >= count * 20 * stops.len() as u64);
     }
 }

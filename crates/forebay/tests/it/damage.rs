@@ -1,10 +1,9 @@
-//! Every single damage to small buffers of every shape: each bit flipped, each
-//! file cut at each byte, each sector zeroed, each file deleted, copied and
-//! swapped, each field of the ledger and each length set to what cannot be.
+//! Every single damage to small buffers of every shape: each bit flipped, each file cut at
+//! each byte, each sector zeroed, each file deleted, copied and swapped, each field of the
+//! ledger and each length set to impossible values. All over a simulated file system.
 //!
-//! Each damaged buffer must open, deliver every record outside the damage once
-//! and in order, report exactly the events that are known to be lost, and go on.
-//! Everything runs over a simulated file system.
+//! Invariant: each damaged buffer opens, delivers every record outside the damage once and in
+//! order, reports exactly the events that are known to be lost, and accepts new records.
 
 mod contents;
 mod files;

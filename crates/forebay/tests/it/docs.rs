@@ -1,6 +1,6 @@
-//! The documents and the sources say the same.
+//! Checks that the documents and the sources agree.
 //!
-//! Read at run time from the repository, so that neither a page nor the code can
+//! Both are read at run time from the repository, so that neither a page nor the code can
 //! change alone.
 
 mod edges;

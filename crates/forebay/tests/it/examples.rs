@@ -1,4 +1,4 @@
-//! The examples are programs: they are run as a user would run them.
+//! Runs the example programs as a user would run them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::temp_dir;
 
-/// Longer than anything here takes.
+/// A time limit that no wait is expected to reach.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The example, which cargo builds beside the tests.
+/// The command of an example, which cargo builds next to the tests.
 fn example(name: &str) -> Command {
     let tests = std::env::current_exe().unwrap();
     let target = tests.ancestors().nth(2).unwrap();
@@ -74,8 +74,8 @@ fn a_program_tests_its_own_crashes() {
     assert!(text.contains("no confirmed transfer was lost"), "{text}");
 }
 
-/// Stopped by Ctrl-C in the middle, the program goes on where it was: what it accepted is
-/// printed by one run or the other.
+/// Ctrl-C stops the program in the middle, and the next run continues: every accepted record is
+/// printed by one run or another.
 #[cfg(unix)]
 #[test]
 fn producers_that_are_stopped_lose_nothing() {
@@ -119,7 +119,8 @@ fn interrupt(child: &Child) {
     assert!(status.unwrap().success());
 }
 
-/// Killed at a random moment, again and again: what was answered with 200 comes to the upstream.
+/// The program is killed in each of four runs: every event that was answered with 200 reaches
+/// the upstream.
 #[test]
 fn what_was_answered_with_200_is_forwarded_after_kills() {
     let dir = temp_dir();
@@ -152,7 +153,7 @@ fn what_was_answered_with_200_is_forwarded_after_kills() {
     child.wait().unwrap();
 }
 
-/// Without the upstream nothing is acknowledged, and the buffer fills up: 503.
+/// Without the upstream nothing is acknowledged, so the buffer fills up and the answer is 503.
 #[test]
 fn a_full_buffer_is_answered_with_503() {
     let dir = temp_dir();
@@ -180,7 +181,7 @@ fn serve(buffer: &Path, upstream: &Path) -> (Child, String) {
     (child, address.strip_suffix("/events").unwrap().to_owned())
 }
 
-/// Posts an event.
+/// Posts an event; the status of the answer.
 fn status_of(address: &str, event: &str) -> u16 {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();

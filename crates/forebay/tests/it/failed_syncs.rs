@@ -1,7 +1,6 @@
-//! Promise 9 over several lives: what a failed sync left, and a stop or another
-//! failure after it.
+//! Promise 9 over several lives: a failed sync, and a stop or another failure after it.
 //!
-//! Each failed sync keeps another subset of pages, and the files are of several.
+//! The files have several pages, and each seed makes a failed sync keep another subset of them.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -37,7 +36,7 @@ fn reopened(sim: &Sim) -> (Writer, Reader) {
     config().storage(Arc::new(sim.clone())).open().unwrap()
 }
 
-/// The ids that a reader gives out now; it must lose nothing.
+/// The ids that a reader delivers now; panics if it reports a loss.
 fn all(reader: &mut Reader) -> Vec<u64> {
     let mut ids = Vec::new();
     loop {
@@ -49,13 +48,13 @@ fn all(reader: &mut Reader) -> Vec<u64> {
     }
 }
 
-/// A buffer of which the first of several pages is synced, and the sync of the others
-/// has failed and was made good.
+/// A buffer of 400 records and several pages. The first record was synced; the sync of the
+/// others failed, and they were written again and synced.
 fn mended(seed: u64) -> (Sim, Fault, Writer, Reader) {
     mended_without(seed, None)
 }
 
-/// The same where the next call of another kind fails as well.
+/// The same; the next call of the kind `also` fails as well.
 fn mended_without(seed: u64, also: Option<Op>) -> (Sim, Fault, Writer, Reader) {
     let sim = Sim::new();
     let fault = Fault::of_sim(&sim, seed);
@@ -73,8 +72,8 @@ fn mended_without(seed: u64, also: Option<Op>) -> (Sim, Fault, Writer, Reader) {
     (sim, fault, writer, reader)
 }
 
-/// The unsynced end of a failed file was cut, and the cut not synced: a power cut
-/// brought it back with holes, which counted as lost although copies of all records
+/// Regression: the unsynced end of a failed file was cut, and the cut was not synced. A power
+/// cut brought the end back with holes, which counted as lost although copies of all records
 /// were synced in the next file.
 #[test]
 fn what_is_synced_after_a_failed_sync_survives_a_power_cut() {
@@ -88,7 +87,7 @@ fn what_is_synced_after_a_failed_sync_survives_a_power_cut() {
     }
 }
 
-/// The same without a power cut, when the kernel forgets what it holds for clean.
+/// The same without a power cut: the kernel forgets pages that it takes for clean.
 #[test]
 fn what_is_synced_after_a_failed_sync_survives_a_kernel_short_of_memory() {
     for seed in 1..60 {
@@ -101,8 +100,9 @@ fn what_is_synced_after_a_failed_sync_survives_a_kernel_short_of_memory() {
     }
 }
 
-/// Of 20 records half are synced and so many acknowledged when the next sync fails and is
-/// made good. The machine, and each moment of that.
+/// Of 20 records 10 are synced and `acknowledged` are acknowledged; the sync of the others
+/// fails, and they are written again and synced. Returns the machine and the operations of
+/// that flush.
 fn stops_after_a_failed_sync(acknowledged: u64) -> (Sim, RangeInclusive<u64>) {
     let sim = Sim::new();
     let fault = Fault::of_sim(&sim, 0);
@@ -121,8 +121,8 @@ fn stops_after_a_failed_sync(acknowledged: u64) -> (Sim, RangeInclusive<u64>) {
     (sim, from..=to)
 }
 
-/// A kill while records were moved left a part of their copy in a newer file; what
-/// only the older one held was stepped over.
+/// Regression: a kill while records were moved left only some of their copies in a newer file.
+/// Records that only the older file held were skipped.
 #[test]
 fn a_kill_at_any_step_after_a_failed_sync_loses_nothing_written() {
     let (sim, stops) = stops_after_a_failed_sync(15);
@@ -132,7 +132,7 @@ fn a_kill_at_any_step_after_a_failed_sync_loses_nothing_written() {
     }
 }
 
-/// And the life after that lost them, when it acknowledged some and closed cleanly.
+/// Regression: the life after such a kill lost the records, if it acknowledged some and closed.
 #[test]
 fn lives_after_a_kill_at_any_step_lose_nothing_either() {
     let (sim, stops) = stops_after_a_failed_sync(5);
@@ -157,9 +157,8 @@ fn lives_after_a_kill_at_any_step_lose_nothing_either() {
     }
 }
 
-/// A process dies with a failed sync behind it. The pages that never reached the disk
-/// are clean by then: the next process synced the file, which succeeded, and reported
-/// them synced.
+/// Regression: a process died after a failed sync. Pages that never reached the disk counted as
+/// clean by then. The next process synced the file, which succeeded, and reported them synced.
 #[test]
 fn the_next_life_does_not_trust_a_failed_sync_either() {
     for (seed, stays) in (1..40).flat_map(|seed| [(seed, false), (seed, true)]) {
@@ -171,7 +170,8 @@ fn the_next_life_does_not_trust_a_failed_sync_either() {
         write(&writer, 2..=400);
         let nth = next(&fault, Op::Sync);
         fault.fail(Op::Sync, nth, Errno::Eio);
-        // The sync of what was written again fails as well, or it never begins.
+        // The sync of what is written again fails as well. The process is stopped before the
+        // first sync, or at any operation after it.
         fault.fail(Op::Sync, nth + 1, Errno::Eio);
         sim.keep_history();
         let before = sim.operations();
@@ -185,7 +185,8 @@ fn the_next_life_does_not_trust_a_failed_sync_either() {
     }
 }
 
-/// The next life, in which nothing fails, flushes: all records are there after a power cut.
+/// Checks that after a flush of the next life, in which nothing fails, all records survive a
+/// power cut.
 fn flush_makes_all_durable(killed: &Sim, count: usize, case: &str) {
     let (writer, _reader) = reopened(killed);
     writer.flush().unwrap();
@@ -193,8 +194,8 @@ fn flush_makes_all_durable(killed: &Sim, count: usize, case: &str) {
     assert_eq!(all(&mut reader).len(), count, "{case}");
 }
 
-/// The mark that tells the next life where to write again became zeros, or was cut: it was
-/// taken for one of file 0, or for none, and the next life trusted the failed sync.
+/// Regression: the mark that tells the next life which bytes to write again was zeroed or cut.
+/// It was taken for a mark of file 0, or for none, and the next life trusted the failed sync.
 #[test]
 fn a_damaged_mark_is_no_word_of_trust() {
     let path = format!("{DIR}/{SYNCED_MARK_FILE_NAME}");
@@ -203,7 +204,7 @@ fn a_damaged_mark_is_no_word_of_trust() {
         let fault = Fault::of_sim(&sim, seed);
         let small = config().data_file_size(4 << 10).batch_size(4 << 10);
         let (writer, reader) = open(&fault, small).unwrap();
-        // Far enough from file 0.
+        // The unsynced records are far from file 0.
         write(&writer, 1..=300);
         writer.flush().unwrap();
         write(&writer, 301..=400);
@@ -219,8 +220,9 @@ fn a_damaged_mark_is_no_word_of_trust() {
     }
 }
 
-/// Out of descriptors, the mark's was given back; taking it up again, the next write moved it
-/// past files that no sync covered, and the next life trusted what it synced of them.
+/// Regression: for want of descriptors, that of the mark was closed. When the mark was opened
+/// again, the next write moved it past files that no sync covered, and the next life trusted its
+/// own sync of them.
 #[test]
 fn a_mark_that_was_given_back_still_names_the_oldest_unsynced_file() {
     let sim = Sim::new();
@@ -242,7 +244,7 @@ fn a_mark_that_was_given_back_still_names_the_oldest_unsynced_file() {
     }
     let killed = sim.kill();
     drop((writer, reader));
-    // That the write-back failed is told once for each file.
+    // The kernel reports a failed write-back once for each file.
     let opened = (0..9).find_map(|_| open(&Fault::of_sim(&killed, 0), config()).ok());
     let (writer, _reader) = opened.unwrap();
     writer.flush().unwrap();
@@ -250,7 +252,8 @@ fn a_mark_that_was_given_back_still_names_the_oldest_unsynced_file() {
     assert_eq!(all(&mut reader), [1, 2, 3, 4, 5]);
 }
 
-/// The same for the ledger: acknowledgements came again that had been synced.
+/// Regression: the same for the ledger. Records came again whose acknowledgements had been
+/// reported synced.
 #[test]
 fn the_next_life_does_not_trust_a_failed_sync_of_the_ledger() {
     let sim = Sim::new();
@@ -271,8 +274,8 @@ fn the_next_life_does_not_trust_a_failed_sync_of_the_ledger() {
     assert_eq!(all(&mut reader), [3]);
 }
 
-/// Pages of a failed write-back leave the cache before the sync says so. A reader that
-/// came meanwhile counted records lost that were still in memory.
+/// Regression: pages of a failed write-back leave the cache before the sync reports the failure.
+/// A reader that came to them meanwhile counted records lost that were still in memory.
 #[test]
 fn a_reader_takes_from_memory_what_the_file_has_lost() {
     let sim = Sim::new();
@@ -292,8 +295,8 @@ fn a_reader_takes_from_memory_what_the_file_has_lost() {
     assert_eq!((usage.last_synced_id, usage.lost.events), (260, 0));
 }
 
-/// What has left memory, too, waits for the sync; that fails, and nothing is counted
-/// lost as long as it can be had in another life.
+/// For records that have left memory as well, the reader waits for the sync. The sync fails, and
+/// nothing is counted lost, because another life may still deliver them.
 #[test]
 fn a_reader_counts_nothing_lost_that_no_sync_covers() {
     let sim = Sim::new();
@@ -319,7 +322,7 @@ fn a_reader_counts_nothing_lost_that_no_sync_covers() {
     assert_eq!(writer.usage().lost.events, 0);
 }
 
-/// Closing on a full disk synced neither what was written nor what was acknowledged.
+/// Regression: closing on a full disk synced neither written records nor acknowledgements.
 #[test]
 fn closing_on_a_full_disk_syncs_what_is_written() {
     for io in [Io::Caller, Io::Thread] {
@@ -346,7 +349,7 @@ fn closing_on_a_full_disk_syncs_what_is_written() {
     }
 }
 
-/// A flush that no space held up held up a receipt whose record was written.
+/// Regression: a flush that waited for space held up a receipt whose record was written.
 #[test]
 fn what_is_written_is_synced_while_the_rest_finds_no_space() {
     let sim = Sim::new();
@@ -363,13 +366,13 @@ fn what_is_written_is_synced_while_the_rest_finds_no_space() {
     fault.clear();
 }
 
-/// A write of a whole batch was tried again and again on a file system that had room
-/// for some of its records.
+/// Regression: the write of a whole batch was retried for ever on a file system that had room
+/// for only some of its records.
 #[test]
 fn a_batch_that_does_not_fit_is_written_in_parts() {
     let (sim, fault) = crate::faults::faulty();
     let (writer, mut reader) = open(&fault, config().batch_size(64 << 10)).unwrap();
-    // This storage takes the largest of them not at all.
+    // The storage refuses the first three writes of records, so the writer tries smaller parts.
     for nth in 0..3 {
         fault.fail(Op::Write, next(&fault, Op::Write) + 1 + nth, Errno::Enospc);
     }
@@ -383,7 +386,7 @@ fn a_batch_that_does_not_fit_is_written_in_parts() {
     assert_eq!(all(&mut reader).len(), 400);
 }
 
-/// Signals without end held up the writing of zeros ahead for ever.
+/// Regression: with endless signals, preallocating zeros never ended.
 #[test]
 fn preallocating_that_is_always_interrupted_ends() {
     let (_sim, fault) = crate::faults::faulty();
@@ -393,12 +396,12 @@ fn preallocating_that_is_always_interrupted_ends() {
         writer.append(&payload(n, 10)).unwrap();
     }
     fault.fail_from(Op::Write, next(&fault, Op::Write) + 1, Errno::Eintr);
-    // Its own write is the one that still goes through.
+    // The write of this record still succeeds; all later ones are interrupted.
     writer.append(&payload(3, 10)).unwrap();
     fault.clear();
 }
 
-/// A storage that panics once it is told to.
+/// A storage whose writes panic once `now` is set.
 #[derive(Debug, Clone)]
 struct Panics {
     sim: Sim,
@@ -435,7 +438,8 @@ impl Storage for Panics {
     }
 }
 
-/// A panic on the I/O thread left everybody waiting, and appends went on.
+/// Regression: after a panic on the I/O thread every waiting call waited on, and appends were
+/// still accepted.
 #[test]
 fn a_storage_that_panics_poisons_the_buffer() {
     for io in [Io::Thread, Io::Caller] {
@@ -461,8 +465,8 @@ fn a_storage_that_panics_poisons_the_buffer() {
     }
 }
 
-/// The mark could not be made, records were written without it, their sync failed, and
-/// the next life trusted what it read.
+/// Regression: the mark could not be made, and records were written without it. Their sync
+/// failed, and the next life trusted what it read.
 #[test]
 fn nothing_is_written_without_the_mark() {
     for (op, errno) in [(Op::Create, Errno::Emfile), (Op::Write, Errno::Eio)] {
@@ -478,7 +482,7 @@ fn nothing_is_written_without_the_mark() {
         assert_eq!(error.kind(), kind, "{error}");
         let data = sim.read_file(format!("{DIR}/buffer-data-0.dat"));
         assert_eq!(data, Some(Vec::new()));
-        // Once is not enough to end anything.
+        // A single failure is retried and ends nothing.
         let (_sim, fault) = crate::faults::faulty();
         let (writer, _reader) = open(&fault, config()).unwrap();
         fault.fail(op, next(&fault, op), errno);

@@ -1,6 +1,6 @@
 //! Promises 8 and 9: what failing calls of the operating system lead to.
 //!
-//! Everything runs over a simulated file system, on the calling thread, so the
+//! All tests run over a simulated file system, and all but one on the calling thread, so the
 //! n-th call of a kind is the same one every time.
 
 mod sweep;
@@ -38,8 +38,7 @@ pub(crate) fn next(fault: &Fault, op: Op) -> u64 {
     fault.counts()[&op] + 1
 }
 
-/// Everything that a reopened buffer delivers, after a power cut of which
-/// nothing pending survives.
+/// The ids that a reopened buffer delivers after a power cut that loses everything unsynced.
 pub(crate) fn after_power_cut(sim: &Sim) -> Vec<u64> {
     let (_writer, mut reader) = config().storage(Arc::new(sim.crash(0))).open().unwrap();
     drain_ids(&mut reader)
@@ -134,14 +133,14 @@ fn a_full_disk_blocks_and_resumes() {
             writer.append(&payload(1, 100)).unwrap();
             writer.flush().unwrap();
             fault.fail_from(op, next(&fault, op), errno);
-            // Accepted, but there is no place for it.
+            // Accepted, but there is no room on the disk for all of them.
             for n in 2..=9 {
                 writer.append(&payload(n, 100)).unwrap();
             }
             assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::TimedOut);
             let error = writer.append(b"x").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DiskFull, "{op:?}");
-            // It once said that there was no space, whatever was missing.
+            // Regression: it said that there was no space, whatever was missing.
             let why = errno.error().to_string();
             assert!(error.to_string().contains(&why), "{error}");
             // Readers go on meanwhile.
@@ -225,8 +224,8 @@ fn unsynced_records_are_written_again_after_a_failed_sync() {
         .unwrap()
         .wait_written()
         .unwrap();
-    // From here on the kernel holds the unsynced pages for clean, and no later
-    // sync of that file writes them.
+    // After this failure the kernel takes the unsynced pages for clean, and no later sync of
+    // that file writes them.
     fault.fail(Op::Sync, next(&fault, Op::Sync), Errno::Eio);
     writer
         .append(&payload(4, 100))
@@ -308,7 +307,7 @@ fn a_second_failure_poisons_the_writer() {
         assert!(error.to_string().contains("open it again"), "{error}");
         assert_eq!(writer.append(b"x").unwrap_err().kind(), ErrorKind::Poisoned);
         assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::Poisoned);
-        // What is written can still be read and acknowledged.
+        // Written records can still be read and acknowledged.
         record(reader.recv().unwrap()).ack();
         record(reader.recv().unwrap());
         assert_eq!(reader.recv().unwrap_err().kind(), ErrorKind::Poisoned);
@@ -323,8 +322,8 @@ fn a_second_failure_poisons_the_writer() {
     }
 }
 
-/// A disk that refuses every write: nothing has to be written again, so that alone
-/// never fails, and trying has to end.
+/// On a disk that refuses every write nothing has to be written again, so writing again never
+/// fails. The retries must end nevertheless.
 #[test]
 fn a_write_that_fails_twice_poisons_the_writer() {
     let (sim, fault) = faulty();
@@ -339,10 +338,9 @@ fn a_write_that_fails_twice_poisons_the_writer() {
     assert_eq!(after_power_cut(&sim), [1]);
 }
 
-/// A sync of the ledger that failed was tried again after storing the same values:
-/// a kernel that holds the page for clean (and a compiler that drops such stores)
-/// makes that succeed with nothing on the disk, and what was acknowledged came
-/// again after a power cut.
+/// Regression: a failed sync of the ledger was retried after storing the same values. If the
+/// kernel takes the page for clean (and the compiler drops such stores), the retry succeeds
+/// with nothing on the disk, and acknowledged records came again after a power cut.
 #[test]
 fn a_failed_ledger_sync_is_not_believed_the_second_time() {
     let (_sim, fault) = faulty();
@@ -358,8 +356,8 @@ fn a_failed_ledger_sync_is_not_believed_the_second_time() {
     reader.sync_acks().unwrap();
 }
 
-/// A signal that never stops coming: every call that one interrupts was made
-/// again without a bound, and the program hung. See the sweep for all kinds.
+/// Regression: with endless signals, each interrupted call was made again without a bound, and
+/// the program hung. The module `sweep` covers all kinds of calls.
 #[test]
 fn calls_that_are_always_interrupted_end() {
     let (_sim, fault) = faulty();

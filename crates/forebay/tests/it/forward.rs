@@ -1,6 +1,6 @@
-//! For storages that are another one with a difference: the calls that make none.
+//! For storages that wrap another one: forwards the calls that they do not change.
 
-/// Within an `impl Storage` or an `impl File`: these calls go on to a field.
+/// Within an `impl Storage` or an `impl File`: forwards these calls to a field.
 ///
 /// ```ignore
 /// forward!(inner: create_dir list rename);

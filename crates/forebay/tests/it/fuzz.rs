@@ -1,13 +1,13 @@
-//! The fuzz targets' bodies over inputs drawn from a seed, and the inputs that
-//! once were findings. `FOREBAY_FUZZ_SEED` replays one, `FOREBAY_FUZZ_SEEDS` says
-//! how many; `just fuzz` looks further.
+//! The bodies of the fuzz targets over inputs chosen by seeds, and over inputs that once were
+//! findings. `FOREBAY_FUZZ_SEED` sets the first seed, `FOREBAY_FUZZ_SEEDS` how many follow;
+//! `just fuzz` explores further.
 
 #[allow(dead_code, unreachable_pub, reason = "the fuzz crate has its own uses")]
 mod bodies;
 
 use crate::support::{Rng, number_from};
 
-/// Says the seed when a body panics.
+/// Prints the target and the seed if a body panics.
 struct Told(&'static str, u64);
 
 impl Drop for Told {
@@ -21,7 +21,7 @@ impl Drop for Told {
     }
 }
 
-/// A seed's input changed in a few places, or noise.
+/// One of the inputs `seeds` changed in a few places, or noise.
 fn draw(seeds: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = match rng.below(8) {
         0 => (0..rng.below(200)).map(|_| rng.next() as u8).collect(),
@@ -86,9 +86,9 @@ fn any_calls() {
 
 #[test]
 fn a_deleted_file_of_junk_that_a_power_cut_brings_back_costs_nothing() {
-    // The deletion of a data file is not synced. Nothing in one of junk alone
-    // tells that it was dealt with, so its damage is reported once more, and may
-    // not cost an event.
+    // The deletion of a data file is not synced. A file that holds only junk does not show
+    // that an earlier opening handled it, so its damage is reported again. That must not cost
+    // an event.
     let files = [
         0, 0, 0x30, 0, 0, 0, 0, 0, 0, 0, 0x13, 0x89, 0x65, 0x6c, 0x6c, 0x6f, 0, 0, 0, 0x18, 0xcb,
         0x1f, 0xd6, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xe4, 0xff, 0xff, 0xff, 0,

@@ -1,5 +1,5 @@
-//! A storage in which the sync of a data file makes durable what is there when it
-//! begins, and then takes until it is let pass.
+//! A storage in which the sync of a file makes durable what is there when it begins, and then
+//! waits until the test lets it pass.
 
 use std::io;
 use std::path::Path;
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use forebay::storage::{Access, File, Storage};
 
-/// What is waited for happens long before.
+/// A time limit that no wait is expected to reach.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The gate behind the syncs of a storage. It is open at first, and when a test
-/// fails.
+/// A gate that each sync of a storage passes at its end. It is open at first, and dropping it
+/// opens it, also in a test that fails.
 #[derive(Debug, Default)]
 pub(crate) struct Gate(Arc<Passage>);
 
@@ -25,14 +25,14 @@ struct Passage {
 #[derive(Debug, Default)]
 struct State {
     is_closed: bool,
-    /// How many have come to the closed gate, and how many of them, the first ones,
-    /// may pass.
+    /// How many syncs have come to the closed gate, and how many of them may pass, first come
+    /// first.
     came: u32,
     may_pass: u32,
 }
 
 impl Gate {
-    /// Any storage, with this gate.
+    /// Any storage, with this gate for its syncs.
     pub(crate) fn behind(&self, inner: impl Storage + 'static) -> Gated {
         Gated {
             inner: Arc::new(inner),
@@ -48,13 +48,13 @@ impl Gate {
         self.0.change(|state| *state = State::default());
     }
 
-    /// Waits until so many syncs are at the gate.
+    /// Waits until at least `count` syncs are at the gate.
     pub(crate) fn wait_for(&self, count: u32) {
         self.0
             .wait_until(|state| state.came - state.may_pass >= count);
     }
 
-    /// Lets the first pass that is at the gate.
+    /// Lets the sync pass that has been at the gate longest.
     pub(crate) fn let_one_pass(&self) {
         self.wait_for(1);
         self.0.change(|state| state.may_pass += 1);

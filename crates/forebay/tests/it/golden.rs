@@ -1,8 +1,8 @@
-//! Buffers written by the existing implementation of the format, healthy and
-//! damaged, against what is known to be in them.
+//! Checks buffers that another implementation of the format wrote, healthy and damaged, against
+//! what is known to be in them.
 //!
-//! They lie in `tests/golden`; its README says how they were made and what must
-//! come out. A buffer that is missing there fails these tests.
+//! They are in `tests/golden`; its README says how they were made and what must come out. A
+//! buffer that is missing there fails these tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -87,7 +87,8 @@ impl Golden {
     }
 }
 
-/// The events of a payload of (length as big-endian `u16`, bytes) each.
+/// The number of events in a payload where each event is its length (big-endian `u16`) and its
+/// bytes.
 fn u16_prefixed(mut payload: &[u8]) -> u64 {
     let mut events = 0;
     while let Some((len, rest)) = payload.split_first_chunk::<2>() {
@@ -99,7 +100,7 @@ fn u16_prefixed(mut payload: &[u8]) -> u64 {
     events
 }
 
-/// What `expected.json` says of a record.
+/// A record as `expected.json` describes it, without its events.
 fn described(record: &StoredRecord) -> Value {
     serde_json::json!({
         "id": record.id,
@@ -117,8 +118,8 @@ fn without_events(record: &Value) -> Value {
     record
 }
 
-/// A checkout without some of them, or one that turned line endings, must not
-/// pass because nothing is left to check.
+/// A checkout that lacks some buffers, or that changed line endings, must not pass because
+/// nothing is left to check.
 #[test]
 fn every_buffer_is_here_as_it_was_written() {
     let there: BTreeSet<String> = std::fs::read_dir(root())
@@ -254,7 +255,7 @@ fn verify_and_records_count_the_events_that_the_ids_prove_lost() {
     }
 }
 
-/// Each is copied, opened, read to the end, acknowledged and opened again.
+/// Each buffer is copied, opened, read to the end, acknowledged and opened again.
 #[test]
 fn damaged_buffers_deliver_what_is_recoverable() {
     for golden in golden() {
@@ -262,7 +263,7 @@ fn damaged_buffers_deliver_what_is_recoverable() {
         let copy = temp_dir();
         for entry in std::fs::read_dir(&golden.dir).unwrap() {
             let entry = entry.unwrap();
-            // What is written by this has the mode of a new file.
+            // Written instead of copied, so that it has the mode of a new file.
             let bytes = std::fs::read(entry.path()).unwrap();
             std::fs::write(copy.path().join(entry.file_name()), bytes).unwrap();
         }

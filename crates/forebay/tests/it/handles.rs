@@ -1,5 +1,5 @@
-//! What handles say and do for one call: time limits, outcomes of batches, receipts that travel,
-//! stopping a reader, errors as other libraries see them.
+//! Single calls of handles: time limits, outcomes of batches, detached receipts, stopping a
+//! reader, errors as other libraries see them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use forebay::{
 use crate::gate::Gate;
 use crate::support::{open, payload, record, small, temp_dir};
 
-/// Longer than anything here takes.
+/// A time limit that no wait is expected to reach.
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -31,7 +31,7 @@ fn an_append_can_wait_for_room_otherwise_than_the_policy_says() {
         assert_eq!(error.kind(), ErrorKind::Full, "{when_full:?}");
         let dropped = writer.usage().dropped.events;
         assert_eq!(dropped, 0, "{when_full:?}");
-        // Whole data files go.
+        // Only whole data files are deleted, so all records are acknowledged.
         for _ in 0..there {
             record(reader.recv().unwrap()).ack();
         }
@@ -77,7 +77,7 @@ fn a_detached_receipt_outlives_the_buffer() {
     assert_eq!(receipt.id(), Some(1));
     receipt.wait_written().unwrap();
     receipt.wait_synced().unwrap();
-    // It keeps nothing open.
+    // The receipt keeps nothing open.
     open(&small(dir.path()));
 }
 
@@ -114,8 +114,8 @@ async fn an_async_reader_can_be_stopped_while_it_waits() {
     assert!(waiting.await.unwrap());
 }
 
-/// Batches of the async reader are those of the blocking one, also where items were read one by
-/// one before, and where a future that was reading was dropped.
+/// An async reader gets the same batches as a blocking one, also after it read items one by one,
+/// and after a future that was reading was dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_async_batch_goes_on_where_single_items_ended() {
     let dir = temp_dir();
@@ -133,7 +133,7 @@ async fn an_async_batch_goes_on_where_single_items_ended() {
             expected += 1;
             delivery.ack();
         }
-        // Dropped while it reads from the disk, or at once ready.
+        // This future is dropped while it reads from the disk, or is ready at once.
         let dropped = reader.recv_batch(7, usize::MAX);
         if let Ok(batch) = tokio::time::timeout(Duration::ZERO, dropped).await {
             let batch = batch.unwrap().unwrap();
@@ -157,7 +157,7 @@ async fn an_async_batch_goes_on_where_single_items_ended() {
     reader.close_timeout(LONG).await.unwrap();
 }
 
-/// The iterator of a batch gives losses where they happened.
+/// The iterator of a batch returns losses where they happened.
 #[test]
 fn a_batch_iterates_over_records_and_losses_in_order() {
     let dir = temp_dir();
@@ -186,7 +186,7 @@ fn a_batch_iterates_over_records_and_losses_in_order() {
     assert_eq!(ids, expected);
 }
 
-/// A disk that does not come back from a sync must not hold up a program that ends.
+/// A disk whose sync does not return must not keep a program from ending.
 #[test]
 fn a_close_with_a_time_limit_ends_and_the_closing_goes_on() {
     let gate = Gate::default();
@@ -222,7 +222,7 @@ fn a_caller_that_does_the_work_closes_whatever_the_time() {
     record(reader.recv().unwrap()).ack();
 }
 
-/// A message said what its source says once more.
+/// Regression: the message of an error repeated that of its source.
 #[test]
 fn an_error_does_not_repeat_its_source() {
     let dir = temp_dir();
@@ -239,7 +239,7 @@ fn an_error_does_not_repeat_its_source() {
     assert_eq!(format!("{error:#}"), format!("{error}: {source}"));
     let as_io: std::io::Error = error.clone().into();
     assert_eq!(as_io.get_ref().unwrap().to_string(), error.to_string());
-    // A kind of its own maps to the closest.
+    // A kind that `std::io` does not have maps to the closest one.
     let error = Config::new(&file).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotABuffer);
     assert_eq!(
@@ -277,9 +277,9 @@ fn an_error_about_damage_names_its_place() {
     );
 }
 
-/// A loss that a rewind comes to, in the middle of which records were acknowledged already,
-/// counts only the others. It said its ids were as many from the first one on, and the reader
-/// then seemed to skip the rest.
+/// Regression: after a rewind, a loss around records that were acknowledged already counts only
+/// the other events. It named as many ids, from its first one on, and the reader then seemed to
+/// skip the rest.
 #[test]
 fn a_loss_around_acknowledged_records_names_all_its_ids() {
     let sim = Sim::new();

@@ -1,6 +1,6 @@
-//! Promises 7, 8 and 11: what a buffer takes, of disk, memory and time to open.
+//! Promises 7, 8 and 11: how much disk and memory a buffer takes, and what opening costs.
 //!
-//! Nothing here is timed: what opening costs is counted in reads.
+//! Nothing here is timed: the cost of opening is counted in reads.
 
 mod memory;
 mod open_files;
@@ -27,7 +27,7 @@ fn open(config: Config, storage: &Watched) -> (Writer, Reader) {
     config.storage(Arc::new(storage.clone())).open().unwrap()
 }
 
-/// What the files of the directory occupy.
+/// The bytes that the files of the directory occupy.
 fn disk_bytes(sim: &Sim) -> u64 {
     sim.files(DIR).iter().map(|(_, len)| len).sum()
 }
@@ -58,8 +58,8 @@ fn disk_use_never_exceeds_the_maximum_size() {
                 let delivery = record(reader.recv().unwrap());
                 assert_eq!(delivery.id(), id);
                 held.push(delivery);
-                // Acknowledged late, so that the buffer is full most of the time,
-                // but not so late that nobody could go on.
+                // Acknowledged late, so that the buffer is full most of the time, but early
+                // enough for the writer to go on.
                 let full = held.len() as u64 * (longest + 48) > max_size / 2;
                 if full || id == total {
                     held.drain(..).for_each(Delivery::ack);
@@ -68,7 +68,7 @@ fn disk_use_never_exceeds_the_maximum_size() {
         });
         let seen = storage.seen();
         assert!(seen.bytes_max <= max_size, "{} on disk", seen.bytes_max);
-        // The limit was met: less than one more record of the longest was free.
+        // The buffer filled up to over a quarter of its limit, so that the test shows something.
         assert!(seen.bytes_max > max_size / 4, "{} on disk", seen.bytes_max);
         drop(reader);
         writer.close().unwrap();
@@ -76,7 +76,7 @@ fn disk_use_never_exceeds_the_maximum_size() {
     }
 }
 
-/// With nobody reading, a buffer fills to its limit to the byte and stops there.
+/// If nothing is read, a buffer fills up to its limit, to the byte, and stops there.
 #[test]
 fn a_buffer_fills_up_to_its_maximum_size() {
     let sim = Sim::new();
@@ -93,7 +93,7 @@ fn a_buffer_fills_up_to_its_maximum_size() {
     }
     let error = writer.append(&payload(29, 104)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Full);
-    // What still fits is taken.
+    // A smaller record still fits and is accepted.
     writer.append(&payload(29, 24)).unwrap();
     writer.flush().unwrap();
     assert_eq!(storage.seen().bytes_max, max_size);
@@ -130,8 +130,8 @@ fn a_failed_sync_takes_no_more_than_the_maximum_size() {
 
 #[test]
 fn a_full_disk_is_a_full_buffer_and_resumes() {
-    // Each frees space in its way: another program deletes something, the floor
-    // is no longer reached, the consumer acknowledges a data file.
+    // Three ways to free space: another program deletes something, the floor is no longer
+    // reached, the consumer acknowledges a data file.
     for freed_by in ["another program", "the floor", "the consumer"] {
         let (floor, capacity) = match freed_by {
             "the floor" => (1 << 20, (1 << 20) + 4096),
@@ -143,7 +143,7 @@ fn a_full_disk_is_a_full_buffer_and_resumes() {
         let storage = Watched::new(&sim, Arc::new(sim.clone()));
         sim.set_capacity(Some(capacity));
 
-        // At once, and after a time.
+        // Policies that refuse at once, and after a time limit.
         let patience = Duration::from_millis(1);
         for policy in [WhenFull::Reject, WhenFull::BlockFor(patience)] {
             let (writer, mut reader) = open(config().when_full(policy), &storage);
@@ -155,7 +155,7 @@ fn a_full_disk_is_a_full_buffer_and_resumes() {
             };
             assert_eq!(error.kind(), ErrorKind::DiskFull, "{freed_by}: {error}");
             assert!(disk_bytes(&sim) <= 4096, "{freed_by}");
-            // Readers go on meanwhile, and what they free is used again.
+            // Readers go on meanwhile, and the space that they free is used again.
             while let Ok(TryRecv::Ready(item)) = reader.recv_timeout(patience) {
                 record(Some(item)).ack();
             }
@@ -168,7 +168,7 @@ fn a_full_disk_is_a_full_buffer_and_resumes() {
             drain_and_acknowledge(&mut reader);
         }
 
-        // Dropped, and counted.
+        // The policy that drops records and counts them.
         let (writer, mut reader) = open(config().when_full(WhenFull::DropNewest), &storage);
         while writer.append(&payload(0, 104)).unwrap().accepted() {
             std::thread::yield_now();
@@ -179,7 +179,7 @@ fn a_full_disk_is_a_full_buffer_and_resumes() {
         drop(reader);
         writer.close().unwrap();
 
-        // Waiting, until there is space.
+        // The policy that waits until there is space.
         let (writer, mut reader) = open(config(), &storage);
         let total = 100;
         let first = writer.usage().next_record_id;
@@ -192,7 +192,7 @@ fn a_full_disk_is_a_full_buffer_and_resumes() {
             });
             let mut held = Vec::new();
             if freed_by != "the consumer" {
-                // As much as there is space for, and nothing acknowledged.
+                // Nothing is acknowledged until most of the space is taken.
                 while disk_bytes(&sim) < 3 << 10 {
                     std::thread::yield_now();
                 }
@@ -211,8 +211,8 @@ fn a_full_disk_is_a_full_buffer_and_resumes() {
     }
 }
 
-/// The file being written is not deleted before it is full. A disk that was full
-/// of it once stayed full for ever, with everything in it acknowledged.
+/// Regression: the file being written is not deleted before it is full. A disk that was full of
+/// this file stayed full for ever, with everything in it acknowledged.
 #[test]
 fn a_disk_that_is_full_of_acknowledged_records_gets_space_again() {
     for floor in [0, 1 << 20] {
@@ -244,7 +244,7 @@ fn a_disk_that_is_full_of_acknowledged_records_gets_space_again() {
     }
 }
 
-/// Acknowledges all there is, and all that comes until everything is written.
+/// Acknowledges records until none is unread.
 fn drain_and_acknowledge(reader: &mut Reader) {
     while reader.usage().unread.events > 0 {
         if let TryRecv::Ready(item) = reader.recv_timeout(Duration::from_millis(1)).unwrap() {
@@ -276,7 +276,7 @@ fn opening_reads_only_the_boundary_files() {
         writer.close().unwrap();
         assert_eq!(sim.files(DIR).len() as u64, files + 2);
 
-        // Closed, and killed with records that the ledger does not know yet.
+        // A closed buffer, and a killed one with records that the ledger does not count yet.
         for killed in [false, true] {
             let sim = sim.kill();
             if killed {
@@ -290,8 +290,8 @@ fn opening_reads_only_the_boundary_files() {
             let (writer, _reader) = open(config.clone(), &storage);
             assert_eq!(writer.usage().unread.events, files * 31 - 20);
             let seen = storage.seen();
-            // The oldest, and the two newest: where records moved after a failed sync,
-            // as in older versions, a file may hold more than the one behind it.
+            // The oldest file, and the two newest: older versions moved records after a failed
+            // sync, so the newest file may repeat records of which the one before holds more.
             let boundary_names = [0, files - 2, files - 1].map(|n| format!("buffer-data-{n}.dat"));
             let mut cost = (0, 0);
             for (name, (calls, bytes)) in &seen.reads {
@@ -308,15 +308,16 @@ fn opening_reads_only_the_boundary_files() {
             boundary.push((killed, cost));
         }
     }
-    // The same whatever the backlog.
+    // The cost is the same for every backlog.
     for (killed, cost) in &boundary {
         let same = boundary.iter().find(|(other, _)| other == killed);
         assert_eq!(Some(cost), same.map(|(_, cost)| cost), "{boundary:?}");
     }
 }
 
-/// The last frames of a file were read one by one, two calls each, until they came to more
-/// than a page; and where nothing was acknowledged, the file was searched for it.
+/// Regression: the last frames of a file were read one by one, with two calls each, until they
+/// came to more than a page. If nothing was acknowledged, the file was searched for the
+/// acknowledged position.
 #[test]
 fn opening_a_closed_buffer_of_small_records_takes_few_reads() {
     for acknowledged in [0, 1, 500, 1000] {
@@ -341,8 +342,8 @@ fn opening_a_closed_buffer_of_small_records_takes_few_reads() {
     }
 }
 
-/// Says to the test program, run again, how much to hold. Set it to see the
-/// peak with any backlog.
+/// Tells a second process of this test program how many bytes to hold. Set it to see the peak
+/// with any backlog.
 const BACKLOG: &str = "FOREBAY_TEST_BACKLOG_BYTES";
 
 #[test]
@@ -367,15 +368,16 @@ fn memory_does_not_grow_with_the_backlog() {
         peak.parse().unwrap()
     };
     let (small, large) = (peak(1 << 20), peak(96 << 20));
-    // Noise of the allocator is far below, a byte kept a record far above.
+    // The allocator's noise is far below this bound. A byte kept for each of the 1.4 million
+    // more records would be above it.
     assert!(
         large < small + (1 << 20),
         "{small} bytes with a backlog of 1 MiB, {large} with one of 96 MiB"
     );
 }
 
-/// Writes a backlog, opens the buffer with it, reads it while more is written;
-/// prints the peak of the process's memory.
+/// Writes a backlog, opens the buffer with it, and reads it while more is written. Prints the
+/// peak of the process's memory.
 fn hold_backlog(bytes: u64) {
     let dir = temp_dir();
     let max_size = (2 * bytes).max(256 << 20);
@@ -407,7 +409,7 @@ fn hold_backlog(bytes: u64) {
     println!("peak {} bytes", peak_bytes().unwrap());
 }
 
-/// The most memory that this process has had, where the system tells.
+/// The peak memory of this process; `None` if the system does not tell.
 fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

@@ -1,32 +1,31 @@
-//! Lives of a buffer, one after the other: random use while calls of the system
-//! fail, a stop at any operation (killed, or the power cut), and the next life on
-//! what is left, which has faults and a stop of its own.
+//! Lives of a buffer, one after the other: random use while calls of the system fail, a stop at
+//! any operation (a kill or a power cut), and the next life on what is left, with faults and a
+//! stop of its own.
 //!
-//! The oracle knows only what calls returned:
+//! Invariants, which follow only from what calls returned:
 //!
-//! - *Synced* (a flush, a receipt's wait or an append under *every batch* returned,
-//!   a close returned): the record survives every stop.
-//! - *Written* (a wait returned, or a reader was given the record): it survives a
-//!   killed process. That holds through failed writes and syncs too, as long as the
-//!   pages stay in the cache. Once the kernel forgets clean pages after a failed sync
-//!   ([`Fact::Evicted`](claims::Fact)), nothing is known of what was not synced, until
-//!   the same life reports it synced.
-//! - A sync that failed in an earlier process changes nothing of that: what was still
-//!   in the page cache when the next life began, and is reported synced by it, is. After
-//!   a power cut, what is there is on the disk and counts as synced.
-//! - Acknowledgements: nothing below the contiguous prefix comes again after a kill,
-//!   or after a power cut if it was synced; nothing above it is passed over.
-//! - Every id from the acknowledged one to the next is delivered once or in exactly
-//!   one loss; a loss holds nothing that is claimed, and after a kill nothing at all;
-//!   the counts add up at every step; `verify` says before what opening then loses;
-//!   the life after a look (which acknowledges, closes and is stopped again) has
-//!   exactly the rest.
+//! - *Synced* (a flush, a receipt's wait, a close, or an append under `SyncPolicy::Always`
+//!   returned): the record survives every stop.
+//! - *Written* (a wait returned, or a reader got the record): the record survives a kill. That
+//!   holds also after failed writes and syncs, as long as the pages stay in the cache. Once the
+//!   kernel forgets clean pages after a failed sync ([`Fact::Evicted`](claims::Fact)), unsynced
+//!   records may be gone, until the same life reports them synced.
+//! - A sync that failed in an earlier process changes nothing of that: what was still in the
+//!   page cache when the next life began is durable once that life reports it synced. After a
+//!   power cut, what is there is on the disk and counts as synced.
+//! - No record of the contiguous acknowledged prefix comes again after a kill, nor after a power
+//!   cut if its acknowledgement was synced. No record after the prefix is skipped.
+//! - Every id from the acknowledged one to the next is delivered once or is in exactly one
+//!   loss. A loss holds no record that must survive, and a kill alone causes no loss.
+//! - The counts add up at every step, and `verify` says before what opening then loses.
+//! - A check opens the buffer, acknowledges some records, closes and stops again. The life
+//!   after that has exactly the rest.
 //!
 //! A failure prints its seed and the calls of all its lives:
 //!
 //! - `FOREBAY_LIVES_SEED`: the first seed (default 1);
 //! - `FOREBAY_LIVES_SEEDS`: how many seeds; `FOREBAY_LIVES_SECONDS`: or for how long;
-//! - `FOREBAY_LIVES_LEAN=Writes,Space`: only seeds that lean so;
+//! - `FOREBAY_LIVES_LEAN=Writes,Space`: only seeds with one of these leans;
 //! - `FOREBAY_LIVES_KEEP_GOING=1`: counts failures by kind instead of ending.
 
 use forebay::storage::sim::Sim;
@@ -69,7 +68,7 @@ enum Lean {
     Damage,
 }
 
-/// Lives a few lives in a row.
+/// Runs two to five lives in a row.
 fn run_seed(seed: u64, explored: &Explored, trace: &Trace) -> Check {
     let mut rng = Rng(seed);
     let lean = match rng.below(16) {
@@ -100,8 +99,8 @@ fn run_seed(seed: u64, explored: &Explored, trace: &Trace) -> Check {
         let left = life.live(steps)?;
         explored.count_life();
         let mut stopped = explore(&left, claims, explored, &mut rng, trace)?;
-        // One damage to a buffer that has no other: with several, or beside records that a
-        // power cut took, which reading is the right one may be anybody's guess.
+        // Only a buffer without other damage is damaged. With several damages, or next to
+        // records that a power cut took, nothing may show which reading is the right one.
         let is_whole = !stopped.claims.damaged && stopped.claims.gaps.is_empty();
         if lean == Lean::Damage && is_whole {
             stopped.claims = damage_some(&stopped, &left, explored, &mut rng, trace)?;
@@ -116,7 +115,7 @@ struct Stopped {
     sim: Sim,
     /// What the next life begins with.
     claims: Claims,
-    /// How far the life had got.
+    /// The number of operations that the life had made.
     operations: u64,
 }
 
@@ -130,7 +129,7 @@ fn explore(
     trace: &Trace,
 ) -> Check<Stopped> {
     let end = left.sim.operations();
-    // Often the end, which is a close.
+    // One time in four the end, which is a close.
     let chosen = match rng.below(4) {
         0 => end,
         _ => rng.below(end + 1),
@@ -152,7 +151,8 @@ fn explore(
         let chosen_index = machines.len() - 1 - rng.below(2) as usize;
         for (index, (state, stop)) in machines.into_iter().enumerate() {
             let after = stop.apply(&state);
-            // Whether another seed met this machine before must not matter.
+            // A generator of its own: whether another seed met this machine before must not
+            // change what comes after.
             let mut rng = Rng(rng.next());
             let is_chosen = operations == chosen && index == chosen_index;
             let ending = u64::from(stop.is_power_cut());
@@ -184,8 +184,8 @@ fn explore(
     next.ok_or_else(|| "no stop was chosen".to_owned())
 }
 
-/// Damages a stopped machine in several ways, one at a time, and checks each; keeps
-/// the last one.
+/// Damages copies of a stopped machine in several ways and checks each, then damages the
+/// machine itself. Returns the claims after that.
 fn damage_some(
     stopped: &Stopped,
     left: &Left,
@@ -229,14 +229,14 @@ fn damage_some(
     Ok(result)
 }
 
-/// Of this many seeds come more than 100,000 distinct stops.
+/// This many seeds give more than 100,000 distinct stops.
 const EVERYDAY_SEEDS: u64 = 450;
 
 #[test]
 fn nothing_promised_is_lost_over_several_lives() {
     let (distinct, failures) = runs::run(EVERYDAY_SEEDS);
     assert!(failures.is_empty(), "{failures:?}");
-    // What the environment asks for may be less.
+    // A run that the environment sets may have fewer.
     let is_everyday = std::env::vars().all(|(name, _)| !name.starts_with("FOREBAY_LIVES_"));
     assert!(!is_everyday || distinct >= 100_000);
 }

@@ -12,7 +12,7 @@ use crate::support::{open, payload, record, small, temp_dir};
 
 type Values = Arc<Mutex<BTreeMap<String, f64>>>;
 
-/// Keeps the last value of everything, and the names that were described.
+/// A recorder that keeps the last value of each metric, and the names that were described.
 #[derive(Default)]
 struct Keeper(Values, Mutex<BTreeSet<String>>);
 
@@ -85,7 +85,7 @@ impl Recorder for Keeper {
     }
 }
 
-/// The values after two reports, of which every one is described.
+/// The values after two reports; checks that each of them is described.
 fn reported(usage: &Usage) -> BTreeMap<String, f64> {
     let keeper = Keeper::default();
     metrics::with_local_recorder(&keeper, || {
@@ -146,8 +146,8 @@ fn a_snapshot_is_reported_under_the_usual_names() {
     );
 }
 
-/// What was unread at open was counted as received by every process that opened the buffer,
-/// so a rate of it jumped at every restart.
+/// Regression: every process that opened the buffer counted the unread events as received, so
+/// the rate of received events jumped at every restart.
 #[test]
 fn a_restart_adds_the_backlog_to_no_counter() {
     let dir = temp_dir();

@@ -1,13 +1,14 @@
 //! Calls of every kind, mixed at random.
 //!
+//! Invariants:
 //! - However a buffer is read (one by one, in batches, waiting or not, as futures that are
-//!   dropped in the middle, through a reader that changes hands), the same items come, with the
-//!   same losses between them. What comes through plain `recv` on a copy is what to expect.
-//! - Whatever an append says in its outcome or its error, over several lives, with disks that
-//!   fill up, kills, power cuts and closes with a time limit: ids have no gaps, what was said to
-//!   be accepted comes as far as the end of the life promises, and the counts add up.
+//!   dropped in the middle, through a reader that turns from blocking to async and back), the
+//!   same items come, with the same losses between them, as from plain `recv` on a copy.
+//! - Over several lives, with disks that fill up, kills, power cuts and closes with a time
+//!   limit: ids have no gaps, records that an append's outcome or error calls accepted come as
+//!   far as the end of the life promises, and the counts add up.
 //!
-//! `FOREBAY_MIXTURES` says how many seeds to try, `FOREBAY_MIXTURES_SEED` the first one.
+//! `FOREBAY_MIXTURES` sets the number of seeds, `FOREBAY_MIXTURES_SEED` the first one.
 
 use std::future::Future;
 use std::pin::pin;
@@ -24,7 +25,7 @@ use forebay::{
 use crate::support::{Rng, number_from, payload};
 
 const DIR: &str = "/buffer";
-/// Longer than anything here takes.
+/// A time limit that no wait is expected to reach.
 const LONG: Duration = Duration::from_secs(60);
 
 fn each_seed(name: &str, mut what: impl FnMut(u64)) {
@@ -35,10 +36,10 @@ fn each_seed(name: &str, mut what: impl FnMut(u64)) {
     }
 }
 
-/// An item as it is compared.
+/// An item in a form that can be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Came {
-    /// Its id, and its payload's length and checksum.
+    /// The id, and the length and checksum of the payload.
     Record(u64, usize, u32),
     Lost(u64, u64),
 }
@@ -65,7 +66,7 @@ fn reading_config(sim: &Sim) -> Config {
         .storage(Arc::new(sim.clone()))
 }
 
-/// A closed buffer, some of whose sectors are not what they were.
+/// A closed buffer with up to three damaged sectors.
 fn damaged(rng: &mut Rng) -> Sim {
     let sim = Sim::new();
     let (writer, reader) = reading_config(&sim).open().unwrap();
@@ -96,7 +97,7 @@ fn damaged(rng: &mut Rng) -> Sim {
     sim
 }
 
-/// What there is, read one by one.
+/// The items of a copy of the buffer, read one by one.
 fn expected(sim: &Sim) -> Vec<Came> {
     let (writer, mut reader) = reading_config(&sim.kill()).open().unwrap();
     drop(writer);
@@ -107,7 +108,7 @@ fn expected(sim: &Sim) -> Vec<Came> {
     came
 }
 
-/// A reader in one of its two shapes.
+/// A reader, blocking or async.
 enum Hands {
     Blocking(Box<Reader>),
     Async(AsyncReader),
@@ -124,7 +125,7 @@ impl Reading {
         self.came.push(Came::of(item));
     }
 
-    /// One call, at random; whether the end has come.
+    /// Makes a random call. Returns whether the end has come.
     async fn step(&mut self) -> bool {
         match self.hands.take().unwrap() {
             Hands::Blocking(reader) => self.step_blocking(*reader),
@@ -143,7 +144,7 @@ impl Reading {
                 .map(|b| b.into_iter().collect()),
             5 => tried(reader.try_recv_batch(limits.0, limits.1).unwrap())
                 .map(|b| b.into_iter().collect()),
-            // Everything so far is acknowledged: nothing comes again.
+            // Everything read so far is acknowledged, so nothing comes again.
             _ => {
                 reader.rewind();
                 Err(false)
@@ -174,7 +175,7 @@ impl Reading {
                     .unwrap(),
             )
             .map(|b| b.into_iter().collect()),
-            // Dropped after one poll, perhaps while a read is under way.
+            // The future is dropped after one poll, perhaps while a read is in flight.
             6 => match poll_once(reader.recv_batch(limits.0, limits.1)) {
                 Some(batch) => end_or(batch.unwrap()).map(|b| b.into_iter().collect()),
                 None => Err(false),
@@ -208,12 +209,12 @@ impl Reading {
     }
 }
 
-/// What there is, or that the end has come.
+/// What was found, or `Err(true)`: the end has come.
 fn end_or<T>(found: Option<T>) -> Result<T, bool> {
     found.ok_or(true)
 }
 
-/// What there is, or whether the end has come.
+/// What was found, or in `Err` whether the end has come.
 fn tried<T>(found: TryRecv<T>) -> Result<T, bool> {
     match found {
         TryRecv::Ready(found) => Ok(found),
@@ -257,7 +258,7 @@ fn however_a_damaged_buffer_is_read_the_same_items_come() {
             let all = async { while !reading.step().await {} };
             let ended = tokio::time::timeout(LONG, all).await;
             ended.unwrap_or_else(|_| panic!("seed {seed}: the end does not come"));
-            // The last handle goes where a runtime is.
+            // The last handle must be dropped inside a runtime.
             drop(reading.hands.take());
         });
         if reading.came != expected {
@@ -270,7 +271,7 @@ fn however_a_damaged_buffer_is_read_the_same_items_come() {
     assert!(losses > 0, "no seed loses anything");
 }
 
-/// One life after the other on one machine.
+/// Lives on one machine, one after the other.
 struct Lives {
     rng: Rng,
     sim: Sim,
@@ -278,7 +279,7 @@ struct Lives {
     next_id: u64,
     /// Everything below this id is synced: no crash may take it.
     promised: u64,
-    /// Everything below this id is acknowledged for good.
+    /// Everything below this id is acknowledged.
     acknowledged: u64,
 }
 
@@ -309,7 +310,8 @@ impl Lives {
             .storage(Arc::new(self.sim.clone()));
         let (writer, mut reader) = config.open().unwrap();
         assert_eq!(writer.usage().next_record_id, self.next_id);
-        // What is there now is there, but a kill leaves it to the next power cut.
+        // All records below `next_id` are there now, but after a kill the next power cut may
+        // still take them.
         self.read(&mut reader, self.next_id);
         let mut synced = self.promised;
         for _ in 0..self.rng.below(30) {
@@ -325,7 +327,7 @@ impl Lives {
         self.end(writer, reader, synced);
     }
 
-    /// Appends in one of the ways, and holds the answer against the buffer's own counts.
+    /// Appends in a random way, and checks the answer against the buffer's own counts.
     fn append(&mut self, writer: &Writer, sync: SyncPolicy, synced: &mut u64) {
         let before = writer.usage();
         let count = 1 + self.rng.below(12) as usize;
@@ -333,7 +335,7 @@ impl Lives {
         let batch = vec![&bytes[..]; count];
         let one = |receipt: Result<Receipt<'_>, Error>| match receipt {
             Ok(receipt) => (usize::from(receipt.accepted()), receipt.id(), None),
-            // An append that waits for its sync has accepted its record.
+            // An append that timed out while it waited for its sync has accepted its record.
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 let last = writer.usage().next_record_id - 1;
                 (1, Some(last), Some(error.kind()))
@@ -372,7 +374,8 @@ impl Lives {
         }
     }
 
-    /// Reads what is there, and acknowledges it: no id is missing, and all below `at_least` come.
+    /// Reads and acknowledges what is there. Checks that no id is missing, and that all below
+    /// `at_least` come.
     fn read(&mut self, reader: &mut Reader, at_least: u64) {
         loop {
             match reader.try_recv().unwrap() {
@@ -386,12 +389,12 @@ impl Lives {
                     delivery.ack();
                 }
                 TryRecv::Ready(Item::Lost(lost)) => {
-                    // Only a power cut takes events, of those that were not synced.
+                    // Only a power cut takes events, and only those that were not synced.
                     assert!(lost.first_id >= self.promised, "{lost}");
                     self.acknowledged = lost.last_id + 1;
                 }
                 TryRecv::Empty | TryRecv::End if self.acknowledged >= at_least => return,
-                // The thread has not come to it yet.
+                // The I/O thread has not written it yet.
                 TryRecv::Empty => std::thread::yield_now(),
                 TryRecv::End => panic!("{} of {at_least}", self.acknowledged),
             }
@@ -413,7 +416,7 @@ impl Lives {
                     0 => writer.close(),
                     _ => writer.close_timeout(timeout),
                 };
-                // A closing whose time was up goes on.
+                // A close that timed out goes on in the background.
                 while monitor.usage().is_some() {
                     std::thread::yield_now();
                 }
@@ -438,7 +441,7 @@ impl Lives {
                 self.promised = synced;
             }
         }
-        // What is behind the promise may be there or not, and ids go on behind what is.
+        // Records from `promised` on may be there or not, and ids continue after those that are.
         let config = Config::new(DIR)
             .max_size(32 << 10)
             .io(Io::Caller)
@@ -448,7 +451,7 @@ impl Lives {
         assert!(there.next_record_id >= self.promised, "{ending:?}");
         assert!(there.next_record_id <= self.next_id, "{ending:?}");
         self.next_id = there.next_record_id;
-        // Acknowledgements may be forgotten: what comes again is no surprise.
+        // A stop may take acknowledgements, so acknowledged records may come again.
         self.acknowledged = self.acknowledged.min(there.last_acknowledged_id + 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The storage seam: the machine's file system, the simulated one, and the one
+//! The implementations of `Storage`: the machine's file system, the simulated one, and the one
 //! that fails on request.
 
 mod fault;

@@ -1,7 +1,6 @@
-//! Promises 3, 4, 6 and 10 with threads that do as they like.
+//! Promises 3, 4, 6 and 10 with threads that run freely.
 //!
-//! The plan follows from the seed; what the threads make of it is theirs.
-//! `FOREBAY_SEED` repeats a plan.
+//! `FOREBAY_SEED` repeats the plan of a seed, but not how its threads interleave.
 
 pub(crate) mod life;
 
@@ -38,6 +37,6 @@ fn every_record_is_accounted_for_over_many_lives() {
         total.rewinds += account.rewinds;
         total.redelivered += account.redelivered;
     }
-    // There was something to account for.
+    // There were rewinds and redeliveries to account for.
     assert!(total.rewinds > 0 && total.redelivered > 0);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use forebay::{Config, Count, Delivery, Item, Reader, TryRecv, Usage, Writer};
 
-/// A directory that goes with the test.
+/// A directory that is deleted at the end of the test.
 pub(crate) fn temp_dir() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -18,7 +18,7 @@ pub(crate) fn open(config: &Config) -> (Writer, Reader) {
     config.clone().open().unwrap()
 }
 
-/// The payload of the n-th record: `len` bytes that follow from `n`.
+/// The payload of the n-th record: `len` bytes that are computed from `n`.
 pub(crate) fn payload(n: u64, len: usize) -> Vec<u8> {
     (0..len)
         .map(|j| (n.wrapping_mul(31) as usize + j * 7) as u8)
@@ -43,7 +43,7 @@ pub(crate) fn drain(reader: &mut Reader) -> Vec<Item> {
     }
 }
 
-/// The ids of everything that can be read now; no loss is expected.
+/// The ids of everything that can be read now; panics if there is a loss.
 pub(crate) fn drain_ids(reader: &mut Reader) -> Vec<u64> {
     drain(reader)
         .into_iter()
@@ -63,7 +63,7 @@ pub(crate) fn data_files(dir: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Checks the conservation law of a snapshot.
+/// Checks that in a snapshot received = acknowledged + unread + dropped + lost.
 pub(crate) fn check_law(usage: &Usage) {
     let sum = |part: fn(&Count) -> u64| -> u64 {
         [
@@ -84,7 +84,7 @@ pub(crate) fn check_law(usage: &Usage) {
     assert_eq!(usage.received.bytes, sum(|c| c.bytes), "bytes: {usage:?}");
 }
 
-/// A small generator of numbers that a seed replays (splitmix64).
+/// A small pseudorandom generator (splitmix64).
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(pub(crate) u64);
 
@@ -103,7 +103,7 @@ impl Rng {
     }
 }
 
-/// A number from the environment.
+/// The number in an environment variable, or `default` if it is not set.
 pub(crate) fn number_from(name: &str, default: u64) -> u64 {
     let value = std::env::var(name).ok();
     value.map_or(default, |value| {

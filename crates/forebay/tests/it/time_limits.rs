@@ -1,4 +1,4 @@
-//! Waits with a time limit: of any length, and what they say when it is over.
+//! Waits with a time limit of any length.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use forebay::{Config, Io, TryRecv, WhenFull};
 
 use crate::support::{open, payload, record, small, temp_dir};
 
-/// `Duration::MAX` is the idiom for "no limit". Added to the time of day it overflowed, and
-/// every call with a time limit panicked.
+/// Regression: `Duration::MAX` is the idiom for "no limit". Adding it to the current time
+/// overflowed, and every call with a time limit panicked.
 #[test]
 fn a_limit_beyond_the_end_of_time_is_none() {
     for io in [Io::Thread, Io::Caller] {
@@ -26,8 +26,8 @@ fn a_limit_beyond_the_end_of_time_is_none() {
     }
 }
 
-/// The same for the time that an append waits for room: the configuration was accepted, and
-/// the first append to a full buffer panicked.
+/// Regression: the same for the time that an append waits for room. The configuration was
+/// accepted, and the first append to a full buffer panicked.
 #[test]
 fn an_append_may_wait_for_room_without_end() {
     let dir = temp_dir();

@@ -1,4 +1,4 @@
-//! The async edge.
+//! The async handles.
 
 mod sink;
 
@@ -282,8 +282,8 @@ async fn a_sink_and_a_stream_carry_records() {
     sender.await.unwrap();
 }
 
-/// `into_inner` went back to the first record that was not acknowledged, so that records which
-/// the caller held came a second time.
+/// Regression: `into_inner` went back to the first record that was not acknowledged, so records
+/// that the caller held came a second time.
 #[tokio::test]
 async fn the_reader_inside_goes_on_behind_what_was_given_out() {
     let dir = temp_dir();
@@ -294,7 +294,8 @@ async fn the_reader_inside_goes_on_behind_what_was_given_out() {
     }
     drop(reader);
     writer.close().unwrap();
-    // A record in the middle of what is read ahead, and one that was given out.
+    // Damages record 2, whose loss is returned before the first `into_inner`, and record 10, in
+    // the middle of what is read ahead.
     let path = dir.path().join("buffer-data-0.dat");
     let mut bytes = std::fs::read(&path).unwrap();
     for n in [2, 10] {

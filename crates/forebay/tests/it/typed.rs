@@ -15,7 +15,7 @@ struct Order {
     items: Vec<String>,
 }
 
-/// Lines: as many events as lines; refuses to encode an empty one.
+/// Text with one event a line; refuses to encode an empty text.
 struct Lines;
 
 impl Codec for Lines {
@@ -116,7 +116,8 @@ fn what_cannot_be_decoded_is_delivered_as_such_and_stops_nothing() {
     assert_eq!((usage.undecodable_records, usage.unread.events), (2, 0));
 }
 
-/// The async layer counts, decodes and sets apart like the blocking one.
+/// The async layer counts events, decodes, and sets undecodable records apart like the blocking
+/// one.
 #[tokio::test(flavor = "multi_thread")]
 async fn values_go_through_futures() {
     let dir = temp_dir();

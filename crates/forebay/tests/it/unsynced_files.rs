@@ -1,7 +1,7 @@
-//! Data files that were left and not synced yet, while the next is written.
+//! Complete data files whose sync is still pending while the next file is written.
 //!
-//! Over a simulated file system on the calling thread, which syncs only where it
-//! is asked to or has to; and on a real one, where threads of their own sync.
+//! Most tests run over a simulated file system on the calling thread, which syncs only if it is
+//! asked to or has to. The others have background threads, some on a real file system.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use crate::usage::check_law;
 
 /// The records that fit into a data file.
 pub(crate) const IN_FILE: u64 = 7;
-/// So many files may be left at a time.
+/// At most this many complete files wait for a sync.
 const LEFT_MAX: u64 = 8;
 
 fn config() -> Config {
@@ -35,8 +35,8 @@ pub(crate) fn write(writer: &Writer, ids: impl IntoIterator<Item = u64>) {
     }
 }
 
-/// Appends so many records, then writes them: a reader that comes only then finds
-/// them in the files alone. Their ids.
+/// Appends `count` records and only then writes them, so that a later reader finds them in the
+/// files alone. Returns their ids.
 fn write_at_once(writer: &Writer, count: u64) -> Vec<u64> {
     let append = |id| writer.append(&payload(id, 100)).unwrap();
     let receipts: Vec<Receipt<'_>> = (1..=count).map(append).collect();
@@ -44,8 +44,8 @@ fn write_at_once(writer: &Writer, count: u64) -> Vec<u64> {
     (1..=count).collect()
 }
 
-/// A buffer of which the first record is synced, and three files and a half are
-/// not.
+/// A buffer of three and a half files whose first record is synced. Returns the ids of all
+/// records.
 fn left(fault: &Fault) -> (Writer, Reader, Vec<u64>) {
     let (writer, reader) = open(fault, config()).unwrap();
     write(&writer, [1]);
@@ -102,8 +102,8 @@ fn only_so_many_are_left_at_a_time() {
     assert_eq!(writer.usage().last_synced_id, 2 * IN_FILE);
 }
 
-/// A killed process leaves more files unsynced than the last: what a flush of the
-/// next process reported durable was not.
+/// Regression: a killed process leaves not only its last file unsynced. What a flush of the next
+/// process reported durable was not.
 #[test]
 fn what_a_killed_process_left_is_durable_after_a_flush_of_the_next() {
     let (sim, fault) = faulty();
@@ -132,7 +132,7 @@ fn what_is_acknowledged_meanwhile_goes_without_a_sync() {
         2 + 3,
         "two data files, ledger, lock and mark"
     );
-    // What was acknowledged needs no sync any more.
+    // Acknowledged records need no sync any more.
     assert_eq!(writer.usage().last_synced_id, 2 * IN_FILE);
     writer.flush().unwrap();
     assert_eq!(syncs(&fault) - before, 2);
@@ -235,8 +235,8 @@ fn a_failure_while_writing_again_poisons_and_loses_nothing_written() {
     }
 }
 
-/// Files that wait to be written again, and in which everything is acknowledged by
-/// then, go instead.
+/// A file that waits to be written again is deleted instead, if everything in it is acknowledged
+/// by then.
 #[test]
 fn what_is_to_be_written_again_and_is_acknowledged_goes_instead() {
     let (sim, fault) = faulty();
@@ -257,8 +257,8 @@ fn what_is_to_be_written_again_and_is_acknowledged_goes_instead() {
     check_law(&writer.usage());
 }
 
-/// An error that passes, in the sync of a directory with nothing left to write,
-/// refused every append for good.
+/// Regression: after a passing error in the sync of a directory, with nothing left to write,
+/// every append was refused for good.
 #[test]
 fn a_directory_that_cannot_be_synced_for_a_while_is_synced_later() {
     for io in [Io::Caller, Io::Thread] {
@@ -266,7 +266,7 @@ fn a_directory_that_cannot_be_synced_for_a_while_is_synced_later() {
         let config = config().when_full(WhenFull::Reject).io(io);
         let (writer, _reader) = open(&fault, config).unwrap();
         write(&writer, 1..=2 * IN_FILE);
-        // The first time a descriptor of the buffer's own is given back for it.
+        // After the first error the buffer closes a descriptor of its own and retries.
         let nth = next(&fault, Op::DirSync);
         fault.fail(Op::DirSync, nth, Errno::Emfile);
         fault.fail(Op::DirSync, nth + 1, Errno::Emfile);
@@ -282,7 +282,7 @@ fn a_directory_that_cannot_be_synced_for_a_while_is_synced_later() {
     }
 }
 
-/// Where no time makes a sync due, nothing woke the thread to try again.
+/// Regression: if no flush interval makes a sync due, nothing woke the thread to retry.
 #[test]
 fn a_directory_is_synced_later_whatever_the_policy() {
     for policy in [SyncPolicy::Always, SyncPolicy::Never] {
@@ -321,7 +321,7 @@ fn a_directory_that_cannot_be_synced_does_not_hang_a_close() {
     }
 }
 
-/// A reader is in the middle of a file that is written again behind its back.
+/// A reader is in the middle of a file that is written again meanwhile.
 #[test]
 fn a_reader_in_the_middle_of_one_that_is_written_again_goes_on() {
     let (_sim, fault) = faulty();
@@ -348,7 +348,8 @@ fn a_reader_in_the_middle_of_one_that_is_written_again_goes_on() {
     check_law(&writer.usage());
 }
 
-/// After a rewind: meanwhile all of the file was acknowledged, and it went.
+/// A reader was rewound and is about to open a file. Meanwhile everything in the file is
+/// acknowledged, and it is deleted.
 #[test]
 fn a_reader_that_was_about_to_open_an_acknowledged_one_goes_on_behind_it() {
     let (_sim, fault) = faulty();

@@ -104,8 +104,9 @@ fn a_snapshot_tells_what_happened() {
     assert_eq!(usage.next_record_id, 29);
 }
 
-/// A record that a batch has no room for is put back. One whose redundant field was damaged was
-/// counted as mended again when it came with the next batch, and after every rewind.
+/// Regression: a record that a batch has no room for is put back. If a redundant field of it was
+/// damaged, it was counted as mended again when it came with the next batch, and after every
+/// rewind.
 #[test]
 fn a_mended_record_counts_once() {
     let sim = forebay::storage::sim::Sim::new();
@@ -125,7 +126,7 @@ fn a_mended_record_counts_once() {
     }
     drop(reader);
     writer.close().unwrap();
-    // The pointer of the second; frames of 144 bytes.
+    // Damages the pointer of the second record; frames have 144 bytes.
     let path = "/buffer/buffer-data-0.dat";
     let mut bytes = sim.read_file(path).unwrap();
     bytes[144 + 8 + 104 + 20] ^= 8;

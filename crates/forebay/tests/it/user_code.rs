@@ -1,6 +1,7 @@
-//! Code of the user's that the buffer calls: event counters, tracing subscribers, wakers. It may
-//! panic, and a host may catch that; it may call the buffer; it may have the last handle.
-//! Nothing is lost by it, nothing hangs.
+//! User code that the buffer calls: event counters, tracing subscribers, wakers. It may panic in
+//! a program that catches the panic, it may call the buffer, and it may drop the last handle.
+//!
+//! Invariant: nothing is lost by it, and nothing hangs.
 
 mod panics;
 
@@ -22,7 +23,7 @@ use crate::support::{drain_ids, open, payload, record, temp_dir};
 
 const DIR: &str = "/buffer";
 
-/// What is waited for happens long before.
+/// A time limit that no wait is expected to reach.
 const LONG: Duration = Duration::from_secs(60);
 
 fn open_sim(config: &Config, sim: &Sim) -> (Writer, Reader) {
@@ -33,7 +34,7 @@ fn open_sim(config: &Config, sim: &Sim) -> (Writer, Reader) {
         .unwrap()
 }
 
-/// Panics once when it is told to.
+/// Panics once after it was set.
 #[derive(Debug, Clone, Default)]
 struct Trap(Arc<AtomicBool>);
 
@@ -60,7 +61,7 @@ impl Trap {
     }
 }
 
-/// Runs something in which user code panics.
+/// Runs a call in which user code may panic. Returns whether it panicked.
 fn caught<T>(call: impl FnOnce() -> T) -> bool {
     catch_unwind(AssertUnwindSafe(call)).is_err()
 }
@@ -84,8 +85,9 @@ impl tracing::Subscriber for Subscriber {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-/// The counter panicked when a record was delivered. The scanner had passed the record by then,
-/// the reader had not: the next call took it for a gap, counted it lost and acknowledged it.
+/// Regression: the counter panicked when a record was delivered. The scanner had passed the
+/// record by then, but the reader had not. The next call took the record for a gap, counted it
+/// lost and acknowledged it.
 #[test]
 fn a_counter_that_panics_loses_nothing() {
     for by_batch in [false, true] {
@@ -121,7 +123,7 @@ fn a_counter_that_panics_loses_nothing() {
     }
 }
 
-/// A batch that a panic ends after some of its records takes those along: they come again.
+/// A panic ends a batch after some of its records: these come again.
 #[test]
 fn a_batch_that_a_panic_ends_is_delivered_again() {
     let sim = Sim::new();
@@ -149,8 +151,8 @@ fn a_batch_that_a_panic_ends_is_delivered_again() {
     assert_eq!(drain_ids(&mut reader), (1..=20).collect::<Vec<_>>());
 }
 
-/// The subscriber panicked when it was told of a loss, which was acknowledged and in nobody's
-/// hands: the consumer never heard of it.
+/// Regression: the subscriber panicked when it got a loss, which was acknowledged by then but
+/// not returned yet: the consumer never got it.
 #[test]
 fn a_subscriber_that_panics_takes_no_loss_along() {
     for by_batch in [false, true] {
@@ -165,7 +167,7 @@ fn a_subscriber_that_panics_takes_no_loss_along() {
         }
         drop(reader);
         writer.close().unwrap();
-        // The payload of the fifth; frames of 144 bytes.
+        // Damages the payload of the fifth record; frames have 144 bytes.
         let path = format!("{DIR}/buffer-data-0.dat");
         let mut bytes = sim.read_file(&path).unwrap();
         bytes[4 * 144 + 50] ^= 1;
@@ -204,8 +206,8 @@ fn a_subscriber_that_panics_takes_no_loss_along() {
     }
 }
 
-/// On the async edge the read happens on a thread of the runtime: the panic took the reader with
-/// it, and "the runtime is shutting down" was the answer from then on.
+/// Regression: an async reader reads on a thread of the runtime. The panic there lost the reader,
+/// and every later call said "the runtime is shutting down".
 #[tokio::test]
 async fn an_async_reader_outlives_a_panic() {
     let dir = temp_dir();
@@ -221,7 +223,7 @@ async fn an_async_reader_outlives_a_panic() {
     let mut reader = AsyncReader::new(reader);
     trap.set();
     let mut reading = tokio::spawn(async move {
-        // A task is what catches it here.
+        // The task catches the panic here.
         let next = AssertUnwindSafe(reader.recv());
         let panicked = futures_util::FutureExt::catch_unwind(next).await.is_err();
         (panicked, reader)
@@ -233,13 +235,13 @@ async fn an_async_reader_outlives_a_panic() {
     }
 }
 
-/// Polls a future with a waker of this kind until it waits.
+/// Polls a read with this waker; it must have to wait.
 fn wait_with(reader: &mut AsyncReader, waker: &Waker) {
     let next = pin!(reader.recv()).poll(&mut Context::from_waker(waker));
     assert!(next.is_pending(), "{next:?}");
 }
 
-/// Runs something that must come to an end.
+/// Runs a call; panics if it does not end within [`LONG`].
 fn must_end(what: &str, call: impl FnOnce() + Send + 'static) {
     let (done, waits) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -251,8 +253,8 @@ fn must_end(what: &str, call: impl FnOnce() + Send + 'static) {
         .unwrap_or_else(|_| panic!("{what}: hangs"));
 }
 
-/// A waker may be the last to hold a task, and the task a writer. Its drop asked the buffer
-/// something, under the buffer's own locks.
+/// Regression: a waker may hold the last reference to a task, and the task a writer. The waker
+/// was dropped under the buffer's own locks, and its drop called the buffer.
 #[test]
 fn a_waker_that_is_dropped_may_call_the_buffer() {
     struct Task(Writer);
@@ -268,7 +270,7 @@ fn a_waker_that_is_dropped_may_call_the_buffer() {
         let dir = temp_dir();
         let (writer, reader) = open(&Config::new(dir.path()).max_size(4096));
         let mut reader = AsyncReader::new(reader);
-        // Replaced by another, and taken back.
+        // The first waker is replaced by another one, the second is taken back.
         wait_with(&mut reader, &Waker::from(Arc::new(Task(writer.clone()))));
         let replaced = pin!(reader.recv()).poll(&mut Context::from_waker(Waker::noop()));
         drop(replaced);
@@ -286,7 +288,8 @@ fn a_waker_that_is_dropped_may_call_the_buffer() {
     });
 }
 
-/// A waker that panics killed the thread that rang: the buffer's own, so that every flush hung.
+/// Regression: a waker that panics killed the thread that woke it: the buffer's own, so every
+/// flush hung.
 #[test]
 fn a_waker_that_panics_ends_nothing_but_its_wake() {
     struct Bad;
@@ -307,8 +310,9 @@ fn a_waker_that_panics_ends_nothing_but_its_wake() {
     });
 }
 
-/// The last handle of a buffer may be in a task, and the task in a waker: the buffer's thread
-/// wakes it, and closed the buffer by waiting for itself. That panicked, and nothing was synced.
+/// Regression: the last handle of a buffer may be in a task, and the task in a waker. The
+/// buffer's thread woke the task, which dropped the handle, and closing waited for that same
+/// thread. That panicked, and nothing was synced.
 #[test]
 fn the_last_handle_may_go_on_the_buffers_own_thread() {
     struct Owner(Mutex<Option<AsyncReader>>);
@@ -361,7 +365,8 @@ fn a_waker_on_the_buffers_own_thread_may_close_with_a_time_limit() {
     let waker = Waker::from(Arc::clone(&owner));
     let mut synced = pin!(receipt.synced());
     *owner.0.lock().unwrap() = Some(writer);
-    // The thread syncs, wakes this task, and the last handle goes there; or it was faster.
+    // The buffer's thread syncs and wakes this task, which closes the last handle there. If the
+    // sync was faster, the test wakes the task itself.
     if synced
         .as_mut()
         .poll(&mut Context::from_waker(&waker))

@@ -1,5 +1,5 @@
-//! `inspect`, `verify` and `records`: what they say, that they never write, and
-//! that they are calm about a buffer that is open elsewhere.
+//! `inspect`, `verify` and `records`: what they report, that they never write, and that they
+//! report no damage in a buffer that is in use.
 
 mod looking;
 mod losses;

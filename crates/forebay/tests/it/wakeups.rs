@@ -38,8 +38,8 @@ fn an_event_nobody_waits_for_is_written_all_the_same() {
     }
 }
 
-/// Once something had to be synced later, the thread slept until then, however
-/// many records came meanwhile.
+/// Regression: once a sync was due later, the I/O thread slept until then, however many records
+/// came meanwhile.
 #[test]
 fn an_event_is_written_soon_while_a_sync_is_due_much_later() {
     let dir = temp_dir();
@@ -159,8 +159,8 @@ fn nobody_waits_for_a_reader_that_is_gone() {
     });
 }
 
-/// A batch that ended with this error once left the write side asleep: what it
-/// had accepted was neither written nor synced before something else came.
+/// Regression: a batch that ended with this error left the write side asleep. Its accepted
+/// records were neither written nor synced before something else came.
 #[test]
 fn what_a_batch_accepted_before_an_error_is_synced_in_time() {
     let dir = temp_dir();
@@ -196,7 +196,7 @@ fn a_reader_of_synced_records_is_not_left_waiting_when_nothing_syncs() {
     });
 }
 
-/// A disk so slow that more comes than it takes.
+/// A disk so slow that records come faster than it writes them.
 #[derive(Debug)]
 struct SlowDisk(Sim);
 
@@ -220,7 +220,7 @@ impl File for SlowFile {
     }
 }
 
-/// There is always something to write first.
+/// Records come faster than the disk writes them, so there is always one to write first.
 #[test]
 fn a_sync_that_somebody_waits_for_comes_while_writing_never_pauses() {
     let config = Config::new("/buffer")

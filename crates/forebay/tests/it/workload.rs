@@ -1,12 +1,11 @@
-//! Seeded workloads over a simulated file system, and what is known at each
-//! moment of what a buffer has promised.
+//! Seeded workloads over a simulated file system, and what is known at each moment of what a
+//! buffer has promised.
 //!
-//! A workload runs on one thread (`Io::Caller`), so a seed replays exactly. It
-//! notes every promise together with the number of storage operations done when
-//! it was made; whoever cuts the power after that many operations may hold the
-//! buffer to it. It also holds the buffer to what needs no crash: the order of
-//! deliveries, their contents, the counts, the limits, and that nothing waits
-//! for what will not come.
+//! - A workload runs on one thread (`Io::Caller`), so a seed replays exactly.
+//! - It notes every promise with the number of storage operations done when it was made. After
+//!   a power cut that comes after that many operations, the promise must hold.
+//! - It also checks what needs no crash: the order of deliveries, their contents, the counts,
+//!   the limits, and that no call waits for something that never comes.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -44,7 +43,7 @@ pub(crate) fn must<T, E: Debug>(what: &str, result: Result<T, E>) -> Check<T> {
     result.map_err(|e| format!("{what} failed: {e:?}"))
 }
 
-/// What happened in a workload that does not happen in each.
+/// Counts of events that do not happen in every workload.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Events {
     /// Appends refused because the buffer was full.
@@ -53,11 +52,11 @@ pub(crate) struct Events {
     pub(crate) redelivered: u64,
     /// Acknowledgements that left a gap before them.
     pub(crate) out_of_order: u64,
-    /// Data files that were rolled away from and deleted.
+    /// Data files that were rolled over and deleted.
     pub(crate) deleted: u64,
-    /// Whether the file ids wrapped.
+    /// How often the file ids wrapped.
     pub(crate) wrapped: u64,
-    /// The buffer was closed and opened again.
+    /// How often the buffer was closed and opened again.
     pub(crate) reopened: u64,
 }
 
@@ -109,9 +108,9 @@ struct Run {
     rng: Rng,
     lean: Lean,
     limits: Limits,
-    /// There is none only while one is closed and the next one opened.
+    /// `None` only while the buffer is closed and opened again.
     handles: Option<Handles>,
-    /// Delivered and not yet acknowledged.
+    /// Deliveries that are not acknowledged yet.
     held: Vec<Delivery>,
     history: History,
     known: Known,
@@ -119,14 +118,14 @@ struct Run {
     next_id: u64,
     /// No record below this id is delivered before the next rewind.
     cursor: u64,
-    /// The largest the buffer may have been since it was opened.
+    /// The maximum size of the buffer: its limit, or its last size if that was larger.
     size_max: u64,
     /// How the storage lies to the buffer, if it does.
     lie: Option<Lie>,
     events: Events,
     /// No record below this id was delivered yet.
     fresh: u64,
-    /// The data files there were at the last look.
+    /// The data files at the last check.
     files: BTreeSet<String>,
 }
 
@@ -158,7 +157,7 @@ pub(crate) fn run(seed: u64, lean: Lean, steps: usize, lie: Option<Lie>) -> Chec
         lean,
         limits,
     };
-    // What was there before.
+    // The ids before the first one count as synced and acknowledged.
     run.promise(Fact::Synced(first_id));
     run.promise(Fact::AcksSynced(first_id));
     run.handles = Some(run.open()?);
@@ -201,10 +200,10 @@ pub(crate) fn prepare_wrap(sim: &Sim, rng: &mut Rng) -> Check<u64> {
 }
 
 impl Run {
-    /// Does something; says what.
+    /// Makes a random step. Returns its name.
     fn step(&mut self) -> Check<&'static str> {
-        // Append, batch, flush, wait, next, batch, acknowledge, let go, rewind,
-        // sync acknowledgements, reopen.
+        // The weights of append, batch, flush, append and wait, next, batch, acknowledge, let
+        // go, rewind, sync acknowledgements, reopen.
         let weights: [u64; 11] = match self.lean {
             Lean::Even => [8, 3, 2, 2, 6, 3, 6, 1, 1, 1, 1],
             Lean::Durable => [8, 3, 5, 5, 4, 2, 5, 0, 0, 3, 0],
@@ -240,7 +239,7 @@ impl Run {
         self.history.facts.push((self.sim.operations(), fact));
     }
 
-    /// The id behind the contiguous acknowledged prefix.
+    /// The id after the contiguous acknowledged prefix.
     fn prefix(&self) -> u64 {
         let mut open = self.known.records.range(self.known.acked..);
         let first = open.find(|(id, _)| !self.known.acking.contains(id));
@@ -288,7 +287,7 @@ impl Run {
         self.events.reopened += 1;
         self.promise(Fact::Reopened);
         self.cursor = self.prefix();
-        // What is there may be more than the new limits allow.
+        // The buffer may be larger than the new limits allow.
         self.size_max = self.limits.max_size.max(self.size());
         let recovery = self.reader().recovery();
         if recovery.findings.is_empty() {
@@ -298,8 +297,8 @@ impl Run {
         }
     }
 
-    /// A buffer that was closed has nothing that another implementation of the
-    /// format would have to mend.
+    /// Checks that a closed buffer has nothing that another implementation of the format would
+    /// have to mend.
     fn check_closed(&self) -> Check {
         let storage: Arc<dyn Storage> = Arc::new(self.sim.clone());
         let options = VerifyOptions::default().event_counter(self.limits.counter());
@@ -311,12 +310,12 @@ impl Run {
         }
     }
 
-    /// What the data files and the ledger occupy.
+    /// The bytes that the files of the directory occupy.
     fn size(&self) -> u64 {
         self.sim.files(DIR).iter().map(|(_, len)| len).sum()
     }
 
-    /// Counts the data files that are gone.
+    /// Counts the data files that were deleted since the last check, and wraps of the file ids.
     fn watch_files(&mut self) {
         let names = self.sim.files(DIR).into_iter().map(|(name, _)| name);
         let files: BTreeSet<String> = names.filter(|name| name.ends_with(".dat")).collect();
@@ -327,7 +326,7 @@ impl Run {
         self.files = files;
     }
 
-    /// What holds after every step.
+    /// Checks what must hold after every step.
     fn check_state(&mut self) -> Check {
         self.watch_files();
         let size = self.size();
@@ -350,7 +349,7 @@ impl Run {
     }
 }
 
-/// The law of conservation.
+/// Checks that received = acknowledged + unread + dropped + lost.
 pub(crate) fn check_usage(usage: &forebay::Usage) -> Check {
     let sum = |part: fn(&forebay::Count) -> u64| {
         part(&usage.acknowledged) + part(&usage.unread) + part(&usage.dropped) + part(&usage.lost)

@@ -1,5 +1,5 @@
-//! Zeros written ahead where small syncs follow one another: they make syncs
-//! cheaper and must not be noticed otherwise.
+//! Zeros that are preallocated when small syncs follow one another: they make syncs cheaper and
+//! must have no other effect.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ fn a_series_of_small_syncs_writes_them_and_a_close_cuts_them() {
     assert_eq!(disk_len(dir.path()), written(8));
 }
 
-/// A file system that has no space to shorten a file kept a close at it for ever.
+/// Regression: on a file system without the space to shorten a file, a close tried that for ever.
 #[test]
 fn a_close_leaves_them_where_there_is_no_space_to_cut_them() {
     for errno in [Errno::Enospc, Errno::Emfile] {
@@ -132,8 +132,8 @@ fn they_stay_within_the_limits() {
     drop((writer, reader));
 }
 
-/// A full disk took half of a frame. The zeros written ahead for a sync came to
-/// lie on it, and the rest of the frame followed behind them: a damaged record.
+/// Regression: a full disk took half of a frame. Zeros that were preallocated for a sync
+/// overwrote that half, and the rest of the frame was written after them: a damaged record.
 #[test]
 fn they_spare_what_a_full_disk_took_of_a_frame() {
     let (_sim, fault) = faulty();

@@ -35,7 +35,7 @@ fn acknowledgements_of_two_threads_make_one_prefix() {
         backwards.join().unwrap();
         reader.sync_acks().unwrap();
         assert_eq!(reader.usage().last_acknowledged_id, 6);
-        // Nothing but the last data file is left, or not even that.
+        // At most the last data file is left.
         drop((writer, reader));
         assert!(left(&sim).is_empty());
         assert!(

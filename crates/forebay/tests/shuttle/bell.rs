@@ -1,6 +1,5 @@
-//! The bell alone, in every schedule there is (up to a bound): whoever waits
-//! under the mutex is woken by whoever changes the condition under it and rings
-//! afterwards.
+//! The bell alone, in every schedule there is (up to a bound): a thread or task that waits under
+//! the mutex is woken by a thread that changes the condition under the mutex and then rings.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use shuttle::{Config, Runner, future, thread};
 use crate::sync::{Clock, Mutex, begin};
 use crate::wake::{Bell, Woken, lock};
 
-/// Schedules to explore at most; all of a model's when it has fewer.
+/// The maximum number of schedules to explore; a model with fewer is explored completely.
 const SCHEDULES_MAX: usize = 100_000;
 
 /// Runs the model under every schedule.
@@ -119,7 +118,7 @@ fn a_ring_wakes_a_task_and_a_thread() {
     });
 }
 
-/// Something that grows, and is waited for to reach a mark.
+/// A level that rises; threads wait until it reaches a mark.
 #[derive(Default)]
 struct Gauge {
     level: Mutex<u64>,
@@ -132,7 +131,7 @@ impl Gauge {
         self.bell.ring_up_to(to);
     }
 
-    /// Waits for the mark; whoever is told that it is reached believes it.
+    /// Waits for the mark. Checks that the mark is reached if the bell says so.
     fn wait(&self, mark: u64) {
         loop {
             let level = lock(&self.level);

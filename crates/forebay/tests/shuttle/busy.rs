@@ -1,4 +1,4 @@
-//! A storage whose calls take time: at each, other threads may go on.
+//! A storage whose calls take time: before and after most calls other threads may go on.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use shuttle::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub(crate) struct Busy<S>(pub(crate) S);
 
-/// Lets the scheduler choose.
+/// Lets the scheduler choose the thread that goes on: it does so at every atomic operation.
 fn pause() {
     AtomicBool::new(false).load(Ordering::SeqCst);
 }

@@ -1,4 +1,4 @@
-//! Runs a model under many schedules, and tells how to replay one that fails.
+//! Runs a model under many schedules, and prints how to replay one that fails.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,12 +7,12 @@ use forebay::sync::{Clock, begin};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, Runner};
 
-/// Schedules a model runs under, for each scheduler and clock, unless the
-/// environment says otherwise.
+/// The number of schedules of a model for each scheduler and clock, unless
+/// `FOREBAY_SHUTTLE_ITERATIONS` is set.
 const ITERATIONS: usize = 300;
 
-/// Changes of priority that the PCT scheduler places: a bug that needs that
-/// many preemptions in the right places is found sooner than at random.
+/// The number of priority changes that the PCT scheduler places. It finds a bug that needs that
+/// many preemptions in the right places sooner than the random scheduler.
 const PCT_DEPTH: usize = 3;
 
 const CLOCKS: [(&str, Clock); 2] = [("stopped", Clock::Stopped), ("jumping", Clock::Jumping)];
@@ -22,8 +22,7 @@ pub(crate) fn check(name: &'static str, model: fn()) {
     check_with(name, &CLOCKS, model);
 }
 
-/// For a model in which somebody has to wait for a time: nothing but time ends
-/// its waits, so the clock must not stand still.
+/// Runs a model with a wait that only time ends, so the clock must not stand still.
 pub(crate) fn check_in_time(name: &'static str, model: fn()) {
     check_with(name, &CLOCKS[1..], model);
 }
@@ -54,7 +53,7 @@ fn check_with(name: &'static str, clocks: &[(&'static str, Clock)], model: fn())
 }
 
 fn run(scheduler: impl Scheduler + 'static, clock: Clock, model: fn()) {
-    // Failing schedules are kept here, whichever model they are of.
+    // The failing schedules of all models are kept here.
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("schedules");
     std::fs::create_dir_all(&dir).expect("a directory for schedules");
     let mut config = Config::new();
@@ -70,7 +69,7 @@ fn run(scheduler: impl Scheduler + 'static, clock: Clock, model: fn()) {
     });
 }
 
-/// On a panic, says how to replay.
+/// Prints on a panic how to replay.
 struct SaysHow {
     name: &'static str,
     clock_name: &'static str,

@@ -1,5 +1,5 @@
-//! Ends: the last writer goes while the reader waits, the reader goes while a
-//! writer waits, both go at once, and somebody opens the buffer again.
+//! Closing: the last writer while the reader waits, the reader while a writer waits, both at
+//! once; and opening the buffer again.
 
 use forebay::storage::sim::Sim;
 use forebay::{ErrorKind, Io, ReaderSees, SyncPolicy};
@@ -52,7 +52,7 @@ fn a_writer_does_not_wait_for_a_reader_that_is_gone() {
     check("a_writer_does_not_wait_for_a_reader_that_is_gone", || {
         let (writer, reader) = open(&Sim::new(), config().max_size(8224));
         let closing = thread::spawn(move || drop(reader));
-        // Four fit, and nobody will ever make room for the fifth.
+        // Four records fit, and without a reader there is never room for the fifth.
         let error = (0..5).find_map(|n| writer.append(&payload(0, n)).err());
         assert_eq!(error.map(|e| e.kind()), Some(ErrorKind::ReaderGone));
         closing.join().unwrap();
@@ -78,7 +78,7 @@ fn the_last_handle_to_go_leaves_everything_durable() {
             thread.join().unwrap();
         }
         assert_eq!(left(&sim.crash(0)), [1, 2]);
-        // The lock is free as soon as the last handle is gone.
+        // The lock is free as soon as the last handle is closed.
         assert_eq!(left(&sim), [1, 2]);
     });
 }

@@ -1,4 +1,4 @@
-//! Failed writes and syncs while others wait: everybody is answered, truly.
+//! Failed writes and syncs while other threads wait: every call returns, and its answer is true.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ fn a_poisoned_buffer_answers_everybody() {
             })
             .collect();
         let reading = thread::spawn(move || {
-            // What was written is delivered; then the reader learns of it.
+            // Written records are delivered; then the reader gets the error.
             loop {
                 match reader.recv() {
                     Ok(Some(_)) => {}
@@ -82,7 +82,7 @@ fn a_failed_write_is_made_again_unnoticed() {
     check("a_failed_write_is_made_again_unnoticed", || {
         let sim = Sim::new();
         let (writer, mut reader, fault) = open(&sim, SyncPolicy::Interval);
-        // The mark of what is synced goes before the first record.
+        // The mark of what is synced is written before the first record.
         let nth = fault.counts()[&Op::Write] + 3;
         fault.fail(Op::Write, nth, Errno::Eio);
         let producer = thread::spawn(move || {
@@ -105,7 +105,7 @@ fn a_failed_write_is_made_again_unnoticed() {
     });
 }
 
-/// Full batches that nobody takes any more kept the thread of a poisoned buffer busy.
+/// Regression: full batches that are never written kept the thread of a poisoned buffer busy.
 #[test]
 fn a_poisoned_buffer_rests_whatever_is_ready() {
     check("a_poisoned_buffer_rests_whatever_is_ready", || {
@@ -117,7 +117,7 @@ fn a_poisoned_buffer_rests_whatever_is_ready() {
         fault.fail_from(Op::MapSync, fault.counts()[&Op::MapSync] + 1, Errno::Eio);
         let other = writer.clone();
         let producer = thread::spawn(move || {
-            // Some are full batches by the time that the buffer is poisoned.
+            // Some records are in full batches by the time that the buffer is poisoned.
             for n in 1..6 {
                 if other.append(&payload(1, n)).is_err() {
                     return;

@@ -61,8 +61,8 @@ fn acknowledging_late_and_elsewhere_wakes_a_waiting_writer() {
     );
 }
 
-/// More than all batches hold, and nobody reads: only the write side can wake
-/// the writer.
+/// The records are more than all batches hold, and nothing reads them: only the write side can
+/// wake the writer.
 #[test]
 fn a_written_batch_wakes_a_waiting_writer() {
     check("a_written_batch_wakes_a_waiting_writer", || {
@@ -93,7 +93,7 @@ fn space_on_a_full_disk_wakes_a_waiting_writer() {
     check("space_on_a_full_disk_wakes_a_waiting_writer", || {
         let sim = Sim::new();
         let (writer, mut reader) = open(&sim, config());
-        // The ledger and two data files.
+        // Room for the ledger and two data files.
         sim.set_capacity(Some(24 + 2 * 4096));
         let producer = thread::spawn(move || {
             for n in 0..8 {

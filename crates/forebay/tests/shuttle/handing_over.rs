@@ -53,13 +53,13 @@ fn records_arrive_once_and_in_order() {
 fn a_record_that_crosses_the_end_of_a_batch_arrives() {
     check("a_record_that_crosses_the_end_of_a_batch_arrives", || {
         let sim = Sim::new();
-        // The tenth record does, and the nineteenth.
+        // The tenth record crosses the end of a batch, and so does the nineteenth.
         let (writer, mut reader) = open(&sim, config().data_file_size(16 << 10));
         let batch = [[7; 400]; 10];
         let appended = writer.append_batch(&batch).unwrap();
         appended.receipt().wait_written().unwrap();
         let appending = thread::spawn(move || {
-            // Whoever reads is all who waits for these.
+            // Only the reader waits for these.
             writer.append_batch(&batch[..9]).unwrap();
             writer
         });
@@ -90,7 +90,7 @@ fn a_small_record_alone_reaches_a_waiting_reader() {
             let item = reader.recv().unwrap();
             (item, reader)
         });
-        // The writer stays: only its ring, or none, can bring the record.
+        // The writer stays open: only the ring of this append can bring the record.
         writer.append(b"alone").unwrap();
         let (item, reader) = reading.join().unwrap();
         assert!(matches!(item, Some(Item::Record(_))), "{item:?}");

@@ -9,11 +9,10 @@
 //!     --target-dir target/shuttle
 //! ```
 //!
-//! Every model runs with a clock that stands still, so that a missing ring is a
-//! deadlock, and with one that jumps, so that every time-out happens at every
-//! moment. `FOREBAY_SHUTTLE_ITERATIONS` says how often (each of two schedulers,
-//! each clock), `FOREBAY_SEED` repeats a run, and a failure says how to replay
-//! its one schedule.
+//! A model runs with a clock that stands still, so that a missing ring is a deadlock, and with
+//! one that jumps, so that every time-out happens at every moment.
+//! `FOREBAY_SHUTTLE_ITERATIONS` sets the number of schedules for each of two schedulers and each
+//! clock. `FOREBAY_SEED` repeats a run, and a failure says how to replay its one schedule.
 #![cfg(forebay_shuttle)]
 #![allow(
     clippy::expect_used,
@@ -33,7 +32,7 @@ mod support;
 mod syncing;
 mod unsynced_files;
 
-// The bell is no part of the public API; here it is alone.
+// The bell is no part of the public API, so its models include its sources.
 #[allow(
     dead_code,
     unreachable_pub,

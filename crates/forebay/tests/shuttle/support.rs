@@ -24,7 +24,7 @@ pub(crate) fn open(sim: &Sim, config: Config) -> (Writer, Reader) {
     config.storage(Arc::new(Busy(sim.clone()))).open().unwrap()
 }
 
-/// A payload that says who wrote it and as what, and fills half a data file.
+/// A payload that begins with its producer and number, and fills half a data file.
 pub(crate) fn payload(producer: u8, n: u8) -> Vec<u8> {
     let mut payload = vec![0; 1900];
     payload[0] = producer;
@@ -32,7 +32,7 @@ pub(crate) fn payload(producer: u8, n: u8) -> Vec<u8> {
     payload
 }
 
-/// Who wrote it, and as what.
+/// The producer and number of a payload.
 pub(crate) fn origin(payload: &[u8]) -> (u8, u8) {
     (payload[0], payload[1])
 }
@@ -66,12 +66,12 @@ pub(crate) fn holds(sim: &Sim, payload: &[u8]) -> bool {
     })
 }
 
-/// The bytes of the data files and the ledger.
+/// The bytes that the files of the buffer occupy.
 pub(crate) fn disk_bytes(sim: &Sim) -> u64 {
     sim.files(DIR).into_iter().map(|(_, len)| len).sum()
 }
 
-/// `received = acknowledged + unread + dropped + lost`.
+/// Checks that `received = acknowledged + unread + dropped + lost`.
 pub(crate) fn check_law(usage: &Usage) {
     let Usage {
         received,

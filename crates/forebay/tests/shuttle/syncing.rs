@@ -1,4 +1,4 @@
-//! Receipts and flushes: whoever waits is answered, and never too early.
+//! Receipts and flushes: every wait ends, and never too early.
 
 use forebay::storage::fault::{Fault, Op};
 use forebay::storage::sim::Sim;

@@ -1,4 +1,4 @@
-//! Data files that threads of their own sync while the next one is written.
+//! Data files that are synced in the background while the next one is written.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use crate::busy::Busy;
 use crate::check::check;
 use crate::support::{check_law, config, holds, left, open, payload, record};
 
-/// Two records fill a data file. Seven complete files begin to be synced.
+/// Two records fill a data file. With seven complete files, background syncs begin.
 const RECORDS: u8 = 16;
 
-/// Appends so many that files begin to be synced in the background.
+/// Appends so many records that files begin to be synced in the background.
 fn fill(writer: &Writer) {
     for n in 0..RECORDS {
         writer.append(&payload(0, n)).unwrap();
     }
 }
 
-/// The next sync of a data file fails.
+/// Opens a buffer whose next sync of a data file fails.
 fn open_to_fail(policy: SyncPolicy) -> (Sim, Writer, Reader) {
     let sim = Sim::new();
     let fault = Fault::of_sim(&sim, 0);
@@ -43,7 +43,7 @@ fn a_background_sync_wakes_a_reader_of_synced_records() {
             fill(&writer);
             writer
         });
-        // Nobody asks for a sync, and with the clock that stands still none is due.
+        // No call asks for a sync, and with the clock that stands still none is due.
         for id in 1..=2 {
             let delivery = record(reader.recv().unwrap());
             assert_eq!(delivery.id(), id);
@@ -63,7 +63,7 @@ fn what_is_reported_synced_is_while_syncs_go_on_in_the_background() {
             let other = writer.clone();
             let appending = thread::spawn(move || fill(&other));
             let reading = thread::spawn(move || {
-                // Some files go while they are synced.
+                // Some files are deleted while they are synced.
                 for id in 1..=5 {
                     let delivery = record(reader.recv().unwrap());
                     assert_eq!(delivery.id(), id);

@@ -1,4 +1,4 @@
-//! Holds a buffer that is opened after a stop to what was promised before it.
+//! Checks a buffer that is opened after a stop against what was promised before it.
 
 use std::collections::HashSet;
 
@@ -13,12 +13,12 @@ use crate::workload::{self, Check, Known, Limits, Record, check_usage, must};
 pub(crate) enum Stop {
     /// The process was killed; the kernel lives on.
     Killed,
-    /// The power was cut, with this seed for what is left.
+    /// The power was cut; the seed chooses what is left.
     PowerCut(u64),
 }
 
 impl Stop {
-    /// The machine after it.
+    /// The machine after the stop.
     pub(crate) fn apply(self, sim: &Sim) -> Sim {
         match self {
             Self::Killed => sim.kill(),
@@ -26,7 +26,7 @@ impl Stop {
         }
     }
 
-    /// Below this id, every record that was not acknowledged is there.
+    /// Every record below this id that was not acknowledged is there.
     fn kept(self, known: &Known) -> u64 {
         match self {
             Self::Killed => known.written,
@@ -34,7 +34,7 @@ impl Stop {
         }
     }
 
-    /// Below this id, nothing comes again.
+    /// No record below this id comes again.
     fn done(self, known: &Known) -> u64 {
         match self {
             Self::Killed => known.acked,
@@ -43,7 +43,7 @@ impl Stop {
     }
 }
 
-/// What a reader met.
+/// An item that a reader returned.
 #[derive(Debug)]
 enum Seen {
     Record(Record),
@@ -59,7 +59,7 @@ impl Seen {
     }
 }
 
-/// Reads everything there is; acknowledges what `acks` says.
+/// Reads everything there is; acknowledges the ids for which `acks` is true.
 fn drain(reader: &mut Reader, mut acks: impl FnMut(u64) -> bool) -> Check<Vec<Seen>> {
     let mut seen = Vec::new();
     loop {
@@ -77,7 +77,7 @@ fn drain(reader: &mut Reader, mut acks: impl FnMut(u64) -> bool) -> Check<Vec<Se
     }
 }
 
-/// Holds what a reader met after a stop to what was known before it.
+/// Checks what a reader returned after a stop against what was known before it.
 fn check_seen(known: &Known, stop: Stop, seen: &[Seen], next_id: u64) -> Check {
     for pair in seen.windows(2) {
         if pair[0].ids().end != pair[1].ids().start {
@@ -121,8 +121,8 @@ fn check_seen(known: &Known, stop: Stop, seen: &[Seen], next_id: u64) -> Check {
     }
 }
 
-/// Opens what a stop left and checks it; then goes on, cuts the power, and checks
-/// that too.
+/// Opens what a stop left and checks it. Then it uses the buffer further, cuts the power, and
+/// checks again.
 pub(crate) fn check_machine(
     sim: &Sim,
     known: &Known,
@@ -169,8 +169,8 @@ pub(crate) fn check_machine(
     must("close", writer.close())
 }
 
-/// Goes on with a recovered buffer of which this was seen and acknowledged; what
-/// is known then.
+/// Uses a recovered buffer further, of which `seen` was read, and acknowledged as `acks` says.
+/// Returns what is known then.
 fn live_on(
     writer: &Writer,
     seen: &[Seen],
@@ -184,13 +184,13 @@ fn live_on(
         given: end,
         ..before.clone()
     };
-    // Of what has not come, only what was acknowledged may still come.
+    // Of the records that did not come, only those that were acknowledged may still come.
     let acking = &known.acking;
     known.records.retain(|id, _| acking.contains(id));
     for item in seen {
         if let Seen::Record(record) = item {
             known.records.insert(record.id, record.clone());
-            // What comes again is unacknowledged again.
+            // A record that comes again is unacknowledged again.
             if acks(record.id) {
                 known.acking.insert(record.id);
             } else {
@@ -232,7 +232,8 @@ fn live_on(
     Ok(known)
 }
 
-/// Crashes while a machine recovers, at every operation.
+/// Cuts the power at every operation of a recovery and checks each result. One result in 8 is
+/// also cut while it recovers, at most `depth` times in a row.
 pub(super) fn check_recovery(
     sim: &Sim,
     known: &Known,

@@ -9,8 +9,8 @@ use forebay::storage::sim::SECTOR_LEN;
 use super::judge::{Left, tell};
 use super::shapes::{Shape, path};
 
-/// Whether damage at this place of a frame costs the record: id, metadata,
-/// checksum and payload are nowhere else.
+/// Whether damage at this place of a frame costs the record: id, metadata, checksum and
+/// payload are stored only once.
 fn is_costly(at: usize, payload_len: usize) -> bool {
     let root = frame_len(payload_len) - ROOT_LEN;
     (8..8 + payload_len).contains(&at)
@@ -18,7 +18,7 @@ fn is_costly(at: usize, payload_len: usize) -> bool {
         || (root + 8..root + 20).contains(&at)
 }
 
-/// Damages the bytes of one file and checks what is left.
+/// Replaces the contents of one file by `bytes` and checks what is left.
 fn check(shape: &Shape, index: usize, left: &Left<'_>, bytes: &[u8], what: &str) {
     let sim = shape.sim();
     if left.ledger.is_none() {
@@ -74,7 +74,7 @@ fn each_data_file_cut_at_each_byte() {
     tell("each data file cut at each byte");
 }
 
-/// Fills a span of a file.
+/// Fills a span of a file with `byte` and checks what is left.
 fn fill(shape: &Shape, index: usize, span: Range<usize>, byte: u8) {
     let mut bytes = shape.bytes(index);
     bytes[span.clone()].fill(byte);
@@ -97,7 +97,8 @@ fn each_sector_of_each_data_file_zeroed() {
     tell("each sector of each data file zeroed");
 }
 
-/// Sectors need not begin where the tests' do: zeros from each multiple of 8.
+/// In other files the frames begin elsewhere in their sectors, so zeros begin at each multiple
+/// of 8.
 #[test]
 fn each_span_of_zeros_that_a_sector_can_be() {
     let shape = Shape::of_many_sectors();

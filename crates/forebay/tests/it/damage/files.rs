@@ -7,7 +7,7 @@ use super::judge::{Left, tell};
 use super::shapes::{Shape, path};
 use crate::workload::DIR;
 
-/// With and without the ledger.
+/// Checks what is left, with and without the ledger.
 fn check(shape: &Shape, mut left: Left<'_>, sim: &Sim, what: &str) {
     let without = sim.kill();
     if let Err(e) = left.check(sim) {
@@ -53,8 +53,8 @@ fn each_file_emptied() {
     tell("each file emptied");
 }
 
-/// Under every name that could deceive: beside the others, far away, at both
-/// ends of the round of ids.
+/// Under every name that could mislead: next to the others, far away, at both ends of the
+/// range of file ids.
 #[test]
 fn each_file_copied() {
     for shape in Shape::all() {
@@ -95,7 +95,7 @@ fn each_two_files_swapped() {
     tell("each two files swapped");
 }
 
-/// A file in the place of another: that one's records are gone.
+/// One file in the place of another: the records of the overwritten file are gone.
 #[test]
 fn each_file_over_another() {
     for shape in Shape::all() {

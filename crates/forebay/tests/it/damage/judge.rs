@@ -1,4 +1,4 @@
-//! Opens a damaged buffer and holds it to what the damage left.
+//! Opens a damaged buffer and checks it against what the damage left.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use forebay::{Config, Io, Item, Reader, TryRecv, VerifyOptions, Writer};
 use super::shapes::{Shape, counter};
 use crate::workload::{Check, DIR, Record, check_usage, must};
 
-/// No ledger can be so far ahead of the records that are there.
+/// A ledger is at most this many ids ahead of the records; otherwise it is damaged.
 pub(super) const MAX_AHEAD: u64 = 1 << 48;
 
-/// What these bytes say as a ledger over records up to `data_end`: as far as it can be,
-/// and with the records' next id where only that is too low.
+/// The ledger in these bytes, over records up to `data_end`. If only its next id is too low,
+/// the records' next id replaces it. `None` if the bytes are no possible ledger.
 pub(super) fn ledger_said(bytes: &[u8], data_end: u64) -> Option<LedgerState> {
     match LedgerState::from_bytes(bytes) {
         Ok(state) => Some(state),
@@ -35,24 +35,24 @@ pub(super) struct Left<'a> {
     pub(super) may_be_gone: Vec<u64>,
     /// The ids of the records that are gone for certain.
     pub(super) gone: Vec<u64>,
-    /// What the ledger says, if it is to be believed.
+    /// What the ledger says, if it is believed.
     pub(super) ledger: Option<LedgerState>,
-    /// Whether there is but one reading of what is left: who knows how long a
-    /// file is may find more in it than who does not.
+    /// Whether what is left can be read in one way only. If not, `verify` and the reader may
+    /// count different losses: more is found in a file if its length is known.
     pub(super) is_clear: bool,
 }
 
 thread_local! {
-    /// Each test is a thread, and counts its own.
+    /// The cases of the running test: each test runs on a thread of its own.
     static CASES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Says how many damaged buffers this test has opened.
+/// Prints how many damaged buffers this test has opened.
 pub(super) fn tell(what: &str) {
     eprintln!("{what}: {} cases", CASES.get());
 }
 
-/// An item, as ids and what it was.
+/// An item that a reader returned: a record, or the first id and the number of lost events.
 #[derive(Debug)]
 enum Seen {
     Record(Record),
@@ -89,7 +89,7 @@ impl<'a> Left<'a> {
         }
     }
 
-    /// Opens the buffer, reads it, goes on with it, opens it again.
+    /// Opens the buffer, reads it, appends to it, and opens it again.
     pub(super) fn check(&self, sim: &Sim) -> Check {
         self.check_over(sim, &(Arc::new(sim.clone()) as Arc<dyn Storage>))
     }
@@ -121,7 +121,7 @@ impl<'a> Left<'a> {
         self.go_on(sim, writer, reader, next_id)
     }
 
-    /// Whether these are the items to expect.
+    /// Checks that these are the expected items.
     fn judge(&self, seen: &[Seen], next_id: u64) -> Check {
         for pair in seen.windows(2) {
             if pair[0].ids().1 != pair[1].ids().0 {
@@ -149,7 +149,8 @@ impl<'a> Left<'a> {
             return Err(format!("{record:?} came, and was not expected"));
         }
         let Some(ledger) = self.ledger else {
-            // Before the first and behind the last record nothing is known.
+            // Without a ledger, nothing is known of ids before the first or after the last
+            // record.
             return match seen {
                 [Seen::Record(_), .., Seen::Record(last)] | [Seen::Record(last)]
                     if last.end() == next_id =>
@@ -160,8 +161,8 @@ impl<'a> Left<'a> {
                 _ => Err(format!("next id {next_id}")),
             };
         };
-        // The records tell of ids that the ledger does not know of; those that
-        // may be gone, perhaps.
+        // Records prove ids that the ledger does not count. Those that may be gone may still
+        // be there, so the next id has a lower and an upper bound.
         let ends = |gone: &dyn Fn(u64) -> bool| {
             let there = self.shape.records().filter(|r| !gone(r.id));
             let data_end = there.map(Record::end).max().unwrap_or(1);

@@ -7,8 +7,8 @@ use super::judge::{Left, MAX_AHEAD, ledger_said, tell};
 use super::shapes::{Shape, path};
 use crate::workload::Record;
 
-/// Opens the buffer with other bytes for a ledger: what they say counts as far
-/// as it can be.
+/// Opens the buffer with these bytes as its ledger, which is believed as far as it is
+/// possible.
 fn check(shape: &Shape, bytes: &[u8], what: &str) {
     let data_end = shape.records().map(Record::end).max().unwrap_or(1);
     let possible = ledger_said(bytes, data_end)

@@ -1,6 +1,5 @@
-//! Lengths that cannot be: whatever a delimiter, a pointer or a payload length
-//! says, nothing is lost by it, and no more is read than from a sound buffer and
-//! one search behind the damage.
+//! Impossible lengths: whatever a delimiter, a pointer or a payload length says, no record is
+//! lost, and what is read stays below a fixed multiple of what a sound buffer needs.
 
 use std::io;
 use std::path::Path;
@@ -14,14 +13,14 @@ use forebay::storage::{Access, File, Storage};
 use super::judge::{Left, tell};
 use super::shapes::{Shape, path};
 
-/// A storage that counts what is read of data files.
+/// A storage that counts what is read of its files.
 #[derive(Debug, Clone)]
 struct Counting {
     sim: Sim,
     read: Arc<Read>,
 }
 
-/// What was read.
+/// Counts of what was read.
 #[derive(Debug, Default)]
 struct Read {
     calls: AtomicU64,
@@ -60,7 +59,7 @@ impl File for CountingFile {
     }
 }
 
-/// Opens and reads the buffer; says how many calls read how many bytes.
+/// Opens and reads the buffer. Returns the number of read calls and of bytes read.
 fn read(shape: &Shape, sim: &Sim, what: &str) -> (u64, u64) {
     let counting = Counting {
         sim: sim.clone(),
@@ -71,7 +70,7 @@ fn read(shape: &Shape, sim: &Sim, what: &str) -> (u64, u64) {
     if let Err(e) = Left::everything(shape).check_over(sim, &storage) {
         panic!("{}: {what}: {e}", shape.name);
     }
-    // Memory is taken for what is read: no more than one chunk.
+    // Each read needs memory for all that it asks for: at most one chunk.
     let most = read.most.load(Ordering::Relaxed);
     assert!(
         most <= 1 << 20,
@@ -84,7 +83,7 @@ fn read(shape: &Shape, sim: &Sim, what: &str) -> (u64, u64) {
     )
 }
 
-/// Sets one length of one record, a number of so many bytes at `at` in its frame.
+/// Overwrites one length of a record: `bytes` at `at` in its frame.
 fn set(frame: &mut [u8], at: usize, bytes: &[u8]) {
     frame[at..at + bytes.len()].copy_from_slice(bytes);
 }
@@ -106,9 +105,8 @@ fn each_length_of_each_record_set_to_what_cannot_be() {
                     sim.write_file(path(&shape.file(index)), &file).unwrap();
                     let what = format!("{field} of record {}: {value}", record.id);
                     let (damaged_calls, damaged_bytes) = read(&shape, &sim, &what);
-                    // The scanner searches a file once, and so does each look
-                    // at it: when it is put in order, at its end, at what was
-                    // acknowledged, by verify, by the reader.
+                    // Each pass over a file searches it once: to order the files, to find
+                    // its end, to find what was acknowledged, to verify, and to read.
                     let calls_max = 4 * calls + 100;
                     let bytes_max = 4 * bytes + 16 * all as u64;
                     assert!(

@@ -1,6 +1,5 @@
-//! Two damages at once, drawn from a seed: in contents, among the files, to the
-//! ledger. `FOREBAY_DAMAGE_SEED` replays one, `FOREBAY_DAMAGE_SEEDS` says how
-//! many.
+//! Two damages at once, chosen by a seed: to contents, to the set of files, to the ledger.
+//! `FOREBAY_DAMAGE_SEED` sets the first seed, `FOREBAY_DAMAGE_SEEDS` how many follow.
 
 use forebay::format::file_id::{LEDGER_FILE_NAME, MAX_FILE_ID, file_name};
 use forebay::format::ledger::{LEDGER_LEN, LedgerState};
@@ -10,12 +9,12 @@ use super::shapes::{Shape, path};
 use crate::support::{Rng, number_from};
 use crate::workload::{Check, DIR, Record};
 
-/// What has become of a buffer: each file's name and bytes, and the ledger's.
+/// A damaged buffer: the id and the bytes of each file, and the bytes of the ledger.
 struct Harmed<'a> {
     shape: &'a Shape,
     files: Vec<(u16, Vec<u8>)>,
     ledger: Option<Vec<u8>>,
-    /// For each file and damage to its contents, the first id it touched.
+    /// For each file, the first id that each damage to its contents touched.
     harmed: Vec<Vec<Option<u64>>>,
     may_be_gone: Vec<u64>,
     did: Vec<String>,
@@ -34,7 +33,8 @@ impl<'a> Harmed<'a> {
         }
     }
 
-    /// Damages the contents of a file, which is where it was in the shape.
+    /// Damages the contents of a file. No file may have been moved before, because this finds
+    /// a file by its index in the shape.
     fn harm_contents(&mut self, rng: &mut Rng) {
         let index = rng.below(self.shape.files.len() as u64) as usize;
         let bytes = &mut self.files[index].1;
@@ -69,9 +69,9 @@ impl<'a> Harmed<'a> {
         let touched = self.shape.touched(index, touched);
         self.harmed[index].push(touched.first().copied());
         self.may_be_gone.extend(touched);
-        // A delimiter that leads behind the end begins a torn record, unless
-        // frames up to the very end say otherwise: with both damaged nobody can
-        // tell that there was more.
+        // A delimiter that leads beyond the end of the file begins a torn record, unless frames
+        // up to the very end prove otherwise. With both damaged, nothing proves that there
+        // was more.
         if let [one, other] = self.harmed[index][..] {
             let ids = self.shape.files[index].1.iter().map(|record| record.id);
             let behind = one.min(other);
@@ -147,7 +147,7 @@ impl<'a> Harmed<'a> {
             return Ok(());
         }
         if ledger.is_some_and(|ledger| ledger.writer_next_record_id >= MAX_AHEAD) {
-            // Whether that can be depends on records that may be gone.
+            // Whether a ledger so far ahead is possible depends on records that may be gone.
             return Ok(());
         }
         let left = Left {
@@ -166,8 +166,8 @@ fn two_damages_at_once() {
     let first = number_from("FOREBAY_DAMAGE_SEED", 1);
     let count = number_from("FOREBAY_DAMAGE_SEEDS", 10_000);
     let mut shapes = Shape::all();
-    // Of a payload with frames, whose own frame and whose follower are both
-    // damaged, nobody can tell that it was one.
+    // If a record with frames in its payload and the record after it are both damaged, nothing
+    // shows that those frames were a payload.
     shapes.retain(|shape| shape.name != "frames in a payload");
     for seed in first..first + count {
         let mut rng = Rng(seed);

@@ -1,15 +1,16 @@
-//! One sector or page of a data file replaced, in every shape of buffer, by zeros,
-//! noise, an older version of itself, or any other sector or page of the buffer's
-//! data files and of one that was deleted.
+//! One sector or page of a data file is replaced, in every shape of buffer, by zeros, noise,
+//! an older version of itself, or any other sector or page of the buffer's data files and of
+//! a deleted one.
 //!
-//! Whatever stands there: only records that the damage touches may be lost, they are
-//! counted, and `verify` says so before. Nothing else is skipped, cut or deleted: not
-//! in this life of the buffer, and not in a second or third one with appends,
-//! acknowledgements, kills, power cuts and closes between them. What to expect
-//! follows from the list of records and where they were put, nothing else.
+//! Invariants:
+//! - Only records that the damage touches are lost. They are counted, and `verify` reports
+//!   them before.
+//! - Nothing else is skipped, cut or deleted: not in this life of the buffer, and not in three
+//!   more with appends, acknowledgements, kills, power cuts and closes between them.
+//! - What is expected is computed from the list of records and their places alone.
 //!
-//! `FOREBAY_SECTORS` says how many cases to try (0: all), `FOREBAY_SECTORS_SEED`
-//! draws others, `FOREBAY_SECTORS_CASE` replays one.
+//! `FOREBAY_SECTORS` sets the number of cases to try (0: all), `FOREBAY_SECTORS_SEED`
+//! chooses others, `FOREBAY_SECTORS_CASE` replays one.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -39,7 +40,7 @@ struct Shape {
     ledger: LedgerState,
 }
 
-/// What to build a shape from.
+/// A description to build a shape from.
 struct Plan<'a> {
     name: &'static str,
     /// Records of the deleted file: events and payload lengths.
@@ -48,7 +49,7 @@ struct Plan<'a> {
     acknowledged: u64,
     /// Zeros at the end of the last file.
     zero_tail: usize,
-    /// So much of one more frame at the end of the last file.
+    /// How many bytes of one more frame end the last file.
     torn: usize,
 }
 
@@ -238,9 +239,9 @@ fn shapes() -> Vec<Shape> {
 enum With {
     Zeros,
     Noise,
-    /// What it was before its end was written.
+    /// What the unit was before its last part was written.
     OlderVersion,
-    /// A unit of the file with this index; the deleted one comes last.
+    /// The unit of the file with this index at this offset; the deleted file comes last.
     Unit(usize, usize),
 }
 
@@ -363,8 +364,8 @@ impl Known {
         id <= self.acknowledged || self.touched.iter().any(|events| events.contains(&id))
     }
 
-    /// Takes an item whose events begin with `expected`, or before it where nothing
-    /// came yet; returns the id behind it.
+    /// Checks an item whose ids begin with `expected`, or before it if it is the first item.
+    /// Returns the id after the item.
     fn take(&self, item: &Item, expected: u64, is_first: bool) -> Check<u64> {
         let (first, end) = match item {
             Item::Record(delivery) => {
@@ -391,7 +392,8 @@ impl Known {
         Ok(end)
     }
 
-    /// Reads up to `max` items, and acknowledges them if told to. What was lost.
+    /// Reads at most `max` items, and acknowledges them if `ack`. Returns the number of lost
+    /// events.
     fn read(&mut self, reader: &mut Reader, max: u64, ack: bool) -> Check<u64> {
         let mut expected = self.acknowledged + 1;
         let mut lost = 0;
@@ -446,7 +448,8 @@ impl Known {
         must("flush", writer.flush())
     }
 
-    /// One life after the other with what may happen in between.
+    /// Three lives of the buffer with random appends, reads and stops, and a last one that
+    /// reads everything.
     fn live(&mut self, rng: &mut Rng) -> Check {
         for life in 0..3 {
             let was = |e: String| format!("life {}: {e}", life + 1);
@@ -477,7 +480,7 @@ impl Known {
         Ok(())
     }
 
-    /// What `verify` says, and the listing, beside what comes.
+    /// Compares what `verify` and the listing say with what a reader gets.
     fn compare(&mut self) -> Check {
         let storage: Arc<dyn forebay::storage::Storage> = Arc::new(self.sim.clone());
         let options = VerifyOptions::default().event_counter(counter());

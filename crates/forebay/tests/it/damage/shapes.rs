@@ -18,7 +18,7 @@ pub(super) struct Shape {
     pub(super) ledger: LedgerState,
 }
 
-/// A record counts so many events as its metadata say.
+/// Counts as many events in a record as its metadata says.
 pub(super) fn counter() -> EventCounter {
     EventCounter::new(|metadata, _| u64::from(metadata))
 }
@@ -74,7 +74,7 @@ impl Shape {
         self
     }
 
-    /// The same with whole frames as the payload of the record `at`.
+    /// The same with two whole frames as the payload of the record `at` of the first file.
     fn nested(mut self, name: &'static str, at: usize, inner_id: u64) -> Self {
         let inner = Self::of("", inner_id, &[(0, &[(1, 5), (1, 16)])]);
         let bytes = inner.bytes(0);
@@ -85,7 +85,7 @@ impl Shape {
         self
     }
 
-    /// One of each kind.
+    /// One shape of each kind.
     pub(super) fn all() -> Vec<Self> {
         let many: &[(u64, usize)] = &[(1, 0), (1, 1), (1, 8), (1, 13), (1, 30), (1, 5)];
         let two: &[(u64, usize)] = &[(1, 9), (1, 16)];
@@ -107,7 +107,7 @@ impl Shape {
         ]
     }
 
-    /// One whose files have many sectors.
+    /// A shape whose files have several sectors.
     pub(super) fn of_many_sectors() -> Self {
         let sizes: Vec<(u64, usize)> = (0..24).map(|n| (1, n * 67 % 300)).collect();
         Self::of(
@@ -144,8 +144,8 @@ impl Shape {
         sim
     }
 
-    /// The index of the first record of a file among all, and where its frames
-    /// begin, with the end behind the last.
+    /// The index of a file's first record among all records, and where each of its frames
+    /// begins, followed by the end of the last.
     pub(super) fn frames(&self, index: usize) -> (usize, Vec<usize>) {
         let before = self.files[..index].iter().map(|(_, records)| records.len());
         let mut offsets = vec![0];

@@ -13,8 +13,8 @@ use forebay::{Config, ErrorKind, Io, Item, Reader, TryRecv, VerifyOptions};
 use crate::support::payload;
 use crate::workload::DIR;
 
-/// A disk of which the bytes `8192..12288` of data files, or the ledger, cannot be read
-/// so many times.
+/// A disk on which reads that touch the bytes `page` of the file `name` fail, `failures`
+/// times.
 #[derive(Debug, Clone)]
 struct Disk {
     sim: Sim,
@@ -126,7 +126,7 @@ fn disk(name: &'static str) -> Disk {
     }
 }
 
-/// The events that come, those that are lost, and the errors on the way.
+/// The numbers of events that come, of events that are lost, and of errors on the way.
 fn drain(reader: &mut Reader) -> (u64, u64, u64) {
     let (mut came, mut lost, mut errors) = (0, 0, 0);
     loop {
@@ -146,8 +146,8 @@ fn drain(reader: &mut Reader) -> (u64, u64, u64) {
     }
 }
 
-/// An error of one page for a moment: the reader counted its events lost and acknowledged
-/// them, although the page could be read again.
+/// Regression: after a passing error of one page the reader counted its events lost and
+/// acknowledged them, although the page could be read again.
 #[test]
 fn a_page_that_cannot_be_read_for_a_moment_costs_nothing() {
     for failures in 1..=8 {
@@ -168,7 +168,7 @@ fn a_page_that_cannot_be_read_for_good_is_lost_after_eight_errors() {
     assert!((25..=35).contains(&lost) && errors >= 8, "{lost}, {errors}");
 }
 
-/// The ledger in a sector that cannot be read kept the buffer shut.
+/// Regression: a ledger in a sector that cannot be read kept the buffer from being opened.
 #[test]
 fn a_ledger_that_cannot_be_read_is_a_damaged_one() {
     let mut disk = disk("buffer.db");

@@ -1,5 +1,5 @@
-//! One intact record where it does not belong, and what it once cost: whole files,
-//! deleted without a copy, or records that were reported synced.
+//! Regressions: one intact record in the wrong place once cost whole files, which were deleted
+//! without a copy, or records that had been reported synced.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::shapes::path;
 use crate::support::payload;
 use crate::workload::DIR;
 
-/// A payload whose frame fills a sector.
+/// The length of a payload whose frame fills a sector.
 const SECTOR: usize = 472;
 
-/// A payload whose frame fills a page.
+/// The length of a payload whose frame fills a page.
 const PAGE: usize = 4056;
 
 fn frames(ids: RangeInclusive<u64>, len: usize) -> Vec<u8> {
@@ -33,7 +33,7 @@ fn frames(ids: RangeInclusive<u64>, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Data files of so many records each, up to the id `last`.
+/// Data files of `per_file` records each, up to the id `last`.
 fn files(last: u64, per_file: u64, len: usize) -> Vec<Vec<u8>> {
     let firsts = (1..=last).step_by(per_file as usize);
     firsts
@@ -41,7 +41,7 @@ fn files(last: u64, per_file: u64, len: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A buffer of these files, acknowledged up to `last`.
+/// A buffer of these files, acknowledged up to `last`, whose ledger has `next` as its next id.
 fn buffer(files: &[Vec<u8>], next: u64, last: u64) -> Sim {
     let sim = Sim::new();
     for (file_id, bytes) in (0..).zip(files) {
@@ -93,8 +93,8 @@ fn lost_by_verify(sim: &Sim) -> u64 {
     verified.unwrap().events_lost
 }
 
-/// Exactly these are lost, of those up to `last` that are not acknowledged; verify said
-/// so before, and another life finds the same.
+/// Checks that of the unacknowledged records up to `last` exactly `gone` are lost, that
+/// `verify` says so before, and that another life of the buffer delivers the same.
 fn only_lost(sim: &Sim, acknowledged: u64, last: u64, gone: &[u64]) {
     let wanted: Vec<u64> = (acknowledged + 1..=last)
         .filter(|id| !gone.contains(id))
@@ -113,8 +113,8 @@ fn only_lost(sim: &Sim, acknowledged: u64, last: u64, gone: &[u64]) {
     assert_eq!(ids, again);
 }
 
-/// The frame of record 21, at the end of the last file, was taken for the one that the
-/// acknowledged events end in: none of 30 records came, and verify found nothing lost.
+/// The frame of record 21, at the end of the last file, was taken for the record where the
+/// acknowledged events end: none of 30 records came, and `verify` found nothing lost.
 #[test]
 fn an_old_record_at_the_end_of_the_last_file_hides_none() {
     let mut files = files(300, 120, PAGE);
@@ -122,7 +122,7 @@ fn an_old_record_at_the_end_of_the_last_file_hides_none() {
     only_lost(&buffer(&files, 301, 270), 270, 300, &[]);
 }
 
-/// Sector 29 over sector 99: none of 49 intact records came.
+/// Sector 29 was copied over sector 99: none of 49 intact records came.
 #[test]
 fn an_old_sector_at_the_end_of_the_last_file_hides_none() {
     let mut files = files(100, 100, SECTOR);
@@ -131,9 +131,9 @@ fn an_old_sector_at_the_end_of_the_last_file_hides_none() {
     only_lost(&buffer(&files, 101, 50), 50, 100, &[100]);
 }
 
-/// A sector with the beginning of a long record over sector 29 of a file that a kill left
-/// with an incomplete last frame: all from there on was taken for one torn record and cut,
-/// 10 intact records among it.
+/// The beginning of a long record replaces sector 29 of a file that a kill left with an
+/// incomplete last frame. Everything from there on was taken for one torn record and cut,
+/// including 10 intact records.
 #[test]
 fn a_length_that_leads_beyond_an_incomplete_last_frame_hides_no_written_record() {
     let mut files = files(40, 100, SECTOR);
@@ -143,8 +143,8 @@ fn a_length_that_leads_beyond_an_incomplete_last_frame_hides_no_written_record()
     only_lost(&buffer(&files, 41, 12), 12, 40, &[30]);
 }
 
-/// The same behind a ledger that a power cut set back: nobody can tell the records after
-/// the bad length from the payload of a torn record. Their ids were given out again.
+/// The same with a ledger that a power cut set back: the records after the bad length cannot
+/// be told from the payload of a torn record. Their ids were given out again.
 #[test]
 fn ids_after_such_a_length_are_not_given_out_again() {
     let mut files = files(40, 100, SECTOR);
@@ -163,9 +163,9 @@ fn ids_after_such_a_length_are_not_given_out_again() {
     );
 }
 
-/// The first page of the oldest file replaced by that of a later one, whose last frame
-/// leads beyond the end of the shorter file: the records after it were taken for the
-/// payload of a torn one, because the first of them was acknowledged.
+/// The first page of a later file replaces that of the oldest one. Its last frame leads beyond
+/// the end of the shorter file. The records after it were taken for the payload of a torn
+/// record, because the first of them was acknowledged.
 #[test]
 fn acknowledged_records_after_such_a_length_vouch_for_those_behind_them() {
     let mut files = files(30, 10, SECTOR);
@@ -178,9 +178,9 @@ fn acknowledged_records_after_such_a_length_vouch_for_those_behind_them() {
     only_lost(&buffer(&files, 31, 9), 9, 30, &[]);
 }
 
-/// The last page of a file replaced by one of the newest file, so that it seemed to hold
-/// the newest records itself: records were appended to it, and with the next power cut
-/// nothing led to them. They were lost, and their ids were given out again.
+/// A page of the newest file replaces the last page of the file before, which then seemed to
+/// hold the newest records. Records were appended to it, and after the next power cut nothing
+/// led to them: they were lost, and their ids were given out again.
 #[test]
 fn nothing_is_appended_to_a_file_that_is_last_by_mistake() {
     let mut files = vec![
@@ -204,8 +204,8 @@ fn frames_of(first: u64, lens: &[usize]) -> Vec<u8> {
 }
 
 /// A ledger that a power cut set back, and a sector of an older file among the zeros of the
-/// newest one: the old records weighed more than the few new ones, which were left out
-/// without a word, and their ids were given out again.
+/// newest one. The old records outweighed the few new ones, which were left out without a
+/// report, and their ids were given out again.
 #[test]
 fn what_continues_the_file_before_stands_where_it_belongs_however_light() {
     for next in [11, 21, 25] {
@@ -217,7 +217,8 @@ fn what_continues_the_file_before_stands_where_it_belongs_however_light() {
     }
 }
 
-/// The same over whole records: only those that it touches are lost.
+/// The same with whole records in place of the zeros: only those that the sector touches are
+/// lost.
 #[test]
 fn an_old_sector_in_the_newest_file_costs_only_what_it_touches() {
     let old = frames(1..=20, 64);
@@ -226,8 +227,8 @@ fn an_old_sector_in_the_newest_file_costs_only_what_it_touches() {
     only_lost(&buffer(&[old, new], 24, 3), 3, 23, &[22, 23]);
 }
 
-/// A sector of later records among acknowledged ones costs nothing, until a power cut leaves
-/// a hole: the run after it was passed over whole, because its first record was acknowledged.
+/// A sector of later records among acknowledged ones costs nothing. When a power cut then left
+/// a hole, the whole run after it was skipped, because its first record was acknowledged.
 #[test]
 fn an_old_damage_costs_nothing_when_a_power_cut_leaves_a_hole() {
     for zeros in [0, 100, 600] {
@@ -257,8 +258,8 @@ fn an_old_damage_costs_nothing_when_a_power_cut_leaves_a_hole() {
     }
 }
 
-/// A sector whose last bytes begin a frame that leads beyond the end of the file, with no room
-/// for a frame before the next one: record 5, intact and the last, was taken for its payload.
+/// The last bytes of a sector begin a frame that leads beyond the end of the file, with no room
+/// for a frame before the next one. Record 5, intact and the last, was taken for its payload.
 #[test]
 fn the_beginning_of_a_frame_at_the_end_of_a_sector_hides_no_record() {
     for has_next in [false, true] {
@@ -280,8 +281,8 @@ fn the_beginning_of_a_frame_at_the_end_of_a_sector_hides_no_record() {
     }
 }
 
-/// The same where the beginning is no more than the frame's first 8 bytes: the next record
-/// stands where the payload of the torn frame would begin.
+/// The same with only the frame's first 8 bytes: the next record begins where the payload of
+/// the torn frame would begin.
 #[test]
 fn the_first_word_of_a_frame_at_the_end_of_a_page_hides_no_record() {
     // Frames of 4,088 bytes, so that the next one begins 8 bytes before the page ends.
@@ -291,8 +292,8 @@ fn the_first_word_of_a_frame_at_the_end_of_a_page_hides_no_record() {
     only_lost(&buffer(&[old, new], 7, 0), 0, 6, &[4]);
 }
 
-/// A sector whose last frame lacks its last 8 bytes, where another frame begins: that frame's
-/// delimiter was taken for them, and the record lost.
+/// The last frame of a sector lacks its last 8 bytes, and another frame begins there. The
+/// delimiter of that frame was taken for those bytes, and its record was lost.
 #[test]
 fn a_frame_that_ends_where_the_next_one_begins_takes_nothing_of_it() {
     for (acknowledged, has_more) in [(0, false), (2, false), (3, false), (0, true), (3, true)] {
@@ -310,8 +311,8 @@ fn a_frame_that_ends_where_the_next_one_begins_takes_nothing_of_it() {
     }
 }
 
-/// An old page with another record 1, whose id a power cut had taken and which was given out
-/// again: it was delivered in place of the real one.
+/// An old page holds another record 1, which a power cut had taken and whose id was given out
+/// again. It was delivered in place of the real record.
 #[test]
 fn of_two_records_with_one_id_the_one_that_its_neighbours_vouch_for_is_delivered() {
     for len in [400, 440] {
@@ -325,8 +326,8 @@ fn of_two_records_with_one_id_the_one_that_its_neighbours_vouch_for_is_delivered
     }
 }
 
-/// Acknowledgements deleted the file that a reader stood in, which had rewound, and damage
-/// followed: looking for it where no file was left overflowed.
+/// A reader had rewound, acknowledgements deleted the file that it stood in, and damage
+/// followed: the search for it where there was no file any more overflowed.
 #[test]
 fn a_reader_in_a_deleted_file_goes_on_over_damage() {
     let mut file = frames(1..=10, 64);
@@ -349,8 +350,8 @@ fn a_reader_in_a_deleted_file_goes_on_over_damage() {
     assert_eq!(read(&mut reader).1, 0);
 }
 
-/// The same in the zeros that a kill leaves: what was appended behind it was gone in the
-/// next life, also what had been reported synced, and its ids were given out again.
+/// An old record in the zeros that a kill leaves: records that were appended after it were gone
+/// in the next life, even if they had been reported synced, and their ids were given out again.
 #[test]
 fn an_old_record_in_a_zero_tail_hides_nothing_that_is_appended() {
     let mut files = files(40, 100, SECTOR);
@@ -360,8 +361,8 @@ fn an_old_record_in_a_zero_tail_hides_nothing_that_is_appended() {
     only_lost(&buffer(&files, 41, 40), 40, 40, &[]);
 }
 
-/// The first sector of file 12 replaced by record 3: the file was taken for the oldest,
-/// and the intact ones before it were deleted.
+/// The first sector of file 12 was replaced by record 3: the file was taken for the oldest,
+/// and the intact files before it were deleted.
 #[test]
 fn an_old_record_at_the_beginning_of_a_file_does_not_move_it() {
     let mut files = files(2000, 128, SECTOR);
@@ -369,7 +370,7 @@ fn an_old_record_at_the_beginning_of_a_file_does_not_move_it() {
     only_lost(&buffer(&files, 2001, 3), 3, 2000, &[12 * 128 + 1]);
 }
 
-/// Sector 10 of file 1 replaced by a record of file 12: all between them was lost.
+/// Sector 10 of file 1 was replaced by a record of file 12: all records between them were lost.
 #[test]
 fn a_record_from_a_later_file_skips_nothing() {
     let mut files = files(2000, 128, SECTOR);
@@ -377,7 +378,7 @@ fn a_record_from_a_later_file_skips_nothing() {
     only_lost(&buffer(&files, 2001, 3), 3, 2000, &[128 + 11]);
 }
 
-/// Sector 10 replaced by sector 90 of 100 cost 80 records.
+/// Sector 10 was replaced by sector 90 of 100: that cost 80 records.
 #[test]
 fn a_record_from_further_on_in_the_file_skips_nothing() {
     let mut files = files(100, 100, SECTOR);
@@ -386,8 +387,8 @@ fn a_record_from_further_on_in_the_file_skips_nothing() {
     only_lost(&buffer(&files, 101, 0), 0, 100, &[11]);
 }
 
-/// A record with a damaged delimiter and root, and the zeros of a kill: everything behind
-/// it was cut as a torn tail, 79 intact old records and 40 new ones that were synced.
+/// A record with a damaged delimiter and root, and the zeros of a kill: everything after that
+/// record was cut as a torn tail, 79 intact old records and 40 new ones that were synced.
 #[test]
 fn a_damaged_record_before_a_zero_tail_is_no_torn_tail() {
     let mut files = files(140, 200, SECTOR);
@@ -399,8 +400,8 @@ fn a_damaged_record_before_a_zero_tail_is_no_torn_tail() {
     only_lost(&buffer(&files, 141, 20), 20, 140, &[101]);
 }
 
-/// The second half of a file zeroed, which the ledger knows of: `Refuse` looked at the
-/// severity alone, opened and cut it.
+/// The second half of a file was zeroed, whose records the ledger counts. `Refuse` looked at
+/// the severity alone, opened the buffer and cut the file.
 #[test]
 fn a_zero_tail_that_costs_events_is_refused() {
     let mut files = files(100, 100, SECTOR);
@@ -412,8 +413,8 @@ fn a_zero_tail_that_costs_events_is_refused() {
     assert_eq!(sim.read_file(path(&file_name(0))), Some(files[0].clone()));
 }
 
-/// A tail of zeros that a kill left in a file that is not the last any more: verify called
-/// it normal, `Refuse` refused it, and the default kept the zeros in quarantine.
+/// A tail of zeros that a kill left in a file that is no longer the last: `verify` called it
+/// normal, `Refuse` refused it, and the default policy kept the zeros in quarantine.
 #[test]
 fn a_zero_tail_before_another_file_that_costs_nothing_is_normal() {
     let mut files = files(40, 20, SECTOR);
@@ -428,7 +429,7 @@ fn a_zero_tail_before_another_file_that_costs_nothing_is_normal() {
     assert!(sim.files(format!("{DIR}/quarantine")).is_empty());
 }
 
-/// The same where the ids prove a loss: verify calls it damage, and `Refuse` refuses it.
+/// The same if the ids prove a loss: `verify` calls it damage, and `Refuse` refuses it.
 #[test]
 fn a_zero_tail_before_another_file_that_costs_events_is_refused() {
     let mut files = files(40, 20, SECTOR);
@@ -444,9 +445,9 @@ fn a_zero_tail_before_another_file_that_costs_events_is_refused() {
     only_lost(&sim.kill(), 3, 40, &[20]);
 }
 
-/// A life with a counter that counts more than the one before: the events of a record
-/// reached into the next one, whose acknowledgement was then believed. Record 4 was gone
-/// in the third life, and 0 events were lost.
+/// A life of the buffer had a counter that counts more than the one before. The events of a
+/// record reached into the next record, which then counted as acknowledged. Record 4 was gone
+/// in the third life, with 0 events reported lost.
 #[test]
 fn a_counter_that_counts_more_in_a_later_life_discards_nothing() {
     let sim = buffer(&files(20, 7, 100), 21, 0);
@@ -483,8 +484,9 @@ fn a_counter_that_counts_more_in_a_later_life_discards_nothing() {
     }
 }
 
-/// Another writer of the format, killed, may leave a ledger whose last acknowledged id is
-/// not below its next one. It was rebuilt, and all that was acknowledged came again.
+/// Another writer of the format may leave, when it is killed, a ledger whose last acknowledged
+/// id is not below its next id. Such a ledger was rebuilt, and all acknowledged records came
+/// again.
 #[test]
 fn a_reader_ahead_of_the_writer_is_believed_where_records_prove_it() {
     for (next, last) in [(21, 30), (25, 25), (1, 40)] {
@@ -498,8 +500,8 @@ fn a_reader_ahead_of_the_writer_is_believed_where_records_prove_it() {
     assert_eq!(read(&mut reader), ((1..=40).collect(), 0));
 }
 
-/// On a full disk damage was stepped over and its file deleted with nothing kept in
-/// quarantine, and nobody was told.
+/// On a full disk the reader skipped damage, and its file was deleted with nothing kept in
+/// quarantine. Nothing reported that.
 #[test]
 fn a_loss_says_that_a_full_disk_kept_nothing_of_it() {
     let mut files = files(40, 20, SECTOR);

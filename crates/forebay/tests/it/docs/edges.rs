@@ -1,4 +1,4 @@
-//! Who may know whom: the table of `ARCHITECTURE.md`, held against the imports.
+//! Checks the imports of each module against the table of `ARCHITECTURE.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,23 +6,23 @@ use super::markdown::{code_spans, table};
 use super::read;
 use super::sources::{Source, below, code, names_behind, tokens, without_tests};
 
-/// Parts of `std` and crates through which code touches the system. They occur
-/// in `storage` only.
+/// Parts of `std`, and crates, through which code touches the system. Only `storage` may use
+/// them.
 const SYSTEM: (&[&str], &[&str]) = (
     &["env", "fs", "net", "os", "process"],
     &["libc", "memmap2", "rustix"],
 );
 
-/// Parts of `std` that pure functions over bytes have no use for.
+/// Parts of `std` that `format`, pure functions over bytes, does not use.
 const NOT_FOR_BYTES: &[&str] = &["io", "path", "sync", "thread", "time"];
 
-/// What the library takes from `std` in `sync` only.
+/// Items of `std` for threads to wait for each other. Only `sync` and `storage` may use them.
 const MEETINGS: &[&str] = &["Mutex", "RwLock", "Condvar", "mpsc", "thread", "Instant"];
 
 /// The only file that may contain `unsafe`.
 const UNSAFE_IN: &str = "storage/os/mod.rs";
 
-/// Where the sources of the crates are whose modules these checks look at.
+/// The source directories of the crates that these checks cover.
 const LIBRARY: &str = "crates/forebay/src";
 const PROGRAM: &str = "crates/forebay-cli/src";
 const MEASUREMENTS: &str = "crates/forebay-bench/src";
@@ -33,7 +33,7 @@ fn library() -> Vec<Source> {
     sources_of(LIBRARY)
 }
 
-/// The sources of a crate, of which there are some.
+/// The sources of a crate; panics if there are 10 or fewer.
 fn sources_of(dir: &str) -> Vec<Source> {
     let sources = below(dir);
     assert!(
@@ -67,7 +67,7 @@ fn is_of_tests(source: &Source) -> bool {
     parts.contains(&"tests") || parts.contains(&"testing")
 }
 
-/// Module by module, those among `siblings`, the modules of one folder, that it names. A
+/// For each module of a folder, the other modules of the folder (`siblings`) that it names. A
 /// module is its file or everything in its folder.
 fn edges<'s>(
     sources: &'s [Source],
@@ -85,7 +85,7 @@ fn edges<'s>(
             continue;
         };
         let code = without_tests(&code(&source.text));
-        // From the crate's root, or from the folder as the module sees it.
+        // Names from the crate's root, and from the folder by way of `super`.
         let from_root = ["crate"].iter().chain(folder).copied().collect::<Vec<_>>();
         let depth = path.len() - folder.len();
         let from_here = vec!["super"; depth];
@@ -102,7 +102,7 @@ fn edges<'s>(
     edges
 }
 
-/// The rows of the table: the modules of each, and those that they may know.
+/// For each module in the table, the modules that it may import.
 fn rules() -> Vec<(String, BTreeSet<String>)> {
     let page = read("ARCHITECTURE.md");
     let rows = table(&page, "place");
@@ -172,7 +172,7 @@ fn no_modules_of_a_folder_know_each_other_in_a_circle() {
     }
 }
 
-/// The modules of a folder that know each other in a circle, and those that know them.
+/// The modules of a folder that import each other in a circle, and those that import them.
 fn circle<'s>(sources: &'s [Source], folder: &[&'s str]) -> BTreeMap<&'s str, BTreeSet<&'s str>> {
     let siblings: BTreeSet<&str> = sources
         .iter()
@@ -180,7 +180,7 @@ fn circle<'s>(sources: &'s [Source], folder: &[&'s str]) -> BTreeMap<&'s str, BT
         .filter_map(|source| module_path(source).strip_prefix(folder)?.first().copied())
         .collect();
     let mut edges = edges(sources, folder, &siblings);
-    // Without those that know nobody, again and again.
+    // Modules that import no other are removed until none is left.
     while let Some(leaf) = edges.iter().find(|(_, known)| known.is_empty()) {
         let leaf = *leaf.0;
         edges.remove(leaf);
@@ -245,7 +245,7 @@ fn threads_meet_only_over_what_the_models_see() {
         let own_tests = is_of_tests(&source);
         match module(&source.path) {
             "sync" => met |= found,
-            // Nothing waits there for another thread.
+            // No thread waits there for another.
             "storage" => {}
             _ => assert!(!found || own_tests, "{} goes past sync", source.path),
         }

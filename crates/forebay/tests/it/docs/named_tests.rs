@@ -1,4 +1,4 @@
-//! Every test that a page names is there.
+//! Checks that every test that a page names exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::markdown::{code_spans, section, table};
 use super::read;
 use super::sources::{below, code, test_names};
 
-/// Where tests stand.
+/// The directories that hold tests.
 const DIRS: &[&str] = &[
     "crates/forebay/tests/it",
     "crates/forebay/tests/shuttle",

@@ -1,5 +1,5 @@
-//! Rust sources as far as the checks need them: code without comments and
-//! literals, and what it imports from its own crate.
+//! A small reader of Rust sources for the checks: code without comments and literals, the
+//! names it imports, and the names of its tests.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::root;
 
 /// One source file.
 pub(super) struct Source {
-    /// From the directory it was looked for in, with `/`.
+    /// The path from the directory that was searched, with `/`.
     pub(super) path: String,
     pub(super) text: String,
 }
@@ -40,8 +40,7 @@ fn collect(dir: &Path, prefix: &str, found: &mut Vec<Source>) {
     }
 }
 
-/// The code with comments and the contents of literals taken out. Lines stay
-/// where they are.
+/// The code without comments and literals. Lines keep their numbers.
 pub(super) fn code(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -147,8 +146,7 @@ pub(super) fn without_tests(code: &str) -> String {
     out
 }
 
-/// The names behind the path `prefix` wherever that begins a path, those of a group
-/// included.
+/// The names that follow `prefix` wherever it begins a path, including those in a group.
 pub(super) fn names_behind<'a>(code: &'a str, prefix: &[&str]) -> BTreeSet<&'a str> {
     let tokens = tokens(code);
     let mut names = BTreeSet::new();
@@ -169,7 +167,7 @@ fn collect_behind<'a>(tokens: &[&'a str], prefix: &[&str], names: &mut BTreeSet<
     };
     if *first == "{" {
         let mut depth = 0;
-        // A path begins first of all, or behind `,` of this group.
+        // A path begins after `{` or `,` of this group.
         for (at, token) in tokens.iter().enumerate() {
             match *token {
                 "{" => depth += 1,
@@ -220,7 +218,7 @@ pub(super) fn test_names(code: &str) -> BTreeSet<&str> {
     names
 }
 
-/// Words, and single characters of everything else.
+/// The words of the code, and each other character by itself.
 pub(super) fn tokens(code: &str) -> Vec<&str> {
     let mut tokens = Vec::new();
     let mut rest = code.trim_start();

@@ -1,10 +1,11 @@
-//! Every call of every kind fails, once or from then on, with every error: in the
-//! life of a new buffer, and in that of a damaged one.
+//! Every call of every kind fails, once or from then on, with every error: in the life of a
+//! new buffer, and in that of a damaged one.
 //!
-//! Nothing panics or waits for ever; each error says what and where; what was
-//! promised holds at the moment of the failure and afterwards, after a killed
-//! process and after a power cut; and the buffer goes on, or is poisoned and
-//! opens again.
+//! Invariants:
+//! - No call panics or waits for ever, and each error says what failed and where.
+//! - Every promise holds while the fault lasts and afterwards, after a kill and after a power
+//!   cut.
+//! - The buffer goes on, or it is poisoned and opens again.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::crash::{Stop, check_machine};
 use crate::support::{Rng, payload};
 use crate::workload::{Check, DIR, Known, Limits, Record, check_usage};
 
-/// A fault to come.
+/// A planned fault.
 #[derive(Debug, Clone, Copy)]
 struct Planned {
     op: Op,
@@ -33,10 +34,10 @@ struct Life {
     fault: Fault,
     limits: Limits,
     known: Known,
-    /// The next id, where nothing was refused.
+    /// The id after the last accepted record.
     next_id: u64,
     poisoned: bool,
-    /// The first error that told of something wrong.
+    /// The first broken expectation.
     wrong: Option<String>,
     failed_calls: u64,
 }
@@ -72,7 +73,7 @@ impl Life {
         self.wrong.get_or_insert(what);
     }
 
-    /// Takes note of the outcome of a call; whether it is done.
+    /// Notes the outcome of a call; `None` if it failed.
     fn note<T>(&mut self, call: &str, result: Result<T, Error>) -> Option<T> {
         let error = match result {
             Ok(done) => return Some(done),
@@ -94,7 +95,7 @@ impl Life {
         let storage = Arc::new(self.fault.clone());
         let opened = self.limits.config().storage(storage).open();
         let handles = self.note("open", opened)?;
-        // What is acknowledged behind a gap comes again.
+        // Records that were acknowledged after a gap come again.
         let acked = self.known.acked;
         self.known.acking.retain(|id| *id < acked);
         Some(handles)
@@ -122,7 +123,7 @@ impl Life {
         }
     }
 
-    /// The id behind the contiguous acknowledged prefix.
+    /// The id after the contiguous acknowledged prefix.
     fn prefix(&self) -> u64 {
         let mut open = self.known.records.range(self.known.acked..);
         let first = open.find(|(id, _)| !self.known.acking.contains(id));
@@ -150,7 +151,7 @@ impl Life {
         }
     }
 
-    /// Reads up to `count` records and acknowledges those that `acks` says.
+    /// Reads at most `count` items and acknowledges the records for which `acks` is true.
     fn read(&mut self, reader: &mut Reader, count: usize, acks: impl Fn(u64) -> bool) {
         for _ in 0..count {
             let next = reader.try_recv();
@@ -186,12 +187,12 @@ impl Life {
         }
     }
 
-    /// Everything that a program does with a buffer.
+    /// Makes every kind of call that a program makes on a buffer.
     fn live(&mut self) {
         let Some((writer, mut reader)) = self.open() else {
             return;
         };
-        // A damaged buffer has records that nobody here appended.
+        // A damaged buffer has records that no life here appended.
         self.next_id = writer.usage().next_record_id;
         for _ in 0..12 {
             self.append(&writer, 100);
@@ -221,7 +222,7 @@ impl Life {
         self.close(writer, reader);
     }
 
-    /// An empty record was appended and waited for, or not.
+    /// Notes the append of an empty record and the result of waiting until it was written.
     fn appended_empty(&mut self, id: u64, result: Result<(), Error>) {
         let is_new = id >= self.next_id;
         if is_new {
@@ -251,8 +252,8 @@ impl Life {
         }
     }
 
-    /// Stops the machine as it is now, in several ways, and holds what comes up
-    /// to what was promised.
+    /// Stops the machine as it is now, in several ways, and checks each result against what
+    /// was promised.
     fn check_stops(&self, seed: u64, damaged: bool) -> Check {
         let mut rng = Rng(seed);
         for stop in [
@@ -273,7 +274,7 @@ impl Life {
     }
 }
 
-/// Lives with a fault, then without.
+/// Runs a life with the fault and one without. Returns whether a call failed.
 fn run(prepare: &dyn Fn() -> (Sim, Known), plan: Planned) -> Check<bool> {
     let (sim, known) = prepare();
     let damaged = !known.records.is_empty();
@@ -286,7 +287,7 @@ fn run(prepare: &dyn Fn() -> (Sim, Known), plan: Planned) -> Check<bool> {
     life.check_stops(plan.nth, damaged)
         .map_err(|e| format!("with the fault: {e}"))?;
     let failed = life.fault.failures() > 0;
-    // The handles are gone, and so is the fault: nothing is in the way.
+    // The handles are dropped and the fault is removed, so no call may fail now.
     life.fault.clear();
     let failed_calls = life.failed_calls;
     life.live();
@@ -344,7 +345,8 @@ fn every_call_of_a_new_buffer_fails() {
     sweep(&|| (Sim::new(), known.clone()), 12);
 }
 
-/// A torn tail, a damaged record, a copied file, and a ledger that is none.
+/// A torn tail, a damaged record, a copied file, and a file in the ledger's place that is no
+/// ledger.
 #[test]
 fn every_call_of_a_damaged_buffer_fails() {
     sweep(

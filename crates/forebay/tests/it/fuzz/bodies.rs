@@ -1,5 +1,5 @@
-//! What each fuzz target does with its bytes. `cargo fuzz` (see `fuzz/`) and the
-//! deterministic variant in `cargo test` share it; it panics on a finding.
+//! The body of each fuzz target: what it does with its bytes. `cargo fuzz` (see `fuzz/`) and
+//! the deterministic variant in `cargo test` share them; they panic on a finding.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,8 @@ use forebay::{
 
 const DIR: &str = "/buffer";
 
-/// The data files that a directory can have; 0 stands for the ledger.
+/// The ids of the data files that a directory can have; the index after the last one stands
+/// for the ledger.
 pub const FILE_IDS: [u16; 7] = [0, 1, 2, 7, 30_000, 65533, 65534];
 
 fn config() -> Config {
@@ -46,7 +47,7 @@ pub fn frames(ids: std::ops::RangeInclusive<u64>) -> Vec<u8> {
     bytes
 }
 
-/// The law of conservation.
+/// Checks that received = acknowledged + unread + dropped + lost.
 fn check_law(usage: &Usage) {
     let sum = |part: fn(&forebay::Count) -> u64| {
         part(&usage.acknowledged) + part(&usage.unread) + part(&usage.dropped) + part(&usage.lost)
@@ -59,7 +60,7 @@ fn check_law(usage: &Usage) {
     assert_eq!(usage.received.bytes, sum(|count| count.bytes), "{usage:?}");
 }
 
-/// Reads and acknowledges all there is: ids without a gap, up to the next one.
+/// Reads and acknowledges everything, and checks that the ids have no gap up to the next id.
 /// Returns the ids of the records.
 fn drain(reader: &mut Reader) -> Vec<u64> {
     let (mut ids, mut expected) = (Vec::new(), None);
@@ -84,8 +85,8 @@ fn drain(reader: &mut Reader) -> Vec<u64> {
     ids
 }
 
-/// Looks at a directory in every way, opens it, reads it, goes on with it and
-/// opens it again. Returns the ids that were delivered.
+/// Inspects, verifies and lists a directory, opens it, reads it, appends to it and opens it
+/// again. Returns the ids that were delivered.
 fn live(sim: &Sim) -> Vec<u64> {
     let storage: Arc<dyn Storage> = Arc::new(sim.clone());
     InspectOptions::default()
@@ -127,7 +128,7 @@ fn live(sim: &Sim) -> Vec<u64> {
     let (writer, mut reader) = again.expect("open again");
     let came: Vec<u64> = drain(&mut reader);
     assert_eq!(came, (next_id..end).collect::<Vec<_>>());
-    // A deleted file may be back, and with it what was found in it before.
+    // A deleted file may be back, and with it earlier findings, but no loss.
     assert_eq!(writer.recovery().events_lost, 0, "{:?}", writer.recovery());
     assert_eq!(writer.usage().next_record_id, end);
     ids
@@ -152,19 +153,19 @@ pub fn ledger(bytes: &[u8]) {
     write(&sim, LEDGER_FILE_NAME, bytes);
     let last = match LedgerState::from_bytes(bytes) {
         Ok(state) => state.reader_last_record_id,
-        // Believed where records show that only the next id is too low.
+        // Believed if the records show that only the next id is too low.
         Err(LedgerDamage::ReaderAheadOfWriter { reader_last, .. }) if reader_last < 4 => {
             reader_last
         }
         Err(_) => 0,
     };
     let ids = live(&sim);
-    // A ledger so far ahead that it cannot be is none.
+    // A ledger that is impossibly far ahead counts as none.
     assert!(ids == [1, 2, 3] || ids.iter().copied().eq(last.saturating_add(1)..4));
 }
 
-/// A directory of any files: for each a byte for its name, two for its length
-/// (big endian), and so many bytes, or what is left.
+/// A directory of any files. Each is one byte for its name, two for its length (big endian),
+/// and as many bytes, or all that are left.
 pub fn directory(bytes: &[u8]) {
     let sim = Sim::new();
     let mut rest = bytes;
@@ -194,10 +195,11 @@ struct Calls {
     handles: Option<(Writer, Reader)>,
     appended: BTreeMap<u64, Vec<u8>>,
     held: Vec<Delivery>,
-    /// Acknowledged without a gap before.
+    /// The id after the contiguous acknowledged prefix.
     acked: u64,
     acks: Vec<u64>,
-    /// Below these ids nothing goes, nothing comes again.
+    /// After a power cut, no record below `synced` is missing unless it was acknowledged, and
+    /// none below `acks_synced` comes again.
     synced: u64,
     acks_synced: u64,
     cursor: u64,
@@ -274,8 +276,8 @@ impl Calls {
         }
     }
 
-    /// The process is killed, or the power cut; that ends the sequence. (What
-    /// follows from several of them is the crash tests' to look at.)
+    /// Kills the process or cuts the power, and checks what is left. That ends the sequence;
+    /// the crash tests cover several stops in a row.
     fn stop(&mut self, power_cut: Option<u64>) {
         let sim = match power_cut {
             Some(seed) => self.sim.crash(seed),
@@ -308,7 +310,7 @@ impl Calls {
             .appended
             .range(done..synced.max(done))
             .map(|(id, _)| *id);
-        // What was acknowledged may be gone, synced or not.
+        // An acknowledged record may be gone, whether its acknowledgement was synced or not.
         let is_done = |id: &u64| *id < acknowledged.0 || acknowledged.1.contains(id);
         for id in must.filter(|id| !is_done(id)) {
             assert!(there.contains(&id), "{id} is gone, synced below {synced}");
@@ -316,7 +318,7 @@ impl Calls {
     }
 }
 
-/// A sequence of calls, one a byte (some take another).
+/// A sequence of calls, one for each byte (a stop takes a second byte).
 pub fn calls(bytes: &[u8]) {
     let mut calls = Calls {
         sim: Sim::new(),
@@ -370,7 +372,7 @@ pub fn calls(bytes: &[u8]) {
     }
 }
 
-/// Small inputs to begin with: target and bytes.
+/// Small inputs to begin with: the target and the bytes of each.
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let data = frames(1..=6);
     let mut torn = data.clone();

@@ -1,4 +1,4 @@
-//! The memory of many buffers that come and go.
+//! The memory of many buffers that are opened and closed.
 
 use std::path::Path;
 
@@ -6,21 +6,21 @@ use forebay::Config;
 
 use crate::support::{open, payload, temp_dir};
 
-/// Says to a copy of this process that it is to open many buffers.
+/// Tells a second process of this test program to open many buffers, and in how many rounds.
 const ROUNDS: &str = "FOREBAY_TEST_MANY_BUFFERS";
 
 const BUFFERS: usize = 200;
 
-/// Memory of this process that is in use now, where the system tells.
+/// The resident memory of this process; `None` if the system does not tell.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
 }
 
-/// Batch buffers of a megabyte came from a heap that is not zero any more once others were
-/// freed: they were touched whole, and stayed with the process when all buffers were closed
-/// (584 MB after three rounds of 500).
+/// Regression: batch buffers of a megabyte came from the heap, which is no longer zero once
+/// others were freed. So they were touched whole, and stayed with the process when all buffers
+/// were closed (584 MB after three rounds of 500).
 #[test]
 fn buffers_take_the_memory_that_they_fill_and_give_it_back() {
     if std::env::var(ROUNDS).is_ok() {
@@ -58,7 +58,7 @@ fn open_and_close() {
         }
         let closed = resident_bytes().unwrap().saturating_sub(before);
         println!("round {round}: {opened} bytes with {count} buffers open, {closed} when closed");
-        // Stacks of threads and what the allocator keeps: far less than a batch buffer each.
+        // For thread stacks and what the allocator keeps: far less than a batch buffer each.
         let bound = 256 << 10;
         assert!(opened < count as u64 * bound && closed < count as u64 * bound);
     }

@@ -18,8 +18,8 @@ fn deleted_and_open(dir: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A reader that rests held its last data file open. When it was deleted its space stayed taken:
-/// 5 MiB at a maximum of 4 MiB, for as long as the reader had other things to do.
+/// Regression: an idle reader kept its last data file open. When the file was deleted, its space
+/// stayed taken until the reader was used again: 5 MiB at a maximum of 4 MiB.
 #[test]
 fn a_reader_that_rests_holds_no_deleted_file() {
     for by_batch in [false, true] {
@@ -35,7 +35,7 @@ fn a_reader_that_rests_holds_no_deleted_file() {
 
         let (writer, mut reader) = open(&config);
         let first = data_files(dir.path())[0].clone();
-        // All records of the first file and no more, and then the reader rests.
+        // Reads all records of the first file and no more; then the reader is idle.
         let count = std::fs::metadata(dir.path().join(&first)).unwrap().len() / 1040;
         if by_batch {
             let batch = reader.recv_batch(count as usize, usize::MAX).unwrap();
@@ -55,7 +55,7 @@ fn a_reader_that_rests_holds_no_deleted_file() {
     }
 }
 
-/// The same for the file that is the last one when the reader comes to its end.
+/// The same for a file that is the newest one when the reader comes to its end.
 #[test]
 fn a_reader_at_the_end_holds_no_deleted_file() {
     let dir = temp_dir();

@@ -1,5 +1,5 @@
-//! A simulated file system that is watched: what is on disk after every change,
-//! and what is read of which file.
+//! A simulated file system that records how much is on disk after every change, and what is
+//! read of each file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use forebay::storage::sim::Sim;
 use forebay::storage::{Access, File, Storage};
 
-/// Clones watch the same.
+/// The storage; its clones share what was seen.
 #[derive(Debug, Clone)]
 pub(crate) struct Watched {
     inner: Arc<dyn Storage>,
@@ -18,14 +18,14 @@ pub(crate) struct Watched {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What there was to see.
+/// What was seen.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Seen {
     /// The most that the files of the buffer's directory have ever occupied.
     pub(crate) bytes_max: u64,
-    /// Reads of each file: how many, and of how many bytes.
+    /// The number of reads of each file, and of bytes read.
     pub(crate) reads: BTreeMap<OsString, (u64, u64)>,
-    /// Writes, whichever file to: where each began, and of how many bytes.
+    /// Writes to any file: the offset and the number of bytes of each.
     pub(crate) writes: Vec<(u64, u64)>,
 }
 
@@ -43,7 +43,7 @@ impl Watched {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Looks at the disk after a change.
+    /// Measures what is on disk after a change.
     fn look<T>(&self, changed: T) -> T {
         let mut seen = self.seen.lock().unwrap();
         let files = self.sim.files(super::DIR);

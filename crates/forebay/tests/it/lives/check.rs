@@ -1,5 +1,5 @@
-//! Opens what a stop left, reads everything, and holds it to what was claimed
-//! before the stop.
+//! Opens what a stop left, reads everything, and checks it against what was claimed before the
+//! stop.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::stops::Stop;
 use crate::support::Rng;
 use crate::workload::{Check, DIR, Record, check_usage, must};
 
-/// What a reader met.
+/// An item that a reader returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Seen {
     Record(Record),
@@ -40,7 +40,7 @@ impl Seen {
     }
 }
 
-/// What a machine holds, as a reader sees it that opens the buffer there.
+/// What a machine holds, as seen by a reader that opens the buffer there.
 #[derive(Debug, Clone)]
 pub(super) struct Inventory {
     /// The last id of the acknowledged prefix.
@@ -66,8 +66,8 @@ fn drain(reader: &mut Reader, acks: usize) -> Check<Vec<Seen>> {
     }
 }
 
-/// Opens the buffer on this machine, which changes it, and reads everything.
-/// Acknowledges the first `acks` items, closes.
+/// Opens the buffer on this machine, which changes it, reads everything, acknowledges the first
+/// `acks` items, and closes.
 pub(super) fn take_inventory(sim: &Sim, limits: &Limits, acks: usize) -> Check<Inventory> {
     let storage: Arc<dyn Storage> = Arc::new(sim.clone());
     let (writer, mut reader) = limits.open(&storage)?;
@@ -136,7 +136,7 @@ pub(super) fn brief(items: &[Seen]) -> String {
     format!("[{}]", words.collect::<Vec<_>>().join(", "))
 }
 
-/// Holds what was found to what was claimed.
+/// Checks what was found against what was claimed.
 fn check_claims(claims: &Claims, stop: Stop, there: &Inventory) -> Check {
     let (done, acknowledged) = (there.acknowledged, there.acknowledged + 1);
     let due = match stop {
@@ -149,8 +149,8 @@ fn check_claims(claims: &Claims, stop: Stop, there: &Inventory) -> Check {
         ));
     }
     let given = match claims.damaged || claims.syncs_failed {
-        // Old bytes may bring back what a power cut took; and a power cut brings back what
-        // was cut off a file that could not be synced.
+        // Old bytes may bring back records that a power cut took. A power cut may bring back
+        // what was cut off a file that could not be synced.
         true => claims.given.max(claims.given_ever),
         false => claims.given,
     };
@@ -182,8 +182,8 @@ fn check_claims(claims: &Claims, stop: Stop, there: &Inventory) -> Check {
         match item {
             Seen::Record(record) => {
                 let known = claims.records.get(&record.id).map(|known| &known.record);
-                // Old bytes may bring back what a power cut took; without its ledger a
-                // buffer begins anywhere.
+                // Old bytes may bring back records that a power cut took. Without its ledger a
+                // buffer may begin at any id.
                 let is_old = claims.damaged && known.is_none();
                 if known != Some(record) && !is_old {
                     return Err(format!(
@@ -207,8 +207,8 @@ fn check_claims(claims: &Claims, stop: Stop, there: &Inventory) -> Check {
     Ok(())
 }
 
-/// Everything intact is delivered: a record that does not come, and that is not
-/// acknowledged, stands whole in no data file.
+/// Checks that everything intact is delivered: no data file holds a whole record that neither
+/// comes nor is acknowledged.
 fn check_intact(sim: &Sim, claims: &Claims, there: &Inventory) -> Check {
     let came = |id: u64| {
         let at = there.items.partition_point(|item| item.ids().end <= id);
@@ -244,7 +244,7 @@ fn check_intact(sim: &Sim, claims: &Claims, there: &Inventory) -> Check {
     Ok(())
 }
 
-/// Checks the machine after a stop, without changing it; what it holds.
+/// Checks the machine after a stop without changing it. Returns what it holds.
 pub(super) fn check_stop(
     sim: &Sim,
     claims: &Claims,
@@ -260,7 +260,7 @@ pub(super) fn check_stop(
         check_refusal(sim, claims, stop, limits)?;
     }
     let trial = sim.kill();
-    // The look is not about a full disk.
+    // This check is not about a full disk.
     trial.set_capacity(None);
     let acks = match rng.below(2) {
         0 => 0,
@@ -269,7 +269,7 @@ pub(super) fn check_stop(
     let there = take_inventory(&trial, limits, acks)?;
     check_claims(claims, stop, &there)?;
     if !claims.damaged {
-        // A copy of a record in the wrong place is damage, intact or not.
+        // In a damaged buffer an intact copy of a record may be in the wrong place.
         check_intact(sim, claims, &there)?;
     }
     let events: u64 = there.items.iter().map(Seen::lost_events).sum();
@@ -278,8 +278,8 @@ pub(super) fn check_stop(
         return Err(format!("VERIFY: verify says {lost:?} lost, then {items}"));
     }
     if rng.below(2) == 0 {
-        // After a failed sync, pages that count as clean may still be lost; and this
-        // process vouches only for a ledger that it changed itself.
+        // After a failed sync, a power cut may still take pages that count as clean. And this
+        // process vouches for the ledger only if it changed it itself.
         let mut acked = there.items.iter().take(acks);
         let has_acked = acked.any(|item| matches!(item, Seen::Record(_)));
         let has_failed = claims.syncs_failed || claims.ledger_failed;
@@ -294,8 +294,8 @@ pub(super) fn check_stop(
     Ok(there)
 }
 
-/// A buffer that refuses damage opens if nothing but kills went before; if it does not,
-/// nothing is changed.
+/// Checks that a buffer with `OnCorruption::Refuse` opens if only kills went before. If it does
+/// not open, no file is changed.
 fn check_refusal(sim: &Sim, claims: &Claims, stop: Stop, limits: &Limits) -> Check {
     let trial = sim.kill();
     trial.set_capacity(None);
@@ -323,7 +323,7 @@ fn check_refusal(sim: &Sim, claims: &Claims, stop: Stop, limits: &Limits) -> Che
                 }
                 return Ok(());
             }
-            // A write-back that failed in an earlier process is told once for each file.
+            // The kernel reports a failed write-back of an earlier process once for each file.
             Err(_) => {}
         }
     }
@@ -343,7 +343,7 @@ fn contents(sim: &Sim) -> Vec<(String, Option<Vec<u8>>)> {
 }
 
 fn verify(sim: &Sim, limits: &Limits) -> Check<u64> {
-    // Before the first opening is through there is no buffer to verify.
+    // Before the first opening has finished there is no buffer to verify.
     let is_buffer = |name: &str| name.ends_with(".dat") || name == LEDGER_FILE_NAME;
     if !sim.files(DIR).iter().any(|(name, _)| is_buffer(name)) {
         return Ok(0);
@@ -354,8 +354,8 @@ fn verify(sim: &Sim, limits: &Limits) -> Check<u64> {
     Ok(must("verify", verified)?.events_lost)
 }
 
-/// The buffer was opened, read, acknowledged in part and closed: the next opening
-/// delivers the rest.
+/// Checks the opening after one that read everything, acknowledged the first `acks` items and
+/// closed: it delivers the rest.
 fn check_next_life(after: &Sim, before: &Inventory, acks: usize, limits: &Limits) -> Check {
     let is_record = |item: &&Seen| matches!(item, Seen::Record(_));
     let next = take_inventory(after, limits, 0)?;

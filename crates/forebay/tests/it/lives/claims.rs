@@ -9,10 +9,10 @@ use super::check::{Inventory, Seen};
 use super::stops::Stop;
 use crate::workload::Record;
 
-/// What is promised of a record, weakest first.
+/// How durable a record is promised to be, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum State {
-    /// It was handed over: it may be there after a stop or not.
+    /// It was handed to an append: after a stop it may be there or not.
     Accepted,
     /// It survives a killed process.
     Written,
@@ -28,12 +28,12 @@ pub(super) struct Known {
     pub(super) doubt: Doubt,
 }
 
-/// What makes a later promise about a record worth less.
+/// What weakens later promises about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Doubt {
     None,
-    /// The kernel forgot pages after a failed sync of this life: the record may be
-    /// gone, and only a sync that this life reports says otherwise.
+    /// The kernel forgot pages after a failed sync of this life: the record may be gone,
+    /// until this life reports it synced.
     Evicted,
     /// It was damaged, reported lost, or forgotten in an earlier life: nothing is
     /// claimed of it any more.
@@ -43,7 +43,7 @@ pub(super) enum Doubt {
 /// Something that was promised, or that may have happened.
 #[derive(Debug, Clone)]
 pub(super) enum Fact {
-    /// The record was handed over.
+    /// The record was handed to an append.
     Offered(Record),
     /// No record from this id on was accepted.
     Refused(u64),
@@ -55,7 +55,7 @@ pub(super) enum Fact {
     Acking(u64),
     /// Acknowledgements so far survive a killed process.
     Acked,
-    /// The acknowledged prefix of now survives a power cut.
+    /// The current acknowledged prefix survives a power cut.
     AcksSynced,
     /// These ids were reported lost, which acknowledges them.
     Lost(Range<u64>),
@@ -72,35 +72,35 @@ pub(super) enum Fact {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Claims {
     pub(super) records: BTreeMap<u64, Known>,
-    /// Ids that need not come again: acknowledged records, losses handed out.
+    /// Ids that need not come again: acknowledged records, reported losses.
     pub(super) acking: BTreeSet<u64>,
-    /// What the life began with as lost, by the look at its beginning.
+    /// The losses that the check before this life found.
     pub(super) gaps: Vec<Range<u64>>,
-    /// Nothing below comes again after a killed process.
+    /// No record below this id comes again after a killed process.
     pub(super) acked: u64,
-    /// Nothing below comes again after a power cut.
+    /// No record below this id comes again after a power cut.
     pub(super) acks_synced: u64,
     /// No id from this one on was ever given out.
     pub(super) given: u64,
     /// The same over all lives: ids that a power cut took back are given again.
     pub(super) given_ever: u64,
-    /// Where the life began to read.
+    /// The id where this life began to read.
     pub(super) first: u64,
     /// A sync of a data file may have failed since the power came on.
     pub(super) syncs_failed: bool,
     pub(super) ledger_failed: bool,
     pub(super) evicted: bool,
-    /// The power was cut in an earlier life, and left what it left.
+    /// The power was cut in an earlier life.
     pub(super) power_was_cut: bool,
     /// A data file or the ledger was damaged by the test.
     pub(super) damaged: bool,
     pub(super) ledger_damaged: bool,
-    /// Records of which the test put a copy where it does not belong.
+    /// Records of which the test put a copy in the wrong place.
     pub(super) displaced: BTreeSet<u64>,
 }
 
 impl Claims {
-    /// A buffer that is empty, or that there is none of; its first record gets this id.
+    /// An empty buffer, or one that does not exist yet; its first record gets this id.
     pub(super) fn new(first_id: u64) -> Self {
         Self {
             acked: first_id,
@@ -129,7 +129,7 @@ impl Claims {
             Fact::Acked => self.acked = self.prefix(),
             Fact::AcksSynced => {
                 self.acked = self.prefix();
-                // A process vouches for what it stored into the ledger itself.
+                // Only what this process stored into the ledger itself is synced for certain.
                 if self.acked > self.first {
                     self.acks_synced = self.acked;
                 }
@@ -149,7 +149,7 @@ impl Claims {
                         known.state = State::Accepted;
                     }
                 }
-                // Of what was written in part, a part may be gone.
+                // Of a partly written record, the written part may be gone.
                 for known in self.records.values_mut() {
                     if known.state == State::Accepted {
                         known.doubt = known.doubt.max(Doubt::Evicted);
@@ -197,14 +197,14 @@ impl Claims {
         end
     }
 
-    /// Whether the record may be gone without a word: its consumer was done with it
-    /// and with everything before it.
+    /// Whether the record may be missing without a report: it and everything before it was
+    /// acknowledged.
     pub(super) fn is_done(&self, id: u64, acknowledged: u64) -> bool {
         id <= acknowledged && self.acking.contains(&id)
     }
 
-    /// What is known at the start of a life, after a look at the stopped machine
-    /// that found `there` and was held to these claims.
+    /// What is known at the start of the next life. `there` is what a check of the stopped
+    /// machine against these claims found.
     pub(super) fn next_life(&self, there: &Inventory, stop: Stop) -> Self {
         let is_settled = stop.is_power_cut();
         let mut next = Self {
@@ -226,9 +226,9 @@ impl Claims {
             next.ledger_failed = self.ledger_failed;
             next.evicted = self.evicted;
         }
-        // Acknowledgements that are not synced may be forgotten by a power cut.
+        // A power cut may take acknowledgements that are not synced.
         for (id, known) in self.records.range(next.acks_synced..next.first) {
-            // Nobody has looked at them: what was not claimed of them is not now.
+            // The check did not see these records, so nothing more is claimed of them.
             let mut unseen = known.clone();
             if known.state == State::Accepted {
                 unseen.doubt = Doubt::Gone;
@@ -262,7 +262,7 @@ impl Claims {
         }
         let is_settled = stop.is_power_cut();
         // What a power cut left is on the disk. What a killed process left is in the page
-        // cache, and the next one distrusts every sync before its own.
+        // cache, and the next process trusts no sync but its own.
         let state = match is_settled || was_synced {
             true => State::Synced,
             false => State::Written,
@@ -282,7 +282,7 @@ impl Claims {
         }
     }
 
-    /// Differs where something else is claimed.
+    /// A hash that differs if something else is claimed.
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.acked, self.acks_synced, self.acking.len()).hash(&mut hasher);
@@ -300,8 +300,8 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Brings claims that stand before fact `done` to the moment when `operations`
-    /// were done; returns the number of facts that are in by then.
+    /// Applies to claims, which hold the first `done` facts, those up to the moment when
+    /// `operations` were done. Returns the number of facts that they hold then.
     pub(super) fn replay(&self, claims: &mut Claims, done: usize, operations: u64) -> usize {
         let rest = self.facts.get(done..).unwrap_or_default();
         let passed = rest.iter().take_while(|(when, _)| *when <= operations);

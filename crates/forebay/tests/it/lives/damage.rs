@@ -1,5 +1,5 @@
-//! One sector or page of a stopped machine is replaced: by zeros, noise, another
-//! one of any file, or an older version of itself.
+//! Replaces one sector or page of a stopped machine by zeros, noise, another one of any file,
+//! or an older version of itself.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::workload::DIR;
 pub(super) struct Damage {
     pub(super) words: String,
     touched: Vec<u64>,
-    /// Records of which the damage is a copy.
+    /// Records of which the new bytes hold a copy.
     displaced: Vec<u64>,
     is_ledger: bool,
 }
@@ -30,7 +30,7 @@ impl Damage {
         claims.displaced.extend(&self.displaced);
         if self.is_ledger {
             claims.ledger_damaged = true;
-            // Of what was acknowledged, only the ledger knew.
+            // Only the ledger showed what was acknowledged.
             for id in claims.acking.clone() {
                 claims.forget(id);
             }
@@ -38,7 +38,7 @@ impl Damage {
     }
 }
 
-/// Damages a file of the machine, whose older contents `before` may have.
+/// Damages a file of the machine; `before` is an older state of the machine.
 pub(super) fn damage(sim: &Sim, before: &Sim, claims: &Claims, rng: &mut Rng) -> Option<Damage> {
     let kind = rng.below(24);
     if kind == 0 {
@@ -55,7 +55,7 @@ pub(super) fn damage(sim: &Sim, before: &Sim, claims: &Claims, rng: &mut Rng) ->
     let old = sim.read_file(&path)?;
     let grain = [SECTOR_LEN, PAGE_LEN][rng.below(2) as usize];
     let units = old.len().div_ceil(grain).max(1) as u64;
-    // The last one more often: that is where the next life goes on.
+    // The last unit more often, because the next life appends after it.
     let unit = match rng.below(4) {
         0 => units - 1,
         _ => rng.below(units),
@@ -79,13 +79,13 @@ pub(super) fn damage(sim: &Sim, before: &Sim, claims: &Claims, rng: &mut Rng) ->
     })
 }
 
-/// The mark of what is synced becomes zeros, or is cut.
+/// Zeroes the mark of what is synced, and may cut it.
 fn damage_mark(sim: &Sim, rng: &mut Rng) -> Option<Damage> {
     let path = format!("{DIR}/{SYNCED_MARK_FILE_NAME}");
     let len = sim.read_file(&path)?.len();
     let kept = match rng.below(2) {
         0 => len,
-        // Without any byte it would say that nothing was written.
+        // An empty mark would say that nothing was written.
         _ => 1 + rng.below(len.max(2) as u64 - 1) as usize,
     };
     sim.write_file(&path, &vec![0; kept]).ok()?;
@@ -120,13 +120,14 @@ fn replacement(
         1 => {
             let mut noise: Vec<u8> = range.clone().map(|_| rng.next() as u8).collect();
             if kinds == 2 {
-                // A ledger of possible values is believed, and nothing says otherwise.
+                // A ledger with possible values would be believed, so the next id is made
+                // impossible.
                 noise.iter_mut().take(8).for_each(|byte| *byte = 0xff);
             }
             Some(("noise".to_owned(), noise))
         }
         2 => {
-            // Of any data file there was, also of a deleted one.
+            // A unit of any data file, also of a deleted one.
             let source = [sim, before][rng.below(2) as usize];
             let mut files = source.files(DIR);
             files.retain(|(name, len)| name.ends_with(".dat") && *len >= grain as u64);
@@ -143,15 +144,15 @@ fn replacement(
     }
 }
 
-/// The records whose frame stood in `old` and is another one, or none, in `new`.
+/// The records whose frame is in `old` and is different, or missing, in `new`.
 pub(super) fn touched(old: &[u8], new: &[u8], claims: &Claims) -> Vec<u64> {
     let mut ids = Vec::new();
     for (id, known) in &claims.records {
         let record = &known.record;
         let mut frame = vec![0; frame_len(record.payload.len())];
         encode(&mut frame, record.id, record.metadata, &record.payload);
-        // A record with a damaged delimiter, pointer or length is known by checksum, id
-        // and payload.
+        // A record with a damaged delimiter, pointer or length is recognised by its checksum,
+        // id and payload.
         let root = frame.len() - ROOT_LEN;
         let stands = |bytes: &[u8], at: usize| {
             let bytes = &bytes[at..];

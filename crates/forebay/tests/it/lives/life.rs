@@ -1,5 +1,5 @@
-//! One life of a buffer: opened, used at random while its storage fails, left
-//! open or closed. Whatever its calls promise is noted with the moment.
+//! One life of a buffer: opened, used at random while its storage fails, left open or closed.
+//! Everything that its calls promise is noted with the number of operations done by then.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use super::picture::picture;
 use crate::support::Rng;
 use crate::workload::{Check, DIR, check_usage};
 
-/// What is said of a seed that failed: its calls, in order.
+/// The calls of a seed in order, printed if the seed fails.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trace(Arc<Mutex<Vec<String>>>);
 
@@ -49,18 +49,18 @@ pub(super) struct Life {
     pub(super) history: History,
     pub(super) trace: Trace,
     pub(super) handles: Option<Handles>,
-    /// Delivered and not yet acknowledged.
+    /// Deliveries that are not acknowledged yet.
     pub(super) held: Vec<Delivery>,
     /// The id of the next record to append.
     pub(super) next_id: u64,
-    /// Below this id, nothing is delivered before the next rewind.
+    /// No record below this id is delivered before the next rewind.
     pub(super) cursor: u64,
-    /// Below this id, this life said that everything is synced.
+    /// This life reported every record below this id synced.
     pub(super) synced: u64,
     pub(super) is_poisoned: bool,
     /// The disk was small at some moment of this life.
     pub(super) was_small: bool,
-    /// The largest the directory may be.
+    /// The maximum size of the directory.
     size_max: u64,
     /// A number that no two lives share, for payloads.
     pub(super) number: u64,
@@ -86,7 +86,7 @@ impl Life {
         let sim = sim.kill();
         sim.keep_history();
         let limits = Limits::draw(rng, counts_events);
-        // Mostly any subset of the pages, sometimes none of them.
+        // A failed sync keeps mostly a random subset of the pages, sometimes none of them.
         let seed = match rng.below(4) {
             0 => 0,
             _ => 1 + rng.below(1 << 40),
@@ -105,7 +105,7 @@ impl Life {
             synced: 0,
             is_poisoned: false,
             was_small: false,
-            // Opening may make the ledger and the mark.
+            // Opening may make the ledger (24 bytes) and the mark (8 bytes).
             size_max: limits.max_size.max(size(&sim) + 32),
             number,
             limits,
@@ -113,7 +113,7 @@ impl Life {
         }
     }
 
-    /// Lives; whether it was closed is in the trace.
+    /// Opens the buffer, takes `steps` random steps, and closes it or not; the trace says which.
     pub(super) fn live(mut self, steps: u64) -> Check<Left> {
         self.trace
             .note(|| format!("life {}: {:?}", self.number, self.limits));
@@ -127,7 +127,7 @@ impl Life {
                 self.close()?;
             }
         }
-        // Handles that go close the buffer as well; nothing is noted of that.
+        // Dropping the handles closes the buffer as well, but promises nothing.
         self.held.clear();
         self.limits.fuse.set(0);
         self.handles = None;
@@ -144,7 +144,7 @@ impl Life {
         self.history.facts.push((self.sim.operations(), fact));
     }
 
-    /// Takes note of the outcome of a call; what it returned if it is done.
+    /// Notes the outcome of a call. Returns what the call returned, or `None` if it failed.
     pub(super) fn outcome<T>(&mut self, call: &str, result: Result<T, Failed>) -> Check<Option<T>> {
         let operations = self.sim.operations();
         let error = match result {
@@ -173,7 +173,7 @@ impl Life {
     }
 
     fn open(&mut self) -> Check<bool> {
-        // A write-back that failed in an earlier process is told once for each file.
+        // The kernel reports a failed write-back of an earlier process once for each file.
         for attempt in 0..16 {
             let (config, storage) = (self.limits.config(), Arc::new(self.fault.clone()));
             let opened = caught(|| config.storage(storage).open());
@@ -188,7 +188,7 @@ impl Life {
         Err("SHUT: open fails without a fault".to_owned())
     }
 
-    /// What an opening says must agree with the look at the machine before it.
+    /// Checks that an opening agrees with the check of the machine before it.
     fn check_opened(&mut self) -> Check {
         let usage = self.handles().reader.usage();
         check_usage(&usage)?;
@@ -233,7 +233,7 @@ impl Life {
         self.handles.as_mut().expect("a buffer is open")
     }
 
-    /// What holds after every step.
+    /// Checks what must hold after every step.
     fn check_state(&mut self) -> Check {
         let usage = self.handles().reader.usage();
         check_usage(&usage)?;
@@ -252,7 +252,7 @@ impl Life {
             let prefix = self.claims.prefix();
             return Err(format!("ACKS: {usage:?}, acknowledged up to {prefix}"));
         }
-        // What it counts as synced is synced, whether somebody waited for it or not.
+        // What the buffer counts as synced is synced, whether a call waited for it or not.
         if usage.last_synced_id >= self.synced {
             self.synced = usage.last_synced_id + 1;
             self.promise(Fact::Synced(self.synced));
@@ -268,7 +268,7 @@ impl Life {
     }
 }
 
-/// What the data files and the ledger occupy.
+/// The bytes that the files of the directory occupy.
 fn size(sim: &Sim) -> u64 {
     sim.files(DIR).iter().map(|(_, len)| len).sum()
 }

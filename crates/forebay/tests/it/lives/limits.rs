@@ -19,7 +19,7 @@ pub(super) struct Limits {
     pub(super) sees: ReaderSees,
     pub(super) when_full: WhenFull,
     min_free_space: u64,
-    /// The same in every life.
+    /// Whether records hold several events; the same in every life.
     counts_events: bool,
     /// When the event counter panics.
     pub(super) fuse: Fuse,
@@ -27,7 +27,7 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn draw(rng: &mut Rng, counts_events: bool) -> Self {
-        // Mostly small, so that a stop is looked at in microseconds.
+        // Mostly small, so that checking a stop takes microseconds.
         let (max_size, data_file_size) = match rng.below(16) {
             0 => (4 << 10, 256 << rng.below(3)),
             1..4 => (16 << 10, 1 << 10 << rng.below(3)),
@@ -73,8 +73,8 @@ impl Limits {
     }
 
     pub(super) fn open(&self, storage: &Arc<dyn Storage>) -> Check<(Writer, Reader)> {
-        // A look wants everything that is there, synced or not. A write-back that
-        // failed in an earlier process may be told at the opening, once for a file.
+        // A check reads everything that is there, synced or not. An opening may fail because
+        // the kernel reports a failed write-back of an earlier process, once for each file.
         let config = self.config().reader_sees(ReaderSees::Written);
         let mut opened = config.clone().storage(Arc::clone(storage)).open();
         for _ in 0..16 {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use forebay::Error;
 
-/// Why a call did not return what it should.
+/// Why a call returned no value.
 #[derive(Debug)]
 pub(super) enum Failed {
     Error(Error),
@@ -20,11 +20,10 @@ impl From<Error> for Failed {
     }
 }
 
-/// What a planned panic carries.
+/// The payload of a planned panic.
 struct Planned;
 
-/// Counts down the calls of an event counter to the one that panics. Clones are
-/// handles to the same one.
+/// Counts down the calls of an event counter to the one that panics. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fuse(Arc<AtomicI64>);
 
@@ -36,7 +35,7 @@ impl Fuse {
 
     pub(super) fn burn(&self) {
         if self.0.load(Ordering::Relaxed) > 0 && self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // No panic hook hears of this one.
+            // Unlike `panic!`, this does not call the panic hook.
             resume_unwind(Box::new(Planned));
         }
     }

@@ -26,7 +26,7 @@ pub(super) fn picture(sim: &Sim) -> String {
     lines.join("\n")
 }
 
-/// By the delimiters and the ids alone: checksums are not looked at.
+/// Follows delimiters and ids alone; checksums are not checked.
 fn frames(bytes: &[u8]) -> String {
     let word = |at: usize| -> Option<u64> {
         let bytes = bytes.get(at..at + 8)?;

@@ -1,4 +1,4 @@
-//! Runs seeds in as many threads as there are processors, and says what was explored.
+//! Runs seeds on as many threads as there are processors, and prints what was explored.
 
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,16 +12,16 @@ use super::run_seed;
 use crate::support::number_from;
 use crate::workload::Check;
 
-/// So many fingerprints are kept: beyond, a long run forgets them and begins anew.
+/// The maximum number of fingerprints that are kept. A longer run drops them and starts anew.
 const FINGERPRINTS_MAX: usize = 8 << 20;
 
-/// A seed takes milliseconds; one that takes as long hangs.
+/// A seed takes milliseconds; one that takes this long counts as hanging.
 const HANG: Duration = Duration::from_secs(120);
 
 /// Failures by kind: how many, and the first seed.
 pub(super) type Failures = BTreeMap<String, (u64, u64)>;
 
-/// What was explored, by all threads.
+/// Counts of what all threads explored.
 #[derive(Debug, Default)]
 pub(super) struct Explored {
     lives: AtomicU64,
@@ -32,7 +32,7 @@ pub(super) struct Explored {
 }
 
 impl Explored {
-    /// Counts a stop. Whether no equal one was met before.
+    /// Counts a stop. Returns whether no equal stop was met before.
     pub(super) fn is_new(&self, fingerprint: u64) -> bool {
         self.stops.fetch_add(1, Ordering::Relaxed);
         let mut met = locked(&self.met);
@@ -54,9 +54,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the environment asks for.
+/// A run as the environment sets it.
 struct Run {
-    /// The next seed, and the one to end before.
+    /// The next seed, and the one to stop before.
     next: AtomicU64,
     end: u64,
     begin: Instant,
@@ -105,7 +105,8 @@ impl Run {
     }
 }
 
-/// Ends the process, with what the seed did so far, if it does not end in time.
+/// Prints what the seed did so far and aborts the process, if the seed takes longer than
+/// [`HANG`].
 struct Watch {
     /// Closed when the seed is done.
     _done: mpsc::Sender<()>,
@@ -126,14 +127,14 @@ impl Watch {
     }
 }
 
-/// Runs the everyday number of seeds, or what the environment asks for; the number of
-/// distinct stops, and what failed.
+/// Runs `everyday_seeds` seeds, or what the environment sets. Returns the number of distinct
+/// stops, and the failures.
 pub(super) fn run(everyday_seeds: u64) -> (u64, Failures) {
     let first = number_from("FOREBAY_LIVES_SEED", 1);
     let seconds = number_from("FOREBAY_LIVES_SECONDS", 0);
     let end = match seconds {
         0 => first + number_from("FOREBAY_LIVES_SEEDS", everyday_seeds),
-        // Not the last number, which could not be counted beyond.
+        // Not `u64::MAX`, because the counter of seeds goes beyond the end.
         _ => u64::MAX / 2,
     };
     let begin = Instant::now();

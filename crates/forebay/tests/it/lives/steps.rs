@@ -1,4 +1,4 @@
-//! What a life does with its buffer, at random.
+//! The random steps of a life.
 
 use forebay::{Delivery, Item, Lost, ReaderSees, SyncPolicy, TryRecv, WhenFull};
 
@@ -63,7 +63,7 @@ impl Life {
         }
     }
 
-    /// Settles which of the records offered were accepted.
+    /// Notes which of the offered records were accepted; `end` is the next id if all were.
     fn settle(&mut self, call: &str, end: u64, is_ok: bool) -> Check {
         let next_id = self.handles().writer.usage().next_record_id;
         if next_id > end || (is_ok && next_id != end) {
@@ -112,7 +112,7 @@ impl Life {
 
     fn append_batch(&mut self) -> Check {
         if self.limits.when_full == WhenFull::DropNewest {
-            // Which records of a batch were dropped is told by their ids alone.
+            // Only the ids show which records of a batch were dropped.
             return self.append();
         }
         let mut id = self.next_id;
@@ -205,8 +205,8 @@ impl Life {
         Ok(())
     }
 
-    /// A loss is one that the look at the beginning found, or what the kernel
-    /// forgot after a failed sync.
+    /// Checks a loss: the check before this life found it, or the kernel forgot those records
+    /// after a failed sync.
     fn lost(&mut self, lost: &Lost) -> Check {
         let ids = lost.first_id..lost.last_id + 1;
         self.trace.note(|| format!("    {lost:?}"));
@@ -215,7 +215,7 @@ impl Life {
             match before.next_back() {
                 Some((_, known)) if known.record.end() > id => {
                     let may_be_gone = known.doubt != Doubt::None && known.state == State::Accepted;
-                    // What was acknowledged before a rewind is not missed.
+                    // A record that was acknowledged before a rewind may be gone.
                     may_be_gone || self.claims.acking.contains(&known.record.id)
                 }
                 _ => true,
@@ -269,7 +269,7 @@ impl Life {
         }
     }
 
-    /// Nothing is to be read: then nothing that is known to be visible is left.
+    /// Checks, after a read that found nothing, that no visible record is left.
     fn check_visible(&self) -> Check {
         let Some((id, state)) = self.expected() else {
             return Ok(());
@@ -289,7 +289,7 @@ impl Life {
             if self.held.is_empty() {
                 break;
             }
-            // Mostly the oldest, so that files are given back.
+            // Mostly the oldest, so that files are deleted.
             let index = match self.rng.below(4) {
                 0 => self.rng.below(self.held.len() as u64) as usize,
                 _ => 0,

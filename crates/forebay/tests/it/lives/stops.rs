@@ -1,4 +1,4 @@
-//! How a machine stops, and the stops of one life.
+//! The ways in which a machine stops.
 
 use forebay::storage::sim::Sim;
 
@@ -28,7 +28,7 @@ impl Stop {
         self != Self::Killed
     }
 
-    /// The machine after it, powered on again.
+    /// The machine after the stop, powered on again.
     pub(super) fn apply(self, sim: &Sim) -> Sim {
         match self {
             Self::Killed => sim.kill(),

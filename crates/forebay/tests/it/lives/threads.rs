@@ -1,13 +1,12 @@
-//! The same with threads: several producers, a consumer that acknowledges, the
-//! buffer's own thread, faults at random calls, and a stop at any moment.
+//! Lives with threads: several producers, a consumer that acknowledges, the buffer's own
+//! thread, faults at random calls, and a stop at any moment.
 //!
-//! Which call fails depends on how the threads meet, so a seed does not replay a
-//! failure; a trace says what was claimed and what was there.
+//! Which call fails depends on how the threads interleave, so a seed does not replay a failure;
+//! the message says what was claimed and what was there.
 //!
-//! A payload says who appended it and as which, and the rest follows from that, so
-//! that no register of what is being appended is needed. What calls returned stands on
-//! a [`Board`] behind a lock; a snapshot of the machine taken under that lock is held
-//! to it.
+//! A payload begins with its life, producer and number, and its other bytes are computed from
+//! these, so that no list of appended payloads is needed. A [`Board`] under a lock holds what
+//! calls returned. A snapshot of the machine is taken under that lock and checked against it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,10 +32,11 @@ struct Board {
     accepted: u64,
     written: u64,
     synced: u64,
-    /// Nothing up to here comes again after a kill, or a power cut.
+    /// No id up to `acked` comes again after a kill, and none up to `acks_synced` after a power
+    /// cut.
     acked: u64,
     acks_synced: u64,
-    /// Being acknowledged, or done.
+    /// Ids whose acknowledgement has at least begun.
     acking: BTreeSet<u64>,
 }
 
@@ -150,8 +150,8 @@ impl Crowd {
         }
     }
 
-    /// The machine and what was claimed of it, when so many operations were done or
-    /// the producers have ended.
+    /// The machine and what is claimed of it, once `operations` are done or the producers have
+    /// ended.
     fn snapshot(&self, operations: u64) -> (Sim, Board) {
         while self.sim.operations() < operations && self.producers_left.load(Ordering::Acquire) > 0
         {
@@ -177,7 +177,7 @@ fn payload(life: u64, producer: u64, number: u64) -> Vec<u8> {
     payload
 }
 
-/// Who appended the record, and as which.
+/// The life, producer and number of a record.
 fn source(record: &Record) -> Option<[u64; 3]> {
     let word = |index: usize| {
         let bytes = record.payload.get(8 * index..8 * index + 8)?;
@@ -195,7 +195,7 @@ fn check_payload(record: &Record) -> Check {
     }
 }
 
-/// Holds what is left after a stop to the board.
+/// Checks what is left after a stop against the board.
 fn check(board: &Board, stop: Stop, there: &Inventory) -> Check {
     let items = brief(&there.items);
     let (kept, done) = match stop {
@@ -237,8 +237,8 @@ fn check(board: &Board, stop: Stop, there: &Inventory) -> Check {
     })
 }
 
-/// A life on this machine, and a few stops in it; the one to go on with, and what was
-/// there.
+/// Runs a life on this machine and checks a few stops in it. Returns the machine and the board
+/// for the next life.
 fn live(sim: &Sim, board: Board, life: u64, rng: &mut Rng) -> Check<(Sim, Board)> {
     let mut limits = Limits::draw(rng, false);
     limits.when_full = [
@@ -298,7 +298,7 @@ fn live(sim: &Sim, board: Board, life: u64, rng: &mut Rng) -> Check<(Sim, Board)
             check(&board, stop, &there)
                 .map_err(|e| format!("{e}\n{stop:?}, {board:?}, {limits:?}"))?;
             let has_lost = there.items.iter().any(|item| matches!(item, Seen::Lost(_)));
-            // Losses would have to be known again: go on without.
+            // The board cannot note losses, so the next life must begin without any.
             if !has_lost && (next.is_none() || rng.below(4) == 0) {
                 next = Some((after, next_board(&board, stop, &there)));
             }
@@ -322,7 +322,7 @@ fn next_board(board: &Board, stop: Stop, there: &Inventory) -> Board {
     }
 }
 
-/// Lives of one seed.
+/// Runs up to three lives of one seed. Returns how many.
 fn run_seed(seed: u64) -> Check<u64> {
     let mut rng = Rng(seed);
     let (mut sim, mut board) = (Sim::new(), Board::default());

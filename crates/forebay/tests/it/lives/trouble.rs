@@ -10,7 +10,7 @@ use super::damage::touched;
 use super::life::Life;
 use crate::workload::{Check, DIR};
 
-/// Calls that the write side makes, those of a failed sync's aftermath more often.
+/// Calls that the write side makes; those around a failed sync are here more than once.
 const WRITING: [Op; 14] = [
     Op::Sync,
     Op::Sync,
@@ -29,7 +29,7 @@ const WRITING: [Op; 14] = [
 ];
 
 impl Life {
-    /// One in four lives has faults while it opens.
+    /// Plans faults for the opening of one in four lives.
     pub(super) fn before_opening(&mut self) {
         if self.lean == Lean::Panics {
             self.limits.fuse.set(self.rng.below(12));
@@ -42,7 +42,7 @@ impl Life {
         }
     }
 
-    /// Something goes wrong, or is right again.
+    /// Causes or plans a fault, or clears all faults.
     pub(super) fn trouble(&mut self) -> Check {
         match (self.lean, self.rng.below(16)) {
             (Lean::Calm, _) => {}
@@ -70,7 +70,7 @@ impl Life {
         Ok(())
     }
 
-    /// The next sync fails, and with it some of the calls that follow from it.
+    /// Plans that the next sync fails, and with it some of the calls that it leads to.
     fn plan_sync_and_aftermath(&mut self) {
         self.plan_nth(Op::Sync, 1, 1);
         for _ in 0..self.rng.below(4) {
@@ -79,7 +79,8 @@ impl Life {
         }
     }
 
-    /// Nothing can be opened for a while: neither a new file nor the directory, to sync it.
+    /// For a while the directory cannot be opened to sync it, and half of the time no new file
+    /// can be opened either.
     fn run_out_of_descriptors(&mut self) {
         for op in [Op::Create, Op::DirSync] {
             if op == Op::DirSync || self.rng.below(2) == 0 {
@@ -137,7 +138,7 @@ impl Life {
         if files.is_empty() {
             return;
         }
-        // The last by name is mostly the one that is written.
+        // The last file by name is mostly the one being written.
         let index = match self.rng.below(2) {
             0 => files.len() - 1,
             _ => self.rng.below(files.len() as u64) as usize,

@@ -130,7 +130,8 @@ fn stale_files() {
     assert_eq!(made.read("quarantine/buffer-data-9.dat"), frames(1..=7));
 }
 
-/// What is not kept is stepped over, and goes when it is passed.
+/// With `OnCorruption::Skip`, a stale file is not kept: the reader skips it, and it is deleted
+/// when it is passed.
 #[test]
 fn stale_files_are_stepped_over_where_nothing_is_kept() {
     for stale in [1..=7, 8..=14, 15..=21] {
@@ -158,7 +159,7 @@ fn next_file_exists() {
         lost: 0,
         next_id: 22,
     });
-    // The full file 6 is followed by one that is free.
+    // After the full file 6 the writer takes the next free file id.
     assert_eq!(data_files(made.dir.path()), ["buffer-data-8.dat"]);
 }
 
@@ -189,10 +190,10 @@ fn backward_ids() {
     });
 }
 
-/// Two whole files in the place of one, as a copy that went wrong leaves them: the
-/// older file ends with ids beyond all that the newest ones tell of. The reader
-/// delivered them, and the counts overflowed; a fuzzer found it. They are damage,
-/// and everything else is delivered once.
+/// Regression, found by a fuzzer: two whole files in the place of one, as a failed copy leaves
+/// them. The older file ends with ids beyond all ids of the newest ones. The reader delivered
+/// those records, and the counts overflowed. They are damage, and every other record is
+/// delivered once.
 #[test]
 fn ids_beyond_the_newest_in_an_older_file_are_damage() {
     let made = Made::of(&[(0, 1..=3), (1, 4..=6), (2, 7..=9)]);
@@ -210,7 +211,7 @@ fn ids_beyond_the_newest_in_an_older_file_are_damage() {
     assert_eq!(writer.append(b"next").unwrap().id(), Some(10));
 }
 
-/// The last file was cut at a record's end: only the ledger knows.
+/// The last file was cut at a record's end: only the ledger shows the loss.
 #[test]
 fn records_cut_off_cleanly_are_counted_from_the_ledger() {
     let made = Made::three_files();

@@ -10,8 +10,8 @@ use super::made::{
 };
 use crate::support::{drain, open, payload};
 
-/// Damage to one record of seven that loses it and nothing else: to the first, to
-/// one in the middle, to the last.
+/// Checks that damage at `at` in one record of seven (the first, one in the middle, the last)
+/// loses that record and nothing else.
 fn loses_one_record(at: usize) {
     for n in [0, 3, 6] {
         let made = Made::one_file();
@@ -30,7 +30,7 @@ fn loses_one_record(at: usize) {
     }
 }
 
-/// Damage to one record of seven that loses nothing.
+/// Checks that damage to one record of seven loses nothing.
 fn loses_nothing(kind: forebay::FindingKind, damage: impl Fn(&mut [u8])) {
     for n in [0, 3, 6] {
         let made = Made::one_file();
@@ -93,9 +93,9 @@ fn damaged_id() {
     loses_one_record(ID_AT + 7);
 }
 
-/// A record with a checksum that holds and an id near 2^64, as an attacker or a
-/// broken writer makes it: the id behind its events overflowed, and the reader
-/// panicked. Ids that no ledger can follow are damage, whatever the checksum says.
+/// Regression: a record with a checksum that holds and an id near 2^64, as an attacker or a
+/// broken writer makes it. The id after its events overflowed, and the reader panicked. Ids that
+/// no ledger can follow are damage, whatever the checksum says.
 #[test]
 fn ids_that_no_record_can_have() {
     for id in [0, MAX_RECORD_ID + 1, 1 << 63, u64::MAX - 1, u64::MAX] {
@@ -115,8 +115,7 @@ fn ids_that_no_record_can_have() {
     }
 }
 
-/// The same where the record is found through its root alone: its delimiter is
-/// damaged too.
+/// The same with a damaged delimiter, so that the record is found through its root alone.
 #[test]
 fn ids_that_no_record_can_have_behind_a_damaged_delimiter() {
     for id in [0, u64::MAX] {
@@ -134,8 +133,8 @@ fn ids_that_no_record_can_have_behind_a_damaged_delimiter() {
     }
 }
 
-/// The largest id there can be is a record's like any other, and the last one:
-/// nothing is accepted that could not be read again.
+/// A record with the largest possible id is delivered like any other. No record is accepted
+/// after it, because that record could not be read again.
 #[test]
 fn the_largest_id_is_delivered_and_nothing_follows_it() {
     let made = Made::one_file();
@@ -197,10 +196,10 @@ fn delimiter_damaged() {
     loses_nothing(BadLength, set(u64::MAX));
 }
 
-/// The first delimiter leads behind the end of the file, and a record in the
-/// middle is damaged too: everything up to the end was taken for one torn record
-/// and, with no ledger to know better, cut off. Frames that begin where the first
-/// one has room, and others that reach the end, say that it was none.
+/// Regression: the first delimiter leads beyond the end of the file, and a record in the middle
+/// is damaged too. Everything up to the end was taken for one torn record and, without a ledger,
+/// cut off. Frames that leave room for the first one, and frames that reach the end of the file,
+/// show that it was not torn.
 #[test]
 fn a_delimiter_beyond_the_end_and_another_damage_lose_two_records() {
     let made = Made::one_file();
@@ -214,7 +213,7 @@ fn a_delimiter_beyond_the_end_and_another_damage_lose_two_records() {
         }
         bytes[4] = 1;
     });
-    // Nothing says that there was a record 1.
+    // Without a ledger, nothing shows that there was a record 1.
     made.check(&Expected {
         ids: without(2..=7, &[4]),
         lost: 1,
@@ -269,7 +268,7 @@ fn zero_tail_unknown() {
     assert_eq!(recovery.findings[0].severity, Severity::Normal);
 }
 
-/// Foreign bytes over parts of records 3 to 5: one finding, three records lost.
+/// Foreign bytes over records 3 to 5 of a file: one finding, three records lost.
 fn span_in_the_middle(fill: impl Fn(usize) -> u8) {
     let made = Made::three_files();
     made.change(5, |bytes| {
@@ -298,8 +297,8 @@ fn noise() {
     span_in_the_middle(|at| (at * at * 31 + at * 7) as u8);
 }
 
-/// With the ledger gone too, a tail that looks torn may be more than a crash left:
-/// it was cut off, and nothing kept of it.
+/// Regression: without a ledger, a tail that looks torn may be more than a crash leaves. It was
+/// cut off, and nothing of it was kept.
 #[test]
 fn a_tail_is_kept_where_no_ledger_says_that_nothing_is_lost() {
     let made = Made::one_file();
@@ -315,8 +314,8 @@ fn a_tail_is_kept_where_no_ledger_says_that_nothing_is_lost() {
     assert_eq!(made.read(&kept), frames(7..=7)[..len]);
 }
 
-/// Text that is not UTF-8 as the last record: the codec refuses it, opening does
-/// not look at it.
+/// The last record is text that is not UTF-8: the codec refuses it, and opening does not decode
+/// it.
 #[test]
 fn undecodable_last_record() {
     let made = Made::of(&[]);

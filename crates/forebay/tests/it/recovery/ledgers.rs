@@ -8,10 +8,10 @@ use forebay::{EventCounter, Item, OnCorruption, Severity};
 use super::made::{Expected, Made, frames, kinds};
 use crate::support::{drain, open};
 
-/// Whatever is in the ledger's place, everything there is delivered, and the
-/// ledger is a ledger afterwards.
+/// Checks that with these bytes in the ledger's place, or none, every record is delivered and
+/// the ledger is rebuilt.
 fn rebuilt(ledger: Option<&[u8]>) {
-    // A buffer whose first file is long gone: ids do not begin with 1.
+    // A buffer whose first files were deleted: its ids do not begin with 1.
     let made = Made::of(&[(65534, 8..=14), (0, 15..=21)]);
     match ledger {
         Some(bytes) => made.write("buffer.db", bytes),
@@ -31,7 +31,7 @@ fn rebuilt(ledger: Option<&[u8]>) {
     assert_eq!(kinds(&recovery), [kind]);
     assert_eq!(made.read("buffer.db").len(), 24);
     let kept = made.dir.path().join("quarantine/buffer.db");
-    // Zeros and the beginning of the first state are what a kill leaves.
+    // A kill may leave zeros or the beginning of the first state, so these are not kept.
     let first = LedgerState::INITIAL.to_bytes();
     let tells_something = |bytes: &[u8]| bytes.iter().any(|b| *b != 0) && !first.starts_with(bytes);
     let worth_keeping = ledger.is_some_and(tells_something);
@@ -58,8 +58,8 @@ fn ledger_short() {
     rebuilt(Some(&[9; 23]));
 }
 
-/// The first opening was killed while it wrote the ledger: a buffer that refuses damage
-/// could not be opened from then on.
+/// Regression: if the first opening was killed while it wrote the ledger, a buffer with
+/// `OnCorruption::Refuse` could not be opened any more.
 #[test]
 fn a_ledger_cut_short_while_the_buffer_is_made_is_no_damage() {
     let first = LedgerState::INITIAL.to_bytes();
@@ -87,7 +87,7 @@ fn ledger_long() {
 #[test]
 fn ledger_garbage() {
     rebuilt(Some(&[0xa5; 24]));
-    // Possible, but 2^49 events beyond the data.
+    // Possible values, but 2^49 events beyond the data.
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&(1u64 << 49).to_le_bytes());
     bytes[16..].copy_from_slice(&(1u64 << 48).to_le_bytes());
@@ -107,7 +107,7 @@ fn reader_ahead_of_writer() {
     rebuilt(Some(&bytes));
 }
 
-/// The ledger knows of less than is there: in its file, or in later ones.
+/// The ledger counts fewer records than are there: in its writer's file, or in later ones.
 #[test]
 fn ledger_behind() {
     for (next, writer_file) in [(19, 6), (15, 5), (10, 5), (3, 4), (1, 0)] {
@@ -143,8 +143,7 @@ fn ledger_ahead() {
     }
 }
 
-/// The writer's file id is that of a file which is not there, but no record is
-/// missing.
+/// The file with the writer's file id is missing, but no record is.
 #[test]
 fn a_writer_file_without_a_record_may_be_missing() {
     let made = Made::three_files();
@@ -227,8 +226,8 @@ fn reader_inside_a_record() {
     }
 }
 
-/// A record that holds fewer events than the counter says is acknowledged when
-/// the next one follows the acknowledged id.
+/// A record that holds fewer events than the counter says is acknowledged if the next record
+/// follows the acknowledged id.
 #[test]
 fn ids_are_believed_where_the_counter_contradicts_them() {
     let three = EventCounter::new(|_, _| 3);

@@ -16,7 +16,7 @@ pub(crate) const PAYLOAD_LEN: usize = 100;
 /// The length of every frame.
 pub(crate) const FRAME_LEN: usize = frame_len(PAYLOAD_LEN);
 
-/// Where the root's fields lie, counted from the end of the frame.
+/// The offsets of the root's fields in a frame.
 pub(crate) const CHECKSUM_AT: usize = FRAME_LEN - 32;
 pub(crate) const ID_AT: usize = FRAME_LEN - 24;
 pub(crate) const METADATA_AT: usize = FRAME_LEN - 16;
@@ -30,7 +30,7 @@ pub(crate) struct Made {
     counter: EventCounter,
 }
 
-/// What opening must come to.
+/// What an opening must deliver and report.
 pub(crate) struct Expected {
     /// The ids to be delivered, in order.
     pub(crate) ids: Vec<u64>,
@@ -110,7 +110,7 @@ impl Made {
         self.write(&file_name(file_id), &bytes);
     }
 
-    /// Changes the ledger, or begins with that of a new buffer.
+    /// Changes the ledger, or that of a new buffer if there is none.
     pub(crate) fn ledger(&self, change: impl FnOnce(&mut LedgerState)) {
         let path = self.dir.path().join("buffer.db");
         let mut state = std::fs::read(path).map_or(LedgerState::INITIAL, |bytes| {
@@ -141,8 +141,8 @@ impl Made {
         findings.map(|f| (f.kind, f.events_lost)).collect()
     }
 
-    /// Looks at the buffer, opens it, reads it to the end, appends, acknowledges
-    /// and opens it again.
+    /// Verifies and lists the buffer, opens it, reads it to the end, appends, acknowledges and
+    /// opens it again. Returns the report of the first opening.
     pub(crate) fn check(&self, expected: &Expected) -> Recovery {
         let lost_by_verify: u64 = self.verified().iter().map(|(_, lost)| lost).sum();
         assert_eq!(lost_by_verify, expected.lost, "lost according to verify");
@@ -199,7 +199,7 @@ pub(crate) fn kinds(recovery: &Recovery) -> Vec<FindingKind> {
         .collect()
 }
 
-/// These ids, except those.
+/// The ids except the missing ones.
 pub(crate) fn without(ids: RangeInclusive<u64>, missing: &[u64]) -> Vec<u64> {
     ids.filter(|id| !missing.contains(id)).collect()
 }

@@ -1,5 +1,4 @@
-//! Planned faults hit the planned call and no other, and leave behind what a
-//! kernel may leave.
+//! Planned faults hit the planned call and no other, and leave what a kernel may leave.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -13,8 +12,8 @@ fn path(path: &str) -> &Path {
     Path::new(path)
 }
 
-/// A call of each kind, a second time after an error; returns the kinds that
-/// failed.
+/// Makes a call of each kind, and makes it again after an error. Returns the kind of each call
+/// that failed.
 fn exercise(fault: &Fault) -> Vec<Op> {
     let mut failed = Vec::new();
     let mut twice = |op, call: &dyn Fn() -> io::Result<()>| {
@@ -111,7 +110,7 @@ fn a_short_write_writes_half_and_says_so() {
     assert_eq!(file.write_at(b"678", 6).unwrap(), 3);
     assert_eq!(file.write_at(b"9", 9).unwrap(), 1);
     assert_eq!(sim.read_file("/f"), Some(b"0123456789".to_vec()));
-    // One byte cannot be cut, so it is no such call.
+    // A write of one byte cannot be cut short, so it does not count.
     assert_eq!(fault.counts()[&Op::ShortWrite], 3);
     assert_eq!(fault.failures(), 1);
 }

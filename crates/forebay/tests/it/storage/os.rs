@@ -1,4 +1,4 @@
-//! The machine's own file system does what the seam's documentation says.
+//! The machine's own file system does what the documentation of `Storage` says.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -150,7 +150,7 @@ fn new_files_get_their_modes() {
         let found = std::fs::metadata(dir.path().join(name)).unwrap();
         found.permissions().mode() & 0o777
     };
-    // The process's mask may take more away.
+    // The process's file mode mask may take more permissions away.
     write(&dir.path().join("any"), b"");
     let mask = 0o666 & !mode("any");
     drop(
@@ -162,12 +162,13 @@ fn new_files_get_their_modes() {
     assert_eq!(mode("lock"), 0o644 & !mask);
 }
 
-/// Says to a copy of this process with an empty file mode mask where to make a directory.
+/// Tells a second process of this test program, with an empty file mode mask, where to make a
+/// directory.
 #[cfg(unix)]
 const UNMASKED: &str = "FOREBAY_TEST_UNMASKED_DIR";
 
-/// Where the process's mask takes nothing away, the directory of a buffer was open for everybody
-/// to read and write.
+/// Regression: with an empty file mode mask, everybody could read and write in the directory of
+/// a buffer.
 #[cfg(unix)]
 #[test]
 fn a_new_directory_is_closed_to_others_whatever_the_mask_says() {
@@ -242,8 +243,8 @@ fn a_lock_is_exclusive_until_dropped() {
     drop(Os.lock(&path).unwrap());
 }
 
-/// Newer locks stand before it in the system's list. That was read in parts, and what
-/// went from its beginning in between made it pass over the one looked for.
+/// Regression: the system's list of locks has newer locks first and was read in parts. When
+/// locks left its beginning between two reads, the lock that was looked for was skipped.
 #[test]
 fn a_lock_is_seen_while_others_come_and_go() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Each outcome of a power cut that the simulated file system models is seen
-//! under some seed, and none that a synced file system rules out under any.
+//! Each outcome of a power cut that the simulated file system models occurs with some seed, and
+//! no outcome that a sync rules out occurs with any.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -169,7 +169,7 @@ fn a_cut_may_be_undone_and_what_was_written_after_it_may_stay() {
     );
     file.write_at(b" two", 6).unwrap();
     let seen = outcomes(&sim, "/file");
-    // The new record with the old length behind it.
+    // The new record, followed by zeros up to the old length.
     assert!(seen.contains(&Some(b"record two\0\0\0\0\0\0".to_vec())));
     assert!(seen.contains(&Some(b"record torn-tail".to_vec())));
     assert!(seen.contains(&Some(b"record two".to_vec())));
@@ -361,7 +361,7 @@ fn any_value_of_the_ledger_seen_since_its_sync_may_be_on_the_disk() {
             BTreeSet::from([[0; 3], [1; 3], [2; 3], [3; 3]])
         );
     }
-    // Words of neighbouring values, never of distant ones.
+    // The words may be of neighbouring values, but never of distant ones.
     let mixed = all(&sim, Kernel::WordByWord);
     assert!(mixed.contains(&[1, 2, 2]));
     for [a, b, c] in mixed {
@@ -401,7 +401,7 @@ fn the_map_and_its_file_show_the_same_bytes() {
         assert_eq!(first.load(Ordering::Acquire), 7_u64.to_le());
         assert_eq!(second.load(Ordering::Acquire), 0x0201_u64.to_le());
     }
-    // A sync of the file is one of the map as well.
+    // A sync of the file syncs the map as well.
     file.sync().unwrap();
     assert_eq!(words(&sim.crash(0)), [7, 0x0201, 9]);
     let busy = file.truncate(0).unwrap_err();
@@ -423,7 +423,7 @@ fn values_stored_before_the_map_was_dropped_are_kept() {
     assert_eq!(words(&sim.crash(0)), [0, 0, 0]);
 }
 
-/// Some of everything; stops at the first error.
+/// Makes calls of every kind; stops at the first error.
 fn workload(sim: &Sim) -> std::io::Result<()> {
     sim.create_dir(path("/buffer"))?;
     let _lock = sim.lock(path("/buffer/lock"))?;
@@ -547,7 +547,7 @@ fn a_kept_write_can_be_stopped_in_the_middle() {
         .collect();
     let prefixes = (0..=7).map(|len| b"written"[..len].to_vec()).collect();
     assert_eq!(in_parts, prefixes);
-    // Before and after it are no writes.
+    // The operations before and after it are no writes.
     assert!(sim.during(0, 1).is_none() && sim.during(2, 1).is_none());
 }
 
@@ -622,7 +622,7 @@ fn a_full_disk_cuts_a_write_short_and_then_refuses() {
     assert_eq!(sim.used_bytes(), 100);
     let full = file.write_at(&[3], 100).unwrap_err();
     assert_eq!(full.kind(), ErrorKind::StorageFull);
-    // What is there may be overwritten.
+    // Bytes that are there may be overwritten.
     assert_eq!(file.write_at(&[4; 100], 0).unwrap(), 100);
     let other = create(&sim, "/other");
     assert!(other.write_at(&[5], 0).is_err());
@@ -643,7 +643,7 @@ fn a_failed_sync_loses_what_no_later_sync_brings_back() {
     assert_eq!(sim.read_file("/file").unwrap()[0], 2);
     file.sync().unwrap();
     assert_eq!(sim.crash(1).read_file("/file"), Some(vec![1; 2 * PAGE_LEN]));
-    // Only a page that is written again gets another chance.
+    // Only a page that is written again can still reach the disk.
     file.write_at(&[3], 0).unwrap();
     file.sync().unwrap();
     let after = sim.crash(0).read_file("/file").unwrap();
@@ -675,13 +675,13 @@ fn a_failed_write_back_is_told_once_by_the_next_sync() {
     file.write_at(&[2; PAGE_LEN], 0).unwrap();
     sim.fail_write_back("/file", 0).unwrap();
     file.write_at(&[3; PAGE_LEN], PAGE_LEN as u64).unwrap();
-    // Whoever opens the file next is told as well.
+    // A handle that is opened later gets the error as well.
     let killed = sim.kill();
     let again = killed.open(path("/file"), Access::Read).unwrap();
     assert!(again.sync().is_err());
     assert!(file.sync().is_err());
     file.sync().unwrap();
-    // The sync that failed wrote what came after the write-back.
+    // The sync that failed wrote the bytes that came after the write-back.
     let on_disk = [[1; PAGE_LEN], [3; PAGE_LEN]].concat();
     assert_eq!(sim.crash(0).read_file("/file"), Some(on_disk));
 }

@@ -1,6 +1,6 @@
-//! Two properties over arbitrary sequences of calls: while the power is on, the
-//! simulated file system does what the machine's does; when it goes, every
-//! sector left is one that was there.
+//! Two properties over arbitrary sequences of calls: while the power is on, the simulated file
+//! system does what the machine's does; after a power cut, every sector holds contents that it
+//! had before.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -53,7 +53,7 @@ fn place(dir: &Path, name: u8) -> PathBuf {
     }
 }
 
-/// Does the call and says what came of it.
+/// Makes the call and describes its result.
 fn run(storage: &dyn Storage, dir: &Path, call: &Call) -> io::Result<String> {
     let open = |name, access| storage.open(&place(dir, name), access);
     match *call {
@@ -89,7 +89,7 @@ fn run(storage: &dyn Storage, dir: &Path, call: &Call) -> io::Result<String> {
             storage.create_dir(&dir.join("below"))?;
             Ok("made".to_owned())
         }
-        // Never over a file: which errors come of that differs by platform.
+        // Never over a file, because that error differs among platforms.
         Call::CreateDir(_) => {
             storage.create_dir(dir)?;
             Ok("made".to_owned())
@@ -129,8 +129,8 @@ proptest! {
     ) {
         let sim = Sim::new();
         sim.write_file("/file-0", &[0xaa; 5000]).unwrap();
-        // For each sector what it held since the last sync; zeros are always
-        // possible where the file grew.
+        // For each sector, the contents since the last sync. Zeros are always possible where
+        // the file grew.
         let mut lens = BTreeSet::new();
         let mut sectors: Vec<BTreeSet<Vec<u8>>> = Vec::new();
         let mut note = |sim: &Sim, is_synced: bool| {

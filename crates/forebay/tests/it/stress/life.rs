@@ -1,13 +1,12 @@
-//! One life of a buffer under load: many producers, one consumer, threads that
-//! acknowledge in any order, rewinds, an end at any moment. Everything is
-//! accounted for, over any number of lives.
+//! One life of a buffer under load: many producers, one consumer, threads that acknowledge in
+//! any order, rewinds, an end at any moment. An account covers any number of lives.
 //!
-//! What the account demands of every delivery:
-//! - Ids rise from one to the next, until a rewind or a reopening begins a new
-//!   epoch. What is skipped is being acknowledged.
-//! - Nothing comes that was acknowledged before the epoch began.
-//! - The first delivery of an id is the next id, and holds the next payload of
-//!   its producer: nothing is lost, made up, or out of order.
+//! Invariants of every delivery:
+//! - Ids rise within an epoch; a rewind or a reopening begins a new one. Ids that are skipped
+//!   are being acknowledged.
+//! - No record comes that was acknowledged before the epoch began.
+//! - The first delivery of an id is the next id, and holds the next payload of its producer:
+//!   nothing is lost, made up, or out of order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,10 +19,10 @@ use forebay::{
 
 use crate::support::{Rng, check_law};
 
-/// Threads that acknowledge.
+/// The number of threads that acknowledge.
 const ACKERS: usize = 3;
 
-/// What a life is made of, from a seed.
+/// The plan of a life, chosen by a seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) config: Config,
@@ -32,9 +31,9 @@ pub(crate) struct Plan {
     pub(crate) records: u64,
     /// The longest payload.
     pub(crate) payload_len: u64,
-    /// The consumer goes after so many deliveries.
+    /// The consumer leaves after this many deliveries.
     pub(crate) leaves_after: Option<u64>,
-    /// Now and then the consumer sleeps so long.
+    /// How long the consumer sleeps now and then.
     pub(crate) pause: Duration,
     pub(crate) seed: u64,
 }
@@ -72,7 +71,7 @@ impl Plan {
     }
 }
 
-/// Ids that have something in common: all up to one, and some beyond.
+/// A set of ids: all up to `up_to`, and some after it.
 #[derive(Debug, Default, Clone)]
 struct Marks {
     up_to: u64,
@@ -97,13 +96,13 @@ impl Marks {
 /// What went through a buffer in all its lives.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
-    /// Of each producer, the records that were accepted.
+    /// The number of accepted records of each producer.
     accepted: BTreeMap<u64, u64>,
-    /// Of each producer, the records that were delivered.
+    /// The number of delivered records of each producer.
     delivered: BTreeMap<u64, u64>,
     /// The highest id delivered.
     delivered_to: u64,
-    /// Noted before an acknowledgement, and after it.
+    /// `acknowledging` is noted before an acknowledgement, `acknowledged` after it.
     acknowledging: Mutex<Marks>,
     acknowledged: Mutex<Marks>,
     pub(crate) dropped: u64,
@@ -123,7 +122,7 @@ impl Account {
         self.acknowledged.lock().unwrap().insert(id);
     }
 
-    /// Runs a life to its end, and checks what the buffer says of it.
+    /// Runs a life to its end, and checks the counts of the buffer.
     pub(crate) fn live(&mut self, plan: &Plan) {
         let (writer, mut reader) = plan.config.clone().open().unwrap();
         let unread = writer.usage().unread.events;
@@ -149,17 +148,17 @@ impl Account {
                     scope.spawn(move || producer.run(plan, rng, sent))
                 })
                 .collect();
-            // Also if an assertion fails here, the producers come to an end.
+            // Dropped also if an assertion fails here, so that the producers end.
             let gone = Gone(&reader_is_gone);
             self.consume(&mut reader, plan, &mut rng, || {
                 producers.iter().all(|producer| producer.is_finished())
             });
             check_law(&reader.usage());
-            // Whoever waits for space sees that nobody makes any.
+            // Producers that wait for space fail when the reader is closed.
             reader.close().unwrap();
             drop(gone);
         });
-        // Who got nothing in delivers nothing.
+        // A producer without an accepted record has no entry among the delivered ones either.
         for (producer, sent) in (0..).zip(sent).filter(|(_, sent)| *sent > 0) {
             self.accepted.insert(producer, sent);
         }
@@ -177,8 +176,8 @@ impl Account {
         writer.close().unwrap();
     }
 
-    /// What was acknowledged behind a gap comes again after reopening. Returns
-    /// how many are acknowledged before the first gap.
+    /// Forgets acknowledgements after a gap, because those records come again after
+    /// reopening. Returns how many are acknowledged before the first gap.
     fn forget_gaps(&mut self) -> u64 {
         let acknowledged = self.acknowledged.get_mut().unwrap();
         acknowledged.beyond.clear();
@@ -186,8 +185,8 @@ impl Account {
         acknowledged.up_to
     }
 
-    /// Reads and has others acknowledge, until everything is, or until the plan
-    /// says to go.
+    /// Reads, and has other threads acknowledge, until everything is acknowledged or the plan
+    /// says to leave.
     fn consume(
         &mut self,
         reader: &mut Reader,
@@ -232,7 +231,7 @@ impl Account {
                         rng.below(2000) == 0
                     }
                     TryRecv::Ready(Item::Lost(lost)) => panic!("nothing is lost, but {lost:?}"),
-                    // What was let go of comes again only then.
+                    // Dropped deliveries come again only after a rewind.
                     TryRecv::Empty | TryRecv::End => {
                         check_law(&reader.usage());
                         let done = producers_are_done() && reader.usage().unread.events == 0;
@@ -256,7 +255,7 @@ impl Account {
         self.redelivered += redelivered;
     }
 
-    /// Acknowledges what comes in any order; a few are let go of instead.
+    /// Acknowledges deliveries in any order; drops a few of them instead.
     fn acknowledge_all(&self, take: &Mutex<mpsc::Receiver<Delivery>>, rng: &mut Rng) {
         let mut held = Vec::new();
         loop {
@@ -276,7 +275,7 @@ impl Account {
             .for_each(|delivery| self.acknowledge(delivery));
     }
 
-    /// Everything that was accepted is delivered and acknowledged.
+    /// Checks that everything that was accepted is delivered and acknowledged.
     pub(crate) fn check_all_is_done(&self) {
         assert_eq!(self.accepted, self.delivered);
         assert_eq!(self.delivered_to, self.accepted());
@@ -284,7 +283,7 @@ impl Account {
     }
 }
 
-/// Says so when it goes.
+/// Sets the flag when it is dropped.
 struct Gone<'a>(&'a AtomicBool);
 
 impl Drop for Gone<'_> {
@@ -293,7 +292,7 @@ impl Drop for Gone<'_> {
     }
 }
 
-/// From the opening or a rewind to the next.
+/// The time from an opening or a rewind to the next one.
 struct Epoch {
     acknowledged: Marks,
     last: u64,
@@ -316,7 +315,7 @@ impl Epoch {
     }
 }
 
-/// A payload that says whose and which it is.
+/// A payload that begins with its producer and its number.
 fn payload(producer: u64, n: u64, len: u64) -> Vec<u8> {
     let mut payload = vec![n as u8; 16 + len as usize];
     payload[..8].copy_from_slice(&producer.to_le_bytes());
@@ -352,7 +351,7 @@ impl Producer<'_> {
                     self.dropped.fetch_add(1, Ordering::SeqCst);
                     None
                 }
-                // Closed: it is full, and the reader has gone.
+                // The buffer or its disk is full; it stays so once the reader is closed.
                 Err(error)
                     if matches!(
                         error.kind(),

@@ -25,8 +25,9 @@ impl Wake for Unpark {
 
 type PollSink = fn(Pin<&mut RecordSink>, &mut Context<'_>) -> Poll<Result<(), forebay::Error>>;
 
-/// Every poll began a new flush when the one before was through. With others who write and
-/// acknowledge there was always something new to wait for, and none of 20 ended in 3 seconds.
+/// Regression: every poll began a new flush when the one before had ended. While other threads
+/// wrote and acknowledged there was always something new to wait for, and none of 20 flushes
+/// ended in 3 seconds.
 #[test]
 fn a_flush_ends_however_much_others_write() {
     let polls: [(&str, PollSink); 2] = [
@@ -57,7 +58,7 @@ fn a_flush_ends_however_much_others_write() {
                 let fed = pin!(sink.feed(record)).poll(&mut context);
                 assert!(fed.is_ready());
                 let mut polls = 0;
-                // A flush waits for two things; a poll or two may come for nothing.
+                // A flush waits for two things; a poll or two may be spurious.
                 while polls < 20 {
                     polls += 1;
                     if let Poll::Ready(flushed) = poll(Pin::new(&mut sink), &mut context) {
@@ -77,7 +78,7 @@ fn a_flush_ends_however_much_others_write() {
     }
 }
 
-/// What is sent while a flush is waited for is not what that flush began with.
+/// A record that is sent while a flush is in flight is not covered by that flush.
 #[tokio::test]
 async fn a_flush_covers_what_was_sent_while_another_was_waited_for() {
     let dir = temp_dir();

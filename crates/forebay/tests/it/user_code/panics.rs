@@ -1,6 +1,7 @@
-//! Random lives of a buffer in which the user's code panics again and again, and its host goes
-//! on: every synced record is delivered, in order; none that is acknowledged comes again, also
-//! in the next life; every loss is told once.
+//! Random lives of a buffer in which user code panics again and again, and the program goes on.
+//!
+//! Invariants: every synced record is delivered, in order; no acknowledged record comes again,
+//! also in the next life; every loss is reported once.
 //!
 //! `FOREBAY_SEED` repeats the run of one seed.
 
@@ -25,7 +26,7 @@ const SEEDS: u64 = 40;
 const LIVES: u64 = 4;
 const STEPS: u64 = 60;
 
-/// Panics when it has burnt down, if it is lit.
+/// Panics at the nth `burn` after `light(n)`.
 #[derive(Debug, Clone, Default)]
 struct Fuse(Arc<AtomicU64>);
 
@@ -86,21 +87,21 @@ fn payload_of(n: u64, len: u64) -> Vec<u8> {
     payload
 }
 
-/// What must come of everything.
+/// What must become of every record.
 #[derive(Default)]
 struct Account {
-    /// Every record that was accepted and is not acknowledged for good, by its id.
+    /// The accepted records by id, without the prefix that earlier lives were done with.
     records: BTreeMap<u64, Vec<u8>>,
     next_id: u64,
     acked: BTreeSet<u64>,
-    /// Records whose bytes were changed, and whether that was told.
+    /// Records whose bytes were changed, and whether their loss was reported in this life.
     damaged: BTreeMap<u64, bool>,
     /// The last id that was delivered since the last rewind.
     last: u64,
 }
 
 impl Account {
-    /// What is to come, oldest first.
+    /// The ids that are still to come, oldest first.
     fn expected(&self) -> impl Iterator<Item = u64> {
         let rest = self.records.range(self.last + 1..);
         rest.map(|(id, _)| *id)
@@ -138,7 +139,8 @@ impl Account {
         }
     }
 
-    /// The next life begins behind the prefix that is done with.
+    /// Ends a life: the next one begins after the prefix of records that were acknowledged or
+    /// reported lost.
     fn die(&mut self) {
         while let Some((&id, _)) = self.records.first_key_value() {
             let told = self.damaged.get(&id).copied();
@@ -169,7 +171,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// Lights the fuse, more often than not.
+    /// Lights the fuse two times in three, else puts it out.
     fn light(&mut self) {
         match self.rng.below(3) {
             0 => self.fuse.put_out(),
@@ -264,7 +266,8 @@ impl Life<'_> {
                 self.account.take(item, &mut self.held);
             }
         }
-        // A read in the background would be tokio's to wake.
+        // Only with nothing left to read: tokio wakes the waker of a read in the background,
+        // not the buffer.
         if self.account.is_drained() {
             self.wait_with_a_bad_waker(&mut reader);
         }
@@ -318,7 +321,7 @@ impl Life<'_> {
         }
     }
 
-    /// Everything comes.
+    /// Reads until everything has come.
     fn drain(&mut self) {
         let reader = self.reader.as_mut().unwrap();
         loop {
@@ -333,7 +336,7 @@ impl Life<'_> {
     }
 }
 
-/// Changes a byte of a record that is not done with, and not the last one.
+/// Changes a byte of a record that is still to come, but not of the last one.
 fn damage(sim: &Sim, rng: &mut Rng, account: &mut Account) {
     let count = account.records.len().saturating_sub(1);
     if count == 0 {
@@ -399,7 +402,7 @@ fn live(seed: u64, runtime: &tokio::runtime::Runtime) -> u64 {
         count = life.count;
         let (writer, reader) = (life.writer, life.reader.unwrap());
         if rng.below(2) == 0 {
-            // Synced is synced, also the acknowledgements.
+            // The flush made the records and the acknowledgements durable.
             let after = sim.crash(rng.next());
             drop((writer, reader));
             sim = after;
@@ -424,7 +427,7 @@ fn whoever_panics_nothing_synced_is_lost_and_nothing_acknowledged_comes_again() 
         Ok(_) => first..first + 1,
         Err(_) => first..first + SEEDS,
     };
-    // Thousands of panics are expected, and none of them is to be read.
+    // Thousands of panics are expected; their messages say nothing about a failure.
     let mut panics = 0;
     for seed in seeds {
         println!("FOREBAY_SEED={seed}");

@@ -1,4 +1,4 @@
-//! What is said of a buffer at rest, and of what is none.
+//! What is reported about a closed buffer, and about what is no buffer.
 
 use std::path::Path;
 use std::time::Duration;
@@ -183,7 +183,7 @@ fn what_lies_before_the_beginning_of_a_listing_is_not_lost() {
     assert_eq!(lost_from(15), 0);
 }
 
-/// Everything that can be seen of a directory.
+/// The name, contents and modification time of every file of a directory.
 fn everything(dir: &Path) -> Vec<(std::ffi::OsString, Vec<u8>, std::time::SystemTime)> {
     let mut entries: Vec<_> = std::fs::read_dir(dir)
         .unwrap()

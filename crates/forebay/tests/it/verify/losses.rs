@@ -1,4 +1,4 @@
-//! Which finding an event that is lost belongs to.
+//! Which finding a lost event is counted in.
 
 use forebay::FindingKind::{
     BadLength, Checksum, IdGap, LedgerAhead, MissingFile, StaleFile, TornTail, ZeroTail,
@@ -85,8 +85,8 @@ fn a_last_file_that_is_empty_does_not_explain_what_the_ledger_knows() {
     assert_eq!(made.verified(), [(LedgerAhead, 2)]);
 }
 
-/// Older versions moved records after a failed sync: a file may begin with some that
-/// the one before it still holds.
+/// Older versions moved records after a failed sync: a file may begin with records that the file
+/// before it still holds.
 #[test]
 fn records_that_the_next_file_begins_with_again_are_normal() {
     let made = Made::three_files();
@@ -111,7 +111,7 @@ fn a_data_file_of_nothing_but_noise_or_zeros_is_one_finding() {
     }
 }
 
-/// Only so many findings are listed; the events are all counted.
+/// At most 10,000 findings are listed; all lost events are counted.
 #[test]
 fn findings_are_bounded_and_losses_are_not() {
     let made = Made::of(&[(0, 1..=24_001)]);

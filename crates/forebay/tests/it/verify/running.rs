@@ -1,4 +1,4 @@
-//! A buffer that is open meanwhile, and whose files come and go.
+//! A buffer that is in use while it is verified, listed and inspected.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ fn the_holder_of_the_lock_is_named() {
     let inspection = InspectOptions::default().inspect(dir.path()).unwrap();
     assert!(inspection.locked);
     if cfg!(target_os = "linux") && inspection.lock_holder_pid.is_none() {
-        // Hidden in some containers.
+        // Some containers hide the holder.
         eprintln!("skipped: the system does not tell who holds a lock");
     } else if cfg!(target_os = "linux") {
         assert_eq!(inspection.lock_holder_pid, Some(std::process::id()));
@@ -30,8 +30,8 @@ fn the_holder_of_the_lock_is_named() {
     assert!(!inspection.locked);
 }
 
-/// A record that is being written at the moment: part of a frame behind
-/// everything that the ledger knows.
+/// A record that is being written at the moment: part of a frame after everything that the
+/// ledger counts.
 #[test]
 fn a_record_that_is_being_written_is_no_finding() {
     for (live, findings) in [(true, 0), (false, 1)] {
@@ -62,8 +62,8 @@ fn damage_to_what_the_ledger_knows_is_a_finding_also_while_it_is_open() {
     assert_eq!(verification.events_lost, 1);
 }
 
-/// Looks again and again at a buffer that is written, read and acknowledged as
-/// fast as it goes.
+/// Verifies, lists and inspects a buffer 60 times while threads write, read and acknowledge as
+/// fast as they can.
 #[test]
 fn a_running_buffer_is_whole_whenever_it_is_looked_at() {
     let dir = temp_dir();

@@ -16,7 +16,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The id behind its last event.
+    /// The id after its last event.
     pub(crate) fn end(&self) -> u64 {
         self.id + self.events
     }
@@ -50,25 +50,24 @@ impl From<&Delivery> for Record {
     }
 }
 
-/// A promise, or the beginning of something that may have happened.
+/// A promise, or the start of a call that may have an effect.
 #[derive(Debug, Clone)]
 pub(super) enum Fact {
-    /// The record was handed over: it may be there from now on.
+    /// The record was handed to an append: it may be there from now on.
     Offered(Record),
-    /// What was handed over from this id on was refused.
+    /// The records offered from this id on were refused.
     Refused(u64),
     /// Everything below this id survives a killed process.
     Written(u64),
     /// Everything below this id survives a power cut.
     Synced(u64),
-    /// The consumer is done with this record: it need not come again.
+    /// The consumer acknowledges this record: it need not come again.
     Acking(u64),
     /// Nothing below this id comes again after a killed process.
     Acked(u64),
     /// Nothing below this id comes again after a power cut.
     AcksSynced(u64),
-    /// The buffer was closed and opened: acknowledgements behind the first gap
-    /// are forgotten.
+    /// The buffer was closed and opened: acknowledgements after the first gap are forgotten.
     Reopened,
 }
 
@@ -118,7 +117,7 @@ impl Known {
     }
 }
 
-/// What a workload promised, in order.
+/// The facts of a workload in order, each with the number of storage operations done by then.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(super) facts: Vec<(u64, Fact)>,
@@ -142,12 +141,12 @@ pub(crate) struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// How many facts are left: different where something else is known.
+    /// The number of facts left; it differs if something else is known.
     pub(crate) fn left(&self) -> usize {
         self.facts.len()
     }
 
-    /// What was known when `operations` were done, not fewer than in the call
+    /// What was known when `operations` were done. They must be at least as many as in the call
     /// before.
     pub(crate) fn at(&mut self, operations: u64) -> &Known {
         while let Some(((when, fact), rest)) = self.facts.split_first() {

@@ -1,5 +1,5 @@
-//! A storage whose syncs do nothing and say that all is well: to see that the
-//! laboratory notices a buffer that forgets to sync.
+//! A storage with one kind of sync that does nothing and returns `Ok`: shows that the crash
+//! tests notice a buffer that does not sync.
 
 use std::io;
 use std::path::Path;

@@ -5,7 +5,7 @@ use forebay::{Config, EventCounter, Io, ReaderSees, SyncPolicy, WhenFull};
 use super::DIR;
 use crate::support::Rng;
 
-/// The smallest there is.
+/// The smallest batch size that is allowed.
 pub(super) const BATCH_SIZE: u64 = 4 << 10;
 
 /// What a workload leans to.
@@ -13,15 +13,15 @@ pub(super) const BATCH_SIZE: u64 = 4 << 10;
 pub(crate) enum Lean {
     /// Some of everything.
     Even,
-    /// Durability waits.
+    /// Waits for durability.
     Durable,
-    /// Reading, acknowledging out of order, going back.
+    /// Reading, acknowledging out of order, rewinding.
     Reading,
     /// Readers see only what is synced.
     SeesSynced,
     /// Closing and opening again with other limits.
     Reopening,
-    /// So much at a time that batches are full.
+    /// So many bytes at a time that batches are full.
     Bulk,
 }
 
@@ -59,7 +59,7 @@ impl Limits {
         }
     }
 
-    /// Small files, and a sync only where it is asked for.
+    /// Small files, and a sync only if it is asked for.
     pub(crate) fn for_faults() -> Self {
         Self {
             max_size: 64 << 10,
@@ -74,7 +74,7 @@ impl Limits {
         self.max_size
     }
 
-    /// The configuration, with every call doing its own writing.
+    /// The configuration, in which every call does its own I/O.
     pub(crate) fn config(&self) -> Config {
         Config::new(DIR)
             .max_size(self.max_size)

@@ -1,4 +1,4 @@
-//! The steps that read and acknowledge, and what must come of them.
+//! The steps that read and acknowledge, and the checks of what they return.
 
 use forebay::{Delivery, Item, ReaderSees, TryRecv};
 
@@ -71,8 +71,8 @@ impl Run {
         }
     }
 
-    /// Below this id, a wait for the next record ends by itself. Who wants only
-    /// what is synced waits for a sync, and here no time passes.
+    /// A wait for a record below this id ends by itself. A reader of synced records would wait
+    /// for a sync, and here no time passes that makes one due.
     pub(super) fn visible_soon(&self) -> u64 {
         match self.limits.sees {
             ReaderSees::Synced => self.known.synced,
@@ -80,8 +80,7 @@ impl Run {
         }
     }
 
-    /// Nothing is to be read: then nothing that is known to be visible may be
-    /// left.
+    /// Checks, after a read that found nothing, that no visible record is left.
     pub(super) fn check_visible(&self) -> Check {
         let visible = match self.limits.sees {
             ReaderSees::Synced => self.known.synced,
@@ -98,7 +97,7 @@ impl Run {
             if self.held.is_empty() {
                 break;
             }
-            // Mostly the oldest, so that files are given back.
+            // Mostly the oldest, so that files are deleted.
             let index = match self.rng.below(3) {
                 0 => self.rng.below(self.held.len() as u64) as usize,
                 _ => 0,
@@ -123,7 +122,7 @@ impl Run {
     pub(super) fn rewind(&mut self) -> Check {
         self.reader().rewind();
         self.cursor = self.prefix();
-        // Either of two deliveries of a record acknowledges it; keep one.
+        // Either of two deliveries of a record acknowledges it, so only the later one is kept.
         self.held.clear();
         Ok(())
     }

@@ -31,7 +31,7 @@ impl Run {
         }
     }
 
-    /// What follows from a record being accepted.
+    /// Notes that all records below `end` are accepted.
     pub(super) fn accepted(&mut self, end: u64) {
         self.next_id = end;
         if self.limits.sync == SyncPolicy::Always {
@@ -39,14 +39,14 @@ impl Run {
         }
     }
 
-    /// Whether an append may say that the buffer is full.
+    /// Checks that an append may say that the buffer is full.
     pub(super) fn check_refusal(&mut self, kind: ErrorKind, frames: u64) -> Check {
         self.events.refused += 1;
         if !matches!(kind, ErrorKind::Full | ErrorKind::DiskFull) {
             return Err(format!("an append failed with {kind:?}"));
         }
-        // Space comes back a data file at a time, and the rest of the last file
-        // may be too short for the next record.
+        // Space is freed a data file at a time, and the rest of the last file may be too short
+        // for the next record.
         let oldest = self.known.records.range(self.prefix()..);
         let unread: u64 = oldest.map(|(_, r)| frame_len(r.payload.len()) as u64).sum();
         let slack = 3 * self.limits.data_file_size.max(1 << 10) + frames;
