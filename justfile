@@ -33,10 +33,9 @@ fuzz target seconds="600":
     cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . {{ target }} -- \
         -max_total_time={{ seconds }} -max_len=65536
 
-# the concurrency models: all, or those whose name contains one of the words
-shuttle *words:
-    RUSTFLAGS="--cfg forebay_shuttle" cargo test -p forebay --test shuttle \
-        --target-dir target/shuttle -- {{ words }}
+# the concurrency models with more schedules each: `just models 5000 closing`
+models schedules="5000" *words="":
+    FOREBAY_MODEL_SCHEDULES={{ schedules }} cargo test -p forebay-models -- {{ words }}
 
 # micro-benchmarks of the format and of acknowledging
 micro *words:

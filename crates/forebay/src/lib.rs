@@ -72,9 +72,9 @@ mod read;
 mod scan;
 mod state;
 pub mod storage;
-#[cfg(not(forebay_shuttle))]
+#[cfg(not(forebay_models))]
 mod sync;
-#[cfg(forebay_shuttle)]
+#[cfg(forebay_models)]
 #[doc(hidden)]
 pub mod sync;
 mod usage;
@@ -107,7 +107,7 @@ pub use usage::{BufferState, Monitor, Usage};
 pub use write::receipt::{Appended, BatchError, DetachedReceipt, Receipt};
 pub use write::writer::Writer;
 
-/// The README, so that its example is compiled.
-#[cfg(doctest)]
+/// The README, so that its examples are compiled; one of them needs a feature.
+#[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -9,10 +9,10 @@ use super::sources::{below, code, test_names};
 /// The directories that hold tests.
 const DIRS: &[&str] = &[
     "crates/forebay/tests/it",
-    "crates/forebay/tests/shuttle",
     "crates/forebay/src",
     "crates/forebay-cli/tests/it",
     "crates/forebay-cli/tests/disks",
+    "crates/forebay-models/tests/models",
 ];
 
 /// The tests of each module, a module being a file or a directory of files.

@@ -107,8 +107,9 @@ fn a_request_waits_behind_writes_but_not_for_long() {
     assert!(!queue.is_overdue(shared), "nobody asks");
     setting.want_synced(2 * FRAME);
     assert!(!queue.is_overdue(shared), "it is noted");
-    let now = Instant::now();
-    let (fresh, old) = (now + Duration::from_secs(3600), now - REQUEST_DELAY_MAX);
+    let old = Instant::now();
+    std::thread::sleep(REQUEST_DELAY_MAX);
+    let fresh = old + Duration::from_secs(3600);
     let mut is_overdue = |since: Instant| {
         queue.request.as_mut().unwrap().since = since;
         queue.is_overdue(shared)

@@ -2,23 +2,18 @@
 //! scheduler that decides at every lock, wait, ring, atomic and storage call
 //! which thread goes on.
 //!
-//! Empty in an ordinary build. Run with `just shuttle`, or
-//!
-//! ```sh
-//! RUSTFLAGS="--cfg forebay_shuttle" cargo test -p forebay --test shuttle \
-//!     --target-dir target/shuttle
-//! ```
-//!
 //! A model runs with a clock that stands still, so that a missing ring is a deadlock, and with
 //! one that jumps, so that every time-out happens at every moment.
-//! `FOREBAY_SHUTTLE_ITERATIONS` sets the number of schedules for each of two schedulers and each
+//! `FOREBAY_MODEL_SCHEDULES` sets the number of schedules for each of two schedulers and each
 //! clock. `FOREBAY_SEED` repeats a run, and a failure says how to replay its one schedule.
-#![cfg(forebay_shuttle)]
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
     reason = "a model that cannot go on fails"
 )]
+
+// The library under its own name, as its users write it.
+extern crate forebay_models as forebay;
 
 mod acknowledging;
 mod bell;
@@ -38,8 +33,8 @@ mod unsynced_files;
     unreachable_pub,
     reason = "the library uses what the models do not"
 )]
-#[path = "../../src/sync/model.rs"]
+#[path = "../../../forebay/src/sync/model.rs"]
 mod sync;
 #[allow(dead_code, reason = "the library uses what the models do not")]
-#[path = "../../src/sync/wake.rs"]
+#[path = "../../../forebay/src/sync/wake.rs"]
 mod wake;

@@ -8,8 +8,8 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Schedul
 use shuttle::{Config, FailurePersistence, Runner};
 
 /// The number of schedules of a model for each scheduler and clock, unless
-/// `FOREBAY_SHUTTLE_ITERATIONS` is set.
-const ITERATIONS: usize = 300;
+/// `FOREBAY_MODEL_SCHEDULES` is set.
+const SCHEDULES: usize = 300;
 
 /// The number of priority changes that the PCT scheduler places. It finds a bug that needs that
 /// many preemptions in the right places sooner than the random scheduler.
@@ -28,16 +28,16 @@ pub(crate) fn check_in_time(name: &'static str, model: fn()) {
 }
 
 fn check_with(name: &'static str, clocks: &[(&'static str, Clock)], model: fn()) {
-    if let Some(path) = variable("FOREBAY_SHUTTLE_SCHEDULE") {
-        let clock_name = variable("FOREBAY_SHUTTLE_CLOCK").unwrap_or_default();
+    if let Some(path) = variable("FOREBAY_MODEL_SCHEDULE") {
+        let clock_name = variable("FOREBAY_MODEL_CLOCK").unwrap_or_default();
         let (_, clock) = CLOCKS
             .into_iter()
             .find(|(known, _)| *known == clock_name)
-            .expect("FOREBAY_SHUTTLE_CLOCK is stopped or jumping");
+            .expect("FOREBAY_MODEL_CLOCK is stopped or jumping");
         let scheduler = ReplayScheduler::new_from_file(path).expect("a schedule");
         return run(scheduler, clock, model);
     }
-    let iterations = number("FOREBAY_SHUTTLE_ITERATIONS").map_or(ITERATIONS, |n| n as usize);
+    let iterations = number("FOREBAY_MODEL_SCHEDULES").map_or(SCHEDULES, |n| n as usize);
     let seed = number("FOREBAY_SEED").unwrap_or_else(|| {
         let time = SystemTime::now().duration_since(UNIX_EPOCH);
         time.unwrap_or_default().as_nanos() as u64
@@ -80,8 +80,9 @@ impl Drop for SaysHow {
         if std::thread::panicking() {
             let Self { name, clock_name } = self;
             eprintln!(
-                "replay with FOREBAY_SHUTTLE_CLOCK={clock_name} \
-                 FOREBAY_SHUTTLE_SCHEDULE=<the file named above> just shuttle {name}"
+                "replay with FOREBAY_MODEL_CLOCK={clock_name} \
+                 FOREBAY_MODEL_SCHEDULE=<the file named above> \
+                 cargo test -p forebay-models {name}"
             );
         }
     }
