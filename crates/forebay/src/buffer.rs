@@ -74,7 +74,7 @@ impl Config {
             on_corruption: limits.on_corruption,
             quarantine_bytes: limits.quarantine_max_size,
         };
-        synced_mark::write_again(&*storage, &dir)?;
+        synced_mark::rewrite_unsynced(&*storage, &dir)?;
         let recovered = recovery::recover(&storage, &dir, &options)?;
         synced_mark::forget(&*storage, &dir)?;
         let (shared, side, done) = wire(limits, dir, storage, guard, recovered)?;
