@@ -1,7 +1,11 @@
-//! Opening: prepare, lock, recover, wire together.
+//! Opening: prepare the directory, take the lock, write again what the previous process left
+//! unsynced, recover, delete its synced mark, build the parts and start the I/O thread.
 //!
 //! Invariants:
 //! - The lock is held from before the first read of a data file until after the last write.
+//! - What the synced mark calls unsynced is written again before recovery syncs it, because a sync
+//!   by this process alone would prove nothing after a failed sync of the previous one. The mark
+//!   is deleted only after recovery has succeeded.
 //! - No handle and no thread exists before recovery has decided where writer and reader stand.
 
 use std::collections::VecDeque;

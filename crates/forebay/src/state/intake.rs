@@ -26,7 +26,8 @@ pub(crate) const READY_BATCHES_MAX: usize = 2;
 /// power of two): copying into the page cache is 5% faster then.
 const ALIGN: usize = 64;
 
-/// Frames of consecutive records.
+/// Frames of consecutive records while they are being encoded, in a buffer that still changes.
+/// Once the write side has taken it, it becomes [`Frames`].
 #[derive(Debug)]
 pub(crate) struct Batch {
     buffer: Buffer,
@@ -49,6 +50,7 @@ impl Batch {
         self.len() + frame_len + ALIGN <= self.buffer.len()
     }
 
+    /// To be called without the lock of the intake, because a short batch is copied.
     pub(crate) fn into_frames(self) -> Frames {
         let buffer_len = self.buffer.len();
         let bytes = self.buffer.freeze(self.to).slice(self.from..);
