@@ -17,8 +17,9 @@ use crate::sync::wake::lock;
 impl WriteSide {
     /// Writes the next batch, if it is time.
     ///
-    /// True: something was written, or the write waits for the writers of the last group commit,
-    /// so the step's list begins anew. False: nothing may be written now, or nothing is due.
+    /// True: something was written, a file failed when that was tried, or the write waits for the
+    /// writers of the last group commit; the step's list begins anew. False: nothing may be
+    /// written now, or nothing is due.
     pub(super) fn write_next(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         if self.failure.waits_for_space(shared) || self.files.has_failed() {
             return Ok(false);
