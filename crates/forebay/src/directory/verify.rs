@@ -479,8 +479,8 @@ impl<'a> Verifier<'a> {
     fn end(mut self) -> Verification {
         self.end_repeats();
         let expected = self.ids.expected();
-        let there_to = expected.unwrap_or(0);
-        let lost = self.facts.next_id().saturating_sub(there_to);
+        let ids_end = expected.unwrap_or(0);
+        let lost = self.facts.next_id().saturating_sub(ids_end);
         self.suspects
             .retain(|suspect| !matches!(suspect, Suspect::Empty(_)));
         if lost > 0 && expected.is_some() && !self.suspects.is_empty() {
@@ -490,7 +490,7 @@ impl<'a> Verifier<'a> {
         {
             let files = &self.facts.survey.files;
             let is_there = |file_id| files.iter().any(|file| file.file_id == file_id);
-            if let Some(finding) = end_finding(&ledger, there_to, is_there) {
+            if let Some(finding) = end_finding(&ledger, ids_end, is_there) {
                 self.add(finding);
             }
         }
