@@ -27,6 +27,7 @@ use crate::storage::{File, Storage, read_full};
 use crate::sync::pool::Pool;
 
 use super::believed::{End, believe, ledger_finding};
+use super::plan::{Plan, plan};
 
 /// The ends of at most this many files with records are read, newest first. Older versions
 /// moved records after a failed sync, so the last file may repeat records of the file before
@@ -53,37 +54,24 @@ impl Facts {
         believe(&self.survey, &self.ends).ledger
     }
 
-    /// Where a walk over the unread records begins.
+    /// Where a walk over the unread records begins: where the reader will, with what the reader
+    /// will know, because both take it from the plan of an opening.
     pub(crate) fn unread(&self) -> From {
-        let last_id = self.acknowledged_end.last_id;
+        let Plan { recovered, cut, .. } = plan(self);
         From {
-            at: self.acknowledged_end.at,
-            last_id,
-            next_id: last_id.saturating_add(1),
-            limit: self.limit(),
+            at: recovered.acknowledged,
+            last_id: recovered.last_id,
+            next_id: recovered.last_id.saturating_add(1),
+            limit: recovered.next_id,
+            // All ids below the next one were given out to records that were written.
+            written_to: recovered.next_id,
+            cut: cut.map(|cut| Damage {
+                offset: cut.offset,
+                len: cut.len,
+                kind: cut.kind,
+                claimed_id: None,
+            }),
         }
-    }
-
-    /// Where a walk over all records begins, acknowledged ones included.
-    pub(crate) fn all(&self) -> From {
-        let acknowledged = believe(&self.survey, &self.ends).last_id;
-        From {
-            at: (0, 0),
-            last_id: 0,
-            next_id: acknowledged.map_or(0, |id| id.saturating_add(1)),
-            limit: self.limit(),
-        }
-    }
-
-    /// The id that the next record gets. No record that is there has this id or a higher one.
-    fn limit(&self) -> u64 {
-        self.next_id()
-            .max(self.acknowledged_end.last_id.saturating_add(1))
-    }
-
-    /// The id after the highest id that is known to have been given out.
-    pub(crate) fn next_id(&self) -> u64 {
-        believe(&self.survey, &self.ends).next_id
     }
 
     /// The finding about the ledger itself, if any.
@@ -383,6 +371,8 @@ impl Look<'_> {
             last_id,
             next_id: before.map_or(0, |(_, next_id)| next_id),
             limit: u64::MAX,
+            written_to: self.survey.ledger.written_to(),
+            cut: None,
         };
         let mut walk = self.walk(from);
         let mut end = End {
@@ -396,7 +386,7 @@ impl Look<'_> {
         while let Some((at, step)) = walk.next()? {
             match step {
                 _ if at != index => break,
-                Step::File | Step::Gone => {}
+                Step::File | Step::Gone | Step::Unread(_) => {}
                 Step::Record(found) => {
                     let events = self.counter.count(found.metadata, walk.payload(&found));
                     let next_id = found.id.saturating_add(events);
