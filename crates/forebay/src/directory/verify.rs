@@ -21,7 +21,6 @@ use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::directory::survey::{Survey, acknowledged_id};
 use crate::error::Result;
 use crate::format::file_id::{distance, file_name, next};
-use crate::format::ledger::LedgerState;
 use crate::scan::{Damage, Found, Mended};
 use crate::storage::Storage;
 
@@ -189,8 +188,9 @@ enum Suspect {
     Damage {
         finding: Option<usize>,
         claimed_id: Option<u64>,
-        /// It is a tail that a crash may have left.
-        at_end_of_data: bool,
+        /// It is the tail that opening cuts off. What looks like a tail before that place is
+        /// none: the reader reports it as damage.
+        is_cut: bool,
     },
     /// The first one of consecutive file ids that no file has.
     Missing(u16),
@@ -207,6 +207,8 @@ struct Verifier<'a> {
     next_id: u64,
     /// The writer's next id according to the ledger, if that is believed.
     counted_to: Option<u64>,
+    /// Where opening cuts off the end of the last file.
+    cut_at: Option<u64>,
     /// The last file that is not empty.
     last_with_data: Option<usize>,
     suspects: Vec<Suspect>,
@@ -228,6 +230,7 @@ impl<'a> Verifier<'a> {
             ids: IdTrack::new(Some(unread.last_id)),
             next_id: unread.limit,
             counted_to: ledger.map(|ledger| ledger.writer_next_record_id),
+            cut_at: unread.cut.map(|cut| cut.offset),
             last_with_data: files.iter().rposition(|file| file.len > 0),
             suspects: Vec::new(),
             repeats: None,
@@ -378,7 +381,7 @@ impl<'a> Verifier<'a> {
         self.suspect(Suspect::Damage {
             finding,
             claimed_id: damage.claimed_id,
-            at_end_of_data: is_tail && in_last,
+            is_cut: in_last && self.cut_at == Some(damage.offset),
         });
     }
 
@@ -447,14 +450,12 @@ impl<'a> Verifier<'a> {
         }
         match suspect {
             Suspect::Damage {
-                finding,
-                at_end_of_data,
-                ..
+                finding, is_cut, ..
             } => {
                 self.lose(events);
                 if let Some(finding) = finding.and_then(|at| self.result.findings.get_mut(at)) {
                     finding.events_lost = events;
-                    if !at_end_of_data {
+                    if !is_cut {
                         finding.severity = Severity::Damage;
                     }
                 }
@@ -508,10 +509,11 @@ impl<'a> Verifier<'a> {
         } else if !self.options.live || lost > 0 {
             let files = &self.facts.survey.files;
             let is_there = |file_id| files.iter().any(|file| file.file_id == file_id);
-            let ledger = self.facts.believed_ledger().map(|ledger| LedgerState {
-                writer_next_record_id: self.next_id,
-                ..ledger
-            });
+            let mut ledger = self.facts.believed_ledger();
+            if let Some(ledger) = ledger.as_mut().filter(|_| lost > 0) {
+                // Records that are not believed may say that there were more.
+                ledger.writer_next_record_id = self.next_id;
+            }
             let finding = ledger.and_then(|ledger| end_finding(&ledger, there_to, is_there));
             match (finding, files.last()) {
                 (Some(finding), _) => _ = self.add(finding),

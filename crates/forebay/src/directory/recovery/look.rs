@@ -27,7 +27,6 @@ use crate::storage::{File, Storage, read_full};
 use crate::sync::pool::Pool;
 
 use super::believed::{End, believe, ledger_finding};
-use super::plan::{Plan, plan};
 
 /// The ends of at most this many files with records are read, newest first. Older versions
 /// moved records after a failed sync, so the last file may repeat records of the file before
@@ -52,26 +51,6 @@ impl Facts {
     /// The ledger's state, unless it is missing, damaged or cannot be true.
     pub(crate) fn believed_ledger(&self) -> Option<LedgerState> {
         believe(&self.survey, &self.ends).ledger
-    }
-
-    /// Where a walk over the unread records begins: where the reader will, with what the reader
-    /// will know, because both take it from the plan of an opening.
-    pub(crate) fn unread(&self) -> From {
-        let Plan { recovered, cut, .. } = plan(self);
-        From {
-            at: recovered.acknowledged,
-            last_id: recovered.last_id,
-            next_id: recovered.last_id.saturating_add(1),
-            limit: recovered.next_id,
-            // All ids below the next one were given out to records that were written.
-            written_to: recovered.next_id,
-            cut: cut.map(|cut| Damage {
-                offset: cut.offset,
-                len: cut.len,
-                kind: cut.kind,
-                claimed_id: None,
-            }),
-        }
     }
 
     /// The finding about the ledger itself, if any.
