@@ -27,6 +27,11 @@ damage seeds="1000000" seed="1":
     FOREBAY_DAMAGE_SEEDS={{ seeds }} FOREBAY_DAMAGE_SEED={{ seed }} \
         cargo test -p forebay --test it -- damage::pairs --nocapture
 
+# replace delimiters and roots, and compare verify with reading, more often than in `just test`
+delimiters seeds="100000" seed="1":
+    FOREBAY_DELIMITERS_SEEDS={{ seeds }} FOREBAY_DELIMITERS_SEED={{ seed }} \
+        cargo test -p forebay --test it -- damage::delimiters --nocapture
+
 # fuzz one of scanner, ledger, directory, calls for some seconds (needs cargo-fuzz)
 fuzz target seconds="600":
     cd fuzz && cargo run -q --example seeds

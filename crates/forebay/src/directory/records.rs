@@ -106,8 +106,8 @@ pub struct Records {
     ids: IdTrack,
     from: u64,
     live: bool,
-    /// The writer's next id, if the ledger is believed.
-    next_id: Option<u64>,
+    /// The id that the next record gets.
+    next_id: u64,
     skipped: Skipped,
     ended: bool,
 }
@@ -126,35 +126,39 @@ fn list(options: &RecordsOptions, dir: &Path, live: bool) -> Result<Records> {
     let (counter, max_frame_len) = (&options.look.event_counter, options.look.max_frame_len);
     let survey = Survey::take_existing(&storage, dir, counter, max_frame_len)?;
     let facts = look(&storage, survey, counter, max_frame_len)?;
-    let ledger = facts.believed_ledger();
-    let (mut begin, mut ids) = if options.all {
-        let acknowledged_id = ledger.and(facts.survey.acknowledged_id);
-        (facts.all(), IdTrack::new(acknowledged_id))
-    } else {
-        let begin = facts.unread();
-        (begin, IdTrack::behind(begin.last_id))
+    let mut unread = facts.unread();
+    let next_id = unread.limit;
+    let mut ids = match options.all {
+        true => IdTrack::new(Some(unread.last_id)),
+        false => IdTrack::behind(unread.last_id),
     };
+    let mut first = 0;
     if let Some(from) = options.from {
         let begins_before = |id: Option<u64>| id.is_some_and(|id| id <= from);
         let files = &facts.survey.files;
         let index = files.iter().rposition(|file| begins_before(file.first_id));
-        begin.at = begin.at.max((index.unwrap_or(0), 0));
+        first = index.unwrap_or(0);
         ids.skip_to(from.saturating_sub(1));
     }
-    let walk = Walk::new(
+    let with_acknowledged = options.all && (first, 0) < unread.at;
+    unread.at = unread.at.max((first, 0));
+    let mut walk = Walk::new(
         storage.clone(),
         &facts.survey,
-        begin,
+        unread,
         counter,
         max_frame_len,
     );
+    if with_acknowledged {
+        walk = walk.with_acknowledged(first);
+    }
     Ok(Records {
         storage,
         walk,
         ids,
         from: options.from.unwrap_or(0),
         live,
-        next_id: ledger.map(|ledger| ledger.writer_next_record_id),
+        next_id,
         skipped: Skipped::default(),
         ended: false,
         survey: facts.survey,
@@ -172,6 +176,7 @@ impl Records {
         while let Some((index, step)) = self.walk.next()? {
             match step {
                 Step::File => {}
+                Step::Unread(id) => self.ids.unread_after(id.max(self.from.saturating_sub(1))),
                 Step::Gone => {
                     let ledger: &LedgerStatus = &self.survey.ledger;
                     let id = acknowledged_id(&*self.storage, &self.survey.dir, ledger)?;
@@ -187,8 +192,8 @@ impl Records {
                 }
             }
         }
-        if let (Some(next_id), Some(expected)) = (self.next_id, self.ids.expected()) {
-            self.lose(next_id.saturating_sub(expected));
+        if let Some(expected) = self.ids.expected() {
+            self.lose(self.next_id.saturating_sub(expected));
         }
         Ok(None)
     }

@@ -6,6 +6,8 @@
 //! - An event counts as lost if the ids prove it: its id lies between the last acknowledged
 //!   one and the writer's next one, and no record there holds it. Each lost event belongs to
 //!   one finding.
+//! - Where the unread records begin, what is cut off after them, and which id comes next is
+//!   taken from the plan of an opening, so that the reader then meets the same.
 
 use std::fmt;
 use std::path::Path;
@@ -134,15 +136,17 @@ fn check(
     let mut verifier = Verifier::new(&facts, options);
     verifier.before();
     let survey = &facts.survey;
-    let mut walk = Walk::new(storage.clone(), survey, facts.all(), counter, max_frame_len);
+    let unread = facts.unread();
+    let walk = Walk::new(storage.clone(), survey, unread, counter, max_frame_len);
+    let mut walk = walk.with_acknowledged(0);
     let total = survey.files.iter().map(|file| file.len).sum();
-    // The total length of the files before the current one, and before the next one.
-    let (mut base, mut next_base, mut reported) = (0, 0, 0);
+    // The total length of the files before the current one.
+    let (mut base, mut current, mut reported) = (0, 0, 0);
     progress(0, total);
     while let Some((index, step)) = walk.next()? {
-        if matches!(step, Step::File | Step::Gone) {
-            base = next_base;
-            next_base += survey.files[index].len;
+        while current < index {
+            base += survey.files[current].len;
+            current += 1;
         }
         let done = match step {
             Step::File => {
@@ -152,6 +156,10 @@ fn check(
             Step::Gone => {
                 let acknowledged = acknowledged_id(&**storage, &survey.dir, &survey.ledger)?;
                 verifier.gone(acknowledged);
+                base
+            }
+            Step::Unread(after) => {
+                verifier.unread(after);
                 base
             }
             Step::Record(found) => {
@@ -180,8 +188,9 @@ enum Suspect {
     Damage {
         finding: Option<usize>,
         claimed_id: Option<u64>,
-        /// It is a tail that a crash may have left.
-        at_end_of_data: bool,
+        /// It is the tail that opening cuts off. What looks like a tail before that place is
+        /// none: the reader reports it as damage.
+        is_cut: bool,
     },
     /// The first one of consecutive file ids that no file has.
     Missing(u16),
@@ -194,8 +203,12 @@ struct Verifier<'a> {
     facts: &'a Facts,
     options: &'a VerifyOptions<'a>,
     ids: IdTrack,
-    /// The writer's next id, if the ledger is believed.
-    next_id: Option<u64>,
+    /// The id that the next record gets.
+    next_id: u64,
+    /// The writer's next id according to the ledger, if that is believed.
+    counted_to: Option<u64>,
+    /// Where opening cuts off the end of the last file.
+    cut_at: Option<u64>,
     /// The last file that is not empty.
     last_with_data: Option<usize>,
     suspects: Vec<Suspect>,
@@ -210,11 +223,14 @@ impl<'a> Verifier<'a> {
     fn new(facts: &'a Facts, options: &'a VerifyOptions<'a>) -> Self {
         let ledger = facts.believed_ledger();
         let files = &facts.survey.files;
+        let unread = facts.unread();
         Self {
             facts,
             options,
-            ids: IdTrack::new(ledger.and(facts.survey.acknowledged_id)),
-            next_id: ledger.map(|ledger| ledger.writer_next_record_id),
+            ids: IdTrack::new(Some(unread.last_id)),
+            next_id: unread.limit,
+            counted_to: ledger.map(|ledger| ledger.writer_next_record_id),
+            cut_at: unread.cut.map(|cut| cut.offset),
             last_with_data: files.iter().rposition(|file| file.len > 0),
             suspects: Vec::new(),
             repeats: None,
@@ -265,6 +281,13 @@ impl<'a> Verifier<'a> {
         if let Some(id) = acknowledged_id {
             self.ids.skip_to(id);
         }
+    }
+
+    /// The unread records begin, after this id. What was found before explains no loss.
+    fn unread(&mut self, after: u64) {
+        self.end_repeats();
+        self.suspects.clear();
+        self.ids.unread_after(after);
     }
 
     fn record(&mut self, index: usize, found: &Found, events: u64, overlaps: bool) {
@@ -332,10 +355,10 @@ impl<'a> Verifier<'a> {
         if self.options.live
             && in_last
             && damage.offset + damage.len >= file.len
-            && self.next_id.is_none_or(|next_id| {
+            && self.counted_to.is_none_or(|counted_to| {
                 self.ids
                     .expected()
-                    .is_some_and(|expected| expected >= next_id)
+                    .is_some_and(|expected| expected >= counted_to)
             })
         {
             // The writer may still be writing here, and no event that the ledger counts is
@@ -358,7 +381,7 @@ impl<'a> Verifier<'a> {
         self.suspect(Suspect::Damage {
             finding,
             claimed_id: damage.claimed_id,
-            at_end_of_data: is_tail && in_last,
+            is_cut: in_last && self.cut_at == Some(damage.offset),
         });
     }
 
@@ -427,14 +450,12 @@ impl<'a> Verifier<'a> {
         }
         match suspect {
             Suspect::Damage {
-                finding,
-                at_end_of_data,
-                ..
+                finding, is_cut, ..
             } => {
                 self.lose(events);
                 if let Some(finding) = finding.and_then(|at| self.result.findings.get_mut(at)) {
                     finding.events_lost = events;
-                    if !at_end_of_data {
+                    if !is_cut {
                         finding.severity = Severity::Damage;
                     }
                 }
@@ -480,18 +501,27 @@ impl<'a> Verifier<'a> {
         self.end_repeats();
         let expected = self.ids.expected();
         let ids_end = expected.unwrap_or(0);
-        let lost = self.facts.next_id().saturating_sub(ids_end);
+        let lost = self.next_id.saturating_sub(ids_end);
         self.suspects
             .retain(|suspect| !matches!(suspect, Suspect::Empty(_)));
-        if lost > 0 && expected.is_some() && !self.suspects.is_empty() {
+        if lost > 0 && !self.suspects.is_empty() {
             self.settle(expected, lost, None);
-        } else if let Some(ledger) = self.facts.believed_ledger()
-            && (!self.options.live || lost > 0)
-        {
+        } else if !self.options.live || lost > 0 {
             let files = &self.facts.survey.files;
             let is_there = |file_id| files.iter().any(|file| file.file_id == file_id);
-            if let Some(finding) = end_finding(&ledger, ids_end, is_there) {
-                self.add(finding);
+            let mut ledger = self.facts.believed_ledger();
+            if let Some(ledger) = ledger.as_mut().filter(|_| lost > 0) {
+                // Records that are not believed may say that there were more.
+                ledger.writer_next_record_id = self.next_id;
+            }
+            let finding = ledger.and_then(|ledger| end_finding(&ledger, ids_end, is_there));
+            match (finding, files.last()) {
+                (Some(finding), _) => _ = self.add(finding),
+                // Only the records themselves say that there were more.
+                (None, Some(last)) if lost > 0 => {
+                    self.add_gap(FindingKind::IdGap, last.name(), last.len, lost);
+                }
+                _ => {}
             }
         }
         self.result

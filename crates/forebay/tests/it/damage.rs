@@ -6,6 +6,7 @@
 //! order, reports exactly the events that are known to be lost, and accepts new records.
 
 mod contents;
+mod delimiters;
 mod files;
 mod judge;
 mod ledgers;

@@ -53,39 +53,6 @@ impl Facts {
         believe(&self.survey, &self.ends).ledger
     }
 
-    /// Where a walk over the unread records begins.
-    pub(crate) fn unread(&self) -> From {
-        let last_id = self.acknowledged_end.last_id;
-        From {
-            at: self.acknowledged_end.at,
-            last_id,
-            next_id: last_id.saturating_add(1),
-            limit: self.limit(),
-        }
-    }
-
-    /// Where a walk over all records begins, acknowledged ones included.
-    pub(crate) fn all(&self) -> From {
-        let acknowledged = believe(&self.survey, &self.ends).last_id;
-        From {
-            at: (0, 0),
-            last_id: 0,
-            next_id: acknowledged.map_or(0, |id| id.saturating_add(1)),
-            limit: self.limit(),
-        }
-    }
-
-    /// The id that the next record gets. No record that is there has this id or a higher one.
-    fn limit(&self) -> u64 {
-        self.next_id()
-            .max(self.acknowledged_end.last_id.saturating_add(1))
-    }
-
-    /// The id after the highest id that is known to have been given out.
-    pub(crate) fn next_id(&self) -> u64 {
-        believe(&self.survey, &self.ends).next_id
-    }
-
     /// The finding about the ledger itself, if any.
     pub(crate) fn ledger_finding(&self) -> Option<Finding> {
         ledger_finding(&self.survey, &believe(&self.survey, &self.ends))
@@ -383,6 +350,8 @@ impl Look<'_> {
             last_id,
             next_id: before.map_or(0, |(_, next_id)| next_id),
             limit: u64::MAX,
+            written_to: self.survey.ledger.written_to(),
+            cut: None,
         };
         let mut walk = self.walk(from);
         let mut end = End {
@@ -396,7 +365,7 @@ impl Look<'_> {
         while let Some((at, step)) = walk.next()? {
             match step {
                 _ if at != index => break,
-                Step::File | Step::Gone => {}
+                Step::File | Step::Gone | Step::Unread(_) => {}
                 Step::Record(found) => {
                     let events = self.counter.count(found.metadata, walk.payload(&found));
                     let next_id = found.id.saturating_add(events);

@@ -11,9 +11,10 @@ use std::collections::BTreeSet;
 
 use crate::directory::findings::{Finding, FindingKind, Recovery, Severity, is_tail};
 use crate::directory::survey::LedgerStatus;
+use crate::directory::survey::walk::From;
 use crate::format::file_id::{FILE_ID_COUNT, LEDGER_FILE_NAME, file_name, next};
 use crate::format::ledger::LedgerState;
-use crate::scan::DamageKind;
+use crate::scan::{Damage, DamageKind};
 
 use super::believed::{Believed, believe, ledger_finding};
 use super::look::Facts;
@@ -58,6 +59,28 @@ pub(crate) enum LedgerPlan {
     Replace {
         is_blank: bool,
     },
+}
+
+impl Facts {
+    /// Where a walk over the unread records begins: where the reader will, with what the reader
+    /// will know, because both take it from the plan of an opening.
+    pub(crate) fn unread(&self) -> From {
+        let Plan { recovered, cut, .. } = plan(self);
+        From {
+            at: recovered.acknowledged,
+            last_id: recovered.last_id,
+            next_id: recovered.last_id.saturating_add(1),
+            limit: recovered.next_id,
+            // All ids below the next one were given out to records that were written.
+            written_to: recovered.next_id,
+            cut: cut.map(|cut| Damage {
+                offset: cut.offset,
+                len: cut.len,
+                kind: cut.kind,
+                claimed_id: None,
+            }),
+        }
+    }
 }
 
 /// Decides what opening does.

@@ -86,6 +86,8 @@ impl Look<'_> {
             last_id: before,
             next_id: before,
             limit: u64::MAX,
+            written_to: self.survey.ledger.written_to(),
+            cut: None,
         });
         while let Some((index, step)) = walk.next()? {
             let Step::Record(found) = step else {
@@ -114,6 +116,8 @@ impl Look<'_> {
             last_id: 0,
             next_id: 0,
             limit,
+            written_to: self.survey.ledger.written_to(),
+            cut: None,
         });
         while let Some((_, step)) = walk.next()? {
             if let Step::Record(found) = step {
@@ -230,10 +234,12 @@ impl Look<'_> {
             last_id: last.id,
             next_id: last.id,
             limit: u64::MAX,
+            written_to: self.survey.ledger.written_to(),
+            cut: None,
         });
         while let Some((_, step)) = walk.next()? {
             match step {
-                Step::File | Step::Gone => {}
+                Step::File | Step::Gone | Step::Unread(_) => {}
                 Step::Record(found) => return Ok(found.id == id),
                 Step::Damage(_) => return Ok(false),
             }

@@ -6,6 +6,9 @@
 //! - A record that jumps forward in ids is believed by the rule of the reader: if it is part
 //!   of the heaviest chain of the records from there on. Otherwise it is damage.
 //! - Any other record is the next one or a repeat; only its id decides.
+//! - A walk over the unread records begins where the reader begins, and knows what the reader
+//!   knows: the same file lengths, the same next id. What lies before that place is judged
+//!   apart from it ([`Walk::with_acknowledged`]), because the reader does not look there.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +35,8 @@ pub(crate) enum Step {
     Record(Found),
     /// Bytes that are not a record, or a misplaced record.
     Damage(Damage),
+    /// The acknowledged records end; the unread ones begin, after this id.
+    Unread(u64),
 }
 
 /// Where a walk begins, and which ids it expects.
@@ -45,6 +50,10 @@ pub(crate) struct From {
     pub(crate) next_id: u64,
     /// No record has this id or a higher one.
     pub(crate) limit: u64,
+    /// The records before this id were written.
+    pub(crate) written_to: u64,
+    /// What opening cuts off the last file. It is the last step of the walk.
+    pub(crate) cut: Option<Damage>,
 }
 
 /// A pass over data files.
@@ -57,6 +66,10 @@ pub(crate) struct Walk {
     /// The ids so far, the index of the current file, and the offset at which the walk
     /// began or begins in it.
     from: From,
+    /// Where the unread records begin, while the walk is before that place.
+    unread: Option<From>,
+    /// The index of the last file that was a step.
+    last_step: Option<usize>,
     /// The scanner over the current file.
     scanner: Option<Scanner>,
     /// The events of the record just met, at most as many as the ids allow, and the events
@@ -66,8 +79,6 @@ pub(crate) struct Walk {
     /// Which records of the current file are known to be in their place.
     sequence: Sequence,
     max_frame_len: u64,
-    /// The ledger says that the records before this id were written.
-    written_to: u64,
     pool: Pool,
 }
 
@@ -86,14 +97,30 @@ impl Walk {
             files: survey.files.clone(),
             counter: counter.clone(),
             from,
+            unread: None,
+            last_step: None,
             scanner: None,
             events: 0,
             counted: 0,
             sequence: Sequence::default(),
             max_frame_len,
-            written_to: survey.ledger.written_to(),
             pool: pool_for(&survey.files),
         }
+    }
+
+    /// The same walk with the acknowledged records before it, from the file with this index on.
+    /// They are judged by themselves: no record there is unread, and no damage there extends to
+    /// the unread records.
+    pub(crate) fn with_acknowledged(mut self, index: usize) -> Self {
+        let unread = self.from;
+        self.from = From {
+            at: (index, 0),
+            last_id: 0,
+            limit: unread.next_id,
+            ..unread
+        };
+        self.unread = Some(unread);
+        self
     }
 
     /// The next step, with the index of its file; `None` at the end.
@@ -103,6 +130,13 @@ impl Walk {
     pub(crate) fn next(&mut self) -> Result<Option<(usize, Step)>> {
         loop {
             let (index, offset) = self.from.at;
+            let at = self.scanner.as_ref().map_or(offset, Scanner::offset);
+            if let Some(unread) = self.unread.filter(|unread| unread.at <= (index, at)) {
+                self.unread = None;
+                self.from = unread;
+                self.scanner = None;
+                return Ok(Some((unread.at.0, Step::Unread(unread.last_id))));
+            }
             let Some(file) = self.files.get(index) else {
                 return Ok(None);
             };
@@ -112,12 +146,14 @@ impl Walk {
                     self.from.at = (index + 1, 0);
                     return Ok(Some((index, Step::Gone)));
                 };
-                let scanner = self.scan(open, offset, file.len);
+                let scanner = self.scan(open, offset, self.len_to_read(index));
                 self.scanner = Some(scanner.behind(self.from.next_id.saturating_sub(1), 0));
                 self.sequence = Sequence::default();
+                if self.last_step.replace(index) == Some(index) {
+                    continue;
+                }
                 return Ok(Some((index, Step::File)));
             };
-            let at = scanner.offset();
             let item = scanner.next().map_err(|e| {
                 let path = self.dir.join(file.name());
                 Error::read(&path, at, e)
@@ -128,10 +164,37 @@ impl Walk {
                 None => {
                     self.scanner = None;
                     self.from.at = (index + 1, 0);
-                    continue;
+                    match self.from.cut.filter(|_| index + 1 == self.files.len()) {
+                        Some(cut) => Step::Damage(cut),
+                        None => continue,
+                    }
                 }
             };
-            return Ok(Some((index, step)));
+            return Ok(Some((index, self.up_to_unread(index, step))));
+        }
+    }
+
+    /// A step before the unread records ends where they begin.
+    fn up_to_unread(&self, index: usize, step: Step) -> Step {
+        let unread = self.unread.filter(|unread| unread.at.0 == index);
+        let Some((_, end)) = unread.map(|unread| unread.at) else {
+            return step;
+        };
+        let damage = match &step {
+            Step::Record(found) if found.offset + found.frame_len > end => found.misplaced(),
+            Step::Damage(damage) if damage.offset + damage.len > end => *damage,
+            _ => return step,
+        };
+        let len = end.saturating_sub(damage.offset);
+        Step::Damage(Damage { len, ..damage })
+    }
+
+    /// How many bytes of a file opening leaves there.
+    fn len_to_read(&self, index: usize) -> u64 {
+        let len = self.files.get(index).map_or(0, |file| file.len);
+        match self.from.cut {
+            Some(cut) if index + 1 == self.files.len() => len.min(cut.offset),
+            _ => len,
         }
     }
 
@@ -153,7 +216,7 @@ impl Walk {
         }
         if found.id > self.from.last_id {
             self.from.last_id = found.id;
-            self.from.next_id = found.id.saturating_add(events);
+            self.from.next_id = found.id.saturating_add(events).min(self.from.limit);
         }
         Ok(Step::Record(found))
     }
@@ -175,21 +238,9 @@ impl Walk {
         if next.is_some() {
             return Ok(next);
         }
-        let mut from = found.offset + found.frame_len;
-        for file in &self.files[index..] {
-            let path = self.dir.join(file.name());
-            if let Some(open) = open_data_file(&*self.storage, &path)? {
-                let mut scanner = self.scan(open, from, file.len);
-                let item = scanner.next().map_err(|e| Error::read(&path, from, e))?;
-                match item {
-                    Some(Scanned::Record(next)) => return Ok(Some(next.id)),
-                    Some(Scanned::Damage(_)) => return Ok(None),
-                    None => {}
-                }
-            }
-            from = 0;
-        }
-        Ok(None)
+        let ahead = LookAhead::behind(found.id, self.from.limit).of_one_record();
+        let ahead = self.look_ahead(ahead, index, found.offset + found.frame_len)?;
+        Ok(ahead.into_runs().first().map(|run| run.first_id))
     }
 
     /// Whether a record that jumps forward is in the heaviest chain of the records from it on.
@@ -197,13 +248,22 @@ impl Walk {
         if let Some(believed) = self.sequence.believes(found.offset) {
             return Ok(believed);
         }
-        let mut ahead = LookAhead::behind(self.from.last_id, self.from.limit);
+        let ahead = LookAhead::behind(self.from.last_id, self.from.limit);
+        self.sequence = self.look_ahead(ahead, index, found.offset)?.decide();
+        // The look ahead began with this record.
+        Ok(self.sequence.believes(found.offset).unwrap_or(true))
+    }
+
+    /// Takes the records from this place on, as many as the look ahead needs.
+    fn look_ahead(&self, mut ahead: LookAhead, index: usize, mut from: u64) -> Result<LookAhead> {
         let (mut following_len, mut len_before) = (0, 0);
-        let mut from = found.offset;
-        for file in &self.files[index..] {
-            let path = self.dir.join(file.name());
+        for index in index..self.files.len() {
+            let (path, len) = (
+                self.dir.join(self.files[index].name()),
+                self.len_to_read(index),
+            );
             if let Some(open) = open_data_file(&*self.storage, &path)? {
-                let scanner = self.scan(open, from, file.len);
+                let scanner = self.scan(open, from, len);
                 let mut scanner = scanner.behind(self.from.last_id, len_before);
                 let goes_on = ahead.scan(&mut scanner, |metadata, payload| {
                     self.counter.count(metadata, payload)
@@ -211,18 +271,16 @@ impl Walk {
                 if !goes_on.map_err(|e| Error::io("read", &path, e))? {
                     break;
                 }
-                following_len += if ahead.is_in_this_file() { 0 } else { file.len };
+                following_len += if ahead.is_in_this_file() { 0 } else { len };
             }
             if following_len >= FOLLOWING_LEN {
                 break;
             }
             ahead.next_file();
-            len_before += file.len;
+            len_before += len;
             from = 0;
         }
-        self.sequence = ahead.decide();
-        // The look ahead began with this record.
-        Ok(self.sequence.believes(found.offset).unwrap_or(true))
+        Ok(ahead)
     }
 
     fn scan(&self, open: Arc<dyn File>, from: u64, len: u64) -> Scanner {
@@ -231,7 +289,7 @@ impl Walk {
             check: Check::Checksums,
         };
         Scanner::over_file(open, from.min(len), len, options, self.pool.clone())
-            .written_to(self.written_to)
+            .written_to(self.from.written_to)
     }
 
     /// The payload of the record just met.
@@ -296,6 +354,11 @@ impl IdTrack {
         Place::Next {
             gap: id.saturating_sub(expected),
         }
+    }
+
+    /// Takes note that the unread events begin after `id`.
+    pub(crate) fn unread_after(&mut self, id: u64) {
+        self.expected = Some(id.saturating_add(1));
     }
 
     /// Counts the events up to `id` as accounted for: acknowledged, or not asked for.

@@ -5,7 +5,7 @@ use forebay::FindingKind::{
 };
 use forebay::{Severity, VerifyOptions};
 
-use crate::recovery::made::{FRAME_LEN, Made, frames};
+use crate::recovery::made::{Expected, FRAME_LEN, Made, frames, without};
 
 #[test]
 fn each_damaged_record_is_a_finding_of_its_own() {
@@ -126,4 +126,79 @@ fn findings_are_bounded_and_losses_are_not() {
     assert_eq!(verification.events_lost, 12_001);
     assert_eq!(verification.records, 12_000);
     assert!(!verification.is_clean());
+}
+
+/// Opening cuts a torn tail off before the reader judges the delimiters before it. A delimiter
+/// that led exactly to the end of that tail seemed to hold all records up to there, so `verify`
+/// and the listing counted its record as lost; the reader delivers it.
+#[test]
+fn a_delimiter_that_leads_to_the_end_of_a_torn_tail_loses_nothing() {
+    let made = Made::one_file();
+    made.change(0, |bytes| {
+        bytes.extend(&frames(8..=8)[..24]);
+        let len = (bytes.len() - 3 * FRAME_LEN - 8) as u64;
+        bytes[3 * FRAME_LEN..][..8].copy_from_slice(&len.to_be_bytes());
+    });
+    made.check(&Expected {
+        ids: (1..=7).collect(),
+        lost: 0,
+        next_id: 8,
+    });
+}
+
+/// The reader knows from the newest file which ids were written, whatever the ledger says. With
+/// a ledger that is behind, `verify` and the listing took the records between a damaged one and
+/// the torn end of an older file for the payload of one torn record; the reader delivers them.
+#[test]
+fn a_ledger_that_is_behind_hides_no_records_of_an_older_file_with_a_torn_end() {
+    let made = Made::three_files();
+    made.change(5, |bytes| {
+        bytes.extend(&frames(15..=15)[..24]);
+        bytes[2 * FRAME_LEN..][..8].copy_from_slice(&(1u64 << 20).to_be_bytes());
+        bytes[3 * FRAME_LEN - 32..][..32].fill(0xa5);
+    });
+    made.ledger(|ledger| ledger.writer_next_record_id = 8);
+    made.check(&Expected {
+        ids: without(1..=21, &[10]),
+        lost: 1,
+        next_id: 22,
+    });
+}
+
+/// Damage among the acknowledged records explains no loss after them, and does not extend to
+/// them: the reader begins after it.
+#[test]
+fn damage_before_the_unread_records_has_no_part_in_what_is_lost() {
+    let made = Made::one_file();
+    made.change(0, |bytes| {
+        bytes[2 * FRAME_LEN + 20] ^= 1;
+        bytes.drain(4 * FRAME_LEN..5 * FRAME_LEN);
+    });
+    made.ledger(|ledger| ledger.reader_last_record_id = 4);
+    assert_eq!(made.verified(), [(Checksum, 0), (IdGap, 1)]);
+    made.check(&Expected {
+        ids: vec![6, 7],
+        lost: 1,
+        next_id: 8,
+    });
+}
+
+/// Opening cuts the torn tail off; the record before it, whose root is zeros, is not part of it.
+/// What is left looks like a torn tail as well, and the reader reports it as damage.
+#[test]
+fn only_what_opening_cuts_off_is_a_normal_tail() {
+    let made = Made::one_file();
+    made.change(0, |bytes| {
+        let end = bytes.len();
+        bytes[end - 32..].fill(0);
+        bytes.extend(&frames(8..=8)[..8]);
+    });
+    let verification = VerifyOptions::default().verify(made.dir.path()).unwrap();
+    let severities: Vec<_> = verification.findings.iter().map(|f| f.severity).collect();
+    assert_eq!(severities, [Severity::Damage, Severity::Normal]);
+    made.check(&Expected {
+        ids: (1..=6).collect(),
+        lost: 1,
+        next_id: 8,
+    });
 }
