@@ -10,7 +10,7 @@ use crate::io::standard::{Stream, require};
 use crate::live::Progress;
 use crate::output::{self, bytes, count, print};
 use clap::ValueHint;
-use forebay::{ErrorKind, FileAction, Repair, RepairOptions, RepairPlan};
+use forebay::{ErrorKind, FileAction, FilePlan, Repair, RepairOptions, RepairPlan};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -185,8 +185,8 @@ fn text(args: &Args, repair: &Repair) -> String {
         return match plan.verification.findings.is_empty() {
             true => format!("{dir}: no damage; there is nothing to repair\n"),
             false => format!(
-                "{dir}: no damage, only what a crash leaves behind. `forebay mend`, or the next \
-                 command that opens the buffer, tidies it up\n"
+                "{dir}: no damage, only what a crash or an earlier repair leaves behind; there is \
+                 nothing to repair\n"
             ),
         };
     }
@@ -202,12 +202,9 @@ fn text(args: &Args, repair: &Repair) -> String {
         count(plan.records, "record"),
         count(plan.events, "event")
     );
-    let (will_be, are) = match args.apply {
-        true => ("", "are"),
-        false => (" will be", "would be"),
-    };
+    let kept_is = if args.apply { "kept" } else { "to keep" };
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "kept:{will_be} {kept}");
+    let _ = writeln!(text, "{kept_is}: {kept}");
     let lost: u64 = plan.missing.iter().map(|ids| ids.end - ids.start).sum();
     let _ = writeln!(text, "lost: {}{}", count(lost, "event"), missing(plan));
     match &repair.original {
@@ -221,7 +218,7 @@ fn text(args: &Args, repair: &Repair) -> String {
         Some(original) => {
             let _ = writeln!(
                 text,
-                "repaired; the original {are} in {}",
+                "repaired; the original files and report.json are in {}",
                 original.display()
             );
         }
@@ -240,43 +237,55 @@ fn text(args: &Args, repair: &Repair) -> String {
     text
 }
 
-/// The data files that do not stay as they are, a line each.
+/// What happens to the data files: a line for each that is written anew or goes, and one for
+/// all that get another id, and for all that stay.
 fn files(text: &mut String, plan: &RepairPlan) {
+    let with = |action| plan.files.iter().filter(move |file| file.action == action);
     let changed = || {
-        plan.files
-            .iter()
-            .filter(|file| file.action != FileAction::Keep)
+        let is_changed =
+            |file: &&FilePlan| matches!(file.action, FileAction::Rewrite | FileAction::Remove);
+        plan.files.iter().filter(is_changed)
     };
+    // Writing to a string cannot fail.
     for file in changed().take(ROWS_MAX) {
-        let what = match (file.action, &file.new_name) {
-            (FileAction::Rename, Some(new)) => format!("has no damage, becomes {new}"),
-            (FileAction::Rewrite, Some(new)) => {
+        let what = match &file.new_name {
+            Some(new) => {
                 let name = match *new == file.name {
                     true => String::new(),
                     false => format!(" as {new}"),
                 };
                 format!(
-                    "is written anew{name} with {}",
+                    "is written anew{name}, with {}",
                     count(file.records, "record")
                 )
             }
-            _ => "holds nothing that is still to be delivered, and goes".to_owned(),
+            None => "holds nothing that is still to be delivered, and goes".to_owned(),
         };
-        // Writing to a string cannot fail.
         let _ = writeln!(text, "{} {what}", file.name);
     }
     let more = changed().count().saturating_sub(ROWS_MAX) as u64;
     if more > 0 {
         let _ = writeln!(text, "and {}", count(more, "more file"));
     }
-    let kept = plan.files.len() - changed().count();
+    let renamed = with(FileAction::Rename).count() as u64;
+    if let Some((first, new)) =
+        with(FileAction::Rename).find_map(|file| Some((&file.name, file.new_name.as_ref()?)))
+    {
+        let rest = if renamed == 1 { "" } else { ", and so on" };
+        let _ = writeln!(
+            text,
+            "{} without damage: {first} becomes {new}{rest}, so that their ids follow one another",
+            count(renamed, "file")
+        );
+    }
+    let kept = with(FileAction::Keep).count() as u64;
     if kept > 0 {
         let stay = if kept == 1 {
             "stays as it is"
         } else {
             "stay as they are"
         };
-        let _ = writeln!(text, "{} {stay}", count(kept as u64, "data file"));
+        let _ = writeln!(text, "{} {stay}", count(kept, "file"));
     }
     text.push('\n');
 }

@@ -124,8 +124,13 @@ fn conclusion(verification: &Verification) -> String {
         lost => format!("{} lost", count(lost, "event")),
     };
     if verification.is_clean() {
+        let reported: u64 = verification.findings.iter().map(|f| f.events_lost).sum();
         return match verification.findings.is_empty() {
             true => format!("no damage; {lost}"),
+            false if reported > 0 => format!(
+                "no damage; nothing is lost but {} that a repair has reported",
+                count(reported, "event")
+            ),
             false => format!(
                 "no damage, only what a crash leaves behind; {lost}. Opening the buffer tidies it up"
             ),
