@@ -116,7 +116,7 @@ fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// Writes the results, the plot and the table to their files.
+/// Writes the plot, the table and, if they were measured now, the results to their files.
 fn keep(options: &Options, root: &Path, report: &Report, table: &str) -> Result<()> {
     let whole = options.peer.is_empty() && options.work.is_empty();
     if options.dry || options.quick || !whole {
@@ -126,7 +126,11 @@ fn keep(options: &Options, root: &Path, report: &Report, table: &str) -> Result<
     for path in [&results, &plot] {
         path.parent().map_or(Ok(()), fs::create_dir_all)?;
     }
-    fs::write(&results, serde_json::to_string_pretty(report)? + "\n")?;
+    // With `--render` the report was read from the results, and the last digits of some of
+    // its figures differ from the file's.
+    if !options.render {
+        fs::write(&results, serde_json::to_string_pretty(report)? + "\n")?;
+    }
     fs::write(&plot, plot::svg(report))?;
     let text = report::between_markers(&fs::read_to_string(&page)?, table)?;
     fs::write(&page, text)?;
@@ -182,4 +186,30 @@ fn words(root: &Path, command: &str, arguments: &[&str]) -> String {
         |_| "unknown".to_owned(),
         |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `--render` once wrote the results again, and figures changed in their last digit.
+    #[test]
+    fn rendering_leaves_the_results_as_they_are() {
+        let results = include_str!("../results/peers.json");
+        let page = "<!-- peers:begin -->\n<!-- peers:end -->\n";
+        let root = std::env::temp_dir().join(format!("forebay-peers-{}", std::process::id()));
+        for (path, text) in [(RESULTS, results), (PAGE, page)] {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let options = Options::parse_from(["forebay-peers", "--render"]);
+        let report: Report = serde_json::from_str(results).unwrap();
+        keep(&options, &root, &report, "a table").unwrap();
+        let kept = [RESULTS, PLOT, PAGE].map(|path| fs::read_to_string(root.join(path)).unwrap());
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(kept[0], results);
+        assert!(kept[1].contains("raft-engine"));
+        assert!(kept[2].contains("a table"));
+    }
 }

@@ -73,7 +73,7 @@ impl Peer for Log {
     fn read(&mut self, check: &mut Check) -> Result<()> {
         let mut last = Lsn(0);
         let mut reader = self.wal.reader_from(last)?;
-        while let Some(record) = reader.recv() {
+        while let Some(record) = reader.next() {
             let (lsn, payload) = record?;
             check.take(payload)?;
             last = lsn;

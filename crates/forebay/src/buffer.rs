@@ -1,7 +1,11 @@
-//! Opening: prepare, lock, recover, wire together.
+//! Opening: prepare the directory, take the lock, write again what the previous process left
+//! unsynced, recover, delete its synced mark, build the parts and start the I/O thread.
 //!
 //! Invariants:
 //! - The lock is held from before the first read of a data file until after the last write.
+//! - What the synced mark calls unsynced is written again before recovery syncs it, because a sync
+//!   by this process alone would prove nothing after a failed sync of the previous one. The mark
+//!   is deleted only after recovery has succeeded.
 //! - No handle and no thread exists before recovery has decided where writer and reader stand.
 
 use std::collections::VecDeque;
@@ -76,7 +80,7 @@ impl Config {
             quarantine_bytes: limits.quarantine_max_size,
         };
         install::finish(&*storage, &dir)?;
-        synced_mark::write_again(&*storage, &dir)?;
+        synced_mark::rewrite_unsynced(&*storage, &dir)?;
         let recovered = recovery::recover(&storage, &dir, &options)?;
         synced_mark::forget(&*storage, &dir)?;
         let (shared, side, done) = wire(limits, dir, storage, guard, recovered)?;

@@ -223,7 +223,7 @@ pub(crate) fn snapshot(shared: &Shared) -> Usage {
         undecodable_records: meters.undecodable.load(Ordering::Relaxed),
         oldest_unread_age: (unread.events > 0)
             .then(|| log.age(done.offset, now).unwrap_or_default()),
-        disk_bytes: log.written.offset - log.head() + log.zeros_ahead + intake.extra(),
+        disk_bytes: log.written.offset - log.oldest_offset() + log.zeros_ahead + intake.extra(),
         max_bytes: shared.limits.max_size,
         writes: meters.writes.load(Ordering::Relaxed),
         syncs: meters.syncs.load(Ordering::Relaxed),

@@ -97,19 +97,21 @@ fn a_push_that_waits_for_space_lets_others_open_the_buffer() {
     }
 }
 
-/// Regression: with `--sync batch` the append itself waited for ever, and neither a pull nor
-/// a signal got through.
+/// Regression: with `--sync always` the append itself waited for ever, and neither a pull nor
+/// a signal got through. `batch` is another name of `always`.
 #[test]
-fn a_push_that_syncs_every_batch_waits_no_differently() {
-    let scratch = Scratch::new();
-    let (mut push, stdin) = waiting_push(&scratch, &lines(1, 3), &["--sync", "batch"]);
-    expect_waiting(&mut push);
-    run(scratch.forebay("pull", &["--wait", "1m"])).expect(0);
-    kill(push.id(), "TERM");
-    finish(push)
-        .expect(143)
-        .says("3 records read but not stored");
-    drop(stdin);
+fn a_push_that_always_syncs_waits_no_differently() {
+    for always in ["always", "batch"] {
+        let scratch = Scratch::new();
+        let (mut push, stdin) = waiting_push(&scratch, &lines(1, 3), &["--sync", always]);
+        expect_waiting(&mut push);
+        run(scratch.forebay("pull", &["--wait", "1m"])).expect(0);
+        kill(push.id(), "TERM");
+        finish(push)
+            .expect(143)
+            .says("3 records read but not stored");
+        drop(stdin);
+    }
 }
 
 /// Regression: the push said that the records were "accepted but not stored", after another

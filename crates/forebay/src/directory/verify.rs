@@ -517,8 +517,8 @@ impl<'a> Verifier<'a> {
     fn end(mut self) -> Verification {
         self.end_repeats();
         let expected = self.ids.expected();
-        let there_to = expected.unwrap_or(0);
-        let lost = self.facts.next_id().saturating_sub(there_to);
+        let ids_end = expected.unwrap_or(0);
+        let lost = self.facts.next_id().saturating_sub(ids_end);
         self.suspects
             .retain(|suspect| !matches!(suspect, Suspect::Empty(_)));
         if lost > 0 && expected.is_some() && !self.suspects.is_empty() {
@@ -528,9 +528,9 @@ impl<'a> Verifier<'a> {
         {
             let files = &self.facts.survey.files;
             let is_there = |file_id| files.iter().any(|file| file.file_id == file_id);
-            if let Some(finding) = end_finding(&ledger, there_to, is_there) {
-                let end = there_to.saturating_add(finding.events_lost);
-                if finding.kind == FindingKind::LedgerAhead && self.is_reported(there_to..end) {
+            if let Some(finding) = end_finding(&ledger, ids_end, is_there) {
+                let end = ids_end.saturating_add(finding.events_lost);
+                if finding.kind == FindingKind::LedgerAhead && self.is_reported(ids_end..end) {
                     let file = finding.file.unwrap_or_default();
                     self.list(reported_gap(finding.kind, file, 0, finding.events_lost));
                 } else {

@@ -4,6 +4,10 @@
 //! frame := delimiter(8)  payload(L)  zero padding to a multiple of 8  root(32)
 //! ```
 //!
+//! The *root* is the fixed part of a record, after its payload: id, metadata, checksum and
+//! length, and a pointer back to the payload. From it everything else in the frame is found,
+//! so a damaged delimiter loses nothing.
+//!
 //! | position | type | field |
 //! | --- | --- | --- |
 //! | 0 | u64 big endian | bytes after the delimiter: `padded_len(L) + 32` |
@@ -72,13 +76,13 @@ pub const fn frame_len(payload_len: usize) -> usize {
 /// big endian, and the payload.
 #[inline]
 pub fn checksum(id: u64, metadata: u32, payload: &[u8]) -> u32 {
-    Heads::new(id, metadata).checksum_with(id, metadata, payload)
+    ChecksumCache::new(id, metadata).checksum_with(id, metadata, payload)
 }
 
 /// A hasher for the [checksum] of a record; the caller adds the payload in pieces.
 #[inline]
 pub(crate) fn hasher(id: u64, metadata: u32) -> crc32fast::Hasher {
-    crc32fast::Hasher::new_with_initial(head_checksum(id, metadata))
+    crc32fast::Hasher::new_with_initial(id_checksum(id, metadata))
 }
 
 /// The checksum over the id and the metadata alone.
@@ -87,22 +91,22 @@ pub(crate) fn hasher(id: u64, metadata: u32) -> crc32fast::Hasher {
 /// another. A general CRC processes so few bytes one after another, which costs
 /// measurable time if records are small.
 #[inline]
-fn head_checksum(id: u64, metadata: u32) -> u32 {
-    Heads::new(id, metadata).checksum(id, metadata)
+fn id_checksum(id: u64, metadata: u32) -> u32 {
+    ChecksumCache::new(id, metadata).checksum(id, metadata)
 }
 
-/// Computes the checksums over id and metadata of consecutive records. It caches what all
-/// bytes but the last one of the id contribute, because most ids differ from the one
-/// before in that byte only.
+/// Computes the checksums of consecutive records. It caches what the metadata and all bytes of
+/// the id but the last one contribute, because most ids differ from the one before in that
+/// byte only.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads {
+pub(crate) struct ChecksumCache {
     /// The id without its last byte, and the metadata, for which `sum` was computed.
     of: (u64, u32),
     /// What all bytes but the id's last one contribute to the checksum.
     sum: u32,
 }
 
-impl Heads {
+impl ChecksumCache {
     /// Begins with the record that has this id and metadata.
     #[inline]
     pub(crate) fn new(id: u64, metadata: u32) -> Self {
@@ -125,6 +129,7 @@ impl Heads {
         Self { of, sum }
     }
 
+    /// The checksum over the id and the metadata alone.
     #[inline]
     fn checksum(&mut self, id: u64, metadata: u32) -> u32 {
         if self.of != (id >> 8, metadata) {
@@ -136,8 +141,8 @@ impl Heads {
     /// The [checksum] of a record.
     #[inline]
     pub(crate) fn checksum_with(&mut self, id: u64, metadata: u32, payload: &[u8]) -> u32 {
-        let head = self.checksum(id, metadata);
-        let mut hasher = crc32fast::Hasher::new_with_initial(head);
+        let before_payload = self.checksum(id, metadata);
+        let mut hasher = crc32fast::Hasher::new_with_initial(before_payload);
         hasher.update(payload);
         hasher.finalize()
     }
@@ -189,13 +194,19 @@ const fn byte_tables() -> [[u32; 256]; 12] {
 /// ```
 #[inline]
 pub fn encode(frame: &mut [u8], id: u64, metadata: u32, payload: &[u8]) {
-    encode_next(&mut Heads::new(id, metadata), frame, id, metadata, payload);
+    encode_next(
+        &mut ChecksumCache::new(id, metadata),
+        frame,
+        id,
+        metadata,
+        payload,
+    );
 }
 
 /// [`encode`], for consecutive records.
 #[inline]
 pub(crate) fn encode_next(
-    heads: &mut Heads,
+    cache: &mut ChecksumCache,
     frame: &mut [u8],
     id: u64,
     metadata: u32,
@@ -209,7 +220,7 @@ pub(crate) fn encode_next(
     );
     let padded = padded_len(payload.len());
     let root = Root {
-        checksum: heads.checksum_with(id, metadata, payload),
+        checksum: cache.checksum_with(id, metadata, payload),
         id,
         metadata,
         pointer: pointer(padded),
@@ -389,8 +400,8 @@ impl Root {
 
     /// [`matches`](Self::matches), for consecutive records.
     #[inline]
-    pub(crate) fn matches_next(&self, heads: &mut Heads, payload: &[u8]) -> bool {
-        heads.checksum_with(self.id, self.metadata, payload) == self.checksum
+    pub(crate) fn matches_next(&self, cache: &mut ChecksumCache, payload: &[u8]) -> bool {
+        cache.checksum_with(self.id, self.metadata, payload) == self.checksum
     }
 }
 
@@ -542,9 +553,9 @@ mod tests {
             steps in prop::collection::vec((0..600_u64, any::<bool>()), 1..20),
         ) {
             let (mut id, mut metadata) = (first, 7);
-            let mut heads = Heads::new(id, metadata);
+            let mut cache = ChecksumCache::new(id, metadata);
             for (step, other_metadata) in steps {
-                prop_assert_eq!(heads.checksum_with(id, metadata, b"x"), checksum(id, metadata, b"x"));
+                prop_assert_eq!(cache.checksum_with(id, metadata, b"x"), checksum(id, metadata, b"x"));
                 id = id.wrapping_add(step);
                 metadata += u32::from(other_metadata);
             }

@@ -54,7 +54,7 @@ impl Reader {
         let (place, visible) = {
             let mut log = lock(&self.shared.log);
             log.reader_at = Some(self.at);
-            if self.at < log.head() {
+            if self.at < log.oldest_offset() {
                 drop(log);
                 self.step_over_deleted();
                 return Ok(None);

@@ -258,7 +258,7 @@ impl<'p> RepairOptions<'p> {
         if let Some(keep) = &keep {
             is_new_or_empty(&*storage, keep)?;
         }
-        synced_mark::write_again(&*storage, dir)?;
+        synced_mark::rewrite_unsynced(&*storage, dir)?;
         let mut work = self.look(&storage, dir)?;
         work.plan.bytes_free = free_bytes(&*storage, dir)?;
         work.plan.bytes_needed = work.bytes_needed(in_place);

@@ -4,7 +4,7 @@
 //! frame is left to the careful path.
 
 use super::{Check, DELIMITER_LEN, Found, Scanner};
-use crate::format::record::{Frame, Heads};
+use crate::format::record::{ChecksumCache, Frame};
 
 /// Where the frames that [`Scanner::sound_frames`] took end.
 pub(crate) struct Passed {
@@ -38,15 +38,15 @@ impl Scanner {
     ) -> Option<Passed> {
         let mut at = self.at;
         let mut last = None;
-        let mut heads = None;
+        let mut cache = None;
         for _ in 0..max {
             let Some(frame) = self.sound_frame_at(at) else {
                 break;
             };
             let root = &frame.root;
             if self.check == Check::Checksums {
-                let heads = heads.get_or_insert_with(|| Heads::new(root.id, root.metadata));
-                if !root.matches_next(heads, frame.payload) {
+                let cache = cache.get_or_insert_with(|| ChecksumCache::new(root.id, root.metadata));
+                if !root.matches_next(cache, frame.payload) {
                     break;
                 }
             }

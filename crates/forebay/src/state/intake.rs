@@ -4,15 +4,15 @@
 //! - Everything here is under the intake's lock, which is never held during
 //!   I/O and only for the time of encoding one call's records.
 //! - `accepted` counts every record that an append has accepted; it only grows.
-//! - What is accepted fits: `accepted - head + extra + reserved <= max_size - 32`, where `head` is
-//!   the oldest byte on disk. So writing it later never exceeds the limit.
+//! - What is accepted fits: `accepted - oldest_offset + extra + reserved <= max_size - 32`. So
+//!   writing it later never exceeds the limit.
 //! - Memory: one open batch and at most [`READY_BATCHES_MAX`] full ones.
 
 use std::collections::VecDeque;
 
 use crate::config::LEDGER_ALLOWANCE;
 use crate::error::Error;
-use crate::format::record::{self, Heads};
+use crate::format::record::{self, ChecksumCache};
 use crate::state::acks::Count;
 use crate::state::lost::DropReason;
 use crate::state::stream::{Frames, Position};
@@ -26,7 +26,8 @@ pub(crate) const READY_BATCHES_MAX: usize = 2;
 /// power of two): copying into the page cache is 5% faster then.
 const ALIGN: usize = 64;
 
-/// Frames of consecutive records.
+/// Frames of consecutive records while they are being encoded, in a buffer that still changes.
+/// Once the write side has taken it, it becomes [`Frames`].
 #[derive(Debug)]
 pub(crate) struct Batch {
     buffer: Buffer,
@@ -49,6 +50,7 @@ impl Batch {
         self.len() + frame_len + ALIGN <= self.buffer.len()
     }
 
+    /// To be called without the lock of the intake, because a short batch is copied.
     pub(crate) fn into_frames(self) -> Frames {
         let buffer_len = self.buffer.len();
         let bytes = self.buffer.freeze(self.to).slice(self.from..);
@@ -85,8 +87,10 @@ pub(crate) struct Intake {
     open: Option<Batch>,
     ready: VecDeque<Batch>,
     accepted: Position,
-    heads: Heads,
-    head: u64,
+    /// Part of the checksum of the last record, of which the next one can use most.
+    checksum_cache: ChecksumCache,
+    /// The stream offset of the oldest byte on disk.
+    oldest_offset: u64,
     /// The stream offset at which the current data file begins; set by the write side. A batch that
     /// was begun before it changes keeps its alignment.
     pub file_base: u64,
@@ -125,8 +129,8 @@ impl Intake {
             open: None,
             ready: VecDeque::new(),
             accepted: end,
-            heads: Heads::new(end.next_id, 0),
-            head: 0,
+            checksum_cache: ChecksumCache::new(end.next_id, 0),
+            oldest_offset: 0,
             file_base: 0,
             extra: 0,
             reserved: 0,
@@ -149,8 +153,8 @@ impl Intake {
     }
 
     /// For the write side, after it deleted files or failed to delete one.
-    pub(crate) fn set_disk(&mut self, head: u64, extra: u64) {
-        self.head = head;
+    pub(crate) fn set_disk(&mut self, oldest_offset: u64, extra: u64) {
+        self.oldest_offset = oldest_offset;
         self.extra = extra;
     }
 
@@ -196,7 +200,7 @@ impl Intake {
     /// Whether `len` more bytes of frames are within the limit.
     #[inline]
     pub(crate) fn fits(&self, len: u64) -> bool {
-        let on_disk = self.accepted.offset - self.head + self.extra;
+        let on_disk = self.accepted.offset - self.oldest_offset + self.extra;
         self.no_space.is_none() && on_disk + self.reserved + len <= self.stream_bytes_max
     }
 
@@ -257,7 +261,7 @@ impl Intake {
         let id = self.accepted.next_id;
         if let Some(batch) = &mut self.open {
             let frame = &mut batch.buffer[batch.to..batch.to + len];
-            record::encode_next(&mut self.heads, frame, id, metadata, payload);
+            record::encode_next(&mut self.checksum_cache, frame, id, metadata, payload);
             batch.to += len;
             self.accepted = Position {
                 next_id: id + events,

@@ -84,7 +84,7 @@ impl Log {
     }
 
     /// The offset of the oldest byte on disk.
-    pub(crate) fn head(&self) -> u64 {
+    pub(crate) fn oldest_offset(&self) -> u64 {
         self.spans
             .front()
             .map_or(self.written.offset, |span| span.base)

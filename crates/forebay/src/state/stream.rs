@@ -28,7 +28,8 @@ impl Position {
     }
 }
 
-/// Consecutive frames in memory.
+/// Consecutive frames in memory that do not change any more: on their way to the data file, and
+/// after that for a reader that keeps up.
 #[derive(Debug)]
 pub(crate) struct Frames {
     pub bytes: Bytes,

@@ -10,15 +10,15 @@ use forebay::{Config, ErrorKind, Io, Item, Reader, TryRecv};
 
 use crate::support::{open, record, temp_dir};
 
-fn try_next(reader: &mut Reader) -> TryRecv<Item> {
+fn try_recv(reader: &mut Reader) -> TryRecv<Item> {
     reader.try_recv().unwrap()
 }
 
-fn next_at_once(reader: &mut Reader) -> TryRecv<Item> {
+fn recv_at_once(reader: &mut Reader) -> TryRecv<Item> {
     reader.recv_timeout(Duration::ZERO).unwrap()
 }
 
-fn next_of_batch(reader: &mut Reader) -> TryRecv<Item> {
+fn recv_first_of_batch(reader: &mut Reader) -> TryRecv<Item> {
     match reader.try_recv_batch(1, 1).unwrap() {
         TryRecv::Ready(batch) => {
             let first = batch.into_deliveries().next().unwrap();
@@ -33,25 +33,25 @@ fn next_of_batch(reader: &mut Reader) -> TryRecv<Item> {
 /// `Empty` for ever: neither the record nor the end came.
 #[test]
 fn calls_that_do_not_wait_write_what_was_appended() {
-    for next in [try_next, next_at_once, next_of_batch] {
+    for recv in [try_recv, recv_at_once, recv_first_of_batch] {
         let dir = temp_dir();
         let (writer, mut reader) = open(&Config::new(dir.path()).io(Io::Caller));
-        assert!(matches!(next(&mut reader), TryRecv::Empty));
+        assert!(matches!(recv(&mut reader), TryRecv::Empty));
         for id in 1..=2 {
             writer.append(b"x").unwrap();
-            match next(&mut reader) {
+            match recv(&mut reader) {
                 TryRecv::Ready(item) => assert_eq!(record(Some(item)).id(), id),
                 other => panic!("{other:?}"),
             }
         }
-        assert!(matches!(next(&mut reader), TryRecv::Empty));
+        assert!(matches!(recv(&mut reader), TryRecv::Empty));
         writer.append(b"x").unwrap();
         drop(writer);
-        match next(&mut reader) {
+        match recv(&mut reader) {
             TryRecv::Ready(item) => assert_eq!(record(Some(item)).id(), 3),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(next(&mut reader), TryRecv::End));
+        assert!(matches!(recv(&mut reader), TryRecv::End));
     }
 }
 

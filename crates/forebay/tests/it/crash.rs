@@ -2,11 +2,12 @@
 //! with several outcomes each. Each result is opened again and checked against every promise
 //! made by then.
 //!
-//! A failure names its workload, operation and outcome. To replay it, or to explore more than
-//! the everyday run does:
+//! A failure prints the variables with which the same test replays it. They can also be set to
+//! explore more than the everyday run does:
 //!
 //! - `FOREBAY_SIM_SEED`: the first seed (default 1);
-//! - `FOREBAY_SIM_SEEDS`: how many seeds each test runs.
+//! - `FOREBAY_SIM_SEEDS`: how many seeds each test runs;
+//! - `FOREBAY_SIM_OPERATION`: stop the workloads only at this operation.
 
 use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
@@ -25,6 +26,9 @@ pub(crate) use check::{Stop, check_machine};
 /// The steps of a workload.
 const STEPS: usize = 60;
 
+/// The outcomes of a power cut that are tried at each operation. With seeds 0 and 1, none and all
+/// of the unsynced writes survive. Each of the others stands for a random seed that is even (a
+/// journalling kernel) or odd (a kernel that keeps no order), as it is itself.
 const POWER_CUTS: &[Stop] = &[
     Stop::PowerCut(0),
     Stop::PowerCut(1),
@@ -34,14 +38,24 @@ const POWER_CUTS: &[Stop] = &[
     Stop::PowerCut(5),
 ];
 
+/// A kill, and every power cut of [`POWER_CUTS`].
 const ALL: &[Stop] = &[
     Stop::Killed,
     Stop::PowerCut(0),
     Stop::PowerCut(1),
     Stop::PowerCut(2),
     Stop::PowerCut(3),
+    Stop::PowerCut(4),
     Stop::PowerCut(5),
 ];
+
+/// Stands for all operations where `FOREBAY_SIM_OPERATION` could name one.
+const EVERY_OPERATION: u64 = u64::MAX;
+
+/// The only operation at which workloads are stopped, or [`EVERY_OPERATION`].
+fn only_operation() -> u64 {
+    number_from("FOREBAY_SIM_OPERATION", EVERY_OPERATION)
+}
 
 /// Counts of what was explored.
 #[derive(Debug, Default)]
@@ -67,18 +81,21 @@ fn fingerprint(sim: &Sim) -> u64 {
 /// `stops` names.
 fn explore(seed: u64, done: &Done, stops: &[Stop], explored: &mut Explored) -> Check {
     let mut replay = done.history.replay();
-    let mut rng = Rng(seed);
+    let only = only_operation();
     let mut met = HashSet::new();
     explored.events += done.events;
     for operations in 0..=done.sim.operations() {
         replay.at(operations);
         let left = replay.left();
         let known = replay.at(operations);
+        if only != EVERY_OPERATION && operations != only {
+            continue;
+        }
         let state = done.sim.at(operations).ok_or("a state was not kept")?;
-        for &stop in stops {
+        for (nth, &stop) in stops.iter().enumerate() {
+            // Numbers of its own for each stop, so that one operation can be replayed alone.
+            let mut rng = Rng(seed << 32 ^ operations << 8 ^ nth as u64);
             let stop = match stop {
-                // With seeds 0 and 1, none and all of the unsynced writes survive; other even seeds
-                // are a journalling kernel, other odd ones one without order.
                 Stop::PowerCut(seed @ 2..) => Stop::PowerCut(seed + 2 * rng.below(1 << 32)),
                 stop => stop,
             };
@@ -94,7 +111,7 @@ fn explore(seed: u64, done: &Done, stops: &[Stop], explored: &mut Explored) -> C
             };
             recovery
                 .and_then(|()| check_machine(&after, known, stop, &done.limits, &mut rng))
-                .map_err(|e| format!("{stop:?} at operation {operations}: {e}"))?;
+                .map_err(|e| format!("FOREBAY_SIM_OPERATION={operations}, {stop:?}: {e}"))?;
         }
     }
     Ok(())
@@ -109,11 +126,11 @@ fn run(lean: Lean, stops: &[Stop], everyday_seeds: u64) {
         let done = workload::run(seed, lean, STEPS, None);
         let result = done.and_then(|done| explore(seed, &done, stops, &mut explored));
         if let Err(e) = result {
-            panic!("FOREBAY_SIM_SEED={seed} FOREBAY_SIM_SEEDS=1, {lean:?}: {e}");
+            panic!("{lean:?}: FOREBAY_SIM_SEED={seed} FOREBAY_SIM_SEEDS=1 {e}");
         }
     }
     eprintln!("{lean:?}, {count} seeds: {explored:?}");
-    if count >= everyday_seeds {
+    if count >= everyday_seeds && only_operation() == EVERY_OPERATION {
         let Events {
             refused,
             redelivered,

@@ -202,7 +202,7 @@ pub(crate) fn prepare_wrap(sim: &Sim, rng: &mut Rng) -> Check<u64> {
 impl Run {
     /// Makes a random step. Returns its name.
     fn step(&mut self) -> Check<&'static str> {
-        // The weights of append, batch, flush, append and wait, next, batch, acknowledge, let
+        // The weights of append, batch, flush, append and wait, recv, recv batch, acknowledge, let
         // go, rewind, sync acknowledgements, reopen.
         let weights: [u64; 11] = match self.lean {
             Lean::Even => [8, 3, 2, 2, 6, 3, 6, 1, 1, 1, 1],
@@ -223,8 +223,8 @@ impl Run {
             1 => self.append_batch().map(|()| "append_batch"),
             2 => self.flush().map(|()| "flush"),
             3 => self.append_and_wait().map(|()| "append and wait"),
-            4 => self.next().map(|()| "next"),
-            5 => self.next_batch().map(|()| "next_batch"),
+            4 => self.recv().map(|()| "recv"),
+            5 => self.recv_batch().map(|()| "recv_batch"),
             6 => self.acknowledge().map(|()| "acknowledge"),
             7 => self.let_go().map(|()| "let go"),
             8 => self.rewind().map(|()| "rewind"),

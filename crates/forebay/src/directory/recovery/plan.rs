@@ -180,11 +180,11 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
             events_lost: 0,
         });
     }
-    let there_to = believed
+    let ids_end = believed
         .data_next_id
         .unwrap_or(0)
         .max(facts.acknowledged_end.last_id.saturating_add(1));
-    let lost = believed.next_id.saturating_sub(there_to);
+    let lost = believed.next_id.saturating_sub(ids_end);
     let last = survey.files.last();
     let end = last.map(|file| (survey.files.len() - 1, file.len));
     let tail = facts.ends.first().and_then(|end| end.tail.as_ref());
@@ -206,7 +206,7 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
             events_lost: lost,
         });
     } else if let Some(ledger) = believed.ledger {
-        let finding = end_finding(&ledger, there_to, |file_id| {
+        let finding = end_finding(&ledger, ids_end, |file_id| {
             survey.files.iter().any(|file| file.file_id == file_id)
         });
         if let Some(finding) = finding {
@@ -216,22 +216,30 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
     (report, lost_at_tail)
 }
 
-/// The finding if the data ends without damage at the event before `there_to`, but the ledger
-/// expects more: a higher next record id, or its writer's file.
+/// What the ledger says there is after the end of the data, although no damage is there: the
+/// file to which the writer last appended, or events up to the ledger's next id. `None` if
+/// neither is missing.
+///
+/// `ids_end` is the id after the last event that is in the data or acknowledged. `file_exists`
+/// tells whether there is a data file with an id.
 pub(crate) fn end_finding(
     ledger: &LedgerState,
-    there_to: u64,
-    is_there: impl Fn(u16) -> bool,
+    ids_end: u64,
+    file_exists: impl Fn(u16) -> bool,
 ) -> Option<Finding> {
-    let lost = ledger.writer_next_record_id.saturating_sub(there_to);
-    let writer_file = ledger.writer_file_id;
-    if *ledger == LedgerState::INITIAL || ledger.writer_next_record_id < there_to {
-        // The buffer is new: at worst, the process was killed while it made the buffer. Or the
-        // ledger is behind the records, which is another finding.
+    // A ledger in its first state says nothing: the process may have been killed before it made
+    // the first data file.
+    if *ledger == LedgerState::INITIAL {
         return None;
     }
-    let (kind, severity, file) = if !is_there(writer_file) {
-        // Without a loss the missing file held no record yet.
+    // The ledger is older than the data, which `ledger_finding` reports.
+    if ledger.writer_next_record_id < ids_end {
+        return None;
+    }
+    let lost = ledger.writer_next_record_id - ids_end;
+    let writer_file = ledger.writer_file_id;
+    let (kind, severity, file) = if !file_exists(writer_file) {
+        // If nothing is lost, the missing file held no record yet.
         let severity = if lost == 0 {
             Severity::Normal
         } else {

@@ -1,11 +1,13 @@
 //! Finds the place where the acknowledged records end and reading begins.
 //!
 //! Invariants:
-//! - No record that is not acknowledged and that a reader would believe is before that
-//!   place. So the ledger's reader file id alone, or a file's first or last record alone, is
-//!   not enough to skip records. Beginning too early costs only time.
-//! - A record of whose events only some are acknowledged is after that place: it is
-//!   delivered again.
+//! - Every record before that place is acknowledged, if a reader would believe it. The ledger's
+//!   reader file id does not prove that, and neither does a single first or last record of a
+//!   file, because each of them may be wrong or misplaced.
+//! - The place may be too early. That costs only time, because the reader skips the records
+//!   whose ids are acknowledged.
+//! - If only some events of a record are acknowledged, the place is before that record, and all
+//!   of it is delivered again.
 
 use std::sync::Arc;
 

@@ -1,10 +1,12 @@
-//! What failures of the operating system lead to, in one place.
+//! Decides what a failure of the operating system leads to: a retry, or a poisoned buffer.
 //!
 //! Invariants:
 //! - Space, descriptors and memory may come back: what needs them is retried, after pauses that
 //!   grow, and everything else goes on meanwhile.
-//! - After any other failure of a write or a sync, the bytes of the file that no sync covers are
-//!   written again and synced before anything else happens. A second failure poisons the buffer.
+//! - After any other failure of a write or a sync, `write_again.rs` writes the file's bytes that no
+//!   sync covers again, and they are synced before any further record is written. A second failure
+//!   at the same length of the file poisons the buffer. Any other failure that ends a step poisons
+//!   it at once.
 //! - A poisoned buffer writes nothing more; what is in it can still be read.
 
 use std::io;
@@ -50,7 +52,7 @@ impl Retry {
         shared.limits.io == Io::Thread && self.at().is_some_and(|at| Instant::now() < at)
     }
 
-    /// Notes a failure. Returns whether it is the first since the last success.
+    /// Notes a failure. True: it is the first since the last success.
     fn note_failure(&mut self) -> bool {
         let pause = self
             .0
@@ -117,7 +119,8 @@ impl FailurePolicy {
         [self.space.at(), entry, then].into_iter().flatten().min()
     }
 
-    /// Notes trouble. Returns whether something else can be done at once.
+    /// Notes trouble that ended a step. True: the next step may find something to do at once. False:
+    /// it would meet the same trouble, so the write side waits for the retry.
     pub(super) fn note(&mut self, shared: &Shared, trouble: Trouble) -> bool {
         match trouble {
             Trouble::NoSpace(error) => self.note_no_space(shared, &error),

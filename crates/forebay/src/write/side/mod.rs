@@ -1,6 +1,6 @@
 //! The write side: in an open buffer it alone creates, writes, syncs and deletes data files.
 //!
-//! [`WriteSide::step`] is the list of what it does, the most urgent first. Each part
+//! [`WriteSide::step`] does the most urgent thing of the list in `most_urgent`. Each part
 //! owns its state: the [`appender`], the [`files`], the [`sync_queue`], the
 //! [`ledger_sync`], the [`deletion`], the [`failure`] policy, the [`synced_mark`].
 //!
@@ -9,7 +9,7 @@
 //!   their sync while the next is written.
 //! - The ledger's next id is stored before records with smaller ids become visible.
 //! - After a failed write or sync of a file, its bytes that no sync covers are written again and
-//!   synced before anything else happens.
+//!   synced before any further record is written. Acknowledged files are deleted meanwhile.
 //! - No lock is held during I/O.
 
 mod appender;
@@ -94,31 +94,36 @@ impl WriteSide {
         if self.failure.is_poisoned() {
             return Step::Idle(None);
         }
-        match self.most_urgent(shared) {
-            Ok(true) => Step::Progress,
-            Ok(false) => Step::Idle(self.due_at(shared)),
-            Err(trouble) => match self.failure.note(shared, trouble) {
-                true => Step::Progress,
-                false => Step::Idle(self.due_at(shared)),
-            },
+        let looks_again = match self.most_urgent(shared) {
+            Ok(looks_again) => looks_again,
+            Err(trouble) => self.failure.note(shared, trouble),
+        };
+        if looks_again {
+            Step::Progress
+        } else {
+            Step::Idle(self.due_at(shared))
         }
     }
 
-    /// Everything that there may be to do, the most urgent first. Returns whether anything was
-    /// done.
+    /// Everything that there may be to do, the most urgent first. Each line returns true if the
+    /// list is to be looked at again from its top, usually because the line did something, and
+    /// false if the next line may go on.
     fn most_urgent(&mut self, shared: &Shared) -> Result<bool, Trouble> {
-        Ok(self.delete_acknowledged(shared)?
-            || self.take_background_outcome(shared)?
-            || self.mend_failed(shared)?
-            || self.begin_background_sync(shared)?
-            || self.write_next(shared)?
-            || self.sync_if_due(shared)?
-            || self.ledger_sync.sync_if_due(shared)?
-            || self.end_if_done(shared)?)
+        Ok(self.delete_acknowledged(shared)? // deletion/mod.rs
+            || self.take_background_outcome(shared)? // syncing.rs
+            || self.write_failed_again(shared)? // write_again.rs
+            || self.begin_background_sync(shared)? // syncing.rs
+            || self.write_next(shared)? // writing.rs
+            || self.sync_if_due(shared)? // syncing.rs
+            || self.ledger_sync.sync_if_due(shared)? // ledger_sync.rs
+            || self.end_if_done(shared)?) // below
     }
 
-    /// Once the last writer is closed and everything is written, the reader may see
-    /// the end.
+    /// Once the last writer is closed and everything is written, lets the reader see the end.
+    ///
+    /// True: it sees the end from now on, or everything was synced because the reader sees only
+    /// what is synced; then the next step lets it see the end. False: it is not over, or the reader
+    /// sees the end already.
     fn end_if_done(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         let is_over = {
             let intake = lock(&shared.intake);

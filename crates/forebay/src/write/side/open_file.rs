@@ -88,6 +88,18 @@ pub(super) enum NotSynced {
     Entry(io::Error),
 }
 
+/// What a failed write, cut or sync means for its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileFailure {
+    /// The bytes that no sync covers have to be written again.
+    New,
+    /// They have to be already, because of an earlier failure.
+    Known,
+    /// They were written again after an earlier failure, and nothing was added since: the buffer is
+    /// poisoned.
+    Final,
+}
+
 impl FileSync {
     pub(super) fn covered(&self) -> Covered {
         self.covered
@@ -350,15 +362,20 @@ impl OpenFile {
 
     // ---- failures ----
 
-    /// Notes a failure: the bytes that no sync covers cannot be trusted any more. False if they
-    /// were written again after an earlier failure and nothing was added since.
-    pub(super) fn fail(&mut self, error: Error) -> bool {
-        let is_first = self.failed_at != Some(self.len()) || self.failure.is_some();
+    /// Notes a failure: the bytes that no sync covers cannot be trusted any more.
+    pub(super) fn fail(&mut self, error: Error) -> FileFailure {
+        let failure = if self.failure.is_some() {
+            FileFailure::Known
+        } else if self.failed_at == Some(self.len()) {
+            FileFailure::Final
+        } else {
+            FileFailure::New
+        };
         self.failed_at = Some(self.len());
         self.partial = 0;
         self.note_change();
         self.failure = Some(error);
-        is_first
+        failure
     }
 
     pub(super) fn failure(&self) -> Option<&Error> {
@@ -441,13 +458,13 @@ mod tests {
         let error = || Error::io("sync", Path::new("/file"), io::Error::other("x"));
         let mut file = created(&Sim::new());
         write(&mut file, 1);
-        assert!(file.fail(error()));
-        assert!(file.fail(error()), "of the same failure, by another call");
+        assert_eq!(file.fail(error()), FileFailure::New);
+        assert_eq!(file.fail(error()), FileFailure::Known);
         file.trust_again();
-        assert!(!file.fail(error()));
+        assert_eq!(file.fail(error()), FileFailure::Final);
         file.trust_again();
         write(&mut file, 1);
-        assert!(file.fail(error()), "it got further");
+        assert_eq!(file.fail(error()), FileFailure::New, "it got further");
     }
 
     #[test]

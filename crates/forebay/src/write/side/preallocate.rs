@@ -50,7 +50,7 @@ impl Preallocation {
         }
         let room = {
             let log = lock(&shared.log);
-            let on_disk = log.written.offset - log.head() + outside;
+            let on_disk = log.written.offset - log.oldest_offset() + outside;
             (shared.limits.max_size - LEDGER_ALLOWANCE).saturating_sub(on_disk)
         };
         let to = (current.len() + ahead.min(room)).min(shared.limits.data_file_size);

@@ -1,4 +1,9 @@
-//! Syncing data files, and what happens to a file whose sync fails.
+//! Syncs data files, and reports what that makes durable.
+//!
+//! Invariants:
+//! - A failed file is written again (`write_again.rs`) before it is synced, because a sync of it
+//!   would prove nothing.
+//! - Nothing is reported as synced before the sync that covers it has succeeded.
 
 use super::WriteSide;
 use super::failure::{Trouble, is_no_descriptor, trouble};
@@ -9,7 +14,8 @@ use crate::state::shared::Shared;
 use crate::sync::wake::lock;
 
 impl WriteSide {
-    /// Notes the outcome of a background sync that is done. Returns whether there was one.
+    /// Notes the outcome of a background sync that has ended. True: there was one. False: none
+    /// runs, or it is still running.
     pub(super) fn take_background_outcome(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         let Some(outcome) = self.sync_queue.background().outcome(false) else {
             return Ok(false);
@@ -18,8 +24,10 @@ impl WriteSide {
         Ok(true)
     }
 
-    /// Begins a background sync if one is due. Returns whether it was done at once, because no
-    /// thread could be started, so that everything is looked at again.
+    /// Begins a background sync if one is due.
+    ///
+    /// True: no thread could be started, so the sync was done here. False: none is due, or a thread
+    /// has begun it; then the step goes on with what comes after it in the list.
     pub(super) fn begin_background_sync(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         if self.failure.waits_for_entry(shared)
             || !self.sync_queue.is_due_in_background(shared, &self.files)
@@ -32,30 +40,21 @@ impl WriteSide {
         if self.sync_queue.background().begin(sync.clone()) {
             return Ok(false);
         }
-        // No thread could be started.
         self.note_outcome(shared, sync.run(shared))?;
         Ok(true)
     }
 
-    /// If a file has failed, syncs everything, which writes that file again first. Returns whether
-    /// one had.
-    pub(super) fn mend_failed(&mut self, shared: &Shared) -> Result<bool, Trouble> {
-        if !self.files.has_failed() || self.failure.waits_for_space(shared) {
-            return Ok(false);
-        }
-        self.sync_all(shared)?;
-        self.failure.space_came_back(shared);
-        Ok(true)
-    }
-
+    /// Whether a sync has something to do, and may be tried now.
     pub(super) fn can_sync(&self, shared: &Shared) -> bool {
         self.sync_queue.is_dirty(&self.files)
             && !self.files.has_failed()
             && !self.failure.waits_for_entry(shared)
     }
 
-    /// Syncs everything in the foreground if that is due. Returns whether it did, or whether a
-    /// failed file is to be written again.
+    /// Syncs everything in the foreground if that is due.
+    ///
+    /// True: everything was synced, or a file has just failed and is to be written again, which the
+    /// next step does. False: no sync is due, or it has to wait for space or for the directory.
     pub(super) fn sync_if_due(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         let is_stuck = self.failure.lacks_space();
         let due = self.sync_queue.is_due_now(shared, is_stuck);
@@ -71,7 +70,7 @@ impl WriteSide {
             }
         }
         if !self.can_sync(shared) {
-            // A file that has just failed is written again first.
+            // If cutting the zeros has failed just now, the next step writes that file again.
             return Ok(self.files.has_failed() && !self.failure.waits_for_space(shared));
         }
         if due == Due::Awaited {
@@ -89,12 +88,14 @@ impl WriteSide {
         Ok(())
     }
 
-    /// Syncs the oldest file with a change that no sync covers, or waits for the background sync. A
-    /// failed file is written again first. Returns whether a file has failed.
-    pub(super) fn sync_oldest(&mut self, shared: &Shared) -> Result<bool, Trouble> {
+    /// Syncs the oldest file with a change that no sync covers, after writing it again if it has
+    /// failed. If a background sync runs, waits for that one instead. A sync that fails is no error
+    /// here unless it is final; [`Files::has_failed`] is true afterwards.
+    ///
+    /// [`Files::has_failed`]: super::files::Files::has_failed
+    pub(super) fn sync_oldest(&mut self, shared: &Shared) -> Result<(), Trouble> {
         if let Some(outcome) = self.sync_queue.background().outcome(true) {
-            self.note_outcome(shared, outcome)?;
-            return Ok(self.files.has_failed());
+            return self.note_outcome(shared, outcome);
         }
         if let Some(file) = self.files.oldest_dirty()
             && file.failure().is_some()
@@ -111,9 +112,10 @@ impl WriteSide {
         if let Some(sync) = self.files.begin_sync() {
             self.note_outcome(shared, sync.run(shared))?;
         }
-        Ok(self.files.has_failed())
+        Ok(())
     }
 
+    /// Notes how a sync ended: what it made durable, or which file has failed.
     fn note_outcome(&mut self, shared: &Shared, outcome: Outcome) -> Result<(), Trouble> {
         let covered = outcome.covered;
         shared.meters.note_sync(outcome.took);

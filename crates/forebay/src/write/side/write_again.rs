@@ -12,15 +12,76 @@
 //! - Nothing moves: file ids, offsets and lengths stay, so a crash at any step leaves the same as a
 //!   crash before any sync.
 
+use std::io;
 use std::sync::Arc;
 
+use super::WriteSide;
 use super::failure::{Trouble, trouble};
-use super::open_file::OpenFile;
+use super::open_file::{FileFailure, OpenFile};
 use crate::error::{Error, ErrorKind};
 use crate::scan::{Check, ScanOptions, Scanned, Scanner};
 use crate::state::shared::Shared;
 use crate::storage::read_full;
+use crate::sync::atomic::Ordering;
 use crate::sync::wake::lock;
+
+impl WriteSide {
+    /// Notes a failure of the current file: the bytes that no sync covers cannot be trusted. `what`
+    /// was to be done to it.
+    ///
+    /// # Errors
+    /// It is the second failure without progress in between.
+    pub(super) fn fail_current(
+        &mut self,
+        shared: &Shared,
+        what: &str,
+        e: io::Error,
+    ) -> Result<(), Trouble> {
+        match self.files.current_id() {
+            Some(file_id) => self.note_failed(shared, file_id, what, e),
+            None => Ok(()),
+        }
+    }
+
+    /// [`fail_current`](Self::fail_current), of the file with this id. A file that is not open any
+    /// more was deleted and needs no sync.
+    pub(super) fn note_failed(
+        &mut self,
+        shared: &Shared,
+        file_id: u16,
+        what: &str,
+        e: io::Error,
+    ) -> Result<(), Trouble> {
+        let Some(file) = self.files.file_mut(file_id) else {
+            return Ok(());
+        };
+        let error = Error::io(what, file.path(), e);
+        match file.fail(error.clone()) {
+            FileFailure::Final => return Err(Trouble::Failed(error)),
+            FileFailure::Known => return Ok(()),
+            FileFailure::New => {}
+        }
+        let synced_len = file.synced_len();
+        shared.meters.failed_files.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(error = %format_args!("{error:#}"), synced_len,
+            "the unsynced bytes of the data file are written again");
+        Ok(())
+    }
+
+    /// If a file has failed, writes it again and syncs everything.
+    ///
+    /// True: a file had failed, and everything is synced. False: no file has failed, or it is too
+    /// early to try again because there is no space.
+    pub(super) fn write_failed_again(&mut self, shared: &Shared) -> Result<bool, Trouble> {
+        if !self.files.has_failed() || self.failure.waits_for_space(shared) {
+            return Ok(false);
+        }
+        // Each file that has failed is written again before it is synced.
+        self.sync_all(shared)?;
+        self.failure.space_came_back(shared);
+        Ok(true)
+    }
+}
 
 /// Writes again the bytes of a failed file that no sync covers. A sync of them can be trusted
 /// afterwards.
@@ -80,7 +141,7 @@ fn copy_in_place(shared: &Shared, file: &mut OpenFile, to: u64) -> Result<(), Tr
         let read = read_full(&**file.file(), &mut chunk[..wanted], at)
             .map_err(|e| trouble("read back", file.path(), e))?;
         if read < wanted {
-            let error = std::io::ErrorKind::UnexpectedEof.into();
+            let error = io::ErrorKind::UnexpectedEof.into();
             return Err(trouble("read back", file.path(), error));
         }
         write(file, &chunk[..wanted], at)?;

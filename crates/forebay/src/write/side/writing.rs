@@ -1,24 +1,35 @@
-//! Writing the batch that was taken from the intake, and what happens when a write fails.
+//! Writes the batch that was taken from the intake, and rolls over to the next data file.
+//!
+//! Invariants:
+//! - Nothing is written while a file has failed: its unsynced bytes are written again first
+//!   (`write_again.rs`).
+//! - The synced mark is placed before the first byte that no sync covers.
+//! - Records are published, and may be read, only once their whole frames are written.
 
 use super::WriteSide;
 use super::failure::{Trouble, above_floor, floor_reached, is_no_descriptor, is_no_space};
 use super::open_file::OpenFile;
 use crate::config::{Io, ReaderSees};
-use crate::error::Error;
 use crate::state::shared::Shared;
 use crate::sync::atomic::Ordering;
 use crate::sync::wake::lock;
 
 impl WriteSide {
-    /// Writes the next batch, if it is time. Returns whether it did anything.
+    /// Writes the next batch, if it is time.
+    ///
+    /// True: something was written, a file failed when that was tried, or the write waits for the
+    /// writers of the last group commit; the step's list begins anew. False: nothing may be
+    /// written now, or nothing is due.
     pub(super) fn write_next(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         if self.failure.waits_for_space(shared) || self.files.has_failed() {
             return Ok(false);
         }
         if self.can_sync(shared) && self.sync_queue.is_overdue(shared) {
+            // A requested sync has let writes go first for long enough.
             return Ok(false);
         }
         if self.sync_queue.waits_for_writers(shared) {
+            // The wait itself lets other threads run, so the next step looks again at once.
             return Ok(true);
         }
         if !self.appender.take(shared) {
@@ -28,7 +39,8 @@ impl WriteSide {
         Ok(true)
     }
 
-    /// Writes as much of what was taken as fits into one data file.
+    /// Writes as many of the frames that were taken as fit into the current data file. If not even
+    /// the first one fits, it rolls over before that. The rest stays with the appender.
     fn write(&mut self, shared: &Shared) -> Result<(), Trouble> {
         let file_size = shared.limits.data_file_size;
         loop {
@@ -44,14 +56,16 @@ impl WriteSide {
             }
             self.roll(shared)?;
             if self.files.has_failed() {
-                // The failed file is written again first.
+                // There was no roll: the failed file is written again before anything else is
+                // written.
                 return Ok(());
             }
         }
     }
 
     /// Writes and publishes the first `all` bytes, which are whole frames. On a full disk it writes
-    /// the frames that fit: acknowledging them may make space for the rest.
+    /// and publishes only the frames that fit, because a reader that acknowledges them may make
+    /// space for the rest.
     fn write_part(&mut self, shared: &Shared, all: usize) -> Result<(), Trouble> {
         let (Some(current), Some(frames)) = (self.files.current_mut(), self.appender.taken())
         else {
@@ -71,12 +85,13 @@ impl WriteSide {
             if !is_no_space(&e) {
                 return self.fail_current(shared, "write to", e);
             }
+            // The whole frames that were written before the error are published.
             let whole = frames.boundary(current.partial() as u64);
             if whole <= current.partial() {
                 to = whole;
                 break;
             }
-            // A disk may refuse a write as a whole of which a part would fit.
+            // A disk may refuse a write as a whole although its first half would fit.
             let half = frames.boundary(to as u64 / 2);
             if half >= to {
                 return Err(Trouble::NoSpace(e));
@@ -96,7 +111,10 @@ impl WriteSide {
         Ok(())
     }
 
-    /// Rolls over to a new file, once everything that must be synced first is.
+    /// Rolls over to a new file after everything is synced that must be synced before that. If a
+    /// file fails meanwhile, it does not roll, and [`Files::has_failed`] is true afterwards.
+    ///
+    /// [`Files::has_failed`]: super::files::Files::has_failed
     pub(super) fn roll(&mut self, shared: &Shared) -> Result<(), Trouble> {
         // A power cut must not leave zeros in the middle of the stream, so their cut is synced
         // first. With `Io::Caller` no thread syncs, and a reader of synced records would wait in
@@ -111,7 +129,8 @@ impl WriteSide {
         }
         let unsynced = self.files.current().map_or(0, OpenFile::unsynced);
         while self.sync_queue.is_full_for(shared, &self.files, unsynced) {
-            if self.sync_oldest(shared)? {
+            self.sync_oldest(shared)?;
+            if self.files.has_failed() {
                 return Ok(());
             }
         }
@@ -130,8 +149,8 @@ impl WriteSide {
         }
     }
 
-    /// Cuts the preallocated zeros of the current file; a sync makes that durable. Returns whether
-    /// there were any.
+    /// Cuts the preallocated zeros of the current file. True: there were zeros, and a sync has to
+    /// make the cut durable. False: there were none, or the cut failed and so did the file.
     pub(super) fn cut_zeros(&mut self, shared: &Shared) -> Result<bool, Trouble> {
         let Some(current) = self.files.current_mut() else {
             return Ok(false);
@@ -147,45 +166,5 @@ impl WriteSide {
         let zeros_left = self.files.current().map_or(0, OpenFile::zeros_left);
         lock(&shared.log).zeros_ahead = zeros_left;
         Ok(were_there)
-    }
-
-    /// Notes a failure of the current file: it cannot be trusted after its synced length.
-    fn fail_current(
-        &mut self,
-        shared: &Shared,
-        what: &str,
-        e: std::io::Error,
-    ) -> Result<(), Trouble> {
-        match self.files.current_id() {
-            Some(file_id) => self.note_failed(shared, file_id, what, e),
-            None => Ok(()),
-        }
-    }
-
-    /// Notes a failure of this file: the bytes that no sync covers cannot be trusted. A second
-    /// failure without progress in between is final.
-    pub(super) fn note_failed(
-        &mut self,
-        shared: &Shared,
-        file_id: u16,
-        what: &str,
-        e: std::io::Error,
-    ) -> Result<(), Trouble> {
-        let Some(file) = self.files.file_mut(file_id) else {
-            return Ok(());
-        };
-        let error = Error::io(what, file.path(), e);
-        let is_known = file.failure().is_some();
-        if !file.fail(error.clone()) {
-            return Err(Trouble::Failed(error));
-        }
-        if is_known {
-            return Ok(());
-        }
-        let synced_len = file.synced_len();
-        shared.meters.failed_files.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(error = %format_args!("{error:#}"), synced_len,
-            "the unsynced bytes of the data file are written again");
-        Ok(())
     }
 }

@@ -63,7 +63,7 @@ impl Seen {
 fn drain(reader: &mut Reader, mut acks: impl FnMut(u64) -> bool) -> Check<Vec<Seen>> {
     let mut seen = Vec::new();
     loop {
-        match must("try_next", reader.try_recv())? {
+        match must("try_recv", reader.try_recv())? {
             TryRecv::Ready(Item::Record(delivery)) => {
                 seen.push(Seen::Record(Record::from(&delivery)));
                 if acks(delivery.id()) {

@@ -190,7 +190,7 @@ impl<'a> Left<'a> {
     /// Appends, acknowledges, closes, opens again.
     fn go_on(&self, sim: &Sim, writer: Writer, mut reader: Reader, next_id: u64) -> Check {
         let receipt = must("append", writer.append_with(1, b"go on"))?.id();
-        match must("next", reader.recv())? {
+        match must("recv", reader.recv())? {
             Some(Item::Record(new)) if new.id() == next_id && receipt == Some(next_id) => new.ack(),
             other => return Err(format!("id {receipt:?}, {other:?} instead of {next_id}")),
         }
@@ -223,7 +223,7 @@ impl Seen {
 fn drain(reader: &mut Reader) -> Check<Vec<Seen>> {
     let mut seen = Vec::new();
     loop {
-        match must("try_next", reader.try_recv())? {
+        match must("try_recv", reader.try_recv())? {
             TryRecv::Ready(Item::Record(delivery)) => {
                 seen.push(Seen::Record(Record::from(&delivery)));
                 delivery.ack();

@@ -398,7 +398,7 @@ impl Known {
         let mut expected = self.acknowledged + 1;
         let mut lost = 0;
         for n in 0..max {
-            let item = match must("try_next", reader.try_recv())? {
+            let item = match must("try_recv", reader.try_recv())? {
                 TryRecv::Ready(item) => item,
                 TryRecv::Empty | TryRecv::End => {
                     if expected != self.next {

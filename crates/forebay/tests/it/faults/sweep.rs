@@ -155,7 +155,7 @@ impl Life {
     fn read(&mut self, reader: &mut Reader, count: usize, acks: impl Fn(u64) -> bool) {
         for _ in 0..count {
             let next = reader.try_recv();
-            match self.note("try_next", next) {
+            match self.note("try_recv", next) {
                 Some(TryRecv::Ready(Item::Record(delivery))) => {
                     let seen = Record::from(&delivery);
                     if self.known.records.get(&seen.id) != Some(&seen) {

@@ -235,8 +235,8 @@ impl Calls {
         self.acks_synced = self.acked;
     }
 
-    fn next(&mut self) {
-        match self.both().1.try_recv().expect("next") {
+    fn recv(&mut self) {
+        match self.both().1.try_recv().expect("try_recv") {
             TryRecv::Ready(Item::Record(delivery)) => {
                 let id = delivery.id();
                 assert!(id >= self.cursor && id >= self.acked && !self.acks.contains(&id));
@@ -296,7 +296,7 @@ impl Calls {
         let (_, reader) = self.both();
         let mut there = Vec::new();
         loop {
-            match reader.try_recv().expect("next") {
+            match reader.try_recv().expect("try_recv") {
                 TryRecv::Ready(Item::Record(delivery)) => there.push(delivery.id()),
                 TryRecv::Ready(Item::Lost(lost)) => assert!(power_cut.is_some(), "{lost}"),
                 TryRecv::Empty | TryRecv::End => break,
@@ -338,10 +338,10 @@ pub fn calls(bytes: &[u8]) {
             0..4 => calls.append(usize::from(call) * 2),
             4 => (0..7).for_each(|n| calls.append(n * 10)),
             5 => calls.flush(),
-            6..9 => calls.next(),
+            6..9 => calls.recv(),
             9..11 => calls.ack(usize::from(call / 16)),
             11 => {
-                (0..5).for_each(|_| calls.next());
+                (0..5).for_each(|_| calls.recv());
                 (0..5).for_each(|_| calls.ack(0));
             }
             12 => {

@@ -53,7 +53,7 @@ pub(super) struct Inventory {
 fn drain(reader: &mut Reader, acks: usize) -> Check<Vec<Seen>> {
     let mut seen = Vec::new();
     loop {
-        match must("try_next", reader.try_recv())? {
+        match must("try_recv", reader.try_recv())? {
             TryRecv::Ready(Item::Record(delivery)) => {
                 seen.push(Seen::Record(Record::from(&delivery)));
                 if seen.len() <= acks {

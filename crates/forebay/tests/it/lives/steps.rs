@@ -236,7 +236,7 @@ impl Life {
     fn read(&mut self) -> Check {
         for _ in 0..1 + self.rng.below(8) {
             let found = caught(|| self.handles().reader.try_recv());
-            match self.outcome("try_next", found)? {
+            match self.outcome("try_recv", found)? {
                 Some(TryRecv::Ready(Item::Record(delivery))) => self.delivered(delivery)?,
                 Some(TryRecv::Ready(Item::Lost(lost))) => self.lost(&lost)?,
                 Some(TryRecv::Empty) => return self.check_visible(),
@@ -251,7 +251,7 @@ impl Life {
         let (records, bytes) = (1 + self.rng.below(12), 1 + self.rng.below(20_000));
         let reader = &mut self.handles().reader;
         let found = caught(|| reader.try_recv_batch(records as usize, bytes as usize));
-        match self.outcome("try_next_batch", found)? {
+        match self.outcome("try_recv_batch", found)? {
             Some(TryRecv::Ready(batch)) => {
                 let mut lost: Vec<Lost> = batch.lost().to_vec();
                 for delivery in batch.into_deliveries() {

@@ -30,16 +30,16 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn next(&mut self) -> Check {
+    pub(super) fn recv(&mut self) -> Check {
         for _ in 0..1 + self.rng.below(4) {
             let found = if self.rng.below(2) == 0 {
-                must("try_next", self.reader().try_recv())?
+                must("try_recv", self.reader().try_recv())?
             } else if self
                 .expected()
                 .is_some_and(|record| record.id < self.visible_soon())
             {
                 // The last event does not wait for another one.
-                let item = must("next with an event to come", self.reader().recv())?;
+                let item = must("recv with an event to come", self.reader().recv())?;
                 item.map_or(TryRecv::End, TryRecv::Ready)
             } else {
                 return Ok(());
@@ -54,12 +54,12 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn next_batch(&mut self) -> Check {
+    pub(super) fn recv_batch(&mut self) -> Check {
         let (records, bytes) = (1 + self.rng.below(5), 1 + self.rng.below(400));
         let found = self
             .reader()
             .try_recv_batch(records as usize, bytes as usize);
-        match must("try_next_batch", found)? {
+        match must("try_recv_batch", found)? {
             TryRecv::Ready(batch) => {
                 if batch.len() > records as usize || !batch.lost().is_empty() {
                     return Err(format!("{batch:?} for {records} records"));

@@ -222,8 +222,8 @@ impl Files {
 
     /// Tells the intake what is on disk, for the limit on size.
     pub(super) fn note_disk(&self, shared: &Shared) {
-        let head = lock(&shared.log).head();
-        lock(&shared.intake).set_disk(head, self.outside_bytes());
+        let oldest_offset = lock(&shared.log).oldest_offset();
+        lock(&shared.intake).set_disk(oldest_offset, self.outside_bytes());
     }
 }
 

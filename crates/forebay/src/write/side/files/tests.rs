@@ -1,5 +1,6 @@
 //! The files of the write side: rolling, syncing in order, failures.
 
+use super::super::open_file::FileFailure;
 use super::super::testing::{BEGIN, FRAME, Setting};
 use super::*;
 use crate::storage::Storage;
@@ -210,7 +211,8 @@ fn nothing_is_synced_before_an_older_file_that_failed() {
     let outcome = files.begin_sync().unwrap().run(&setting.shared);
     assert!(outcome.result.is_err());
     let error = crate::error::Error::io("sync", &setting.path_of(0), Errno::Eio.error());
-    assert!(files.file_mut(0).unwrap().fail(error));
+    let failure = files.file_mut(0).unwrap().fail(error);
+    assert_eq!(failure, FileFailure::New);
     assert!(files.has_failed());
     assert!(files.begin_sync().is_none(), "it has to be written again");
     assert_eq!(files.oldest_dirty().map(|file| file.file_id()), Some(0));

@@ -137,7 +137,7 @@ enum Found {
 ///
 /// # Errors
 /// Those of the storage, except for bytes that cannot be read.
-pub(crate) fn write_again(storage: &dyn Storage, dir: &Path) -> Result<()> {
+pub(crate) fn rewrite_unsynced(storage: &dyn Storage, dir: &Path) -> Result<()> {
     let (mut file_id, mut from) = match read(storage, dir)? {
         Found::Nothing => return Ok(()),
         Found::Synced(file_id, synced_len) => (file_id, synced_len),

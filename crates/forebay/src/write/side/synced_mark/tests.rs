@@ -235,11 +235,11 @@ fn pages_kept(setting: &Setting, file_id: u16) -> Vec<bool> {
 fn what_lies_behind_the_mark_is_written_again_and_nothing_before_it() {
     let setting = failed_files(0..2, 3);
     // Without a mark there is nothing to distrust.
-    write_again(&setting.fault, &setting.shared.dir).unwrap();
+    rewrite_unsynced(&setting.fault, &setting.shared.dir).unwrap();
     assert_eq!(setting.count(Op::Write), 1, "the ledger was written");
     let mark = bytes_of(0, PAGE as u64);
     setting.sim.write_file(mark_path(), &mark).unwrap();
-    write_again(&setting.fault, &setting.shared.dir).unwrap();
+    rewrite_unsynced(&setting.fault, &setting.shared.dir).unwrap();
     assert_eq!(pages_kept(&setting, 0), [false, true, true]);
     assert_eq!(pages_kept(&setting, 1), [true, true, true]);
     assert!(setting.contents(0).unwrap().iter().all(|byte| *byte == 7));
@@ -256,7 +256,7 @@ fn as_many_files_are_written_again_as_may_be_unsynced() {
     let setting = failed_files((0..ids.len()).filter(there).map(|nth| ids[nth]), 1);
     let mark = bytes_of(first, 0);
     setting.sim.write_file(mark_path(), &mark).unwrap();
-    write_again(&setting.fault, &setting.shared.dir).unwrap();
+    rewrite_unsynced(&setting.fault, &setting.shared.dir).unwrap();
     for nth in (0..ids.len()).filter(there) {
         let is_kept = nth < UNSYNCED_FILES_MAX;
         assert_eq!(pages_kept(&setting, ids[nth]) == [true], is_kept, "{nth}");
@@ -268,7 +268,7 @@ fn a_mark_beyond_the_end_of_its_file_asks_for_nothing_of_it() {
     let setting = failed_files(0..2, 1);
     let mark = bytes_of(0, 1 << 40);
     setting.sim.write_file(mark_path(), &mark).unwrap();
-    write_again(&setting.fault, &setting.shared.dir).unwrap();
+    rewrite_unsynced(&setting.fault, &setting.shared.dir).unwrap();
     assert_eq!(setting.contents(0).unwrap().len(), PAGE);
     assert_ne!(pages_kept(&setting, 0), [true]);
     assert_eq!(pages_kept(&setting, 1), [true]);
@@ -288,13 +288,13 @@ fn what_cannot_be_written_again_keeps_the_buffer_from_opening() {
             .write_file(mark_path(), &bytes_of(0, 0))
             .unwrap();
         setting.fail_all(op, errno);
-        let refused = write_again(&setting.fault, &setting.shared.dir);
+        let refused = rewrite_unsynced(&setting.fault, &setting.shared.dir);
         assert!(refused.is_err(), "{op:?} {errno:?}");
         assert_eq!(mark_of(&setting.sim), Some((0, 0)), "the next try needs it");
         setting.fault.clear();
         // The first call is for the mark.
         setting.fault.fail(op, setting.count(op) + 1, Errno::Eintr);
-        write_again(&setting.fault, &setting.shared.dir).unwrap();
+        rewrite_unsynced(&setting.fault, &setting.shared.dir).unwrap();
         assert_eq!(pages_kept(&setting, 0), [true]);
     }
 }
