@@ -15,7 +15,7 @@ mod stop;
 mod vector;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, cat, inspect, pipe, pull, push, verify};
+use commands::{bench, cat, inspect, mend, pipe, pull, push, repair, verify};
 use std::process::ExitCode;
 
 /// A durable disk buffer for event pipelines
@@ -60,6 +60,10 @@ enum Command {
     Inspect(inspect::Args),
     /// Check every byte of a buffer
     Verify(verify::Args),
+    /// Replace a damaged buffer by a clean one of all that checks out
+    Repair(repair::Args),
+    /// Open and close a buffer, which mends what a crash leaves
+    Mend(mend::Args),
     /// Print records without consuming them
     Cat(cat::Args),
     /// Measure this machine: raw file access, and the buffer on it
@@ -74,6 +78,8 @@ fn main() -> ExitCode {
         Command::Pipe(args) => pipe::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Repair(args) => repair::run(args),
+        Command::Mend(args) => mend::run(args),
         Command::Cat(args) => cat::run(args),
         Command::Bench(args) => bench::run(args),
     };

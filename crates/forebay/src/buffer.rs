@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{Config, Io, Limits};
+use crate::directory::install;
 use crate::directory::quarantine::Quarantine;
 use crate::directory::recovery::{self, Recovered, RecoveryOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -78,6 +79,7 @@ impl Config {
             on_corruption: limits.on_corruption,
             quarantine_bytes: limits.quarantine_max_size,
         };
+        install::finish(&*storage, &dir)?;
         synced_mark::rewrite_unsynced(&*storage, &dir)?;
         let recovered = recovery::recover(&storage, &dir, &options)?;
         synced_mark::forget(&*storage, &dir)?;
@@ -101,7 +103,7 @@ impl Config {
     }
 }
 
-fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
+pub(crate) fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
     let path = dir.join(file_id::LOCK_FILE_NAME);
     uninterrupted(|| storage.lock(&path)).map_err(|e| {
         if e.kind() != std::io::ErrorKind::WouldBlock {

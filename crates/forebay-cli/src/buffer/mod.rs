@@ -2,6 +2,7 @@
 //! it, sync it, and report what was lost.
 
 pub(crate) mod durability;
+pub(crate) mod findings;
 pub(crate) mod losses;
 pub(crate) mod opening;
 pub(crate) mod patience;

@@ -3,7 +3,9 @@
 pub(crate) mod bench;
 pub(crate) mod cat;
 pub(crate) mod inspect;
+pub(crate) mod mend;
 pub(crate) mod pipe;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod repair;
 pub(crate) mod verify;

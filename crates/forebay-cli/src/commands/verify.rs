@@ -3,16 +3,16 @@
 //! Invariant: nothing is written, and no lock is taken.
 
 use crate::args::counting::ReadCountingOptions;
+use crate::buffer::findings::{self, JsonFinding};
 use crate::buffer::steps;
 use crate::failure::{Outcome, Result};
 use crate::io::standard::{Stream, require};
 use crate::live::Progress;
-use crate::output::{bytes, colours, count, print};
+use crate::output::{bytes, count, print};
 use clap::ValueHint;
 use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::{Finding, FindingKind, Severity, Verification, VerifyOptions};
 use serde::Serialize;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -82,33 +82,12 @@ struct Report<'a> {
     may_count_events: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct JsonFinding<'a> {
-    kind: &'static str,
-    severity: &'static str,
-    file: Option<&'a str>,
-    offset: u64,
-    length: u64,
-    events_lost: u64,
-}
-
 fn json(verification: &Verification) -> String {
     crate::output::json(&Report {
         records: verification.records,
         events: verification.events,
         bytes: verification.bytes,
-        findings: verification
-            .findings
-            .iter()
-            .map(|finding| JsonFinding {
-                kind: finding.kind.as_str(),
-                severity: finding.severity.as_str(),
-                file: finding.file.as_deref(),
-                offset: finding.offset,
-                length: finding.length,
-                events_lost: finding.events_lost,
-            })
-            .collect(),
+        findings: verification.findings.iter().map(JsonFinding::of).collect(),
         findings_omitted: verification.findings_omitted,
         events_lost: verification.events_lost,
         may_count_events: may_count_events(verification),
@@ -125,7 +104,7 @@ fn text(args: &Args, verification: &Verification) -> String {
     );
     if !verification.findings.is_empty() {
         text.push('\n');
-        table(&mut text, &verification.findings);
+        findings::table(&mut text, &verification.findings);
         text.push('\n');
     }
     if verification.findings_omitted > 0 {
@@ -145,8 +124,13 @@ fn conclusion(verification: &Verification) -> String {
         lost => format!("{} lost", count(lost, "event")),
     };
     if verification.is_clean() {
+        let reported: u64 = verification.findings.iter().map(|f| f.events_lost).sum();
         return match verification.findings.is_empty() {
             true => format!("no damage; {lost}"),
+            false if reported > 0 => format!(
+                "no damage; nothing is lost but {} that a repair has reported",
+                count(reported, "event")
+            ),
             false => format!(
                 "no damage, only what a crash leaves behind; {lost}. Opening the buffer tidies it up"
             ),
@@ -193,54 +177,4 @@ fn may_count_events(verification: &Verification) -> bool {
     let has_gap = damage(verification).any(is_gap) || verification.records == 1;
     let is_step = |finding: &Finding| steps.contains(&finding.kind);
     verification.events_lost > 0 && has_gap && damage(verification).all(is_step)
-}
-
-fn table(text: &mut String, findings: &[Finding]) {
-    let rows: Vec<[String; 6]> = findings
-        .iter()
-        .map(|finding| {
-            [
-                finding.kind.as_str().to_owned(),
-                finding.severity.as_str().to_owned(),
-                finding.file.clone().unwrap_or_else(|| "-".to_owned()),
-                finding.offset.to_string(),
-                finding.length.to_string(),
-                finding.events_lost.to_string(),
-            ]
-        })
-        .collect();
-    let names = [
-        "KIND",
-        "SEVERITY",
-        "FILE",
-        "OFFSET",
-        "LENGTH",
-        "EVENTS LOST",
-    ];
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].len());
-        cells.chain([names[column].len()]).max().unwrap_or(0)
-    };
-    let widths: [usize; 6] = std::array::from_fn(width);
-    let mut line = |cells: [&str; 6], colour: &str| {
-        let mut line = String::new();
-        for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            // Writing to a string cannot fail.
-            let _ = match column {
-                0..=2 => write!(line, "{cell:<width$}  "),
-                _ => write!(line, "{cell:>width$}  "),
-            };
-        }
-        let reset = if colour.is_empty() { "" } else { "\x1b[0m" };
-        let _ = writeln!(text, "{colour}{}{reset}", line.trim_end());
-    };
-    let coloured = colours();
-    line(names, if coloured { "\x1b[1m" } else { "" });
-    for (row, finding) in rows.iter().zip(findings) {
-        let colour = match finding.severity {
-            Severity::Damage if coloured => "\x1b[31m",
-            _ => "",
-        };
-        line(row.each_ref().map(String::as_str), colour);
-    }
 }

@@ -67,6 +67,18 @@ fn inspect_and_verify_print_the_keys_of_the_page() {
 }
 
 #[test]
+fn repair_and_mend_print_the_keys_of_the_page() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    scratch.damage_fifth_record();
+    let keys = printed([scratch.forebay("repair", &["--json"])]);
+    assert_eq!(keys, documented("repair"));
+    fs::remove_file(scratch.buffer.join("buffer.db")).unwrap();
+    let keys = printed([scratch.forebay("mend", &["--json"])]);
+    assert_eq!(keys, documented("mend"));
+}
+
+#[test]
 fn cat_prints_the_keys_of_the_page() {
     let scratch = Scratch::new();
     scratch.push(b"text\n\xff\n");

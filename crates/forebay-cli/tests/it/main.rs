@@ -35,5 +35,6 @@ mod pipe_acks;
 mod pipe_dead_letters;
 mod pull;
 mod push;
+mod repair;
 mod support;
 mod verify;

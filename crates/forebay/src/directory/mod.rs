@@ -2,11 +2,13 @@
 //!
 //! The [`survey`] finds the files and their order. [`recovery`] decides what an opening does,
 //! and does it; [`quarantine`] keeps the damaged bytes. [`inspect`], [`verify`] and [`records`]
-//! only read. Recovery and verify report [`findings`].
+//! only read. Recovery and verify report [`findings`]. [`install`] replaces files of a buffer by
+//! others.
 
 pub(crate) mod findings;
 pub(crate) mod inspect;
-mod options;
+pub(crate) mod install;
+pub(crate) mod options;
 pub(crate) mod quarantine;
 pub(crate) mod records;
 pub(crate) mod recovery;

@@ -1,4 +1,4 @@
-//! The options that `inspect`, `verify` and `records` have in common.
+//! The options that `inspect`, `verify`, `records` and the repairs have in common.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -51,15 +51,15 @@ macro_rules! live_option {
     };
 }
 
-pub(super) use {live_option, look_options};
+pub(crate) use {live_option, look_options};
 
 /// The values of the shared options.
 #[derive(Debug, Clone)]
-pub(super) struct LookOptions {
-    pub(super) event_counter: EventCounter,
-    pub(super) max_frame_len: u64,
+pub(crate) struct LookOptions {
+    pub(crate) event_counter: EventCounter,
+    pub(crate) max_frame_len: u64,
     /// `None`: the operating system's file system.
-    pub(super) storage: Option<Arc<dyn Storage>>,
+    pub(crate) storage: Option<Arc<dyn Storage>>,
 }
 
 impl Default for LookOptions {
@@ -73,17 +73,17 @@ impl Default for LookOptions {
 }
 
 impl LookOptions {
-    pub(super) fn storage(&self) -> Arc<dyn Storage> {
+    pub(crate) fn storage(&self) -> Arc<dyn Storage> {
         self.storage.clone().unwrap_or_else(|| Arc::new(Os::new()))
     }
 
     /// Whether the storage is the operating system's. Only there the lock can be checked.
-    pub(super) fn is_of_the_system(&self) -> bool {
+    pub(crate) fn is_of_the_system(&self) -> bool {
         self.storage.is_none()
     }
 
     /// Whether a process has the buffer open; `false` if that cannot be known.
-    pub(super) fn is_open_elsewhere(&self, dir: &Path) -> Result<bool> {
+    pub(crate) fn is_open_elsewhere(&self, dir: &Path) -> Result<bool> {
         if self.is_of_the_system() {
             is_open_elsewhere(dir)
         } else {

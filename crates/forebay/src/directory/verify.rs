@@ -10,11 +10,13 @@
 //!   taken from the plan of an opening, so that the reader then meets the same.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::counter::EventCounter;
 use crate::directory::findings::{Finding, FindingKind, Severity, is_tail};
+use crate::directory::install;
 use crate::directory::options::{LookOptions, live_option, look_options};
 use crate::directory::recovery::{Facts, end_finding, look};
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
@@ -103,7 +105,7 @@ pub struct Verification {
     pub findings: Vec<Finding>,
     /// The number of findings that are not listed because there are too many.
     pub findings_omitted: u64,
-    /// The events that the record ids prove lost.
+    /// The events that the record ids prove lost, without those that a repair has reported.
     pub events_lost: u64,
 }
 
@@ -133,7 +135,8 @@ fn check(
     let (counter, max_frame_len) = (&options.look.event_counter, options.look.max_frame_len);
     let survey = Survey::take_existing(storage, dir, counter, max_frame_len)?;
     let facts = look(storage, survey, counter, max_frame_len)?;
-    let mut verifier = Verifier::new(&facts, options);
+    let reported = install::missing(&**storage, dir)?;
+    let mut verifier = Verifier::new(&facts, options, reported);
     verifier.before();
     let survey = &facts.survey;
     let unread = facts.unread();
@@ -182,6 +185,18 @@ fn check(
     Ok(verification)
 }
 
+/// A gap in the ids that a repair has left, and reported.
+fn reported_gap(kind: FindingKind, file: String, offset: u64, events_lost: u64) -> Finding {
+    Finding {
+        kind,
+        severity: Severity::Normal,
+        file: Some(file),
+        offset,
+        length: 0,
+        events_lost,
+    }
+}
+
 /// What may explain the next gap in the ids.
 enum Suspect {
     /// A damaged span. `finding` is its index in the findings, if it is listed.
@@ -216,11 +231,13 @@ struct Verifier<'a> {
     repeats: Option<(usize, u64, u64)>,
     /// The index of the last finding of overlapping ids, if it is listed.
     overlap: Option<usize>,
+    /// The missing ids that a repair has reported, in order.
+    reported: Vec<Range<u64>>,
     result: Verification,
 }
 
 impl<'a> Verifier<'a> {
-    fn new(facts: &'a Facts, options: &'a VerifyOptions<'a>) -> Self {
+    fn new(facts: &'a Facts, options: &'a VerifyOptions<'a>, reported: Vec<Range<u64>>) -> Self {
         let ledger = facts.believed_ledger();
         let files = &facts.survey.files;
         let unread = facts.unread();
@@ -235,6 +252,7 @@ impl<'a> Verifier<'a> {
             suspects: Vec::new(),
             repeats: None,
             overlap: None,
+            reported,
             result: Verification::default(),
         }
     }
@@ -425,7 +443,11 @@ impl<'a> Verifier<'a> {
         if suspects.is_empty() {
             if let Some((index, offset)) = behind {
                 let file = self.facts.survey.files[index].name();
-                self.add_gap(FindingKind::IdGap, file, offset, gap);
+                if self.is_reported(expected..end) {
+                    self.list(reported_gap(FindingKind::IdGap, file, offset, gap));
+                } else {
+                    self.add_gap(FindingKind::IdGap, file, offset, gap);
+                }
             }
             return;
         }
@@ -480,9 +502,25 @@ impl<'a> Verifier<'a> {
         });
     }
 
+    /// Whether a repair has reported all these ids missing.
+    fn is_reported(&self, ids: Range<u64>) -> bool {
+        let mut from = ids.start;
+        for reported in &self.reported {
+            if reported.start <= from {
+                from = from.max(reported.end);
+            }
+        }
+        from >= ids.end
+    }
+
     /// Adds a finding; returns its index, if it is listed.
     fn add(&mut self, finding: Finding) -> Option<usize> {
         self.lose(finding.events_lost);
+        self.list(finding)
+    }
+
+    /// Adds a finding whose events do not count as lost, or are counted already.
+    fn list(&mut self, finding: Finding) -> Option<usize> {
         if self.result.findings.len() < MAX_FINDINGS {
             self.result.findings.push(finding);
             Some(self.result.findings.len() - 1)
@@ -515,7 +553,12 @@ impl<'a> Verifier<'a> {
                 ledger.writer_next_record_id = self.next_id;
             }
             let finding = ledger.and_then(|ledger| end_finding(&ledger, ids_end, is_there));
+            let is_reported = lost > 0 && self.is_reported(ids_end..self.next_id);
             match (finding, files.last()) {
+                (Some(finding), _) if is_reported && finding.kind == FindingKind::LedgerAhead => {
+                    let file = finding.file.unwrap_or_default();
+                    self.list(reported_gap(finding.kind, file, 0, finding.events_lost));
+                }
                 (Some(finding), _) => _ = self.add(finding),
                 // Only the records themselves say that there were more.
                 (None, Some(last)) if lost > 0 => {

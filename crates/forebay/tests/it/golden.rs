@@ -17,14 +17,14 @@ use serde_json::Value;
 use crate::support::{drain, open, temp_dir};
 
 /// One golden buffer and what is known of it.
-struct Golden {
-    name: String,
-    dir: PathBuf,
+pub(crate) struct Golden {
+    pub(crate) name: String,
+    pub(crate) dir: PathBuf,
     expected: Value,
 }
 
 /// All golden buffers.
-fn golden() -> Vec<Golden> {
+pub(crate) fn golden() -> Vec<Golden> {
     let root = root();
     let expected = root.join("expected.json");
     let text = std::fs::read_to_string(&expected)
@@ -45,12 +45,12 @@ fn root() -> PathBuf {
 }
 
 impl Golden {
-    fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         !self.name.starts_with("c-")
     }
 
     /// The counter that the losses in `expected.json` were computed with.
-    fn counter(&self) -> EventCounter {
+    pub(crate) fn counter(&self) -> EventCounter {
         let several = self
             .number("records", 0, "events")
             .is_some_and(|events| events > 1);
@@ -75,7 +75,7 @@ impl Golden {
         self.expected[key].as_array().unwrap()
     }
 
-    fn must_deliver(&self) -> Vec<u64> {
+    pub(crate) fn must_deliver(&self) -> Vec<u64> {
         let ids = self.list("must_deliver").iter();
         ids.map(|id| id.as_u64().unwrap()).collect()
     }

@@ -30,6 +30,7 @@ mod lives;
 mod metrics;
 mod mixtures;
 mod recovery;
+mod repair;
 mod storage;
 mod stress;
 mod support;

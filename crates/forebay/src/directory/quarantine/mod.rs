@@ -375,7 +375,8 @@ fn is_report(name: &OsStr) -> bool {
     Path::new(name).extension() == Some(OsStr::new("json"))
 }
 
-fn json_string(text: &str) -> String {
+/// The text as a string of JSON.
+pub(crate) fn json_string(text: &str) -> String {
     use std::fmt::Write;
     let mut json = String::with_capacity(text.len() + 2);
     json.push('"');

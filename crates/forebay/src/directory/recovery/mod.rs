@@ -101,7 +101,7 @@ pub(crate) fn prepare(storage: &dyn Storage, dir: &Path) -> Result<()> {
         Err(e) => return Err(Error::io("create the directory", dir, e)),
     }
     let listing = Listing::of(storage, dir)?;
-    if listing.is_buffer || listing.others.is_empty() {
+    if listing.is_buffer || listing.has_repairs || listing.others.is_empty() {
         Ok(())
     } else {
         Err(not_a_buffer(dir, &listing.others))

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::counter::EventCounter;
+use crate::directory::install::{self, REPAIR_DIR_NAME};
 use crate::directory::quarantine::QUARANTINE_DIR_NAME;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id::{
@@ -138,6 +139,9 @@ impl Survey {
     ) -> Result<Self> {
         let ledger = read_ledger(&**storage, dir)?;
         let listing = Listing::of(&**storage, dir)?;
+        if listing.has_repairs && install::is_unfinished(&**storage, dir)? {
+            return Err(unfinished_repair(dir));
+        }
         let order::Ordered {
             files,
             stale,
@@ -188,6 +192,18 @@ impl Survey {
         }
     }
 
+    /// Makes sure that there is something of a buffer in `dir`, before a lock is taken there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotABuffer`] if not, otherwise those of the storage.
+    pub(crate) fn require(storage: &dyn Storage, dir: &Path) -> Result<()> {
+        let listing = Listing::of(storage, dir)?;
+        match listing.is_buffer || listing.has_repairs {
+            true => Ok(()),
+            false => Err(not_a_buffer(dir, &listing.others)),
+        }
+    }
+
     /// The path of a data file.
     pub(crate) fn path(&self, file: &SurveyedFile) -> PathBuf {
         self.dir.join(file.name())
@@ -200,6 +216,8 @@ pub(crate) struct Listing {
     data_files: Vec<SurveyedFile>,
     blocked: Vec<u16>,
     pub(crate) is_buffer: bool,
+    /// There is a directory for repairs. During one, it may hold all there is of the buffer.
+    pub(crate) has_repairs: bool,
     pub(crate) others: Vec<String>,
 }
 
@@ -248,11 +266,26 @@ impl Listing {
                 }
                 None if entry.name == QUARANTINE_DIR_NAME
                     || entry.name == SYNCED_MARK_FILE_NAME => {}
+                None if entry.name == REPAIR_DIR_NAME => listing.has_repairs = true,
                 None => listing.others.push(lossy(&entry.name)),
             }
         }
         Ok(listing)
     }
+}
+
+/// The error of those that only look while the files of a buffer are being replaced. Opening
+/// finishes that first.
+fn unfinished_repair(dir: &Path) -> Error {
+    Error::with_path(
+        ErrorKind::Locked,
+        dir,
+        format!(
+            "a repair of the buffer in {} is going on, or was interrupted; if no process repairs \
+             it, open it or run the repair again, which finishes the repair",
+            dir.display()
+        ),
+    )
 }
 
 fn lossy(name: &std::ffi::OsStr) -> String {

@@ -1,0 +1,807 @@
+//! Repairs a buffer: a clean one of everything that still checks out takes its place.
+//!
+//! Invariants:
+//! - What is kept is what a reader would get from the damaged buffer: the walk and its rules are
+//!   the same. Acknowledged records are left out of files that are written anew.
+//! - A file without damage stays as it is; it may get another id, so that ids follow one another.
+//! - The old files stay until the new ones are synced and read back (`directory/install.rs`).
+//! - No id is given out again, except by renumbering.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::buffer::take_lock;
+use crate::config::OnCorruption;
+use crate::counter::EventCounter;
+use crate::directory::findings::{Finding, Severity};
+use crate::directory::install::{self, Installation, List, Out};
+use crate::directory::options::{LookOptions, look_options};
+use crate::directory::quarantine::{Quarantine, json_string};
+use crate::directory::recovery::{Facts, look, plan as plan_opening};
+use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
+use crate::directory::survey::{Survey, open_data_file};
+use crate::directory::verify::{Verification, VerifyOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::file_id::{self, LEDGER_FILE_NAME, file_name};
+use crate::format::ledger::LedgerState;
+use crate::rescue::staged::StagedFile;
+use crate::scan::Found;
+use crate::storage::{Access, Storage, read_full, uninterrupted, write_all};
+use crate::write::side::synced_mark;
+
+/// Space that is left free beside the new files: for lists, reports and directories.
+const SPARE_LEN: u64 = 256 << 10;
+const COPY_LEN: usize = 256 << 10;
+/// How often progress is reported, in bytes of data files.
+const PROGRESS_STEP: u64 = 8 << 20;
+
+/// How to repair: options in the manner of [`std::fs::OpenOptions`], ended by
+/// [`plan`](Self::plan) or [`repair`](Self::repair).
+///
+/// ```
+/// use forebay::RepairOptions;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # drop(forebay::Config::new(dir.path()).open()?);
+/// let plan = RepairOptions::new().plan(dir.path())?;
+/// println!("{} events are lost", plan.verification.events_lost);
+/// if plan.is_needed() {
+///     RepairOptions::new().repair(dir.path())?;
+/// }
+/// # Ok::<(), forebay::Error>(())
+/// ```
+#[derive(Default)]
+#[must_use]
+pub struct RepairOptions<'p> {
+    look: LookOptions,
+    keep_original: Option<PathBuf>,
+    in_place: bool,
+    renumber: bool,
+    progress: Option<Box<dyn FnMut(u64, u64) + 'p>>,
+}
+
+impl fmt::Debug for RepairOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RepairOptions")
+            .field("look", &self.look)
+            .field("keep_original", &self.keep_original)
+            .field("in_place", &self.in_place)
+            .field("renumber", &self.renumber)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happens to a data file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FileAction {
+    /// It has no damage, and stays.
+    Keep,
+    /// It has no damage, and gets another id.
+    Rename,
+    /// What checks out is written to a new file.
+    Rewrite,
+    /// It holds nothing that is still to be delivered, and goes.
+    Remove,
+}
+
+impl FileAction {
+    /// The name, in `snake_case`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Rename => "rename",
+            Self::Rewrite => "rewrite",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+/// What a repair does with one data file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FilePlan {
+    /// Its name.
+    pub name: String,
+    /// What happens to it.
+    pub action: FileAction,
+    /// Its name afterwards, unless it is removed.
+    pub new_name: Option<String>,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The records of it that are kept and not yet acknowledged.
+    pub records: u64,
+    /// Their bytes, with their frames.
+    pub kept_bytes: u64,
+}
+
+/// What a repair would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RepairPlan {
+    /// What was found.
+    pub verification: Verification,
+    /// The data files in the order of their records.
+    pub files: Vec<FilePlan>,
+    /// The records that are kept and not yet acknowledged, and their events.
+    pub records: u64,
+    /// Their events.
+    pub events: u64,
+    /// The ids of the unacknowledged events that are lost, each range half open.
+    pub missing: Vec<Range<u64>>,
+    /// The space that the repair needs while it works, in bytes.
+    pub bytes_needed: u64,
+    /// The space that there is, if the system says.
+    pub bytes_free: Option<u64>,
+    /// The ledger afterwards.
+    ledger: LedgerState,
+    renumber: bool,
+}
+
+impl RepairPlan {
+    /// Whether there is anything to repair that an opening does not mend: damage, lost events,
+    /// or data files whose ids do not follow one another.
+    pub fn is_needed(&self) -> bool {
+        let damage = |finding: &Finding| finding.severity == Severity::Damage;
+        let renamed = |file: &FilePlan| file.action == FileAction::Rename;
+        self.verification.findings.iter().any(damage)
+            || self.verification.findings_omitted > 0
+            || self.verification.events_lost > 0
+            || self.files.iter().any(renamed)
+            || self.renumber && !self.missing.is_empty()
+    }
+}
+
+/// What a repair did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repair {
+    /// What was found and done.
+    pub plan: RepairPlan,
+    /// Where the original files and the report are; `None` if nothing was to be repaired.
+    pub original: Option<PathBuf>,
+}
+
+impl Repair {
+    /// Nothing but a plan.
+    pub fn of_plan(plan: RepairPlan) -> Self {
+        Self {
+            plan,
+            original: None,
+        }
+    }
+}
+
+impl<'p> RepairOptions<'p> {
+    /// The defaults of each option.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    look_options!();
+
+    /// Where the original files go: a directory that is new or empty, possibly on another file
+    /// system. Default: `repair/N` in the buffer's directory, which no reader of the format looks
+    /// at.
+    pub fn keep_original(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.keep_original = Some(dir.into());
+        self
+    }
+
+    /// Repairs one file after the other, and keeps of the original only the damaged bytes, in the
+    /// quarantine: for a disk without space for a second copy. Default: no.
+    pub fn in_place(mut self, in_place: bool) -> Self {
+        self.in_place = in_place;
+        self
+    }
+
+    /// Gives all records new ids that follow one another, for readers that count them. Ids then
+    /// differ from those that were delivered before. Default: no; the gaps stay, and are noted as
+    /// reported, so that [`verify`](crate::verify) does not report them again.
+    pub fn renumber(mut self, renumber: bool) -> Self {
+        self.renumber = renumber;
+        self
+    }
+
+    /// A function that the repair calls from time to time with the bytes read so far and their
+    /// total. Default: none.
+    pub fn on_progress(mut self, progress: impl FnMut(u64, u64) + 'p) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
+    }
+
+    /// Looks what a repair of the buffer in `dir` would do, and changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`] if the buffer is open; [`ErrorKind::NotABuffer`] if there is none in
+    /// `dir`; otherwise those of the system. Damage is no error.
+    pub fn plan(self, dir: impl AsRef<Path>) -> Result<RepairPlan> {
+        let dir = dir.as_ref();
+        if self.look.is_open_elsewhere(dir)? {
+            return Err(Error::with_path(
+                ErrorKind::Locked,
+                dir,
+                format!(
+                    "the buffer in {} is open; close it first: a buffer in use cannot be repaired",
+                    dir.display()
+                ),
+            ));
+        }
+        let (storage, in_place) = (self.look.storage(), self.in_place);
+        let mut work = self.look(&storage, dir)?;
+        work.plan.bytes_free = free_bytes(&*storage, dir)?;
+        work.plan.bytes_needed = work.bytes_needed(in_place);
+        Ok(work.plan)
+    }
+
+    /// Repairs the buffer in `dir`. If nothing is to be repaired, nothing is changed.
+    ///
+    /// A kill or a power cut at any moment leaves the old buffer, the new one, or a state that
+    /// the next opening or repair finishes.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan); [`ErrorKind::DiskFull`], before anything is written, if there is
+    /// not enough space for the new files; [`ErrorKind::InvalidConfig`] if the directory for the
+    /// original is not empty.
+    pub fn repair(mut self, dir: impl AsRef<Path>) -> Result<Repair> {
+        let dir = dir.as_ref();
+        let storage = self.look.storage();
+        // Says that there is no buffer before a lock file is made.
+        Survey::require(&*storage, dir)?;
+        let _lock = take_lock(&*storage, dir)?;
+        install::finish(&*storage, dir)?;
+        let (in_place, keep) = (self.in_place, self.keep_original.take());
+        if let Some(keep) = &keep {
+            is_new_or_empty(&*storage, keep)?;
+        }
+        synced_mark::rewrite_unsynced(&*storage, dir)?;
+        let mut work = self.look(&storage, dir)?;
+        work.plan.bytes_free = free_bytes(&*storage, dir)?;
+        work.plan.bytes_needed = work.bytes_needed(in_place);
+        if !work.plan.is_needed() {
+            return Ok(Repair::of_plan(work.plan));
+        }
+        work.refuse_without_space(in_place)?;
+        work.sync_what_stays()?;
+        synced_mark::forget(&*storage, dir)?;
+        let mut original = work.apply(in_place)?;
+        if let Some(keep) = keep {
+            move_original(&*storage, &original, &keep)?;
+            original = keep;
+        }
+        Ok(Repair {
+            plan: work.plan,
+            original: Some(original),
+        })
+    }
+
+    /// Verifies the buffer, and decides what happens to each file.
+    fn look(self, storage: &Arc<dyn Storage>, dir: &Path) -> Result<Work<'p>> {
+        let mut progress = self.progress.unwrap_or_else(|| Box::new(|_, _| {}));
+        let (counter, max_frame_len) = (&self.look.event_counter, self.look.max_frame_len);
+        let verification = VerifyOptions::new()
+            .event_counter(counter.clone())
+            .max_frame_len(max_frame_len)
+            .storage(storage.clone())
+            .on_progress(&mut progress)
+            .verify(dir)?;
+        let survey = Survey::take_existing(storage, dir, counter, max_frame_len)?;
+        let facts = look(storage, survey, counter, max_frame_len)?;
+        let mut work = Work {
+            storage: Arc::clone(storage),
+            dir: dir.to_owned(),
+            facts,
+            look: self.look,
+            progress,
+            plan: RepairPlan {
+                verification,
+                files: Vec::new(),
+                records: 0,
+                events: 0,
+                missing: Vec::new(),
+                bytes_needed: 0,
+                bytes_free: None,
+                ledger: LedgerState::INITIAL,
+                renumber: self.renumber,
+            },
+        };
+        work.decide()?;
+        Ok(work)
+    }
+}
+
+/// What the walk found in one file.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    records: u64,
+    /// The bytes of the records that are kept.
+    kept_len: u64,
+    /// Where the records that were kept so far end, and whether anything else lies before that.
+    end: u64,
+    is_broken: bool,
+}
+
+/// A repair that is being made.
+struct Work<'p> {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    facts: Facts,
+    look: LookOptions,
+    progress: Box<dyn FnMut(u64, u64) + 'p>,
+    plan: RepairPlan,
+}
+
+impl Work<'_> {
+    /// Calls `each` with the unread records that a reader would get, in order, each with the
+    /// index of its file, its events and its payload. Returns what was found in each file, and the
+    /// missing ids.
+    fn walk(
+        &mut self,
+        mut each: impl FnMut(usize, &Found, u64, &[u8]) -> Result<()>,
+    ) -> Result<(Vec<Tally>, Vec<Range<u64>>)> {
+        let survey = &self.facts.survey;
+        let begin = self.facts.unread();
+        let mut tallies = vec![Tally::default(); survey.files.len()];
+        let mut missing = Vec::new();
+        let mut ids = IdTrack::behind(begin.last_id);
+        let (counter, max_frame_len) = (&self.look.event_counter, self.look.max_frame_len);
+        let mut walk = Walk::new(self.storage.clone(), survey, begin, counter, max_frame_len);
+        if let Some(first) = tallies.get_mut(begin.at.0) {
+            // What was acknowledged need not be clean, so the file is written anew if anything is.
+            first.is_broken = begin.at.1 > 0;
+            first.end = begin.at.1;
+        }
+        let total: u64 = survey.files.iter().map(|file| file.len).sum();
+        let (mut base, mut file, mut reported) = (0, None, 0);
+        while let Some((index, step)) = walk.next()? {
+            if file != Some(index) {
+                base = survey.files[..index].iter().map(|file| file.len).sum();
+                file = Some(index);
+            }
+            let tally = &mut tallies[index];
+            let at = match step {
+                Step::File => 0,
+                Step::Gone => {
+                    let path = survey.path(&survey.files[index]);
+                    let message = format!(
+                        "{} was deleted while the buffer was repaired, although it is locked; \
+                         nothing was changed: find out which program writes there",
+                        path.display()
+                    );
+                    return Err(Error::with_path(ErrorKind::Io, &path, message));
+                }
+                Step::Damage(damage) => {
+                    tally.is_broken = true;
+                    damage.offset
+                }
+                Step::Record(found) => {
+                    let expected = ids.expected();
+                    match ids.place(found.id, walk.events()) {
+                        Place::Repeat => tally.is_broken = true,
+                        Place::Next { gap } => {
+                            if let Some(expected) = expected.filter(|_| gap > 0) {
+                                missing.push(expected..found.id);
+                            }
+                            tally.is_broken |= found.mended.is_some() || found.offset != tally.end;
+                            tally.end = found.offset + found.frame_len;
+                            tally.records += 1;
+                            tally.kept_len += found.frame_len;
+                            each(index, &found, walk.events(), walk.payload(&found))?;
+                        }
+                    }
+                    found.offset
+                }
+            };
+            if base + at >= reported + PROGRESS_STEP {
+                reported = base + at;
+                (self.progress)(reported.min(total), total);
+            }
+        }
+        (self.progress)(total, total);
+        for (tally, file) in tallies.iter_mut().zip(&survey.files) {
+            tally.is_broken |= tally.end != file.len;
+        }
+        let expected = ids.expected().unwrap_or(0);
+        let next_id = plan_opening(&self.facts).recovered.next_id;
+        if next_id > expected {
+            missing.push(expected..next_id);
+        }
+        Ok((tallies, missing))
+    }
+
+    fn decide(&mut self) -> Result<()> {
+        let (mut records, mut events, mut first_id) = (0, 0, None);
+        let (tallies, missing) = self.walk(|_, found, of, _| {
+            records += 1;
+            events += of;
+            first_id.get_or_insert(found.id);
+            Ok(())
+        })?;
+        let survey = &self.facts.survey;
+        let renumber = self.plan.renumber;
+        let ids = new_ids(survey, &tallies);
+        let mut new_id_of = ids.iter();
+        for (file, tally) in survey.files.iter().zip(&tallies) {
+            let new_id = match tally.records {
+                0 => None,
+                _ => new_id_of.next(),
+            };
+            let action = match new_id {
+                None => FileAction::Remove,
+                Some(_) if tally.is_broken || renumber => FileAction::Rewrite,
+                Some(id) if *id != file.file_id => FileAction::Rename,
+                Some(_) => FileAction::Keep,
+            };
+            self.plan.files.push(FilePlan {
+                name: file.name(),
+                action,
+                new_name: new_id.map(|id| file_name(*id)),
+                bytes: file.len,
+                records: tally.records,
+                kept_bytes: tally.kept_len,
+            });
+        }
+        for (file, _) in &survey.stale {
+            self.plan.files.push(FilePlan {
+                name: file.name(),
+                action: FileAction::Remove,
+                new_name: None,
+                bytes: file.len,
+                records: 0,
+                kept_bytes: 0,
+            });
+        }
+        let opened = plan_opening(&self.facts).recovered;
+        let last_id = match first_id {
+            // Events that are missing before the first record count as acknowledged: they are
+            // reported, and a reader begins with the record.
+            Some(id) if !renumber => id - 1,
+            Some(_) => opened.last_id,
+            None => opened.next_id - 1,
+        };
+        let first = ids.first().copied().unwrap_or(opened.next_file_id);
+        let last = ids.last().copied().unwrap_or(opened.next_file_id);
+        self.plan.ledger = LedgerState {
+            writer_next_record_id: match renumber {
+                true => last_id.saturating_add(events).saturating_add(1),
+                false => opened.next_id,
+            },
+            writer_file_id: last,
+            reader_file_id: first,
+            reader_last_record_id: last_id,
+        };
+        self.plan.records = records;
+        self.plan.events = events;
+        self.plan.missing = missing;
+        Ok(())
+    }
+
+    fn rewritten(&self) -> impl Iterator<Item = &FilePlan> {
+        let files = self.plan.files.iter();
+        files.filter(|file| file.action == FileAction::Rewrite)
+    }
+
+    fn bytes_needed(&self, in_place: bool) -> u64 {
+        let lens = self.rewritten().map(|file| file.kept_bytes);
+        let bytes = match in_place {
+            true => lens.max().unwrap_or(0),
+            false => lens.sum(),
+        };
+        bytes + SPARE_LEN
+    }
+
+    fn refuse_without_space(&self, in_place: bool) -> Result<()> {
+        let needed = self.plan.bytes_needed;
+        let Some(free) = self.plan.bytes_free.filter(|free| *free < needed) else {
+            return Ok(());
+        };
+        let remedy = match in_place {
+            true => "free some space",
+            false => "free some space, or repair in place, file by file",
+        };
+        let dir = self.dir.display();
+        Err(Error::with_path(
+            ErrorKind::DiskFull,
+            &self.dir,
+            format!(
+                "the repair of {dir} needs {needed} bytes and {free} are free; nothing was \
+                 written; {remedy}"
+            ),
+        ))
+    }
+
+    /// Syncs the files that stay: an earlier process may have left bytes unsynced.
+    fn sync_what_stays(&self) -> Result<()> {
+        for file in &self.plan.files {
+            if matches!(file.action, FileAction::Keep | FileAction::Rename) {
+                let path = self.dir.join(&file.name);
+                uninterrupted(|| self.storage.open(&path, Access::Write))
+                    .and_then(|file| uninterrupted(|| file.sync()))
+                    .map_err(|e| Error::io("sync", &path, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the new files and installs them. Returns where the original files are.
+    fn apply(&mut self, in_place: bool) -> Result<PathBuf> {
+        let storage = Arc::clone(&self.storage);
+        let installation = Installation::begin(&*storage, &self.dir)?;
+        if in_place {
+            self.keep_damage();
+            let rewritten: Vec<FilePlan> = self.rewritten().cloned().collect();
+            for file in rewritten {
+                // Under its own name: other files still have the other names.
+                self.stage(
+                    &installation,
+                    |plan| plan.name == file.name,
+                    |plan| &plan.name,
+                )?;
+                let name = file.name;
+                installation.install(&List {
+                    out: vec![Out::Delete { name }],
+                    missing: Vec::new(),
+                })?;
+            }
+        } else {
+            self.stage(
+                &installation,
+                |_| true,
+                |plan| plan.new_name.as_ref().unwrap_or(&plan.name),
+            )?;
+        }
+        self.stage_ledger(&installation)?;
+        self.stage_report(&installation)?;
+        let mut out = vec![match in_place {
+            true => Out::Delete {
+                name: LEDGER_FILE_NAME.to_owned(),
+            },
+            false => Out::Keep {
+                name: LEDGER_FILE_NAME.to_owned(),
+            },
+        }];
+        for file in &self.plan.files {
+            let (name, new_name) = (file.name.clone(), file.new_name.clone());
+            match (file.action, new_name) {
+                (FileAction::Keep, _) => {}
+                (FileAction::Rewrite, Some(new_name)) if in_place => {
+                    if new_name != name {
+                        out.push(Out::Rename {
+                            from: name,
+                            to: new_name,
+                        });
+                    }
+                }
+                (FileAction::Rename, Some(new_name)) => out.push(Out::Rename {
+                    from: name,
+                    to: new_name,
+                }),
+                (FileAction::Remove, _) if in_place => out.push(Out::Delete { name }),
+                _ => out.push(Out::Keep { name }),
+            }
+        }
+        let missing = match self.plan.renumber {
+            true => Vec::new(),
+            false => self.plan.missing.clone(),
+        };
+        installation.install(&List { out, missing })?;
+        Ok(installation.kept())
+    }
+
+    /// Writes the kept records of the files that `choose` takes and the plan rewrites.
+    fn stage(
+        &mut self,
+        installation: &Installation<'_>,
+        choose: impl Fn(&FilePlan) -> bool,
+        name: impl Fn(&FilePlan) -> &String,
+    ) -> Result<()> {
+        let plans = self.plan.files.clone();
+        let (renumber, mut next_id) = (self.plan.renumber, self.plan.ledger.reader_last_record_id);
+        let storage = Arc::clone(&self.storage);
+        let mut staged: Option<(usize, StagedFile)> = None;
+        let is_chosen =
+            |index: usize| plans[index].action == FileAction::Rewrite && choose(&plans[index]);
+        self.walk(|index, found, events, payload| {
+            let id = match renumber {
+                true => next_id + 1,
+                false => found.id,
+            };
+            next_id = next_id.saturating_add(events);
+            if !is_chosen(index) {
+                return Ok(());
+            }
+            if let Some((_, file)) = staged.take_if(|(of, _)| *of != index) {
+                file.finish()?;
+            }
+            let (_, file) = match &mut staged {
+                Some(staged) => staged,
+                none => {
+                    let path = installation.path_of_new(name(&plans[index]));
+                    none.insert((index, StagedFile::create(&*storage, path)?))
+                }
+            };
+            file.push(id, found.metadata, payload)
+        })?;
+        match staged {
+            Some((_, file)) => file.finish(),
+            None => Ok(()),
+        }
+    }
+
+    fn stage_ledger(&self, installation: &Installation<'_>) -> Result<()> {
+        let path = installation.path_of_new(LEDGER_FILE_NAME);
+        self.write_new(&path, &self.plan.ledger.to_bytes())
+    }
+
+    fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let file = uninterrupted(|| self.storage.open(path, Access::CreateNew))
+            .map_err(|e| Error::io("create", path, e))?;
+        write_all(&*file, bytes, 0)
+            .and_then(|()| uninterrupted(|| file.sync()))
+            .map_err(|e| Error::io("write to", path, e))
+    }
+
+    /// Keeps the damaged bytes in the quarantine, within its bounds.
+    fn keep_damage(&self) {
+        let policy = OnCorruption::default();
+        let storage = Arc::clone(&self.storage);
+        let quarantine = Quarantine::new(storage, &self.dir, policy, u64::MAX);
+        for finding in &self.plan.verification.findings {
+            let Some(name) = finding.file.as_ref().filter(|_| finding.length > 0) else {
+                continue;
+            };
+            if let Ok(Some(file)) = open_data_file(&*self.storage, &self.dir.join(name)) {
+                let kind = finding.kind.as_str();
+                let (offset, len) = (finding.offset, finding.length);
+                quarantine.keep_span(&*file, name, offset, len, kind, finding.events_lost);
+            }
+        }
+    }
+
+    fn stage_report(&self, installation: &Installation<'_>) -> Result<()> {
+        self.write_new(&installation.path_of_report(), self.report().as_bytes())
+    }
+
+    /// The report, as JSON.
+    fn report(&self) -> String {
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let list = |items: Vec<String>| format!("[{}]", items.join(","));
+        let plan = &self.plan;
+        let files = plan.files.iter().map(|file| {
+            format!(
+                "\n  {{\"name\":{},\"action\":{},\"new_name\":{},\"bytes\":{},\"records\":{}}}",
+                json_string(&file.name),
+                json_string(file.action.as_str()),
+                file.new_name
+                    .as_deref()
+                    .map_or("null".to_owned(), json_string),
+                file.bytes,
+                file.records,
+            )
+        });
+        let missing = plan.missing.iter().map(|ids| {
+            format!(
+                "\n  {{\"first_id\":{},\"last_id\":{}}}",
+                ids.start,
+                ids.end - 1
+            )
+        });
+        let findings = plan.verification.findings.iter().map(|finding| {
+            format!(
+                "\n  {{\"kind\":{},\"severity\":{},\"file\":{},\"offset\":{},\"length\":{},\
+                 \"events_lost\":{}}}",
+                json_string(finding.kind.as_str()),
+                json_string(finding.severity.as_str()),
+                finding
+                    .file
+                    .as_deref()
+                    .map_or("null".to_owned(), json_string),
+                finding.offset,
+                finding.length,
+                finding.events_lost,
+            )
+        });
+        format!(
+            "{{\"unix_time\":{seconds},\"records\":{},\"events\":{},\"events_lost\":{},\
+             \"renumbered\":{},\n \"missing\":{},\n \"files\":{},\n \"findings\":{},\
+             \"findings_omitted\":{}}}\n",
+            plan.records,
+            plan.events,
+            plan.verification.events_lost,
+            plan.renumber,
+            list(missing.collect()),
+            list(files.collect()),
+            list(findings.collect()),
+            plan.verification.findings_omitted,
+        )
+    }
+}
+
+/// Ids for the files that keep records, one after the other, from the id of the first such file
+/// on where that is possible.
+fn new_ids(survey: &Survey, tallies: &[Tally]) -> Vec<u16> {
+    let kept = || {
+        let files = survey.files.iter().zip(tallies);
+        files
+            .filter(|(_, tally)| tally.records > 0)
+            .map(|(file, _)| file.file_id)
+    };
+    let blocked: BTreeSet<u16> = survey.blocked.iter().copied().collect();
+    let count = kept().count();
+    let mut first = kept().next().unwrap_or(0);
+    // A name that belongs to something else is rare; the ids begin after it.
+    for _ in 0..=blocked.len() {
+        let mut ids = std::iter::successors(Some(first), |id| Some(file_id::next(*id))).take(count);
+        match ids.find(|id| blocked.contains(id)) {
+            Some(id) => first = file_id::next(id),
+            None => break,
+        }
+    }
+    std::iter::successors(Some(first), |id| Some(file_id::next(*id)))
+        .take(count)
+        .collect()
+}
+
+fn free_bytes(storage: &dyn Storage, dir: &Path) -> Result<Option<u64>> {
+    uninterrupted(|| storage.free_bytes(dir))
+        .map_err(|e| Error::io("ask for the free space of", dir, e))
+}
+
+fn is_new_or_empty(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    uninterrupted(|| storage.create_dir(dir))
+        .map_err(|e| Error::io("create the directory", dir, e))?;
+    let entries =
+        uninterrupted(|| storage.list(dir)).map_err(|e| Error::io("list the directory", dir, e))?;
+    if entries.is_empty() {
+        return Ok(());
+    }
+    Err(Error::with_path(
+        ErrorKind::InvalidConfig,
+        dir,
+        format!(
+            "{} is not empty; nothing was changed: give a new or empty directory for the original",
+            dir.display()
+        ),
+    ))
+}
+
+/// Copies the original files to another directory, syncs them, and deletes them here.
+fn move_original(storage: &dyn Storage, from: &Path, to: &Path) -> Result<()> {
+    let entries = uninterrupted(|| storage.list(from))
+        .map_err(|e| Error::io("list the directory", from, e))?;
+    let mut buf = vec![0; COPY_LEN];
+    for entry in &entries {
+        let (source, target) = (from.join(&entry.name), to.join(&entry.name));
+        let input = uninterrupted(|| storage.open(&source, Access::Read))
+            .map_err(|e| Error::io("open", &source, e))?;
+        let output = uninterrupted(|| storage.open(&target, Access::CreateNew))
+            .map_err(|e| Error::io("create", &target, e))?;
+        let mut done = 0;
+        loop {
+            let read =
+                read_full(&*input, &mut buf, done).map_err(|e| Error::read(&source, done, e))?;
+            if read == 0 {
+                break;
+            }
+            write_all(&*output, &buf[..read], done)
+                .map_err(|e| Error::io("write to", &target, e))?;
+            done += read as u64;
+        }
+        uninterrupted(|| output.sync()).map_err(|e| Error::io("sync", &target, e))?;
+    }
+    uninterrupted(|| storage.sync_dir(to)).map_err(|e| Error::io("sync the directory", to, e))?;
+    for entry in &entries {
+        // The list stays: it says which ids are missing.
+        if entry.name != install::LIST_DONE {
+            let path = from.join(&entry.name);
+            uninterrupted(|| storage.delete(&path)).map_err(|e| Error::io("delete", &path, e))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,486 @@
+//! Repairs: a clean buffer of everything that still checks out takes the place of a damaged one.
+//!
+//! The golden buffers are repaired, and the machine is stopped before every storage operation of
+//! each repair. What must come out of each is known from outside (`golden/expected.json`).
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay::storage::Storage;
+use forebay::storage::fault::{Errno, Fault, Op};
+use forebay::storage::sim::Sim;
+use forebay::{
+    Config, ErrorKind, EventCounter, FileAction, FindingKind, Item, RepairOptions, Severity,
+    Verification, VerifyOptions, Writer,
+};
+
+use crate::crash::Stop;
+use crate::golden::{Golden, golden};
+use crate::support::{drain, payload, record, small, temp_dir};
+
+const DIR: &str = "/buffer";
+
+/// What a reader gets of a record.
+type Read = (u64, u32, Bytes);
+
+/// A machine with a copy of a golden buffer.
+fn machine(golden: &Golden) -> Sim {
+    let sim = Sim::new();
+    sim.create_dir(Path::new(DIR)).unwrap();
+    for entry in std::fs::read_dir(&golden.dir).unwrap() {
+        let entry = entry.unwrap();
+        let bytes = std::fs::read(entry.path()).unwrap();
+        let path = Path::new(DIR).join(entry.file_name());
+        sim.write_file(path, &bytes).unwrap();
+    }
+    sim
+}
+
+fn options(sim: &Sim, counter: EventCounter) -> RepairOptions<'static> {
+    RepairOptions::new()
+        .event_counter(counter)
+        .storage(Arc::new(sim.clone()))
+}
+
+fn verify(sim: &Sim, counter: EventCounter) -> Verification {
+    VerifyOptions::new()
+        .event_counter(counter)
+        .storage(Arc::new(sim.clone()))
+        .verify(DIR)
+        .unwrap()
+}
+
+/// Everything that a reader of a copy of the machine gets, and the ids that the next records get.
+fn read(sim: &Sim, counter: EventCounter) -> (Vec<Read>, u64) {
+    let config = Config::new(DIR)
+        .max_size(64 << 20)
+        .event_counter(counter)
+        .storage(Arc::new(sim.kill()));
+    let (writer, mut reader) = config.open().unwrap();
+    let next_id = next_id(&writer);
+    let read = drain(&mut reader)
+        .into_iter()
+        .filter_map(|item| match item {
+            Item::Record(delivery) => Some((
+                delivery.id(),
+                delivery.metadata(),
+                delivery.payload().clone(),
+            )),
+            Item::Lost(_) => None,
+        });
+    (read.filter(|(id, _, _)| *id < next_id).collect(), next_id)
+}
+
+/// The id of a record that is appended now.
+fn next_id(writer: &Writer) -> u64 {
+    let receipt = writer.append(b"\x00\x01x").unwrap();
+    receipt.id().unwrap()
+}
+
+/// The golden buffers of which everything is known.
+fn known() -> Vec<Golden> {
+    let known: Vec<Golden> = golden()
+        .into_iter()
+        .filter(|g| !g.must_deliver().is_empty())
+        .collect();
+    assert!(known.len() > 40);
+    known
+}
+
+#[test]
+fn a_plan_changes_nothing() {
+    for golden in golden() {
+        let sim = machine(&golden);
+        let before = (sim.fingerprint(DIR), sim.operations());
+        let plan = options(&sim, golden.counter()).plan(DIR).unwrap();
+        assert_eq!(
+            (sim.fingerprint(DIR), sim.operations()),
+            before,
+            "{}",
+            golden.name
+        );
+        assert_eq!(plan.verification, verify(&sim, golden.counter()));
+        let kept: u64 = plan.files.iter().map(|file| file.records).sum();
+        assert_eq!(kept, plan.records, "{}", golden.name);
+        assert_eq!(
+            plan.records,
+            golden.must_deliver().len() as u64,
+            "{}",
+            golden.name
+        );
+    }
+}
+
+#[test]
+fn a_healthy_buffer_needs_no_repair_and_is_not_touched() {
+    for golden in golden().into_iter().filter(Golden::is_healthy) {
+        let sim = machine(&golden);
+        let before = sim.fingerprint(DIR);
+        let repair = options(&sim, golden.counter()).repair(DIR).unwrap();
+        if golden.name != "vector-events" {
+            assert!(
+                !repair.plan.is_needed(),
+                "{}: {:#?}",
+                golden.name,
+                repair.plan
+            );
+            assert_eq!(repair.original, None);
+            assert_eq!(sim.fingerprint(DIR), before, "{}", golden.name);
+        }
+    }
+}
+
+/// The repaired buffer delivers what the damaged one would, under the same ids, and is clean.
+#[test]
+fn a_repaired_buffer_delivers_the_same_and_is_clean() {
+    for in_place in [false, true] {
+        for golden in golden() {
+            let (name, counter) = (&golden.name, || golden.counter());
+            let sim = machine(&golden);
+            let (expected, next_id) = read(&sim, counter());
+            let ids: Vec<u64> = expected.iter().map(|(id, _, _)| *id).collect();
+            assert_eq!(ids, golden.must_deliver(), "{name}");
+            let repair = options(&sim, counter())
+                .in_place(in_place)
+                .repair(DIR)
+                .unwrap();
+            assert_eq!(read(&sim, counter()), (expected, next_id), "{name}");
+            if repair.plan.is_needed() {
+                let after = verify(&sim, counter());
+                assert!(after.is_clean(), "{name}: {after:#?}");
+                let again = options(&sim, counter()).plan(DIR).unwrap();
+                assert!(!again.is_needed(), "{name}: {again:#?}");
+            }
+        }
+    }
+}
+
+/// The ids of the files follow one another, as other implementations of the format need it, and
+/// the ledger names the first and the last.
+#[test]
+fn the_files_of_a_repaired_buffer_follow_one_another() {
+    for golden in known() {
+        let sim = machine(&golden);
+        let repair = options(&sim, golden.counter()).repair(DIR).unwrap();
+        if !repair.plan.is_needed() {
+            continue;
+        }
+        let ledger = sim.read_file(format!("{DIR}/buffer.db")).unwrap();
+        let ledger = forebay::format::ledger::LedgerState::from_bytes(&ledger).unwrap();
+        let mut id = ledger.reader_file_id;
+        let mut names = vec![forebay::format::file_id::file_name(id)];
+        while id != ledger.writer_file_id {
+            id = forebay::format::file_id::next(id);
+            names.push(forebay::format::file_id::file_name(id));
+        }
+        names.sort();
+        let there = sim.files(DIR).into_iter().map(|(name, _)| name);
+        let there: Vec<String> = there.filter(|name| name.ends_with(".dat")).collect();
+        assert_eq!(there, names, "{}", golden.name);
+    }
+}
+
+/// Every byte of the original is somewhere: in a file that stays, under its new name, or beside
+/// the report.
+#[test]
+fn the_original_is_kept() {
+    for golden in golden() {
+        let sim = machine(&golden);
+        let before: BTreeMap<String, Vec<u8>> = files(&sim, Path::new(DIR));
+        let repair = options(&sim, golden.counter()).repair(DIR).unwrap();
+        let Some(original) = repair.original else {
+            continue;
+        };
+        let (after, kept) = (files(&sim, Path::new(DIR)), files(&sim, &original));
+        for (name, bytes) in before {
+            let plan = repair.plan.files.iter().find(|file| file.name == name);
+            let is_there = match plan.map(|plan| (plan.action, &plan.new_name)) {
+                Some((FileAction::Keep, _)) => after.get(&name) == Some(&bytes),
+                Some((FileAction::Rename, Some(new))) => after.get(new) == Some(&bytes),
+                None if name == "buffer.lock" => true,
+                _ => kept.get(&name) == Some(&bytes),
+            };
+            assert!(is_there, "{}: {name}", golden.name);
+        }
+        let report = kept.get("report.json").unwrap();
+        let report: serde_json::Value = serde_json::from_slice(report).unwrap();
+        assert_eq!(report["records"], repair.plan.records);
+        assert_eq!(report["events_lost"], repair.plan.verification.events_lost);
+    }
+}
+
+fn files(sim: &Sim, dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = sim.files(dir).into_iter();
+    files
+        .map(|(name, _)| {
+            let bytes = sim.read_file(dir.join(&name)).unwrap();
+            (name, bytes)
+        })
+        .collect()
+}
+
+/// Whenever the machine stops during a repair, the next opening delivers the same, and so does
+/// another repair.
+#[test]
+fn a_repair_that_is_interrupted_loses_nothing() {
+    const STOPS: [Stop; 5] = [
+        Stop::Killed,
+        Stop::PowerCut(0),
+        Stop::PowerCut(1),
+        Stop::PowerCut(2),
+        Stop::PowerCut(3),
+    ];
+    let (mut stops, mut unfinished) = (0, 0);
+    for (index, golden) in known().iter().enumerate() {
+        for in_place in [false, true] {
+            let counter = || golden.counter();
+            let sim = machine(golden);
+            let expected = read(&sim, counter());
+            let mut met = HashSet::new();
+            sim.keep_history();
+            let begin = sim.operations();
+            options(&sim, counter())
+                .in_place(in_place)
+                .repair(DIR)
+                .unwrap();
+            for operations in begin..=sim.operations() {
+                for stop in STOPS {
+                    let what = || format!("{} {in_place} {operations} {stop:?}", golden.name);
+                    let stop = match stop {
+                        Stop::PowerCut(seed @ 2..) => Stop::PowerCut(seed + 2 * index as u64),
+                        stop => stop,
+                    };
+                    let after = stop.apply(&sim.at(operations).unwrap());
+                    stops += 1;
+                    if !met.insert(
+                        ["", "repair", "repair/1"]
+                            .map(|dir| after.fingerprint(Path::new(DIR).join(dir))),
+                    ) {
+                        continue;
+                    }
+                    let looked = VerifyOptions::new()
+                        .event_counter(counter())
+                        .storage(Arc::new(after.clone()))
+                        .verify(DIR);
+                    if let Err(error) = looked {
+                        assert_eq!(error.kind(), ErrorKind::Locked, "{}: {error}", what());
+                        unfinished += 1;
+                    }
+                    assert_eq!(read(&after, counter()), expected, "opened: {}", what());
+                    let again = options(&after, counter()).in_place(in_place).repair(DIR);
+                    again.unwrap_or_else(|error| panic!("{}: {error:#}", what()));
+                    assert_eq!(read(&after, counter()), expected, "repaired: {}", what());
+                    let verification = verify(&after, counter());
+                    assert!(verification.is_clean(), "{}: {verification:#?}", what());
+                }
+            }
+        }
+    }
+    assert!(
+        stops > 5_000 && unfinished > 200,
+        "{stops} stops, {unfinished} in between"
+    );
+}
+
+/// Whatever call fails, the repair says so, and what is there afterwards delivers the same.
+#[test]
+fn a_repair_during_which_a_call_fails_loses_nothing() {
+    let mut failed = 0;
+    for golden in known().iter().filter(|golden| !golden.is_healthy()) {
+        for in_place in [false, true] {
+            for op in Op::ALL {
+                for nth in 1.. {
+                    let sim = machine(golden);
+                    let expected = read(&sim, golden.counter());
+                    let fault = Fault::new(Arc::new(sim.clone()));
+                    fault.fail(op, nth, Errno::Eio);
+                    let repair = RepairOptions::new()
+                        .event_counter(golden.counter())
+                        .in_place(in_place)
+                        .storage(Arc::new(fault.clone()))
+                        .repair(DIR);
+                    let is_over = repair.is_ok();
+                    failed += u64::from(!is_over);
+                    let what = format!("{} {in_place} {op:?} {nth}: {repair:?}", golden.name);
+                    assert_eq!(read(&sim, golden.counter()), expected, "{what}");
+                    if is_over {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    assert!(failed > 500, "{failed}");
+}
+
+#[test]
+fn a_gap_that_a_repair_has_reported_is_normal() {
+    let golden = golden();
+    let golden = golden
+        .iter()
+        .find(|g| g.name == "c-flip-payload-mid")
+        .unwrap();
+    let sim = machine(golden);
+    let before = verify(&sim, golden.counter());
+    assert!(!before.is_clean() && before.events_lost > 0);
+    options(&sim, golden.counter()).repair(DIR).unwrap();
+    let after = verify(&sim, golden.counter());
+    assert!(after.is_clean(), "{after:#?}");
+    let gap = after
+        .findings
+        .iter()
+        .find(|f| f.kind == FindingKind::IdGap)
+        .unwrap();
+    assert_eq!(
+        (gap.severity, gap.events_lost),
+        (Severity::Normal, before.events_lost)
+    );
+    // A reader is told: it did not hear of the loss.
+    let config = Config::new(DIR).storage(Arc::new(sim));
+    let (_writer, mut reader) = config.open().unwrap();
+    let lost = drain(&mut reader)
+        .into_iter()
+        .filter_map(|item| match item {
+            Item::Lost(lost) => Some(lost.events),
+            _ => None,
+        });
+    assert_eq!(lost.sum::<u64>(), before.events_lost);
+}
+
+#[test]
+fn renumbering_closes_the_gaps() {
+    for golden in known() {
+        let counter = || golden.counter();
+        let sim = machine(&golden);
+        let (before, _) = read(&sim, counter());
+        let plan = options(&sim, counter())
+            .renumber(true)
+            .repair(DIR)
+            .unwrap()
+            .plan;
+        let (after, next_id) = read(&sim, counter());
+        let contents = |read: &[Read]| -> Vec<(u32, Bytes)> {
+            read.iter()
+                .map(|(_, metadata, payload)| (*metadata, payload.clone()))
+                .collect()
+        };
+        assert_eq!(contents(&after), contents(&before), "{}", golden.name);
+        let verification = verify(&sim, counter());
+        if plan.is_needed() {
+            assert!(
+                verification.is_clean(),
+                "{}: {verification:#?}",
+                golden.name
+            );
+            assert_eq!(verification.findings, [], "{}", golden.name);
+            let first = after.first().unwrap().0;
+            assert_eq!(next_id - first, plan.events, "{}", golden.name);
+        }
+    }
+}
+
+/// A buffer of three files of 1 KiB, of which the second is damaged.
+fn damaged(dir: &Path) {
+    let (writer, reader) = small(dir).open().unwrap();
+    for n in 0..20 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    drop((writer, reader));
+    let path = dir.join("buffer-data-1.dat");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_buffer_in_use_is_not_repaired() {
+    let dir = temp_dir();
+    let (writer, _reader) = small(dir.path()).open().unwrap();
+    writer.append(b"x").unwrap();
+    let error = RepairOptions::new().plan(dir.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    let error = RepairOptions::new().repair(dir.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    let nothing = temp_dir();
+    let error = RepairOptions::new().repair(nothing.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotABuffer);
+    assert_eq!(std::fs::read_dir(nothing.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_original_can_go_to_another_directory() {
+    let dir = temp_dir();
+    damaged(dir.path());
+    let (full, original) = (temp_dir(), temp_dir());
+    std::fs::write(full.path().join("file"), "").unwrap();
+    let to = |to: &Path| RepairOptions::new().keep_original(to).repair(dir.path());
+    let error = to(full.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    let bytes = std::fs::read(dir.path().join("buffer-data-1.dat")).unwrap();
+    let original = original.path().join("new");
+    let repair = to(&original).unwrap();
+    assert_eq!(repair.original.as_deref(), Some(&*original));
+    assert_eq!(
+        std::fs::read(original.join("buffer-data-1.dat")).unwrap(),
+        bytes
+    );
+    assert!(original.join("report.json").exists());
+    let verification = forebay::verify(dir.path()).unwrap();
+    assert!(verification.is_clean(), "{verification:#?}");
+    let (writer, mut reader) = small(dir.path()).open().unwrap();
+    drop(writer);
+    let ids: Vec<u64> = drain(&mut reader)
+        .into_iter()
+        .filter(|item| matches!(item, Item::Record(_)))
+        .map(|item| record(Some(item)).id())
+        .collect();
+    assert_eq!(ids.len(), 19);
+}
+
+/// Only the file with the damage is copied, and a disk without space for that copy is known
+/// before anything is written.
+#[test]
+fn a_disk_without_space_is_said_before_anything_is_written() {
+    let sim = Sim::new();
+    let config = Config::new(DIR)
+        .max_size(8 << 20)
+        .data_file_size(1 << 20)
+        .storage(Arc::new(sim.clone()));
+    let (writer, reader) = config.clone().open().unwrap();
+    for n in 0..60 {
+        writer.append(&payload(n, 100_000)).unwrap();
+    }
+    writer.close().unwrap();
+    reader.close().unwrap();
+    for file in ["buffer-data-1.dat", "buffer-data-3.dat"] {
+        let path = format!("{DIR}/{file}");
+        let mut bytes = sim.read_file(&path).unwrap();
+        bytes[5_000] ^= 1;
+        sim.write_file(&path, &bytes).unwrap();
+    }
+    let expected = read(&sim, EventCounter::one());
+    assert_eq!(expected.0.len(), 58);
+    let plan = options(&sim, EventCounter::one()).plan(DIR).unwrap();
+    let rewritten = plan
+        .files
+        .iter()
+        .filter(|file| file.action == FileAction::Rewrite);
+    assert_eq!(rewritten.count(), 2);
+    let used: u64 = sim.files(DIR).iter().map(|(_, len)| len).sum();
+    sim.set_capacity(Some(used + plan.bytes_needed - 500_000));
+    let before = sim.fingerprint(DIR);
+    let error = options(&sim, EventCounter::one()).repair(DIR).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DiskFull);
+    assert!(error.to_string().contains("in place"), "{error}");
+    assert_eq!(sim.fingerprint(DIR), before);
+    options(&sim, EventCounter::one())
+        .in_place(true)
+        .repair(DIR)
+        .unwrap();
+    assert!(verify(&sim, EventCounter::one()).is_clean());
+    sim.set_capacity(None);
+    assert_eq!(read(&sim, EventCounter::one()), expected);
+    assert_eq!(sim.files(format!("{DIR}/quarantine")).len(), 4);
+}
