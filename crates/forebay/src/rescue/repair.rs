@@ -55,7 +55,6 @@ const PROGRESS_STEP: u64 = 8 << 20;
 /// # Ok::<(), forebay::Error>(())
 /// ```
 #[derive(Default)]
-#[must_use]
 pub struct RepairOptions<'p> {
     look: LookOptions,
     keep_original: Option<PathBuf>,
@@ -187,6 +186,7 @@ impl<'p> RepairOptions<'p> {
     /// Where the original files go: a directory that is new or empty, possibly on another file
     /// system. Default: `repair/N` in the buffer's directory, which no reader of the format looks
     /// at.
+    #[must_use]
     pub fn keep_original(mut self, dir: impl Into<PathBuf>) -> Self {
         self.keep_original = Some(dir.into());
         self
@@ -194,6 +194,7 @@ impl<'p> RepairOptions<'p> {
 
     /// Repairs one file after the other, and keeps of the original only the damaged bytes, in the
     /// quarantine: for a disk without space for a second copy. Default: no.
+    #[must_use]
     pub fn in_place(mut self, in_place: bool) -> Self {
         self.in_place = in_place;
         self
@@ -202,6 +203,7 @@ impl<'p> RepairOptions<'p> {
     /// Gives all records new ids that follow one another, for readers that count them. Ids then
     /// differ from those that were delivered before. Default: no; the gaps stay, and are noted as
     /// reported, so that [`verify`](crate::verify) does not report them again.
+    #[must_use]
     pub fn renumber(mut self, renumber: bool) -> Self {
         self.renumber = renumber;
         self
@@ -209,6 +211,7 @@ impl<'p> RepairOptions<'p> {
 
     /// A function that the repair calls from time to time with the bytes read so far and their
     /// total. Default: none.
+    #[must_use]
     pub fn on_progress(mut self, progress: impl FnMut(u64, u64) + 'p) -> Self {
         self.progress = Some(Box::new(progress));
         self
@@ -364,7 +367,7 @@ impl Work<'_> {
             }
             let tally = &mut tallies[index];
             let at = match step {
-                Step::File => 0,
+                Step::File | Step::Unread(_) => 0,
                 Step::Gone => {
                     let path = survey.path(&survey.files[index]);
                     let message = format!(
