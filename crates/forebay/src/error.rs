@@ -49,8 +49,8 @@ pub enum ErrorKind {
     NotABuffer,
     /// The operating system refused access.
     PermissionDenied,
-    /// The buffer is full: its records take [`max_size`](crate::Config::max_size) bytes. The
-    /// policy is to reject, or the time to wait for space ran out. Nothing was accepted (of a
+    /// The buffer is full: its records take [`max_size`](crate::Config::max_size) bytes. Or the disk
+    /// takes nothing, and memory is full. The policy is to reject, or the time to wait for space ran out. Nothing was accepted (of a
     /// batch: what [`BatchError`](crate::BatchError) says). Try again once more is acknowledged.
     Full,
     /// The file system or a quota is full, or less is free than

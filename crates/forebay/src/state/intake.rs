@@ -9,6 +9,7 @@
 //! - Memory: one open batch and at most [`READY_BATCHES_MAX`] full ones.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::config::LEDGER_ALLOWANCE;
 use crate::error::Error;
@@ -16,6 +17,7 @@ use crate::format::record::{self, ChecksumCache};
 use crate::state::acks::Count;
 use crate::state::lost::DropReason;
 use crate::state::stream::{Frames, Position};
+use crate::sync::Instant;
 use crate::sync::pool::{Buffer, Pool};
 
 /// At most this many full batches wait for the write side. Once the open batch is full as well,
@@ -76,9 +78,12 @@ pub(crate) enum NoRoom {
     Full,
     /// The disk has no space, or less than the floor.
     DiskFull,
-    /// All batches wait to be written, which takes moments.
+    /// All batches wait to be written, which takes moments unless the disk hangs.
     Busy,
 }
+
+/// A disk that has taken no batch for this long counts as hanging.
+const STALL: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct Intake {
@@ -86,6 +91,8 @@ pub(crate) struct Intake {
     stream_bytes_max: u64,
     open: Option<Batch>,
     ready: VecDeque<Batch>,
+    /// Since when an append has found all batches waiting, and none was taken.
+    busy_since: Option<Instant>,
     accepted: Position,
     /// Part of the checksum of the last record, of which the next one can use most.
     checksum_cache: ChecksumCache,
@@ -128,6 +135,7 @@ impl Intake {
             stream_bytes_max: max_size - LEDGER_ALLOWANCE,
             open: None,
             ready: VecDeque::new(),
+            busy_since: None,
             accepted: end,
             checksum_cache: ChecksumCache::new(end.next_id, 0),
             oldest_offset: 0,
@@ -213,6 +221,25 @@ impl Intake {
         }
     }
 
+    /// Why an append that waits for room does so.
+    pub(crate) fn why_waiting(&self) -> NoRoom {
+        match self.busy_since {
+            Some(_) => NoRoom::Busy,
+            None => self.lack(),
+        }
+    }
+
+    /// When the disk will have taken no batch for so long that it counts as hanging.
+    pub(crate) fn stalls_at(&self) -> Option<Instant> {
+        self.busy_since.map(|since| since + STALL)
+    }
+
+    /// Whether the disk hangs.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.busy_since
+            .is_some_and(|since| since.elapsed() >= STALL)
+    }
+
     /// Makes sure that a frame is within the limit and that a batch can hold it.
     #[inline]
     pub(crate) fn make_room(&mut self, frame_len: usize) -> Result<(), NoRoom> {
@@ -234,6 +261,7 @@ impl Intake {
     fn replace_batch(&mut self, frame_len: usize) -> Result<(), NoRoom> {
         if self.open.is_some() {
             if self.ready.len() >= READY_BATCHES_MAX {
+                self.busy_since.get_or_insert_with(Instant::now);
                 return Err(NoRoom::Busy);
             }
             self.ready.extend(self.open.take());
@@ -274,6 +302,7 @@ impl Intake {
 
     /// The oldest batch: a full one, or else the open one.
     pub(crate) fn take(&mut self) -> Option<Batch> {
+        self.busy_since = None;
         self.ready.pop_front().or_else(|| self.take_open())
     }
 

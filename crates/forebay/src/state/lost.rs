@@ -44,7 +44,7 @@ pub enum DropReason {
     /// The buffer had reached its maximum size.
     Full,
     /// The file system had no space, or less than
-    /// [`min_free_space`](crate::Config::min_free_space).
+    /// [`min_free_space`](crate::Config::min_free_space), or the disk took nothing for seconds.
     DiskFull,
 }
 

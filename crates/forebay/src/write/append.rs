@@ -7,6 +7,8 @@
 //!   free batch buffer, so that no other append can take it.
 //! - A batch counts its accepted and its dropped records, also when it ends in an error.
 
+use std::time::Duration;
+
 use crate::config::{SyncPolicy, WhenFull};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record;
@@ -44,20 +46,42 @@ pub(crate) enum Attempt {
     NoRoom(NoRoom),
 }
 
-/// How one append waits for room: by the buffer's policy, or as its caller says.
+/// How one append waits: by the buffer's policy, or as its caller says.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RoomWait {
+pub(crate) struct Waits {
     when_full: WhenFull,
-    /// Under [`WhenFull::BlockFor`], set when the wait begins.
+    /// Under [`WhenFull::BlockFor`], set when the wait for room begins, or at once if the time
+    /// limits the wait for the sync as well.
     deadline: Option<Instant>,
+    limits_sync: bool,
 }
 
-impl RoomWait {
-    pub(crate) fn new(when_full: WhenFull) -> Self {
+impl Waits {
+    /// By this policy. Its time limits the wait for room.
+    pub(crate) fn by(when_full: WhenFull) -> Self {
         Self {
             when_full,
             deadline: None,
+            limits_sync: false,
         }
+    }
+
+    /// For at most this time, whatever the append waits for.
+    pub(crate) fn at_most(timeout: Duration) -> Self {
+        Self {
+            when_full: WhenFull::BlockFor(timeout),
+            deadline: deadline_after(timeout),
+            limits_sync: true,
+        }
+    }
+
+    pub(crate) fn when_full(&self) -> WhenFull {
+        self.when_full
+    }
+
+    /// Whether the time of [`WhenFull::BlockFor`] limits the wait for the sync as well.
+    pub(crate) fn limits_sync(&self) -> bool {
+        self.limits_sync
     }
 }
 
@@ -244,12 +268,12 @@ impl Shared {
         why: NoRoom,
     ) -> Attempt {
         match when_full {
-            // It takes only moments, so the append waits under every policy.
-            _ if why == NoRoom::Busy => Attempt::NoRoom(why),
+            // It takes only moments, so the append waits under every policy, unless the disk hangs.
+            _ if why == NoRoom::Busy && !intake.is_stalled() => Attempt::NoRoom(why),
             WhenFull::DropNewest => {
                 let reason = match why {
-                    NoRoom::DiskFull => DropReason::DiskFull,
-                    NoRoom::Full | NoRoom::Busy => DropReason::Full,
+                    NoRoom::DiskFull | NoRoom::Busy => DropReason::DiskFull,
+                    NoRoom::Full => DropReason::Full,
                 };
                 intake.dropped[reason as usize].add(Count {
                     events: record.events,
@@ -271,7 +295,7 @@ impl Shared {
     pub(crate) fn put_all(
         &self,
         batch: &mut Appending<'_>,
-        wait: &mut RoomWait,
+        wait: &mut Waits,
     ) -> Result<MutexGuard<'_, Intake>> {
         let mut intake = lock(&self.intake);
         loop {
@@ -310,7 +334,8 @@ impl Shared {
     }
 
     /// Waits until there may be room; under [`WhenFull::BlockFor`] until the deadline, which
-    /// begins to count with the first wait for space.
+    /// begins to count with the first wait, and under the policies that do not wait for space until
+    /// the disk counts as hanging.
     ///
     /// # Errors
     /// There is no room in time.
@@ -318,32 +343,37 @@ impl Shared {
         &'a self,
         mut intake: MutexGuard<'a, Intake>,
         why: NoRoom,
-        wait: &mut RoomWait,
+        wait: &mut Waits,
     ) -> Result<MutexGuard<'a, Intake>> {
-        if let (WhenFull::BlockFor(time), NoRoom::Full | NoRoom::DiskFull, None) =
-            (wait.when_full, why, wait.deadline)
-        {
+        if let (WhenFull::BlockFor(time), None) = (wait.when_full, wait.deadline) {
             wait.deadline = deadline_after(time);
         }
+        let deadline = match wait.when_full {
+            WhenFull::Block | WhenFull::BlockFor(_) => wait.deadline,
+            WhenFull::Reject | WhenFull::DropNewest => intake.stalls_at(),
+        };
         // The accepted records of the batch have to be written, so that the consumer can
         // acknowledge them.
         if intake.rouse() {
             self.work.ring();
         }
-        let woken = self.wait(intake, &self.space, 0, wait.deadline);
+        let woken = self.wait(intake, &self.space, 0, deadline);
         let intake = lock(&self.intake);
         match woken {
             Some(_) => Ok(intake),
+            // The next attempt does what the policy says of a disk that hangs.
+            None if intake.is_stalled() && wait.deadline.is_none() => Ok(intake),
             None => Err(self.refusal(&intake, why)),
         }
     }
 
     /// Under [`SyncPolicy::Always`], waits until everything that an append has put in, up to `end`,
-    /// is synced. While nothing can be made durable it waits no longer than [`WhenFull`] allows.
+    /// is synced. While nothing can be made durable it waits no longer than [`WhenFull`] allows, and
+    /// never longer than its caller allows.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`]: the records are accepted, and their sync is pending.
-    pub(crate) fn wait_durable(&self, end: u64, wait: RoomWait) -> Result<()> {
+    pub(crate) fn wait_durable(&self, end: u64, wait: Waits) -> Result<()> {
         let limit = match wait.when_full {
             WhenFull::Block => None,
             WhenFull::BlockFor(time) => wait.deadline.or_else(|| deadline_after(time)),
@@ -358,11 +388,12 @@ impl Shared {
                 return Err(error.clone());
             }
             let is_stuck = log.is_stuck(end);
-            match self.wait(log, &self.synced, end, limit.filter(|_| is_stuck)) {
+            let limit = limit.filter(|_| is_stuck || wait.limits_sync);
+            match self.wait(log, &self.synced, end, limit) {
                 Some(Woken::Reached) => return Ok(()),
                 Some(Woken::Look) => {}
                 // With `Io::Caller` this is not the deadline: nothing is left to do.
-                None => return Err(self.sync_pending()),
+                None => return Err(self.sync_pending(is_stuck)),
             }
         }
     }
@@ -373,9 +404,18 @@ impl Shared {
         lock(&self.log).is_stuck(end)
     }
 
-    /// The error of an append whose records are accepted but cannot be made durable for now.
+    /// The error of an append whose records are accepted but not durable in time: because nothing
+    /// can be made durable for now, or because the sync takes longer.
     #[cold]
-    pub(crate) fn sync_pending(&self) -> Error {
+    pub(crate) fn sync_pending(&self, is_stuck: bool) -> Error {
+        if !is_stuck {
+            let message = format!(
+                "what was appended is accepted, but was not synced in {} within the time limit; \
+                 the sync goes on: do not append it again",
+                self.dir.display()
+            );
+            return Error::with_path(ErrorKind::TimedOut, &self.dir, message);
+        }
         let why = lock(&self.intake).no_space.clone();
         let why = why.unwrap_or_else(|| "the directory cannot be synced".to_owned());
         Error::with_path(
@@ -411,7 +451,15 @@ impl Shared {
                      accepted; close the buffer, open it again and read it, or raise max_size"
                 ),
             ),
-            NoRoom::Full | NoRoom::Busy => (
+            NoRoom::Busy => (
+                ErrorKind::Full,
+                format!(
+                    "the disk of {dir} has not taken the records before this one, memory holds no \
+                     more of them, and the record was not accepted; try again later, and see \
+                     whether the disk hangs"
+                ),
+            ),
+            NoRoom::Full => (
                 ErrorKind::Full,
                 format!(
                     "the buffer in {dir} is full (max_size is {max_size} bytes), and the record \

@@ -17,7 +17,7 @@ use crate::state::shared::Shared;
 use crate::sync::deadline_after;
 use crate::sync::wake::lock;
 use crate::usage::{self, Monitor, Usage};
-use crate::write::append::{Appending, Attempt, Checked, RoomWait};
+use crate::write::append::{Appending, Attempt, Checked, Waits};
 use crate::write::receipt::{Appended, BatchError, Receipt, outcome};
 
 /// Appends records to a buffer. Clone it for every producer; all clones write
@@ -83,11 +83,12 @@ impl Writer {
     /// As [`append`](Self::append).
     #[inline]
     pub fn append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
-        self.append_one(metadata, payload, self.shared.limits.when_full)
+        self.append_one(metadata, payload, Waits::by(self.shared.limits.when_full))
     }
 
     /// [`append`](Self::append) that does not wait for room, whatever
-    /// [`WhenFull`](crate::WhenFull) says.
+    /// [`WhenFull`](crate::WhenFull) says. While all memory for batches waits to be written, it
+    /// waits for moments, or for 5 s if the disk hangs; as long as it hangs, later calls do not wait.
     ///
     /// # Errors
     /// [`ErrorKind::Full`] or [`ErrorKind::DiskFull`] if there is no room now; otherwise as
@@ -114,14 +115,15 @@ impl Writer {
     /// # Errors
     /// As [`try_append`](Self::try_append).
     pub fn try_append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
-        self.append_one(metadata, payload, WhenFull::Reject)
+        self.append_one(metadata, payload, Waits::by(WhenFull::Reject))
     }
 
-    /// [`append`](Self::append) that waits for room for at most `timeout`, whatever
-    /// [`WhenFull`](crate::WhenFull) says.
+    /// [`append`](Self::append) that waits for at most `timeout`: for room, whatever
+    /// [`WhenFull`](crate::WhenFull) says, and under [`SyncPolicy::Always`] for the sync.
     ///
     /// # Errors
-    /// [`ErrorKind::Full`] or [`ErrorKind::DiskFull`] if there is no room in time; otherwise as
+    /// [`ErrorKind::Full`] or [`ErrorKind::DiskFull`] if there is no room in time;
+    /// [`ErrorKind::TimedOut`] if the record is accepted and not synced in time; otherwise as
     /// [`append`](Self::append).
     pub fn append_timeout(&self, payload: &[u8], timeout: Duration) -> Result<Receipt<'_>> {
         self.append_timeout_with(0, payload, timeout)
@@ -137,30 +139,24 @@ impl Writer {
         payload: &[u8],
         timeout: Duration,
     ) -> Result<Receipt<'_>> {
-        self.append_one(metadata, payload, WhenFull::BlockFor(timeout))
+        self.append_one(metadata, payload, Waits::at_most(timeout))
     }
 
     #[inline]
-    fn append_one(
-        &self,
-        metadata: u32,
-        payload: &[u8],
-        when_full: WhenFull,
-    ) -> Result<Receipt<'_>> {
+    fn append_one(&self, metadata: u32, payload: &[u8], mut waits: Waits) -> Result<Receipt<'_>> {
         let shared = &*self.shared;
         let record = shared.check_record(metadata, payload)?;
         let mut intake = lock(&shared.intake);
-        let mut wait = RoomWait::new(when_full);
         loop {
-            match shared.accept(&mut intake, &record, when_full)? {
+            match shared.accept(&mut intake, &record, waits.when_full())? {
                 Attempt::Accepted(id, end) => {
                     shared.notify_write_side_of(intake, end);
-                    self.wait_as_policy_says(end, wait)?;
+                    self.wait_as_policy_says(end, waits)?;
                     return Ok(Receipt::accepted_at(&self.shared, id, end));
                 }
                 Attempt::Dropped => return Ok(Receipt::dropped(&self.shared)),
                 Attempt::Refused(why) => return Err(shared.refusal(&intake, why)),
-                Attempt::NoRoom(why) => intake = shared.wait_for_room(intake, why, &mut wait)?,
+                Attempt::NoRoom(why) => intake = shared.wait_for_room(intake, why, &mut waits)?,
             }
         }
     }
@@ -212,8 +208,8 @@ impl Writer {
         let records = records.map_err(|error| self.refused_batch(error))?;
         let when_full = shared.limits.when_full;
         let mut batch = Appending::new(shared, &records, when_full);
-        let mut wait = RoomWait::new(when_full);
-        let (intake, result) = match shared.put_all(&mut batch, &mut wait) {
+        let mut waits = Waits::by(when_full);
+        let (intake, result) = match shared.put_all(&mut batch, &mut waits) {
             Ok(intake) => (intake, Ok(())),
             // The records that were accepted before the error are written, synced and delivered.
             Err(error) => (lock(&shared.intake), Err(error)),
@@ -221,16 +217,16 @@ impl Writer {
         shared.notify_write_side_of(intake, batch.end());
         let appended = outcome(&self.shared, Some(&batch));
         result
-            .and_then(|()| self.wait_as_policy_says(batch.end(), wait))
+            .and_then(|()| self.wait_as_policy_says(batch.end(), waits))
             .map_err(|error| appended.failed(error))?;
         Ok(appended)
     }
 
     /// Under [`SyncPolicy::Always`], waits for the sync of what was accepted up to `end`.
     #[inline]
-    fn wait_as_policy_says(&self, end: u64, wait: RoomWait) -> Result<()> {
+    fn wait_as_policy_says(&self, end: u64, waits: Waits) -> Result<()> {
         match self.shared.limits.sync {
-            SyncPolicy::Always => self.shared.wait_durable(end, wait),
+            SyncPolicy::Always => self.shared.wait_durable(end, waits),
             SyncPolicy::Interval | SyncPolicy::Never => Ok(()),
         }
     }

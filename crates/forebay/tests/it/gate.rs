@@ -1,5 +1,5 @@
 //! A storage in which the sync of a file makes durable what is there when it begins, and then
-//! waits until the test lets it pass.
+//! waits until the test lets it pass. Writes can be held up too, before they begin.
 
 use std::io;
 use std::path::Path;
@@ -25,6 +25,7 @@ struct Passage {
 #[derive(Debug, Default)]
 struct State {
     is_closed: bool,
+    holds_writes: bool,
     /// How many syncs have come to the closed gate, and how many of them may pass, first come
     /// first.
     came: u32,
@@ -42,6 +43,11 @@ impl Gate {
 
     pub(crate) fn close(&self) {
         self.0.change(|state| state.is_closed = true);
+    }
+
+    /// Holds up the writes of files until the gate is opened.
+    pub(crate) fn hold_writes(&self) {
+        self.0.change(|state| state.holds_writes = true);
     }
 
     pub(crate) fn open(&self) {
@@ -119,7 +125,12 @@ struct GatedFile {
 }
 
 impl File for GatedFile {
-    forward!(file: read_at write_at len truncate);
+    forward!(file: read_at len truncate);
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.passage.wait_until(|state| !state.holds_writes);
+        self.file.write_at(buf, offset)
+    }
 
     fn sync(&self) -> io::Result<()> {
         let result = self.file.sync();

@@ -56,6 +56,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::state::shared::{Shared, check_async};
 use crate::sync::Instant;
 use crate::sync::wake::Bell;
+use crate::write::append::Waits;
 
 impl Config {
     /// [`open`](Self::open) for async use, on a blocking thread.
@@ -146,18 +147,16 @@ fn poll_synced(
 }
 
 /// [`Shared::wait_durable`] as a future, for an append that began at `begun`.
-async fn durable(
-    shared: &Arc<Shared>,
-    end: u64,
-    begun: Instant,
-    when_full: WhenFull,
-) -> Result<()> {
-    match when_full {
+async fn durable(shared: &Arc<Shared>, end: u64, begun: Instant, waits: Waits) -> Result<()> {
+    match waits.when_full() {
         WhenFull::Block => return await_synced(shared, end).await,
         WhenFull::BlockFor(time) => {
             let left = time.saturating_sub(begun.elapsed());
             if let Ok(done) = ::tokio::time::timeout(left, await_synced(shared, end)).await {
                 return done;
+            }
+            if waits.limits_sync() {
+                return Err(shared.sync_pending(shared.is_stuck(end)));
             }
         }
         WhenFull::Reject | WhenFull::DropNewest => {}
@@ -167,7 +166,7 @@ async fn durable(
     poll_fn(|cx| {
         let done = poll_synced(shared, end, &mut on_sync, cx);
         if done.is_pending() && shared.is_stuck(end) {
-            return Poll::Ready(Err(shared.sync_pending()));
+            return Poll::Ready(Err(shared.sync_pending(true)));
         }
         done
     })

@@ -19,7 +19,7 @@ use crate::state::shared::Shared;
 use crate::sync::Instant;
 use crate::sync::wake::lock;
 use crate::usage::{Monitor, Usage};
-use crate::write::append::{Appending, Attempt, Checked, Put};
+use crate::write::append::{Appending, Attempt, Checked, Put, Waits};
 use crate::write::receipt::{Appended, BatchError, Receipt, outcome};
 use crate::write::writer::Writer;
 
@@ -68,10 +68,13 @@ impl AsyncWriter {
     /// As [`Writer::append`].
     pub async fn append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
         let when_full = self.shared().limits.when_full;
-        self.append_one(metadata, payload, when_full).await
+        self.append_one(metadata, payload, Waits::by(when_full))
+            .await
     }
 
-    /// [`append`](Self::append) that does not wait for room; as [`Writer::try_append`].
+    /// [`append`](Self::append) that does not wait for room; as [`Writer::try_append`], but while a
+    /// disk hangs it waits until the disk goes on: give [`append_timeout`](Self::append_timeout) a
+    /// time instead if that may happen.
     ///
     /// # Errors
     /// As [`Writer::try_append`].
@@ -84,7 +87,8 @@ impl AsyncWriter {
     /// # Errors
     /// As [`Writer::try_append`].
     pub async fn try_append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
-        self.append_one(metadata, payload, WhenFull::Reject).await
+        self.append_one(metadata, payload, Waits::by(WhenFull::Reject))
+            .await
     }
 
     /// [`append`](Self::append) that waits for room for at most `timeout`; as
@@ -106,18 +110,13 @@ impl AsyncWriter {
         payload: &[u8],
         timeout: Duration,
     ) -> Result<Receipt<'_>> {
-        self.append_one(metadata, payload, WhenFull::BlockFor(timeout))
+        self.append_one(metadata, payload, Waits::at_most(timeout))
             .await
     }
 
-    async fn append_one(
-        &self,
-        metadata: u32,
-        payload: &[u8],
-        when_full: WhenFull,
-    ) -> Result<Receipt<'_>> {
+    async fn append_one(&self, metadata: u32, payload: &[u8], waits: Waits) -> Result<Receipt<'_>> {
         let record = self.shared().check_record(metadata, payload)?;
-        let appended = self.append_all(Ok([record]), when_full).await;
+        let appended = self.append_all(Ok([record]), waits).await;
         // A batch of one record has no records before it to report.
         appended
             .map(|appended| appended.receipt())
@@ -137,7 +136,7 @@ impl AsyncWriter {
     ) -> Result<Appended<'_>, BatchError> {
         let records = payloads.iter().map(|payload| (0, payload.as_ref()));
         let records = self.shared().check_batch(records);
-        self.append_all(records, self.shared().limits.when_full)
+        self.append_all(records, Waits::by(self.shared().limits.when_full))
             .await
     }
 
@@ -151,15 +150,16 @@ impl AsyncWriter {
     ) -> Result<Appended<'_>, BatchError> {
         let records = records.iter().map(|(metadata, p)| (*metadata, p.as_ref()));
         let records = self.shared().check_batch(records);
-        self.append_all(records, self.shared().limits.when_full)
+        self.append_all(records, Waits::by(self.shared().limits.when_full))
             .await
     }
 
     async fn append_all<'p>(
         &self,
         records: Result<impl AsRef<[Checked<'p>]>>,
-        when_full: WhenFull,
+        waits: Waits,
     ) -> Result<Appended<'_>, BatchError> {
+        let when_full = waits.when_full();
         let shared = self.shared();
         let records = shared.check_async().and(records);
         let records = records.map_err(|error| outcome(shared, None).failed(error))?;
@@ -177,12 +177,12 @@ impl AsyncWriter {
         let put = put.unwrap_or_else(|| {
             // The time is up.
             let intake = lock(&shared.intake);
-            Err(shared.refusal(&intake, intake.lack()))
+            Err(shared.refusal(&intake, intake.why_waiting()))
         });
         let appended = outcome(shared, Some(&batch));
         put.map_err(|error| appended.failed(error))?;
         if let Some(begun) = begun {
-            durable(shared, batch.end(), begun, when_full)
+            durable(shared, batch.end(), begun, waits)
                 .await
                 .map_err(|error| appended.failed(error))?;
         }

@@ -119,8 +119,9 @@ impl FailurePolicy {
         [self.space.at(), entry, then].into_iter().flatten().min()
     }
 
-    /// Notes trouble that ended a step. True: the next step may find something to do at once. False:
-    /// it would meet the same trouble, so the write side waits for the retry.
+    /// Notes trouble that ended a line of the step's list. True: the list, looked at again, may show
+    /// something to do at once. False: the line would meet the same trouble, so it waits for the
+    /// retry, and the lines after it go on.
     pub(super) fn note(&mut self, shared: &Shared, trouble: Trouble) -> bool {
         match trouble {
             Trouble::NoSpace(error) => self.note_no_space(shared, &error),
