@@ -334,8 +334,8 @@ impl Shared {
     }
 
     /// Waits until there may be room; under [`WhenFull::BlockFor`] until the deadline, which
-    /// begins to count with the first wait, and under the policies that do not wait for space until
-    /// the disk counts as hanging.
+    /// begins to count with the first wait for space. Without a deadline, and except under
+    /// [`WhenFull::Block`], only until the disk counts as hanging.
     ///
     /// # Errors
     /// There is no room in time.
@@ -345,12 +345,15 @@ impl Shared {
         why: NoRoom,
         wait: &mut Waits,
     ) -> Result<MutexGuard<'a, Intake>> {
-        if let (WhenFull::BlockFor(time), None) = (wait.when_full, wait.deadline) {
+        if let (WhenFull::BlockFor(time), NoRoom::Full | NoRoom::DiskFull, None) =
+            (wait.when_full, why, wait.deadline)
+        {
             wait.deadline = deadline_after(time);
         }
         let deadline = match wait.when_full {
-            WhenFull::Block | WhenFull::BlockFor(_) => wait.deadline,
-            WhenFull::Reject | WhenFull::DropNewest => intake.stalls_at(),
+            WhenFull::Block => None,
+            WhenFull::BlockFor(_) if wait.deadline.is_some() => wait.deadline,
+            _ => intake.stalls_at(),
         };
         // The accepted records of the batch have to be written, so that the consumer can
         // acknowledge them.
@@ -362,7 +365,7 @@ impl Shared {
         match woken {
             Some(_) => Ok(intake),
             // The next attempt does what the policy says of a disk that hangs.
-            None if intake.is_stalled() && wait.deadline.is_none() => Ok(intake),
+            None if wait.when_full == WhenFull::DropNewest && intake.is_stalled() => Ok(intake),
             None => Err(self.refusal(&intake, why)),
         }
     }

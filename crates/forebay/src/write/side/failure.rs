@@ -119,9 +119,8 @@ impl FailurePolicy {
         [self.space.at(), entry, then].into_iter().flatten().min()
     }
 
-    /// Notes trouble that ended a line of the step's list. True: the list, looked at again, may show
-    /// something to do at once. False: the line would meet the same trouble, so it waits for the
-    /// retry, and the lines after it go on.
+    /// Notes trouble that ended a step. True: the next step may find something to do at once. False:
+    /// it would meet the same trouble, so the write side waits for the retry.
     pub(super) fn note(&mut self, shared: &Shared, trouble: Trouble) -> bool {
         match trouble {
             Trouble::NoSpace(error) => self.note_no_space(shared, &error),
@@ -144,8 +143,9 @@ impl FailurePolicy {
         }
         let closing = lock(&shared.intake).closing;
         let gives_up = closing && !std::mem::replace(&mut self.gave_up, closing);
-        // On a full disk there may be something to sync or to delete.
-        is_news || gives_up
+        // On a full disk there may be something to sync or to delete, also something that was
+        // requested just now. With a thread the next step does not write, because a pause begins.
+        is_news || gives_up || (shared.limits.io == Io::Thread && !closing)
     }
 
     fn note_no_entry(&mut self, shared: &Shared, error: io::Error) -> bool {

@@ -94,7 +94,11 @@ impl WriteSide {
         if self.failure.is_poisoned() {
             return Step::Idle(None);
         }
-        if self.most_urgent(shared) {
+        let looks_again = match self.most_urgent(shared) {
+            Ok(looks_again) => looks_again,
+            Err(trouble) => self.failure.note(shared, trouble) || self.sync_ledger(shared),
+        };
+        if looks_again {
             Step::Progress
         } else {
             Step::Idle(self.due_at(shared))
@@ -104,33 +108,29 @@ impl WriteSide {
     /// Everything that there may be to do, the most urgent first. Each line returns true if the
     /// list is to be looked at again from its top, usually because the line did something, and
     /// false if the next line may go on.
-    fn most_urgent(&mut self, shared: &Shared) -> bool {
-        self.line(shared, Self::delete_acknowledged) // deletion/mod.rs
-            || self.line(shared, Self::take_background_outcome) // syncing.rs
-            || self.line(shared, Self::write_failed_again) // write_again.rs
-            || self.line(shared, Self::begin_background_sync) // syncing.rs
-            || self.line(shared, Self::write_next) // writing.rs
-            || self.line(shared, Self::sync_if_due) // syncing.rs
-            || self.line(shared, Self::sync_ledger_if_due) // ledger_sync.rs
-            || self.line(shared, Self::end_if_done) // below
+    fn most_urgent(&mut self, shared: &Shared) -> Result<bool, Trouble> {
+        Ok(self.delete_acknowledged(shared)? // deletion/mod.rs
+            || self.take_background_outcome(shared)? // syncing.rs
+            || self.write_failed_again(shared)? // write_again.rs
+            || self.begin_background_sync(shared)? // syncing.rs
+            || self.write_next(shared)? // writing.rs
+            || self.sync_if_due(shared)? // syncing.rs
+            || self.ledger_sync.sync_if_due(shared)? // ledger_sync.rs
+            || self.end_if_done(shared)?) // below
     }
 
-    /// One line of the list. Trouble ends the line, not the list: who waits for a sync of the
-    /// ledger must not wait for space that only data needs.
-    #[inline]
-    fn line(
-        &mut self,
-        shared: &Shared,
-        line: impl FnOnce(&mut Self, &Shared) -> Result<bool, Trouble>,
-    ) -> bool {
-        match line(self, shared) {
-            Ok(looks_again) => looks_again,
+    /// Syncs the ledger if that is due, after trouble that ended the list before that line: who
+    /// waits for the ledger must not wait for space that only data needs. Returns whether it did
+    /// anything.
+    #[cold]
+    fn sync_ledger(&mut self, shared: &Shared) -> bool {
+        if self.failure.is_poisoned() {
+            return false;
+        }
+        match self.ledger_sync.sync_if_due(shared) {
+            Ok(synced) => synced,
             Err(trouble) => self.failure.note(shared, trouble),
         }
-    }
-
-    fn sync_ledger_if_due(&mut self, shared: &Shared) -> Result<bool, Trouble> {
-        self.ledger_sync.sync_if_due(shared)
     }
 
     /// Once the last writer is closed and everything is written, lets the reader see the end.
