@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::counter::EventCounter;
-use crate::directory::options::{LookOptions, look_options};
+use crate::directory::options::{LOOK_PAUSE, LOOKS_AGAIN, LookOptions, look_options};
 use crate::directory::recovery::{Plan, look, plan};
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::directory::survey::{LedgerStatus, Survey};
@@ -63,6 +63,14 @@ impl InspectOptions {
         let mut inspection = describe(self, dir)?;
         if self.look.is_of_the_system() {
             inspection.locked = self.look.is_open_elsewhere(dir)?;
+            for _ in 0..LOOKS_AGAIN {
+                if !inspection.locked || inspection.ledger.status != LedgerCondition::Damaged {
+                    break;
+                }
+                std::thread::sleep(LOOK_PAUSE);
+                inspection = describe(self, dir)?;
+                inspection.locked = self.look.is_open_elsewhere(dir)?;
+            }
             inspection.lock_holder_pid = os::lock_holder(&dir.join(LOCK_FILE_NAME));
         }
         Ok(inspection)

@@ -2,12 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::counter::EventCounter;
 use crate::directory::survey::{DEFAULT_MAX_FRAME_LEN, is_open_elsewhere};
 use crate::error::Result;
 use crate::storage::Storage;
 use crate::storage::os::Os;
+
+/// A buffer that is open elsewhere is looked at up to this many times more, after pauses, before
+/// a finding is reported. Another implementation moves the ledger before it writes the record, and
+/// acknowledges more than it has written, for a moment.
+pub(super) const LOOKS_AGAIN: usize = 4;
+pub(super) const LOOK_PAUSE: Duration = Duration::from_millis(25);
 
 /// The methods that the options of `inspect`, `verify` and `records` share. The options
 /// have a field `look`.

@@ -167,7 +167,7 @@ fn list(options: &RecordsOptions, dir: &Path, live: bool) -> Result<Records> {
 
 impl Records {
     /// What was skipped so far; at the end, also the events that are missing between
-    /// the last record and the writer's next id.
+    /// the last record and the writer's next id, unless the buffer is open elsewhere.
     pub fn lost(&self) -> Skipped {
         self.skipped
     }
@@ -192,7 +192,8 @@ impl Records {
                 }
             }
         }
-        if let Some(expected) = self.ids.expected() {
+        // A process that has the buffer open may count records before it has written them.
+        if let (Some(expected), false) = (self.ids.expected(), self.live) {
             self.lose(self.next_id.saturating_sub(expected));
         }
         Ok(None)

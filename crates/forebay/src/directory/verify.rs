@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::counter::EventCounter;
 use crate::directory::findings::{Finding, FindingKind, Severity, is_tail};
 use crate::directory::install;
-use crate::directory::options::{LookOptions, live_option, look_options};
+use crate::directory::options::{LOOK_PAUSE, LOOKS_AGAIN, LookOptions, live_option, look_options};
 use crate::directory::recovery::{Facts, end_finding, look};
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::directory::survey::{Survey, acknowledged_id};
@@ -78,7 +78,16 @@ impl<'p> VerifyOptions<'p> {
         let dir = dir.as_ref();
         self.live |= self.look.is_open_elsewhere(dir)?;
         let progress = self.progress.take();
-        check(&self, dir, progress.unwrap_or_else(|| Box::new(|_, _| {})))
+        let mut verification = check(&self, dir, progress.unwrap_or_else(|| Box::new(|_, _| {})))?;
+        for _ in 0..LOOKS_AGAIN {
+            if !self.live || verification.is_clean() {
+                break;
+            }
+            std::thread::sleep(LOOK_PAUSE);
+            let again = check(&self, dir, Box::new(|_, _| {}))?;
+            verification = verification.confirmed_by(again);
+        }
+        Ok(verification)
     }
 }
 
@@ -114,6 +123,20 @@ impl Verification {
     pub fn is_clean(&self) -> bool {
         let damage = |finding: &Finding| finding.severity == Severity::Damage;
         self.events_lost == 0 && self.findings_omitted == 0 && !self.findings.iter().any(damage)
+    }
+
+    /// What a second look found, without what the first one did not find: the process that has
+    /// the buffer open was in the middle of something.
+    fn confirmed_by(self, mut again: Self) -> Self {
+        again
+            .findings
+            .retain(|finding| self.findings.contains(finding));
+        again.findings_omitted = again.findings_omitted.min(self.findings_omitted);
+        again.events_lost = match again.findings.is_empty() && again.findings_omitted == 0 {
+            true => 0,
+            false => again.events_lost.min(self.events_lost),
+        };
+        again
     }
 }
 

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use forebay::storage::Storage;
+use forebay::format::record::{encode, frame_len};
+use forebay::storage::os::Os;
 use forebay::storage::sim::Sim;
-use forebay::{InspectOptions, RecordsOptions, VerifyOptions};
+use forebay::storage::{Access, Storage, write_all};
+use forebay::{InspectOptions, LedgerCondition, RecordsOptions, VerifyOptions};
 
 use crate::before_open::BeforeOpen;
 use crate::recovery::made::{FRAME_LEN, Made, frames};
@@ -115,6 +117,63 @@ fn look(path: &Path) {
     assert_eq!(records.lost(), forebay::Skipped::default());
     let inspection = InspectOptions::default().inspect(path).unwrap();
     assert!(inspection.locked);
+}
+
+/// A process of another implementation: it holds the lock, counts a record in the ledger before it
+/// writes it, and acknowledges it before it counts it.
+///
+/// Regression: such a moment was reported as damage (12 of 770 looks at one such process), and a
+/// listing of such a buffer ended in events lost.
+#[test]
+fn what_another_process_is_in_the_middle_of_is_no_damage() {
+    let dir = temp_dir();
+    let path = dir.path();
+    let (writer, reader) = open(&small(path).data_file_size(64 << 10));
+    writer.append(&payload(1, 100)).unwrap();
+    writer.close().unwrap();
+    reader.close().unwrap();
+    let os = Os::new();
+    let _lock = os.lock(&path.join("buffer.lock")).unwrap();
+    let ledger = os.map(&path.join("buffer.db")).unwrap();
+    let file = os
+        .open(&path.join("buffer-data-0.dat"), Access::Write)
+        .unwrap();
+    let done = AtomicBool::new(false);
+    let looks = |path: &Path| {
+        let verification = VerifyOptions::default().verify(path).unwrap();
+        assert!(verification.is_clean(), "{verification:?}");
+        let mut records = RecordsOptions::default().records(path).unwrap();
+        records.by_ref().for_each(|stored| drop(stored.unwrap()));
+        assert_eq!(records.lost(), forebay::Skipped::default());
+        let inspection = InspectOptions::default().inspect(path).unwrap();
+        assert_eq!(inspection.ledger.status, LedgerCondition::Ok);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let pause = || std::thread::sleep(std::time::Duration::from_millis(1));
+            let mut end = file.len().unwrap();
+            for id in 2.. {
+                if done.load(Ordering::Relaxed) || end > 60_000 {
+                    break;
+                }
+                // It reads from its memory, so it may have acknowledged what it has not counted.
+                ledger.words()[2].store(id.to_le(), Ordering::Release);
+                pause();
+                ledger.words()[0].store((id + 1).to_le(), Ordering::Release);
+                pause();
+                let mut frame = vec![0; frame_len(100)];
+                encode(&mut frame, id, 0, &payload(id, 100));
+                write_all(&*file, &frame, end).unwrap();
+                end += frame.len() as u64;
+                pause();
+            }
+        });
+        let result = std::panic::catch_unwind(|| (0..60).for_each(|_| looks(path)));
+        done.store(true, Ordering::Relaxed);
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }
 
 /// Acknowledges and deletes the oldest data file as its owner does: first the
