@@ -18,6 +18,7 @@ use crate::format::file_id::LOCK_FILE_NAME;
 use crate::format::ledger::LedgerState;
 use crate::storage::Storage;
 use crate::storage::os;
+use crate::sync::thread;
 
 /// How to [`inspect`]: options in the manner of [`std::fs::OpenOptions`], ended by
 /// [`inspect`](Self::inspect).
@@ -67,7 +68,7 @@ impl InspectOptions {
                 if !inspection.locked || inspection.ledger.status != LedgerCondition::Damaged {
                     break;
                 }
-                std::thread::sleep(LOOK_PAUSE);
+                thread::sleep(LOOK_PAUSE);
                 inspection = describe(self, dir)?;
                 inspection.locked = self.look.is_open_elsewhere(dir)?;
             }

@@ -25,6 +25,7 @@ use crate::error::Result;
 use crate::format::file_id::{distance, file_name, next};
 use crate::scan::{Damage, Found, Mended};
 use crate::storage::Storage;
+use crate::sync::thread;
 
 /// At most this many findings are listed.
 const MAX_FINDINGS: usize = 10_000;
@@ -83,7 +84,7 @@ impl<'p> VerifyOptions<'p> {
             if !self.live || verification.is_clean() {
                 break;
             }
-            std::thread::sleep(LOOK_PAUSE);
+            thread::sleep(LOOK_PAUSE);
             let again = check(&self, dir, Box::new(|_, _| {}))?;
             verification = verification.confirmed_by(again);
         }

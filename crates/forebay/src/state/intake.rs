@@ -222,6 +222,7 @@ impl Intake {
     }
 
     /// Why an append that waits for room does so.
+    #[cfg(feature = "tokio")]
     pub(crate) fn why_waiting(&self) -> NoRoom {
         match self.busy_since {
             Some(_) => NoRoom::Busy,

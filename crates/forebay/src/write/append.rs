@@ -80,6 +80,7 @@ impl Waits {
     }
 
     /// Whether the time of [`WhenFull::BlockFor`] limits the wait for the sync as well.
+    #[cfg(feature = "tokio")]
     pub(crate) fn limits_sync(&self) -> bool {
         self.limits_sync
     }

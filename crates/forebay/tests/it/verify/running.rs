@@ -128,7 +128,7 @@ fn look(path: &Path) {
 fn what_another_process_is_in_the_middle_of_is_no_damage() {
     let dir = temp_dir();
     let path = dir.path();
-    let (writer, reader) = open(&small(path).data_file_size(64 << 10));
+    let (writer, reader) = open(&small(path).max_size(1 << 20).data_file_size(64 << 10));
     writer.append(&payload(1, 100)).unwrap();
     writer.close().unwrap();
     reader.close().unwrap();
@@ -152,7 +152,7 @@ fn what_another_process_is_in_the_middle_of_is_no_damage() {
         scope.spawn(|| {
             let pause = || std::thread::sleep(std::time::Duration::from_millis(1));
             let mut end = file.len().unwrap();
-            for id in 2.. {
+            for id in 2u64.. {
                 if done.load(Ordering::Relaxed) || end > 60_000 {
                     break;
                 }
