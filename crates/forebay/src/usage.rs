@@ -37,13 +37,13 @@ pub struct Usage {
     pub dropped: Count,
     /// The same by reason.
     pub dropped_by_reason: Vec<(DropReason, Count)>,
-    /// Lost to damage or a power cut, as far as the reader has read.
+    /// Lost to damage or a power cut, as far as the reader has handed out the losses.
     pub lost: Count,
     /// The same by reason.
     pub lost_by_reason: Vec<(LostReason, Count)>,
     /// Records whose redundant fields were damaged and repaired; nothing was lost.
     pub mended_records: u64,
-    /// Records that the typed layer could not decode.
+    /// Records that the typed layer could not decode. A redelivery does not count again.
     pub undecodable_records: u64,
     /// How long the oldest unread record has been in the buffer, by the time of its data file if
     /// nothing better is known.

@@ -160,7 +160,8 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec for Json<T> {
 /// Several values per record, each one line of JSON and one event (feature `serde_json`).
 ///
 /// Ids step by the number of lines, so a loss is counted in values. An empty list cannot be
-/// encoded.
+/// encoded, nor a value that brings its own JSON with line feeds in it, as
+/// `serde_json::value::RawValue` may.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -191,8 +192,16 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec for JsonLines<T> {
         if values.is_empty() {
             return Err("the list is empty, and a record holds at least one event".to_owned());
         }
-        for value in values {
+        for (index, value) in values.iter().enumerate() {
+            let begin = payload.len();
             serde_json::to_writer(&mut *payload, value).map_err(|e| e.to_string())?;
+            // A value that brings its own JSON (`RawValue`) may have line feeds between its parts.
+            if payload[begin..].contains(&b'\n') {
+                return Err(format!(
+                    "the JSON of item {index} has a line feed, and each item must be one line; \
+                     write it without line feeds"
+                ));
+            }
             payload.push(b'\n');
         }
         Ok(())
@@ -206,7 +215,7 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec for JsonLines<T> {
     }
 
     fn event_counter(&self) -> Option<EventCounter> {
-        // JSON has no line feed within a value.
+        // `encode` refuses a value whose JSON has a line feed.
         let count_lines = |payload: &[u8]| payload.split_inclusive(|byte| *byte == b'\n').count();
         Some(EventCounter::new(move |_, payload| {
             count_lines(payload).max(1) as u64

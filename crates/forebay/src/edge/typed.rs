@@ -14,7 +14,6 @@ use crate::read::delivery::{Batch, Delivery, Item};
 use crate::read::{Reader, TryRecv};
 use crate::state::lost::Lost;
 use crate::state::meters::Meters;
-use crate::sync::atomic::Ordering;
 use crate::write::receipt::{Appended, BatchError, Receipt};
 use crate::write::writer::Writer;
 
@@ -96,7 +95,7 @@ pub(crate) fn decode<C: Codec>(codec: &C, meters: &Meters, item: Item) -> TypedI
     match decoded {
         Ok(value) => TypedItem::Record { value, delivery },
         Err(reason) => {
-            meters.undecodable.fetch_add(1, Ordering::Relaxed);
+            meters.note_undecodable(delivery.id());
             tracing::warn!(id = delivery.id(), reason, "a record cannot be decoded");
             TypedItem::Undecodable { delivery, reason }
         }

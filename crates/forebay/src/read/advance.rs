@@ -42,9 +42,6 @@ impl Reader {
 
     #[cold]
     pub(super) fn advance_with_care(&mut self) -> Result<Advance> {
-        if let Some(lost) = self.due_loss() {
-            return Ok(Advance::Lost(lost));
-        }
         if let Some(error) = &self.refused {
             let error = error.clone();
             if error.kind() != ErrorKind::Corrupt {
@@ -111,9 +108,9 @@ impl Reader {
                 next_id: found.id,
                 offset: begin,
             };
-            if let Some(lost) = self.lose(to, LostReason::Gap)? {
+            if let Some(loss) = self.lose(to, LostReason::Gap)? {
                 self.stash = Some(found);
-                return Ok(Some(Advance::Lost(lost)));
+                return Ok(Some(Advance::Lost(loss)));
             }
         }
         if self.damage.is_some() {

@@ -31,7 +31,8 @@ pub enum Item {
 /// Acknowledges one record. Use it from any thread, in any order. Dropping it leaves the record
 /// unacknowledged.
 ///
-/// Once the buffer is closed, acknowledging has no effect.
+/// Once the buffer is closed, acknowledging has no effect. A child process that was forked since
+/// must not acknowledge; see [`Reader`](crate::Reader).
 #[must_use = "a record that is not acknowledged is delivered again"]
 pub struct Ack {
     shared: Arc<Shared>,
@@ -107,11 +108,15 @@ impl Delivery {
         &self.payload
     }
 
-    /// Where the record's stretch begins: it includes bytes before the record that no other record
-    /// covers.
+    /// The record's stretch: it includes bytes before the record that no other record covers.
     #[cfg(feature = "tokio")]
-    pub(crate) fn begin(&self) -> Position {
-        self.ack.stretch.from
+    pub(crate) fn stretch(&self) -> Stretch {
+        self.ack.stretch
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn count(&self) -> Count {
+        count(self.events, self.payload.len())
     }
 
     /// Acknowledges the record.
@@ -231,10 +236,7 @@ impl Batch {
     ) {
         debug_assert_eq!(stretch.from.next_id, id, "what is lost was reported");
         self.payload_bytes += payload.len();
-        self.count.add(Count {
-            events,
-            bytes: record::frame_len(payload.len()) as u64,
-        });
+        self.count.add(count(events, payload.len()));
         self.entries.push(Entry {
             from: stretch.from.offset,
             to: stretch.to.offset,
@@ -247,8 +249,28 @@ impl Batch {
         });
     }
 
-    pub(crate) fn push_lost(&mut self, lost: Lost) {
-        self.lost.push(lost);
+    /// Keeps the records whose ids, from the first to the one after the last, `is_kept` approves.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(u64, u64) -> bool) {
+        self.count = Count::default();
+        self.payload_bytes = 0;
+        self.entries.retain(|entry| {
+            let events = u64::from(entry.events);
+            let is_kept = is_kept(entry.id, entry.id + events);
+            if is_kept {
+                self.count.add(count(events, entry.len as usize));
+                self.payload_bytes += entry.len as usize;
+            }
+            is_kept
+        });
+    }
+
+    pub(crate) fn set_lost(&mut self, lost: Vec<Lost>) {
+        self.lost = lost;
+    }
+
+    /// Where its first record begins.
+    pub(crate) fn begin(&self) -> Option<Position> {
+        self.entries.first().map(|entry| entry.stretch().from)
     }
 
     pub(crate) fn count(&self) -> Count {
@@ -334,7 +356,7 @@ impl IntoIterator for Batch {
         BatchItems {
             shared: self.shared,
             chunks: self.chunks,
-            entries: self.entries.into_iter().peekable(),
+            entries: self.entries.into_iter(),
             lost: self.lost.into_iter().peekable(),
         }
     }
@@ -344,21 +366,51 @@ impl IntoIterator for Batch {
 pub struct BatchItems {
     shared: Arc<Shared>,
     chunks: Vec<Bytes>,
-    entries: Peekable<vec::IntoIter<Entry>>,
+    entries: vec::IntoIter<Entry>,
     lost: Peekable<vec::IntoIter<Lost>>,
+}
+
+#[cfg(feature = "tokio")]
+impl BatchItems {
+    /// How many records are left.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Where the next record begins.
+    pub(crate) fn begin(&self) -> Option<Position> {
+        self.entries
+            .as_slice()
+            .first()
+            .map(|entry| entry.stretch().from)
+    }
+
+    /// The next record, whatever losses lie before it.
+    pub(crate) fn next_record(&mut self) -> Option<Delivery> {
+        let entry = self.entries.next()?;
+        Some(entry.delivery(&self.shared, &self.chunks))
+    }
 }
 
 impl Iterator for BatchItems {
     type Item = Item;
 
     fn next(&mut self) -> Option<Item> {
-        let next_id = self.entries.peek().map(|entry| entry.id);
+        let next_id = self.entries.as_slice().first().map(|entry| entry.id);
         let is_before = |lost: &Lost| next_id.is_none_or(|id| lost.first_id < id);
         if let Some(lost) = self.lost.next_if(is_before) {
             return Some(Item::Lost(lost));
         }
         let entry = self.entries.next()?;
         Some(Item::Record(entry.delivery(&self.shared, &self.chunks)))
+    }
+}
+
+/// A record's events and bytes.
+fn count(events: u64, payload_len: usize) -> Count {
+    Count {
+        events,
+        bytes: record::frame_len(payload_len) as u64,
     }
 }
 

@@ -12,7 +12,6 @@ impl Reader {
         self.stash.is_none()
             && self.damage.is_none()
             && self.refused.is_none()
-            && self.losses.is_empty()
             && self.at >= self.filter_until
     }
 

@@ -1,19 +1,22 @@
 //! Losses before the next record, and the damage that caused them.
 //!
 //! Invariant: damage is noted when it is met. Which events it took is known from the ids of the
-//! next record, and then reported and acknowledged.
+//! next record. The loss is acknowledged when it is handed out.
 
 use std::sync::Arc;
 
-use super::{Lost, LostReason, Reader};
+use super::ahead::FoundLoss;
+use super::{LostReason, Reader};
 use crate::config::OnCorruption;
 use crate::directory::findings::is_tail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id;
 use crate::scan::Damage;
 use crate::state::acks::Stretch;
+use crate::state::lost::Lost;
 use crate::state::stream::Position;
 use crate::storage::File;
+use crate::sync::wake::lock;
 
 /// Damage seen since the last record. Which events it took is known at the next one.
 pub(super) struct PendingDamage {
@@ -29,12 +32,12 @@ pub(super) struct PendingDamage {
 const PENDING_SPANS_MAX: usize = 256;
 
 impl Reader {
-    /// The ids between the tail and `to` are not there. Acknowledges this gap, and reports it
-    /// unless that was done before a rewind.
+    /// The ids between the tail and `to` are not there. Returns this loss, unless it was handed
+    /// out before a rewind.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] when the configuration refuses the damage that took them.
-    pub(super) fn lose(&mut self, to: Position, reason: LostReason) -> Result<Option<Lost>> {
+    pub(super) fn lose(&mut self, to: Position, reason: LostReason) -> Result<Option<FoundLoss>> {
         if self.shared.limits.on_corruption == OnCorruption::Refuse
             && let Some(damage) = &self.damage
             && let Some((_, name, tail)) = damage.spans.first()
@@ -51,13 +54,12 @@ impl Reader {
         self.tail = to;
         let damage = self.damage.take();
         let reason = damage.as_ref().map_or(reason, |d| d.reason);
-        let newly = self.shared.acknowledge_lost(stretch, reason);
-        if newly.events == 0 {
-            if let Some(damage) = &damage {
-                self.keep(&damage.spans, 0);
-            }
-            // A call that did not reach the caller may have found this loss before.
-            return Ok(self.due_loss());
+        let events = lock(&self.shared.acks).missing(first_id, to.next_id);
+        let is_kept = damage
+            .as_ref()
+            .is_none_or(|damage| self.keep(&damage.spans, events));
+        if events == 0 {
+            return Ok(None);
         }
         let (file, offset) = match &damage {
             Some(damage) => (Some(damage.file.clone()), damage.offset),
@@ -69,28 +71,23 @@ impl Reader {
                 None => (None, 0),
             },
         };
-        let mut lost = Lost {
+        let lost = Lost {
             first_id,
             last_id: to.next_id - 1,
-            events: newly.events,
-            bytes: newly.bytes,
+            events,
+            bytes: to.offset - stretch.from.offset,
             reason,
             file,
             offset,
-            not_kept: false,
+            not_kept: !is_kept,
         };
-        // First of all, because a subscriber that panics must not take the report along.
-        let place = self.losses_given;
-        self.losses.insert(place, lost.clone());
-        self.losses_given += 1;
-        if let Some(damage) = &damage
-            && !self.keep(&damage.spans, newly.events)
-        {
-            lost.not_kept = true;
-            self.losses[place].not_kept = true;
+        if lost.last_id > self.logged_until {
+            // The loss is found again if it is not handed out. This is set first, because otherwise
+            // a subscriber that always panics would keep the reader here for ever.
+            self.logged_until = lost.last_id;
+            tracing::warn!(%lost, "events are lost");
         }
-        tracing::warn!(%lost, "events are lost");
-        Ok(Some(lost))
+        Ok(Some(FoundLoss::new(lost, stretch)))
     }
 
     fn refusal(&self, name: &str, damage: &Damage) -> Error {

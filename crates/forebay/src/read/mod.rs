@@ -8,11 +8,14 @@
 //! - The reader never reads past the end of what is visible, and takes no lock per record.
 //! - Event counters and tracing subscribers are not this crate's code. They may panic, and the
 //!   caller may catch that. The next call then begins where the unfinished one began, so nothing is
-//!   skipped; a loss is kept until a call has returned it.
+//!   skipped.
+//! - Reading acknowledges no loss and counts no delivery. Handing out does, so what was read and not
+//!   handed out is found again, in this life or in the next.
 //! - A data file is open only while there is more to read from it: a deleted file that is open
 //!   keeps its space.
 
 mod advance;
+pub(crate) mod ahead;
 pub(crate) mod delivery;
 mod expected;
 mod losses;
@@ -23,11 +26,11 @@ pub(crate) mod stopper;
 mod unfinished;
 mod waiting;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::ahead::{Ahead, FoundLoss};
 use self::losses::PendingDamage;
 use self::patience::Patience;
 use self::sequence::Decided;
@@ -48,13 +51,17 @@ use crate::sync::wake::lock;
 use crate::usage::{self, Monitor, Usage};
 
 use self::delivery::{Ack, Batch, Delivery, Item};
-use crate::state::lost::{Lost, LostReason};
+use crate::state::lost::LostReason;
 
 /// Reads a buffer. There is one per open buffer.
 ///
 /// What was delivered stays in the buffer until it is acknowledged; what is not
 /// acknowledged is delivered again after reopening, or after
 /// [`rewind`](Self::rewind).
+///
+/// After a `fork`, a child process must not use the reader, nor acknowledge what it delivered: the
+/// child shares the parent's ledger, and an acknowledgement there would count in the parent's
+/// buffer. The child may drop the handles, which touches nothing, and open other buffers.
 pub struct Reader {
     shared: Arc<Shared>,
     open: bool,
@@ -84,12 +91,10 @@ pub struct Reader {
     /// Where the current call began. It is still set when the next call begins if user code (an
     /// event counter, a tracing subscriber) panicked in the call before.
     unfinished: Option<ReadPosition>,
-    /// Losses that are acknowledged but may not have reached the caller, in order.
-    losses: VecDeque<Lost>,
-    /// The current call hands out the first this many of them.
-    losses_given: usize,
     /// Mended records up to this id are counted and logged.
     mended_until: u64,
+    /// Losses up to this id are logged.
+    logged_until: u64,
 }
 
 /// What [`Reader::advance`] found.
@@ -100,7 +105,7 @@ enum Advance {
         events: u64,
         stretch: Stretch,
     },
-    Lost(Lost),
+    Lost(FoundLoss),
     /// Nothing more now.
     Empty,
     End,
@@ -156,9 +161,8 @@ impl Reader {
             refused: None,
             batch_len: 0,
             unfinished: None,
-            losses: VecDeque::new(),
-            losses_given: 0,
             mended_until: 0,
+            logged_until: 0,
         }
     }
 
@@ -217,10 +221,10 @@ impl Reader {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<TryRecv<Item>> {
-        if self.is_stopped() {
-            return Ok(TryRecv::End);
-        }
         loop {
+            if self.is_stopped() {
+                return Ok(TryRecv::End);
+            }
             match self.try_recv_visible()? {
                 TryRecv::Empty if self.drive() => {}
                 found => return Ok(found),
@@ -229,27 +233,32 @@ impl Reader {
     }
 
     fn try_recv_visible(&mut self) -> Result<TryRecv<Item>> {
-        let next = match self.advance()? {
-            Advance::Record {
-                found,
-                events,
-                stretch,
-            } => {
-                let count = Count {
+        loop {
+            let next = match self.advance()? {
+                Advance::Record {
+                    found,
                     events,
-                    bytes: found.frame_len,
-                };
-                self.shared.meters.note_delivered(count);
-                let payload = self.slice(&found);
-                let ack = Ack::new(&self.shared, stretch);
-                TryRecv::Ready(Item::Record(Delivery::new(&found, events, payload, ack)))
-            }
-            Advance::Lost(lost) => TryRecv::Ready(Item::Lost(lost)),
-            Advance::Empty => TryRecv::Empty,
-            Advance::End => TryRecv::End,
-        };
-        self.let_go_of_source();
-        Ok(next)
+                    stretch,
+                } => {
+                    let count = Count {
+                        events,
+                        bytes: found.frame_len,
+                    };
+                    self.shared.meters.note_delivered(count);
+                    let payload = self.slice(&found);
+                    let ack = Ack::new(&self.shared, stretch);
+                    TryRecv::Ready(Item::Record(Delivery::new(&found, events, payload, ack)))
+                }
+                Advance::Lost(loss) => match self.hand_out_loss(loss) {
+                    Some(lost) => TryRecv::Ready(Item::Lost(lost)),
+                    None => continue,
+                },
+                Advance::Empty => TryRecv::Empty,
+                Advance::End => TryRecv::End,
+            };
+            self.let_go_of_source();
+            return Ok(next);
+        }
     }
 
     /// Up to `max_records` records with payloads of `max_bytes` bytes together
@@ -288,28 +297,45 @@ impl Reader {
         max_records: usize,
         max_bytes: usize,
     ) -> Result<TryRecv<Batch>> {
-        if self.is_stopped() {
-            return Ok(TryRecv::End);
-        }
         loop {
-            self.begin();
-            let batch = self.fill_batch(max_records, max_bytes);
-            self.finish();
-            match batch? {
+            match self.read_ahead(max_records, max_bytes)? {
+                TryRecv::Ready(ahead) => {
+                    if let Some(batch) = self.hand_out(ahead) {
+                        return Ok(TryRecv::Ready(batch));
+                    }
+                }
                 TryRecv::Empty if self.drive() => {}
-                batch => return Ok(batch),
+                TryRecv::Empty => return Ok(TryRecv::Empty),
+                TryRecv::End => return Ok(TryRecv::End),
             }
         }
     }
 
-    fn fill_batch(&mut self, max_records: usize, max_bytes: usize) -> Result<TryRecv<Batch>> {
+    /// Reads what [`try_recv_batch`](Self::try_recv_batch) hands out.
+    pub(crate) fn read_ahead(
+        &mut self,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<TryRecv<Ahead>> {
+        if self.is_stopped() {
+            return Ok(TryRecv::End);
+        }
+        self.begin();
+        let found = self.fill_batch(max_records, max_bytes);
+        self.finish();
+        found
+    }
+
+    fn fill_batch(&mut self, max_records: usize, max_bytes: usize) -> Result<TryRecv<Ahead>> {
         let max_records = max_records.max(1);
         let mut batch = Batch::new(&self.shared, self.batch_len.min(max_records));
+        let mut losses = Vec::new();
         let mut room = max_bytes;
         while batch.len() < max_records {
             if !self.push_expected(&mut batch, max_records, &mut room) {
                 break;
             }
+            let holds_nothing = batch.is_empty() && losses.is_empty();
             match self.advance_with_care() {
                 Ok(Advance::Record {
                     found,
@@ -317,7 +343,7 @@ impl Reader {
                     stretch,
                 }) => {
                     let len = found.payload.len();
-                    if len > room && !batch.holds_nothing() {
+                    if len > room && !holds_nothing {
                         self.put_back(found, stretch);
                         break;
                     }
@@ -334,11 +360,11 @@ impl Reader {
                         begin..begin + len,
                     );
                 }
-                Ok(Advance::Lost(lost)) => batch.push_lost(lost),
-                Ok(Advance::Empty) if batch.holds_nothing() => return Ok(TryRecv::Empty),
-                Ok(Advance::End) if batch.holds_nothing() => return Ok(TryRecv::End),
+                Ok(Advance::Lost(loss)) => losses.push(loss),
+                Ok(Advance::Empty) if holds_nothing => return Ok(TryRecv::Empty),
+                Ok(Advance::End) if holds_nothing => return Ok(TryRecv::End),
                 Ok(Advance::Empty | Advance::End) => break,
-                Err(error) if batch.holds_nothing() => return Err(error),
+                Err(error) if holds_nothing => return Err(error),
                 Err(error) => {
                     self.refused = Some(error);
                     break;
@@ -346,9 +372,8 @@ impl Reader {
             }
         }
         self.batch_len = batch.len();
-        self.shared.meters.note_delivered(batch.count());
         self.let_go_of_source();
-        Ok(TryRecv::Ready(batch))
+        Ok(TryRecv::Ready(Ahead::new(batch, losses)))
     }
 
     /// Goes back: everything that is not acknowledged is delivered again.

@@ -252,10 +252,10 @@ impl Reader {
             offset: self.at,
         };
         if to.next_id > self.tail.next_id
-            && let Some(lost) = self.lose(to, LostReason::Gap)?
+            && let Some(loss) = self.lose(to, LostReason::Gap)?
         {
             self.last_id = to.next_id - 1;
-            return Ok(Advance::Lost(lost));
+            return Ok(Advance::Lost(loss));
         }
         if self.at > self.tail.offset {
             self.forgive();

@@ -156,6 +156,17 @@ impl Acks {
                 .is_some_and(|(_, r)| to <= r.to.next_id)
     }
 
+    /// How many of the events `from..to` (ids) are not acknowledged.
+    pub(crate) fn missing(&self, from: u64, to: u64) -> u64 {
+        let from = from.max(self.done.next_id);
+        let ranges = self.ranges.range(..to).rev().map(|(_, range)| range);
+        let held: u64 = ranges
+            .take_while(|range| range.to.next_id > from)
+            .map(|range| range.to.next_id.min(to) - range.from.next_id.max(from))
+            .sum();
+        to.saturating_sub(from) - held
+    }
+
     fn total(&self) -> Count {
         let mut total = self.beyond;
         total.add(Count {
@@ -316,7 +327,9 @@ mod tests {
             for (from, len) in ranges {
                 let before = set.len() as u64;
                 set.extend(from..from + len);
+                let missing = acks.missing(from, from + len);
                 let (_, newly) = acks.acknowledge(stretch(from, from + len));
+                prop_assert_eq!(newly.events, missing);
                 prop_assert_eq!(newly.events, set.len() as u64 - before);
                 prop_assert_eq!(newly.bytes, 10 * newly.events);
                 let mut prefix = 1;

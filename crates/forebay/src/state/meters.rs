@@ -17,6 +17,8 @@ pub(crate) struct Meters {
     pub failed_files: AtomicU64,
     pub mended: AtomicU64,
     pub undecodable: AtomicU64,
+    /// Undecodable records up to this id are counted.
+    undecodable_until: AtomicU64,
     /// Stored by the reader only.
     pub delivered_events: AtomicU64,
     pub delivered_bytes: AtomicU64,
@@ -50,6 +52,14 @@ impl Meters {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.sync_nanos
             .fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a record that cannot be decoded, unless it is one that comes again. For the reader
+    /// only.
+    pub(crate) fn note_undecodable(&self, id: u64) {
+        if self.undecodable_until.fetch_max(id, Ordering::Relaxed) < id {
+            self.undecodable.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// For the reader only.

@@ -2,8 +2,10 @@
 //!
 //! Invariants:
 //! - However a buffer is read (one by one, in batches, waiting or not, as futures that are
-//!   dropped in the middle, through a reader that turns from blocking to async and back), the
-//!   same items come, with the same losses between them, as from plain `recv` on a copy.
+//!   dropped in the middle, through a reader that turns from blocking to async and back, rewound,
+//!   stopped, closed, dropped and opened again), the same items come, with the same losses between
+//!   them, as from plain `recv` on a copy. What is acknowledged does not come again, a loss is told
+//!   once, and the counts say what was handed out.
 //! - Over several lives, with disks that fill up, kills, power cuts and closes with a time
 //!   limit: ids have no gaps, records that an append's outcome or error calls accepted come as
 //!   far as the end of the life promises, and the counts add up.
@@ -17,12 +19,14 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use forebay::aio::AsyncReader;
+use forebay::format::record::frame_len;
 use forebay::storage::sim::Sim;
 use forebay::{
-    Config, Error, ErrorKind, Io, Item, Reader, Receipt, SyncPolicy, TryRecv, WhenFull, Writer,
+    Config, Count, Delivery, Error, ErrorKind, Io, Item, Reader, Receipt, SyncPolicy, TryRecv,
+    WhenFull, Writer,
 };
 
-use crate::support::{Rng, number_from, payload};
+use crate::support::{Rng, check_law, number_from, payload};
 
 const DIR: &str = "/buffer";
 /// A time limit that no wait is expected to reach.
@@ -45,14 +49,12 @@ enum Came {
 }
 
 impl Came {
-    fn of(item: Item) -> Self {
+    fn of(item: &Item) -> Self {
         match item {
             Item::Record(delivery) => {
                 let payload = delivery.payload();
                 let sum = forebay::format::record::checksum(0, 0, payload);
-                let came = Self::Record(delivery.id(), payload.len(), sum);
-                delivery.ack();
-                came
+                Self::Record(delivery.id(), payload.len(), sum)
             }
             Item::Lost(lost) => Self::Lost(lost.first_id, lost.events),
         }
@@ -103,7 +105,10 @@ fn expected(sim: &Sim) -> Vec<Came> {
     drop(writer);
     let mut came = Vec::new();
     while let Some(item) = reader.recv().unwrap() {
-        came.push(Came::of(item));
+        came.push(Came::of(&item));
+        if let Item::Record(delivery) = item {
+            delivery.ack();
+        }
     }
     came
 }
@@ -114,15 +119,174 @@ enum Hands {
     Async(AsyncReader),
 }
 
+/// Reads a buffer over several lives, and knows what has to come.
 struct Reading {
+    sim: Sim,
     hands: Option<Hands>,
     rng: Rng,
-    came: Vec<Came>,
+    seed: u64,
+    /// Everything that is in the buffer, in order.
+    expected: Vec<Came>,
+    /// Which of it need not come again: acknowledged records, and losses that came.
+    done: Vec<bool>,
+    /// No item before this one comes now.
+    next: usize,
+    /// Deliveries that are not acknowledged yet, with their places in `expected`.
+    held: Vec<(usize, Delivery)>,
+    /// What this life's counters must say.
+    delivered: Count,
+    lost: u64,
 }
 
 impl Reading {
+    fn new(sim: Sim, rng: Rng, seed: u64) -> Self {
+        let expected = expected(&sim);
+        Self {
+            done: vec![false; expected.len()],
+            sim,
+            hands: None,
+            rng,
+            seed,
+            expected,
+            next: 0,
+            held: Vec::new(),
+            delivered: Count::default(),
+            lost: 0,
+        }
+    }
+
+    /// Begins a life: everything after the prefix that is done comes again.
+    async fn open(&mut self) {
+        let first = self.done.iter().position(|done| !done);
+        let first = first.unwrap_or(self.done.len());
+        self.done[first..].fill(false);
+        self.next = first;
+        self.held.clear();
+        (self.delivered, self.lost) = (Count::default(), 0);
+        let (writer, reader) = loop {
+            match reading_config(&self.sim).open() {
+                Ok(open) => break open,
+                // A reader that was dropped closes the buffer in the background.
+                Err(error) if error.kind() == ErrorKind::Locked => tokio::task::yield_now().await,
+                Err(error) => panic!("seed {}: {error}", self.seed),
+            }
+        };
+        drop(writer);
+        self.hands = Some(match self.rng.below(2) {
+            0 => Hands::Async(AsyncReader::new(reader)),
+            _ => Hands::Blocking(Box::new(reader)),
+        });
+    }
+
+    /// Ends the life in one of the ways that there are.
+    async fn end(&mut self) {
+        let is_stopped = self.rng.below(3) == 0;
+        let by_drop = self.rng.below(2) == 0;
+        match self.hands.take().unwrap() {
+            Hands::Blocking(mut reader) => {
+                if is_stopped {
+                    reader.stopper().stop();
+                    assert!(reader.recv().unwrap().is_none());
+                }
+                if by_drop {
+                    drop(reader);
+                } else {
+                    reader.close().unwrap();
+                }
+            }
+            Hands::Async(mut reader) => {
+                if is_stopped {
+                    reader.stopper().stop();
+                    assert!(reader.recv().await.unwrap().is_none());
+                    let all = reader.recv_batch(usize::MAX, usize::MAX).await;
+                    assert!(all.unwrap().is_none());
+                }
+                match self.rng.below(2) {
+                    _ if by_drop => drop(reader),
+                    0 => reader.close().await.unwrap(),
+                    _ => reader.close_timeout(LONG).await.unwrap(),
+                }
+            }
+        }
+    }
+
     fn take(&mut self, item: Item) {
-        self.came.push(Came::of(item));
+        let at = (self.next..self.expected.len()).find(|at| !self.done[*at]);
+        let came = Came::of(&item);
+        let due = at.map(|at| &self.expected[at]);
+        let seed = self.seed;
+        assert_eq!(Some(&came), due, "seed {seed}: item {at:?} is another one");
+        let at = at.unwrap_or_default();
+        self.next = at + 1;
+        match item {
+            Item::Record(delivery) => {
+                self.delivered.events += delivery.events();
+                self.delivered.bytes += frame_len(delivery.payload().len()) as u64;
+                match self.rng.below(4) {
+                    0 => self.held.push((at, delivery)),
+                    _ => self.acknowledge(at, delivery),
+                }
+            }
+            Item::Lost(lost) => {
+                self.lost += lost.events;
+                self.done[at] = true;
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, at: usize, delivery: Delivery) {
+        delivery.ack();
+        self.done[at] = true;
+    }
+
+    /// Acknowledges some of the deliveries that are held, in any order.
+    fn acknowledge_some(&mut self) {
+        for _ in 0..self.rng.below(self.held.len() as u64 + 1) {
+            let index = self.rng.below(self.held.len() as u64) as usize;
+            let (at, delivery) = self.held.swap_remove(index);
+            self.acknowledge(at, delivery);
+        }
+    }
+
+    fn check_counts(&self) {
+        let usage = match self.hands.as_ref().unwrap() {
+            Hands::Blocking(reader) => reader.usage(),
+            Hands::Async(reader) => reader.usage(),
+        };
+        check_law(&usage);
+        assert_eq!(usage.delivered, self.delivered, "seed {}", self.seed);
+        assert_eq!(usage.lost.events, self.lost, "seed {}", self.seed);
+    }
+
+    /// Reads until everything is acknowledged.
+    async fn read_all(&mut self) {
+        let mut endings = self.rng.below(4);
+        self.open().await;
+        loop {
+            let has_ended = self.step().await;
+            self.check_counts();
+            if has_ended {
+                let left = (self.next..self.expected.len()).find(|at| !self.done[*at]);
+                assert_eq!(left, None, "seed {}: the end came too early", self.seed);
+                for (at, delivery) in std::mem::take(&mut self.held) {
+                    self.acknowledge(at, delivery);
+                }
+                break;
+            }
+            if self.rng.below(4) == 0 {
+                self.acknowledge_some();
+            }
+            if endings > 0 && self.rng.below(12) == 0 {
+                endings -= 1;
+                self.end().await;
+                self.open().await;
+            }
+        }
+        // Nothing is left: neither in this life nor in the next.
+        self.end().await;
+        self.open().await;
+        while !self.step().await {}
+        self.end().await;
     }
 
     /// Makes a random call. Returns whether the end has come.
@@ -144,9 +308,9 @@ impl Reading {
                 .map(|b| b.into_iter().collect()),
             5 => tried(reader.try_recv_batch(limits.0, limits.1).unwrap())
                 .map(|b| b.into_iter().collect()),
-            // Everything read so far is acknowledged, so nothing comes again.
             _ => {
                 reader.rewind();
+                self.next = 0;
                 Err(false)
             }
         };
@@ -182,6 +346,7 @@ impl Reading {
             },
             _ => {
                 reader.rewind().await.unwrap();
+                self.next = 0;
                 Err(false)
             }
         };
@@ -242,31 +407,16 @@ fn however_a_damaged_buffer_is_read_the_same_items_come() {
     each_seed("reading", |seed| {
         let mut rng = Rng(seed);
         let sim = damaged(&mut rng);
-        let expected = expected(&sim);
-        losses += expected
+        let mut reading = Reading::new(sim, rng, seed);
+        losses += reading
+            .expected
             .iter()
             .filter(|came| matches!(came, Came::Lost(..)))
             .count();
-        let (writer, reader) = reading_config(&sim).open().unwrap();
-        drop(writer);
-        let mut reading = Reading {
-            hands: Some(Hands::Blocking(Box::new(reader))),
-            rng,
-            came: Vec::new(),
-        };
         runtime.block_on(async {
-            let all = async { while !reading.step().await {} };
-            let ended = tokio::time::timeout(LONG, all).await;
+            let ended = tokio::time::timeout(LONG, reading.read_all()).await;
             ended.unwrap_or_else(|_| panic!("seed {seed}: the end does not come"));
-            // The last handle must be dropped inside a runtime.
-            drop(reading.hands.take());
         });
-        if reading.came != expected {
-            let same = reading.came.iter().zip(&expected);
-            let at = same.take_while(|(came, expected)| came == expected).count();
-            let (came, expected) = (reading.came.get(at), expected.get(at));
-            panic!("seed {seed}: item {at} is {came:?} instead of {expected:?}");
-        }
     });
     assert!(losses > 0, "no seed loses anything");
 }

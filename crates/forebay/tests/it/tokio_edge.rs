@@ -1,5 +1,6 @@
 //! The async handles.
 
+mod ahead;
 mod sink;
 
 use std::future::Future;

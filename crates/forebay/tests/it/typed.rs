@@ -170,3 +170,49 @@ async fn values_go_through_futures() {
     assert_eq!(reader.get_ref().usage().undecodable_records, 1);
     reader.close_timeout(long).await.unwrap();
 }
+
+/// Regression: a `RawValue` was accepted with the line feeds in it, and what came out was an
+/// undecodable record of three events.
+#[test]
+fn an_item_whose_json_has_a_line_feed_is_refused() {
+    use serde_json::value::RawValue;
+
+    let dir = temp_dir();
+    let codec = JsonLines::<Box<RawValue>>::new();
+    let (writer, mut reader) = Config::new(dir.path()).open_typed(codec).unwrap();
+    let raw = |json: &str| RawValue::from_string(json.to_owned()).unwrap();
+    let (line, lines) = (|| raw(r#"{"a": "\n"}"#), || raw("{\n \"a\": 1}"));
+    let error = writer.append(&vec![line(), lines()]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRecord);
+    assert!(
+        error.to_string().contains("item 1 has a line feed"),
+        "{error}"
+    );
+    let error = writer.append_batch(&[vec![line()], vec![lines()]]);
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidRecord);
+    // A line feed within a string is escaped in JSON.
+    writer.append(&vec![line(), line()]).unwrap();
+    drop(writer);
+    let Some(TypedItem::Record { value, delivery }) = reader.recv().unwrap() else {
+        panic!("a value was expected");
+    };
+    assert_eq!((value.len(), delivery.id(), delivery.events()), (2, 1, 2));
+    assert!(reader.recv().unwrap().is_none());
+}
+
+/// Regression: an undecodable record was counted again after each rewind.
+#[test]
+fn an_undecodable_record_counts_once() {
+    let dir = temp_dir();
+    let (writer, mut reader) = Config::new(dir.path()).open_typed(Text).unwrap();
+    writer.get_ref().append(b"\xff").unwrap();
+    writer.append(&"text".to_owned()).unwrap();
+    writer.get_ref().append(b"\xfe").unwrap();
+    for _ in 0..3 {
+        for _ in 0..3 {
+            assert!(reader.recv().unwrap().is_some());
+        }
+        reader.get_mut().rewind();
+    }
+    assert_eq!(writer.get_ref().usage().undecodable_records, 2);
+}

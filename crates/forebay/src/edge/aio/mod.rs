@@ -22,6 +22,12 @@
 //! Nothing here blocks a runtime's worker on the disk or on a full buffer: reads from disk and
 //! closing run on the runtime's blocking threads, and the buffer's own thread writes.
 //!
+//! # Closing
+//! Once [`AsyncWriter::close`] or [`AsyncReader::close`] of the last handle is done, the buffer can
+//! be opened again. Dropping the last handle within a runtime closes the buffer on another thread:
+//! until that is done, opening it fails with [`ErrorKind::Locked`], and an error of closing is only
+//! logged.
+//!
 //! # Dropping a future
 //! A future that is dropped while it is pending loses and duplicates nothing:
 //! - [`AsyncWriter::append`]: nothing is accepted, or (under
@@ -30,7 +36,8 @@
 //! - [`AsyncWriter::append_batch`]: the same for each record. If it is dropped while it waits for
 //!   room, the first records may be accepted, and stay so.
 //! - [`AsyncReader::recv`] and [`AsyncReader::recv_batch`]: items that a background read brings are
-//!   kept for the next call.
+//!   kept for the next call. If there is none because the reader is closed, dropped or stopped, they
+//!   stay in the buffer, losses included.
 
 // Invariants:
 // - An append takes only the intake's lock, for the time of copying a record.

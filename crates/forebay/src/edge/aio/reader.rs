@@ -1,10 +1,12 @@
 //! The async reader: items as futures and as a stream.
 //!
-//! Invariant: a read from disk runs on a blocking thread, which owns the reader meanwhile. Items
-//! that it brings are kept for the next call.
+//! Invariants:
+//! - A read from disk runs on a blocking thread, which owns the reader meanwhile. Items that it
+//!   brings are kept for the next call.
+//! - They are handed out by the rules of the blocking reader ([`Reader::hand_out`]). Until then they
+//!   are unread: nothing is acknowledged or counted for them, however the reader ends.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,6 +20,7 @@ use ::tokio::task::{JoinHandle, spawn_blocking};
 use super::{blocking, drop_elsewhere, gone, ledger_synced};
 use crate::directory::findings::Recovery;
 use crate::error::{Error, ErrorKind, Result};
+use crate::read::ahead::{Ahead, AheadItems};
 use crate::read::delivery::{Batch, Item};
 use crate::read::stopper::Stopper;
 use crate::read::{Reader, TryRecv};
@@ -36,16 +39,19 @@ const READ_BYTES: usize = 1 << 20;
 
 /// A [`Reader`] whose waits are futures; also a [`Stream`](futures_core::Stream)
 /// of items.
+///
+/// Dropping it within a runtime closes it on another thread. To open the buffer again, await
+/// [`close`](Self::close) instead.
 pub struct AsyncReader {
     shared: Arc<Shared>,
     state: State,
-    /// Items that were read from disk and not yet delivered.
-    ahead: VecDeque<Item>,
+    /// Items that were read from disk and not yet handed out; none unless the reader is here.
+    ahead: Option<AheadItems>,
     waits: Option<u64>,
 }
 
 /// The result of a read, or the panic of user code in it.
-type Read = std::result::Result<Result<TryRecv<Batch>>, Box<dyn Any + Send>>;
+type Read = std::result::Result<Result<TryRecv<Ahead>>, Box<dyn Any + Send>>;
 
 enum State {
     Here(Box<Reader>),
@@ -61,7 +67,7 @@ impl AsyncReader {
         Self {
             shared: Arc::clone(reader.shared()),
             state: State::Here(Box::new(reader)),
-            ahead: VecDeque::new(),
+            ahead: None,
             waits: None,
         }
     }
@@ -168,9 +174,6 @@ impl AsyncReader {
     /// [`ErrorKind::Closed`] if the runtime is shutting down.
     pub async fn rewind(&mut self) -> Result<()> {
         let mut reader = self.take_reader().await?;
-        // Records come again because they are not acknowledged. Losses are acknowledged, but still
-        // have to be reported.
-        reader.take_back(self.ahead.drain(..));
         reader.rewind();
         self.state = State::Here(reader);
         Ok(())
@@ -208,21 +211,24 @@ impl AsyncReader {
     /// # Errors
     /// [`ErrorKind::Closed`] if the runtime is shutting down.
     pub async fn into_inner(mut self) -> Result<Reader> {
-        let mut reader = self.take_reader().await?;
-        reader.take_back(self.ahead.drain(..));
-        Ok(*reader)
+        Ok(*self.take_reader().await?)
     }
 
-    /// Takes the reader. The batch of a background read goes to `ahead`.
+    /// Takes the reader, which goes on after the last item that was handed out.
     async fn take_reader(&mut self) -> Result<Box<Reader>> {
         poll_fn(|cx| {
             // An error or a panic of that read comes again with the next read.
-            if let Some(Ok(Ok(TryRecv::Ready(batch)))) = ready!(self.poll_background(cx))? {
-                self.ahead.extend(batch);
+            if let Some(Ok(Ok(TryRecv::Ready(ahead)))) = ready!(self.poll_background(cx))? {
+                self.ahead = Some(ahead.into());
             }
             self.unregister();
             match std::mem::replace(&mut self.state, State::Gone) {
-                State::Here(reader) => Poll::Ready(Ok(reader)),
+                State::Here(mut reader) => {
+                    if let Some(ahead) = self.ahead.take() {
+                        reader.take_back(ahead);
+                    }
+                    Poll::Ready(Ok(reader))
+                }
                 State::Reading(_) | State::Gone => Poll::Ready(Err(self.cut_off())),
             }
         })
@@ -252,12 +258,15 @@ impl AsyncReader {
             if self.is_stopped() {
                 return Poll::Ready(Ok(TryRecv::End));
             }
-            if let Some(item) = self.ahead.pop_front() {
-                return Poll::Ready(Ok(TryRecv::Ready(item)));
+            if let (State::Here(reader), Some(ahead)) = (&self.state, &mut self.ahead) {
+                if let Some(item) = reader.hand_out_next(ahead) {
+                    return Poll::Ready(Ok(TryRecv::Ready(item)));
+                }
+                self.ahead = None;
             }
             match &mut self.state {
                 State::Reading(_) => match ready!(self.poll_read(cx))? {
-                    TryRecv::Ready(batch) => self.ahead.extend(batch),
+                    TryRecv::Ready(ahead) => self.ahead = Some(ahead.into()),
                     TryRecv::Empty => {}
                     TryRecv::End => return Poll::Ready(Ok(TryRecv::End)),
                 },
@@ -284,16 +293,20 @@ impl AsyncReader {
             match &mut self.state {
                 // A read that a dropped future began may have had other limits.
                 State::Reading(_) => match ready!(self.poll_read(cx))? {
-                    TryRecv::Ready(batch) if self.ahead.is_empty() && fits(&batch, limits) => {
-                        return Poll::Ready(Ok(TryRecv::Ready(batch)));
+                    TryRecv::Ready(ahead) if fits(ahead.records(), limits) => {
+                        if let State::Here(reader) = &self.state
+                            && let Some(batch) = reader.hand_out(ahead)
+                        {
+                            return Poll::Ready(Ok(TryRecv::Ready(batch)));
+                        }
                     }
-                    TryRecv::Ready(batch) => self.ahead.extend(batch),
+                    TryRecv::Ready(ahead) => self.ahead = Some(ahead.into()),
                     TryRecv::Empty => {}
                     TryRecv::End => return Poll::Ready(Ok(TryRecv::End)),
                 },
                 State::Here(reader) => {
-                    if !self.ahead.is_empty() {
-                        reader.take_back(self.ahead.drain(..));
+                    if let Some(ahead) = self.ahead.take() {
+                        reader.take_back(ahead);
                     }
                     if !reader.would_read_disk() {
                         return Poll::Ready(reader.try_recv_batch(limits.0, limits.1));
@@ -322,7 +335,7 @@ impl AsyncReader {
     fn read_elsewhere(&mut self, (max_records, max_bytes): (usize, usize)) {
         if let State::Here(mut reader) = std::mem::replace(&mut self.state, State::Gone) {
             self.state = State::Reading(spawn_blocking(move || {
-                let read = AssertUnwindSafe(|| reader.try_recv_batch(max_records, max_bytes));
+                let read = AssertUnwindSafe(|| reader.read_ahead(max_records, max_bytes));
                 // The reader can be used after a panic: its next call reads the same again.
                 let batch = catch_unwind(read);
                 (reader, batch)
@@ -331,7 +344,7 @@ impl AsyncReader {
     }
 
     /// Polls the background read.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<TryRecv<Batch>>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<TryRecv<Ahead>>> {
         match ready!(self.poll_background(cx))? {
             Some(read) => Poll::Ready(read.unwrap_or_else(|panic| resume_unwind(panic))),
             None => Poll::Ready(Ok(TryRecv::Empty)),
@@ -415,7 +428,7 @@ impl Drop for AsyncReader {
 impl fmt::Debug for AsyncReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsyncReader")
-            .field("ahead", &self.ahead.len())
+            .field("ahead", &self.ahead.as_ref().map_or(0, AheadItems::len))
             .finish_non_exhaustive()
     }
 }

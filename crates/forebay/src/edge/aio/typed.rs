@@ -36,7 +36,7 @@ impl Config {
     }
 }
 
-/// An [`AsyncWriter`] of values.
+/// An [`AsyncWriter`] of values. Dropping it closes it on another thread, as there.
 pub struct AsyncTypedWriter<C> {
     writer: AsyncWriter,
     codec: Arc<C>,
@@ -146,7 +146,8 @@ impl<C> fmt::Debug for AsyncTypedWriter<C> {
     }
 }
 
-/// An [`AsyncReader`] of values; also a [`Stream`](futures_core::Stream) of them.
+/// An [`AsyncReader`] of values; also a [`Stream`](futures_core::Stream) of them. Dropping it closes
+/// it on another thread, as there.
 pub struct AsyncTypedReader<C> {
     reader: AsyncReader,
     codec: Arc<C>,

@@ -24,6 +24,9 @@ use crate::write::receipt::{Appended, BatchError, Receipt, outcome};
 use crate::write::writer::Writer;
 
 /// A [`Writer`] whose waits are futures.
+///
+/// Dropping it within a runtime closes it on another thread. To open the buffer again, await
+/// [`close`](Self::close) instead.
 #[derive(Clone)]
 pub struct AsyncWriter {
     /// `None` only while being closed or dropped.

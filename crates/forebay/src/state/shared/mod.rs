@@ -26,6 +26,7 @@ use crate::state::log::Log;
 use crate::state::lost::LostReason;
 use crate::state::meters::Meters;
 use crate::state::stream::{Frames, Position};
+use crate::storage::os::process_id;
 use crate::storage::{Lock, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::pool::Pool;
@@ -143,6 +144,10 @@ impl Shared {
     /// With [`Io::Caller`], does a step of the write side, unless `progress` is no longer `before`.
     /// False if nothing is left to do.
     fn step_as_caller(&self, before: u64) -> bool {
+        if process_id() != self.process {
+            // This is a forked child. The files are its parent's.
+            return false;
+        }
         let mut side = lock(&self.side);
         if self.progress.load(Ordering::SeqCst) != before {
             // Another caller may have done what this one waits for.

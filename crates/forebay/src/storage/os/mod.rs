@@ -389,14 +389,16 @@ mod tests {
         let data_file = dir.path().join("buffer-data-0.dat");
         let len = || std::fs::metadata(&data_file).map_or(0, |file| file.len());
         let before = len();
-        // SAFETY: the child drops its handles, which takes no lock that another thread could
-        // hold, and ends without running anything else.
+        // SAFETY: the child flushes, drops its handles and ends. That takes no lock that another
+        // thread could hold, except the allocator's, which the C library keeps usable in a child.
         let child = unsafe { fork() };
         if child == 0 {
+            // With `Io::Caller` this would write to the parent's file.
+            let is_refused = writer.flush().is_err();
             drop(reader);
             drop(writer);
             // SAFETY: this ends the current process, which is the child.
-            unsafe { _exit(0) }
+            unsafe { _exit(i32::from(!is_refused)) }
         }
         let mut status = 0;
         // SAFETY: `status` outlives the call.
