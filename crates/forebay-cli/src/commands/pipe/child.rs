@@ -11,7 +11,7 @@
 //! read, and writes block.
 
 use super::acks::{AckLines, Acks};
-use super::outgoing::Outgoing;
+use crate::io::outgoing::Outgoing;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::{self, Command, ExitStatus};

@@ -9,7 +9,6 @@ mod backoff;
 mod child;
 mod dead_letters;
 mod flight;
-mod outgoing;
 mod pump;
 mod suspects;
 
