@@ -165,10 +165,14 @@ impl Pull<'_> {
         loop {
             let buffer = &self.args.buffer;
             let config = buffer.config(steps::counter(buffer.counting, buffer.directory())?);
-            let opened = opening::open(&config, wait, self.args.buffer.verbose, &self.stop)?;
+            let opened = opening::open(&config, wait.into(), self.args.buffer.verbose, &self.stop)?;
             let Some((writer, mut reader)) = opened else {
                 return Ok(End::Stopped);
             };
+            self.losses.look(buffer.directory(), &reader.usage());
+            if buffer.counting.is_by_ids() {
+                self.losses.are_no_counts();
+            }
             // Without a writer the reader reports the end when the buffer is empty.
             drop(writer);
             let end = self.drain(&mut reader);
