@@ -73,6 +73,15 @@ impl Stop {
         self.0.asked.load(Ordering::SeqCst) || self.signal().is_some()
     }
 
+    /// Whether the end was asked for more than once: who waits for it has lost patience.
+    /// Never where waking does not go through a descriptor.
+    pub(crate) fn is_asked_again(&self) -> bool {
+        #[cfg(unix)]
+        return self.0.wake.count() > 1;
+        #[cfg(not(unix))]
+        false
+    }
+
     /// The signal that asked for the end, if one did.
     pub(crate) fn signal(&self) -> Option<u8> {
         match self.0.signal.load(Ordering::SeqCst) {
@@ -142,8 +151,10 @@ fn is_ignored(signal: i32) -> bool {
 
 #[cfg(unix)]
 mod wake {
-    //! A socket that becomes readable, and stays so because it is never read.
+    //! A socket that becomes readable, and stays so because it is never read: it holds a
+    //! byte for each request.
 
+    use rustix::io::ioctl_fionread;
     use std::io::{self, Write as _};
     use std::os::fd::{AsFd, BorrowedFd};
     use std::os::unix::net::UnixStream;
@@ -169,6 +180,12 @@ mod wake {
         pub(super) fn wake(&self) {
             // If the socket is full, it is readable already.
             let _ = (&self.writable).write(b"x");
+        }
+
+        /// How often the end was asked for.
+        pub(super) fn count(&self) -> u64 {
+            // Without an answer, one request is all that is known.
+            ioctl_fionread(&self.readable).unwrap_or(1)
         }
 
         pub(super) fn descriptor(&self) -> BorrowedFd<'_> {

@@ -56,6 +56,11 @@ impl CountingOptions {
 }
 
 impl ReadCountingOptions {
+    /// Whether the steps of the ids tell the count.
+    pub(crate) fn is_by_ids(self) -> bool {
+        self.count_events == ReadCounting::Ids
+    }
+
     /// The event counter of the buffer; `None` if the steps of the ids tell the count.
     pub(crate) fn counter(self) -> Option<EventCounter> {
         Some(match self.count_events {

@@ -15,6 +15,9 @@ use forebay::{Config, EventCounter, OnCorruption, SyncPolicy, WhenFull};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// A buffer has at least this many data files, if no other size is set for them.
+const DATA_FILES_MIN: u64 = 16;
+
 /// How long an append waits for space before it returns, so that the stop is checked.
 const APPEND_WAIT: Duration = Duration::from_millis(200);
 
@@ -195,6 +198,27 @@ impl BufferOptions {
 }
 
 impl LimitOptions {
+    /// Where to wait for space while an opening finds none: the buffer's directory, or
+    /// nowhere if a full disk is to be an error.
+    pub(crate) fn space_to_wait_for<'a>(&self, directory: &'a Path) -> Option<&'a Path> {
+        (self.when_full == FullPolicy::Block).then_some(directory)
+    }
+
+    /// The options that allow longer records, in words.
+    pub(crate) fn options_for_longer_records(&self) -> &'static str {
+        let max_size = self
+            .max_size
+            .map_or(Config::DEFAULT_MAX_SIZE, |size| size.0);
+        // From here on, data files do not become larger with the buffer.
+        let is_large = max_size / DATA_FILES_MIN >= Config::DEFAULT_MAX_DATA_FILE_SIZE;
+        match (self.max_record_size, self.data_file_size) {
+            (Some(_), _) => "--max-record-size",
+            (None, Some(_)) => "--data-file-size",
+            (None, None) if is_large => "--data-file-size",
+            (None, None) => "--data-file-size or --max-size",
+        }
+    }
+
     /// The longest time that records stay unsynced, with `--sync interval`.
     pub(crate) fn flush_interval(&self) -> Duration {
         self.flush_interval

@@ -1,6 +1,6 @@
 //! Waits until everything is synced, but not for ever.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, no_descriptor};
 use crate::output::count;
 use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::format::ledger::{LEDGER_LEN, LedgerState};
@@ -60,6 +60,21 @@ pub(crate) fn waiting_for_space(directory: &Path) -> String {
         "the file system of {} is full, or has less space than --min-free-space; waiting for space",
         directory.display()
     )
+}
+
+/// The failure that a buffer, or its disk, has no room for a record. How many records it
+/// took is said elsewhere: the library's error counts those of its last call only.
+pub(crate) fn refused(error: &forebay::Error, directory: &Path) -> Failure {
+    match error.kind() {
+        // `ReaderGone`: a full buffer whose reader this process has closed.
+        ErrorKind::Full | ErrorKind::ReaderGone => Failure::new(format!(
+            "{} is full: it holds as much as --max-size allows; take records out, as with \
+             `forebay pull`, or raise --max-size",
+            directory.display()
+        )),
+        _ if is_out_of_descriptors(directory) => no_descriptor(directory),
+        _ => no_space(directory),
+    }
 }
 
 /// The failure to store everything for want of space.

@@ -2,6 +2,8 @@
 //! found.
 
 use crate::args::sizes::Time;
+use crate::buffer::durability::waiting_for_space;
+use crate::buffer::watch::SpaceWatch;
 use crate::failure::{Failure, Result, no_buffer};
 use crate::output::{count, note};
 use crate::stop::Stop;
@@ -12,11 +14,32 @@ use std::time::{Duration, Instant};
 /// How often a locked buffer is tried.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How often a full file system is checked for space.
+const SPACE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// At most this many findings or losses are listed one by one; the rest is counted.
 pub(crate) const REPORTS_MAX: u64 = 20;
 
-/// Opens the buffer to read it. While another process has it open, waits at most `wait`;
-/// `None` when the stop was set meanwhile. Findings with lost events are not reported
+/// What an opening waits for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waiting<'a> {
+    /// At most this long for another process that has the buffer open.
+    pub(crate) for_lock: Time,
+    /// For space on the file system of this directory, the buffer's; `None` to fail
+    /// without it.
+    pub(crate) for_space: Option<&'a Path>,
+}
+
+impl From<Time> for Waiting<'_> {
+    fn from(for_lock: Time) -> Self {
+        Self {
+            for_lock,
+            for_space: None,
+        }
+    }
+}
+
+/// Opens the buffer to read it; `None` when the stop was set while it waited. Findings with lost events are not reported
 /// here, because the reader comes to them.
 ///
 /// # Errors
@@ -24,11 +47,11 @@ pub(crate) const REPORTS_MAX: u64 = 20;
 /// The buffer cannot be opened, or is still in use.
 pub(crate) fn open(
     config: &Config,
-    wait: Time,
+    waiting: Waiting<'_>,
     verbose: bool,
     stop: &Stop,
 ) -> Result<Option<(Writer, Reader)>> {
-    let opened = open_silently(config, wait, stop)?;
+    let opened = open_silently(config, waiting, stop)?;
     if let Some((writer, _)) = &opened {
         report_recovery(writer.recovery(), verbose, |finding| {
             finding.events_lost == 0
@@ -44,34 +67,49 @@ pub(crate) fn open(
 /// As [`open`].
 pub(crate) fn open_to_write(
     config: &Config,
-    wait: Time,
+    waiting: Waiting<'_>,
     verbose: bool,
     stop: &Stop,
 ) -> Result<Option<Writer>> {
-    let opened = open_silently(config, wait, stop)?;
+    let opened = open_silently(config, waiting, stop)?;
     if let Some((writer, _)) = &opened {
         report_recovery(writer.recovery(), verbose, |_| true);
     }
     Ok(opened.map(|(writer, _reader)| writer))
 }
 
-fn open_silently(config: &Config, wait: Time, stop: &Stop) -> Result<Option<(Writer, Reader)>> {
+fn open_silently(
+    config: &Config,
+    waiting: Waiting<'_>,
+    stop: &Stop,
+) -> Result<Option<(Writer, Reader)>> {
     let begun = Instant::now();
+    let mut is_told = false;
     loop {
-        match config.clone().open() {
+        let error = match config.clone().open() {
             Ok(opened) => return Ok(Some(opened)),
-            Err(error) if error.kind() == ErrorKind::Locked => {
-                if begun.elapsed() >= wait.0 {
-                    let hint = "wait for it with --wait 1m, or stop the other process";
-                    return Err(Failure::from(error).but(hint));
+            Err(error) => error,
+        };
+        match (error.kind(), waiting.for_space) {
+            (ErrorKind::Locked, _) if begun.elapsed() >= waiting.for_lock.0 => {
+                let hint = "wait for it with --wait 1m, or stop the other process";
+                return Err(Failure::from(error).but(hint));
+            }
+            (ErrorKind::Locked, _) => stop.wait(LOCK_INTERVAL.min(waiting.for_lock.0)),
+            (ErrorKind::DiskFull, Some(directory)) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    note(waiting_for_space(directory));
+                }
+                let mut space = SpaceWatch::new(directory, true);
+                while !stop.is_set() && !space.may_be_there() {
+                    stop.wait(SPACE_INTERVAL);
                 }
             }
-            Err(error) => return Err(error.into()),
+            _ => return Err(error.into()),
         }
         if stop.is_set() {
             return Ok(None);
         }
-        stop.wait(LOCK_INTERVAL.min(wait.0));
     }
 }
 

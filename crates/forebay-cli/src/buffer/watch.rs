@@ -74,10 +74,17 @@ impl SpaceWatch {
     }
 }
 
-/// The free space of a directory's file system, 0 where it cannot be known.
+/// The free space of a directory's file system, 0 where it cannot be known. A directory
+/// that a full disk did not take has that of the directory it is to be made in.
 fn free_bytes(directory: &Path) -> u64 {
-    let free = Os::new().free_bytes(directory);
-    free.ok().flatten().unwrap_or(0)
+    let directories = directory
+        .ancestors()
+        .map(|at| match at.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => at,
+        });
+    let mut free = directories.map(|at| Os::new().free_bytes(at).ok().flatten());
+    free.find_map(|free| free).unwrap_or(0)
 }
 
 /// Leaves out what cannot be read; that it can be read later is a change.

@@ -6,19 +6,20 @@
 use crate::args::FramingOptions;
 use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes;
-use crate::buffer::losses::MAY_COUNT_EVENTS;
+use crate::buffer::losses::{MAY_COUNT_EVENTS, Steps};
 use crate::buffer::steps;
 use crate::buffer::watch::Watch;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::framing::Framing;
 use crate::io::sink::{Sink, Written};
 use crate::io::standard::{Stream, require};
-use crate::output::{bytes, count, note};
+use crate::output::{bytes, count, is_watched, note};
 use crate::stop::Stop;
 use crate::vector::{self, Shown};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueHint;
+use forebay::format::file_id::file_name;
 use forebay::{RecordsOptions, StoredRecord};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -115,8 +116,18 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         next_id: args.from,
         lost_events: 0,
         undecoded: 0,
+        is_empty: true,
     };
     let written = cat.work(&stop)?;
+    if let (Some(id), true, Written::All) = (args.from, cat.is_empty && cat.left > 0, written)
+        && is_watched()
+    {
+        note(format!(
+            "nothing is printed: {} holds no {}record with event {id} or a later one",
+            args.directory.display(),
+            if args.all { "" } else { "unread " },
+        ));
+    }
     if cat.undecoded > 0 {
         note(format!(
             "{} not decoded: no event array of Vector",
@@ -155,6 +166,8 @@ struct Cat<'a> {
     next_id: Option<u64>,
     lost_events: u64,
     undecoded: u64,
+    /// No record was there to be printed.
+    is_empty: bool,
 }
 
 impl Cat<'_> {
@@ -189,11 +202,22 @@ impl Cat<'_> {
             options = options.from(id);
         }
         let mut records = options.records(&self.args.directory)?;
+        let mut steps = Steps::of(&self.args.directory);
+        if self.args.counting.is_by_ids() {
+            steps.are_losses();
+        }
+        let mut lost = 0;
         while self.left > 0
             && let Some(record) = records.next()
         {
             let record = record?;
+            let step = records.lost().events - lost;
+            if step > 0 {
+                lost += step;
+                steps.before_record(&file_name(record.file_id), record.offset, step);
+            }
             self.left -= 1;
+            self.is_empty = false;
             self.next_id = Some(record.id.saturating_add(record.events));
             self.print(&record)?;
             if self.out.len() >= WRITE_LEN {
@@ -207,11 +231,15 @@ impl Cat<'_> {
         if skipped.events > 0 || skipped.spans > 0 {
             self.lost_events += skipped.events;
         }
+        steps.at_end(skipped.events - lost);
         if skipped.events > 0 && skipped.spans == 0 {
-            note(format!(
-                "ids step over {} between records that are whole; {MAY_COUNT_EVENTS}",
-                count(skipped.events, "event")
-            ));
+            let events = count(skipped.events, "event");
+            note(match steps.may_be_counts() {
+                true => format!(
+                    "ids step over {events} between records that are whole; {MAY_COUNT_EVENTS}"
+                ),
+                false => format!("{events} missing; `forebay verify` tells where"),
+            });
         } else if skipped.spans > 0 {
             note(format!(
                 "stepped over {} ({}); {} lost; `forebay verify` tells where",

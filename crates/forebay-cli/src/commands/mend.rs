@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let config = args
         .buffer
         .config(steps::counter(args.buffer.counting, directory)?);
-    let opened = opening::open(&config, args.buffer.wait, args.buffer.verbose, &stop)?;
+    let opened = opening::open(&config, args.buffer.wait.into(), args.buffer.verbose, &stop)?;
     let Some((writer, reader)) = opened else {
         return Ok(stop.signal().map_or(Outcome::Fine, Outcome::Stopped));
     };

@@ -1,8 +1,8 @@
 //! `forebay pull`: records from a buffer to standard output.
 //!
-//! Invariants: a record is acknowledged only after all of its bytes were handed
-//! to the operating system; whatever ends the command, what was not handed over
-//! stays in the buffer. With `--follow`, the buffer is closed while it is empty, so
+//! Invariants: a record is acknowledged once all of its bytes were handed to the
+//! operating system, and not before; whatever ends the command, exactly what was not
+//! handed over stays in the buffer. With `--follow`, the buffer is closed while it is empty, so
 //! that another process can fill it.
 
 use crate::args::counting::ReadCountingOptions;
@@ -15,12 +15,13 @@ use crate::buffer::steps;
 use crate::buffer::watch::Watch;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::framing::Framing;
-use crate::io::sink::{Sink, Written};
+use crate::io::outgoing::Outgoing;
+use crate::io::sink::{FINISH_MAX, Sink, Written};
 use crate::io::standard::{Stream, require};
 use crate::live::{Flow, Live};
 use crate::output::{bytes, count, is_watched, note};
 use crate::stop::Stop;
-use forebay::{Reader, TryRecv, Usage};
+use forebay::{Batch, Delivery, Reader, TryRecv, Usage};
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,8 @@ The exit status is
   1        when records were lost to damage (each loss is reported on standard
            error)
   2        on errors
-  128 + n  after signal n (SIGINT, SIGTERM or SIGHUP)")]
+  128 + n  after signal n (SIGINT, SIGTERM or SIGHUP), before which the record on
+           its way is finished; a second signal cuts it, and it stays")]
 pub(crate) struct Args {
     #[command(flatten)]
     buffer: BufferOptions<ReadCountingOptions>,
@@ -163,10 +165,14 @@ impl Pull<'_> {
         loop {
             let buffer = &self.args.buffer;
             let config = buffer.config(steps::counter(buffer.counting, buffer.directory())?);
-            let opened = opening::open(&config, wait, self.args.buffer.verbose, &self.stop)?;
+            let opened = opening::open(&config, wait.into(), self.args.buffer.verbose, &self.stop)?;
             let Some((writer, mut reader)) = opened else {
                 return Ok(End::Stopped);
             };
+            self.losses.look(buffer.directory(), &reader.usage());
+            if buffer.counting.is_by_ids() {
+                self.losses.are_no_counts();
+            }
             // Without a writer the reader reports the end when the buffer is empty.
             drop(writer);
             let end = self.drain(&mut reader);
@@ -183,7 +189,7 @@ impl Pull<'_> {
 
     /// Delivers until there is nothing left, or enough was delivered.
     fn drain(&mut self, reader: &mut Reader) -> Result<End> {
-        let mut framed = Vec::new();
+        let mut outgoing = Outgoing::default();
         while self.left > 0 {
             if self.stop.is_set() {
                 return Ok(End::Stopped);
@@ -195,24 +201,20 @@ impl Pull<'_> {
                 TryRecv::Empty | TryRecv::End => return Ok(End::Empty),
             };
             self.losses.note(batch.lost(), Some(&self.live));
-            framed.clear();
+            outgoing.clear();
             for record in batch.records() {
-                self.framing
-                    .write(record.payload, &mut framed)
+                outgoing
+                    .push(record.payload, self.framing)
                     .map_err(|error| {
                         Failure::new(format!("record {} cannot be written: {error}", record.id))
                     })?;
             }
-            match self.sink.write(&framed)? {
+            let written = self.sink.write_records(&mut outgoing);
+            self.note_handed_over(batch, &outgoing, written.as_ref().ok());
+            match written? {
                 Written::All => {}
                 Written::Closed => return Ok(End::Closed),
                 Written::Stopped => return Ok(End::Stopped),
-            }
-            self.left -= batch.len() as u64;
-            self.records += batch.len() as u64;
-            self.payload_bytes += batch.payload_bytes() as u64;
-            if !self.args.no_ack {
-                batch.ack();
             }
             let records = self.records;
             self.live.show(|| Flow {
@@ -222,6 +224,41 @@ impl Pull<'_> {
             });
         }
         Ok(End::Enough)
+    }
+
+    /// Counts and acknowledges the records of a batch that were handed over in full.
+    fn note_handed_over(&mut self, batch: Batch, outgoing: &Outgoing, written: Option<&Written>) {
+        let records = outgoing.sent_records();
+        let payload_bytes = batch
+            .records()
+            .take(records)
+            .map(|r| r.payload.len() as u64);
+        self.left -= records as u64;
+        self.records += records as u64;
+        self.payload_bytes += payload_bytes.sum::<u64>();
+        if let Some(Written::Stopped) = written
+            && outgoing.is_inside_record()
+            && let Some(record) = batch.records().nth(records)
+        {
+            let why = match self.stop.is_asked_again() {
+                true => "a second signal came".to_owned(),
+                false => format!("it was not read within {} s", FINISH_MAX.as_secs()),
+            };
+            self.live.note(format!(
+                "record {} was written in part and stays in the buffer: {why}",
+                record.id
+            ));
+        }
+        if self.args.no_ack {
+            return;
+        }
+        match records == batch.len() {
+            true => batch.ack(),
+            false => batch
+                .into_deliveries()
+                .take(records)
+                .for_each(Delivery::ack),
+        }
     }
 
     /// Waits until another process has changed the closed buffer, or returns why not.

@@ -8,9 +8,9 @@
 
 use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
 use crate::buffer::durability::{
-    Ledger, STUCK, is_out_of_descriptors, no_space, sync, waiting_for_space,
+    Ledger, STUCK, is_out_of_descriptors, no_space, refused, sync, waiting_for_space,
 };
-use crate::buffer::opening;
+use crate::buffer::opening::{self, Waiting};
 use crate::buffer::watch::{SPACE_RETRY, SpaceWatch};
 use crate::failure::{Failure, Outcome, Result, no_descriptor};
 use crate::io::standard::{Stream, require};
@@ -135,10 +135,14 @@ impl<'a> Push<'a> {
         let framing = args.framing.framing()?;
         let config = args.buffer.config_with(&args.limits);
         let BufferOptions { wait, verbose, .. } = args.buffer;
-        let writer = opening::open_to_write(&config, wait, verbose, &stop)?;
+        let waiting = Waiting {
+            for_lock: wait,
+            for_space: args.limits.space_to_wait_for(args.buffer.directory()),
+        };
+        let writer = opening::open_to_write(&config, waiting, verbose, &stop)?;
         let max_len = writer.as_ref().map_or(0, Writer::max_record_size);
         let keeps = args.limits.when_full == FullPolicy::Block;
-        let producer = Producer::new(framing, max_len, args.limits.when_full, keeps, stop.clone());
+        let producer = Producer::new(framing, max_len, &args.limits, keeps, stop.clone());
         Ok(Self {
             producer,
             writer,
@@ -179,7 +183,7 @@ impl<'a> Push<'a> {
                 },
                 Ok(Step::Stopped) => return End::Stop,
                 Ok(Step::Full(error)) if !self.blocks() => {
-                    return End::Failed(self.refused(&error));
+                    return End::Failed(refused(&error, self.args.buffer.directory()));
                 }
                 Ok(Step::Full(_)) if self.stop.is_set() => return End::Stop,
                 Ok(Step::Full(_)) => self.make_way(true),
@@ -195,22 +199,6 @@ impl<'a> Push<'a> {
     /// Whether to wait while the buffer is full.
     fn blocks(&self) -> bool {
         self.args.limits.when_full == FullPolicy::Block
-    }
-
-    /// The failure that the buffer, or its disk, is full. How many records it took is
-    /// reported at the end, because the library's error counts the last call only.
-    fn refused(&self, error: &forebay::Error) -> Failure {
-        let directory = self.args.buffer.directory();
-        match error.kind() {
-            // A full buffer whose reader is closed: this process has none.
-            ErrorKind::ReaderGone => Failure::new(format!(
-                "{} is full: it holds as much as --max-size allows; take records out, as with \
-                 `forebay pull`, or raise --max-size",
-                directory.display()
-            )),
-            _ if is_out_of_descriptors(directory) => no_descriptor(directory),
-            _ => no_space(directory),
-        }
     }
 
     /// How long to wait for input. While accepted records are kept this is limited: they

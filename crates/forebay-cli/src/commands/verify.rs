@@ -4,6 +4,7 @@
 
 use crate::args::counting::ReadCountingOptions;
 use crate::buffer::findings::{self, JsonFinding};
+use crate::buffer::losses::Steps;
 use crate::buffer::steps;
 use crate::failure::{Outcome, Result};
 use crate::io::standard::{Stream, require};
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     progress.clear();
     let verification = verified?;
     let text = match args.json {
-        true => json(&verification) + "\n",
+        true => json(args, &verification) + "\n",
         false => text(args, &verification),
     };
     print(&text)?;
@@ -82,7 +83,7 @@ struct Report<'a> {
     may_count_events: bool,
 }
 
-fn json(verification: &Verification) -> String {
+fn json(args: &Args, verification: &Verification) -> String {
     crate::output::json(&Report {
         records: verification.records,
         events: verification.events,
@@ -90,7 +91,7 @@ fn json(verification: &Verification) -> String {
         findings: verification.findings.iter().map(JsonFinding::of).collect(),
         findings_omitted: verification.findings_omitted,
         events_lost: verification.events_lost,
-        may_count_events: may_count_events(verification),
+        may_count_events: may_count_events(args, verification),
     })
 }
 
@@ -113,15 +114,27 @@ fn text(args: &Args, verification: &Verification) -> String {
             count(verification.findings_omitted, "more finding")
         ));
     }
-    text.push_str(&conclusion(verification));
+    text.push_str(&conclusion(args, verification));
     text.push('\n');
     text
 }
 
-fn conclusion(verification: &Verification) -> String {
+fn conclusion(args: &Args, verification: &Verification) -> String {
+    // Only the ledger tells how many records there were after the last one that is there.
+    let is_unusable = |finding: &Finding| {
+        matches!(
+            finding.kind,
+            FindingKind::LedgerMissing | FindingKind::LedgerDamaged
+        )
+    };
+    let is_end_known = !verification.findings.iter().any(is_unusable);
     let lost = match verification.events_lost {
-        0 => "nothing is lost".to_owned(),
-        lost => format!("{} lost", count(lost, "event")),
+        0 if is_end_known => "nothing is lost".to_owned(),
+        0 => "no loss is proved, but without a usable ledger, records that are missing at the \
+              end leave no trace"
+            .to_owned(),
+        lost if is_end_known => format!("{} lost", count(lost, "event")),
+        lost => format!("at least {} lost", count(lost, "event")),
     };
     if verification.is_clean() {
         let reported: u64 = verification.findings.iter().map(|f| f.events_lost).sum();
@@ -136,7 +149,7 @@ fn conclusion(verification: &Verification) -> String {
             ),
         };
     }
-    if may_count_events(verification) {
+    if may_count_events(args, verification) {
         return format!(
             "{lost}, or none: no byte is damaged, and where ids step further than one event, the \
              next record follows directly. A program that counts several events a record leaves \
@@ -170,7 +183,24 @@ fn damage(verification: &Verification) -> impl Iterator<Item = &Finding> {
 
 /// Whether nothing is wrong but steps in the ids after whole records. Then the buffer's
 /// records may hold several events each.
-fn may_count_events(verification: &Verification) -> bool {
+fn may_count_events(args: &Args, verification: &Verification) -> bool {
+    let mut steps = Steps::of(&args.directory);
+    let gaps = verification
+        .findings
+        .iter()
+        .filter(|finding| finding.kind == FindingKind::IdGap);
+    for gap in gaps {
+        match (gap.severity, &gap.file) {
+            (Severity::Damage, Some(file)) => {
+                steps.before_record(file, gap.offset, gap.events_lost);
+            }
+            // A repair has reported it.
+            _ => steps.are_losses(),
+        }
+    }
+    if args.counting.is_by_ids() || !steps.is_possible() {
+        return false;
+    }
     let steps = [FindingKind::IdGap, FindingKind::LedgerAhead];
     let is_gap = |finding: &Finding| finding.kind == FindingKind::IdGap;
     // A step only after the last of several records is what a power cut leaves.

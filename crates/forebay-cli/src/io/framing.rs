@@ -86,31 +86,30 @@ enum Reason {
     CutOff { have: usize, need: Option<u64> },
 }
 
-impl fmt::Display for BadInput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl BadInput {
+    /// One sentence for people; `options` are those that allow longer records.
+    pub(crate) fn message(&self, options: &str) -> String {
         let Self { record, offset, .. } = self;
-        write!(f, "record {record} of the input, at byte {offset}, ")?;
-        match &self.reason {
+        let what = match &self.reason {
             Reason::Oversize { len, max } => {
-                match len {
-                    Some(len) => write!(f, "has {len} bytes")?,
-                    None => write!(f, "is longer than {max} bytes")?,
-                }
-                write!(
-                    f,
-                    ", and the longest record allowed has {max}; \
-                     raise --max-record-size or split the record"
+                let has = match len {
+                    Some(len) => format!("has {len} bytes"),
+                    None => format!("is longer than {max} bytes"),
+                };
+                format!(
+                    "{has}, and the longest record allowed has {max}; raise {options}, or \
+                     split the record"
                 )
             }
             Reason::CutOff { have, need } => {
-                write!(f, "is cut off: the input ends after {have}")?;
-                match need {
-                    Some(need) => write!(f, " of its {need} bytes")?,
-                    None => write!(f, " of the {PREFIX_LEN} bytes of its length")?,
-                }
-                write!(f, "; send it again in full")
+                let of = match need {
+                    Some(need) => format!("of its {need} bytes"),
+                    None => format!("of the {PREFIX_LEN} bytes of its length"),
+                };
+                format!("is cut off: the input ends after {have} {of}; send it again in full")
             }
-        }
+        };
+        format!("record {record} of the input, at byte {offset}, {what}")
     }
 }
 
@@ -329,7 +328,7 @@ mod tests {
         assert_eq!((records.len(), bad), (2, None));
         let (records, bad) = split(LINES, 3, b"ab\nabcd\nx\n", &[5]);
         assert_eq!(records, [b"ab"]);
-        let text = bad.expect("one is over").to_string();
+        let text = bad.expect("one is over").message("an option");
         assert!(text.contains("record 2 of the input, at byte 3,"), "{text}");
         assert!(text.contains("longest record allowed has 3"), "{text}");
     }
@@ -347,14 +346,14 @@ mod tests {
             }
         };
         assert_eq!(reads, 16);
-        assert!(bad.to_string().contains("longer than 1000 bytes"));
+        assert!(bad.message("").contains("longer than 1000 bytes"));
     }
 
     #[test]
     fn a_length_is_checked_before_its_record_is_read() {
         let (records, bad) = split(Framing::Length, 5, b"\0\0\0\x02ab\xff\xff\xff\xff", &[64]);
         assert_eq!(records, [b"ab"]);
-        let text = bad.expect("too long").to_string();
+        let text = bad.expect("too long").message("");
         assert!(text.contains("at byte 6, has 4294967295 bytes"), "{text}");
     }
 
@@ -367,7 +366,7 @@ mod tests {
         ] {
             let (records, bad) = split(Framing::Length, 5, input, &[64]);
             assert!(records.is_empty());
-            let text = bad.expect("cut off").to_string();
+            let text = bad.expect("cut off").message("");
             assert!(text.contains(says), "{text}");
         }
     }

@@ -1,7 +1,9 @@
 //! Standard output for records.
 //!
 //! Invariants: a closed standard output is a result and not an error; a stop ends
-//! the wait for a reader.
+//! the wait for a reader, but does not cut a record that a reader reads on.
+
+use std::time::Duration;
 
 pub(crate) use system::Sink;
 
@@ -16,10 +18,16 @@ pub(crate) enum Written {
     Stopped,
 }
 
+/// How long, after a stop, a record that was begun may take to be read. A reader that has
+/// stopped reading must not hold up the end for ever; this is less than the time after
+/// which the program gives up altogether.
+pub(crate) const FINISH_MAX: Duration = Duration::from_secs(10);
+
 #[cfg(unix)]
 mod system {
-    use super::Written;
+    use super::{FINISH_MAX, Written};
     use crate::failure::{Failure, Result};
+    use crate::io::outgoing::Outgoing;
     use crate::output::write_failure;
     use crate::stop::Stop;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,6 +36,13 @@ mod system {
     use rustix::pipe::PIPE_BUF;
     use rustix::stdio::stdout;
     use std::io;
+    use std::time::Instant;
+
+    /// How long a second request for the end goes unnoticed.
+    const AGAIN_INTERVAL: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 50_000_000,
+    };
 
     /// Standard output for records: unbuffered, and a stop ends the wait for a
     /// reader that does not read.
@@ -51,8 +66,7 @@ mod system {
         ///
         /// Standard output cannot be written to.
         pub(crate) fn write(&mut self, mut bytes: &[u8]) -> Result<Written> {
-            // To a pipe: the longest write that does not block once there is room for one.
-            let piece_len = if self.is_file { usize::MAX } else { PIPE_BUF };
+            let piece_len = self.piece_len();
             while !bytes.is_empty() {
                 let mut ready = [
                     PollFd::from_borrowed_fd(self.stop.descriptor(), PollFlags::IN),
@@ -74,6 +88,65 @@ mod system {
                 }
             }
             Ok(Written::All)
+        }
+
+        /// Hands records to the operating system, whole ones at a time where they fit into
+        /// one atomic write. A stop ends this after the record that is being written;
+        /// another one, or a reader that does not read on for [`FINISH_MAX`], ends it inside
+        /// that record. `records` knows afterwards what was handed over, also after an error.
+        ///
+        /// # Errors
+        ///
+        /// Standard output cannot be written to.
+        pub(crate) fn write_records(&mut self, records: &mut Outgoing) -> Result<Written> {
+            let piece_len = self.piece_len();
+            let mut give_up_at = None;
+            loop {
+                let piece = records.piece(piece_len);
+                if piece.is_empty() {
+                    return Ok(match give_up_at {
+                        None => Written::All,
+                        Some(_) => Written::Stopped,
+                    });
+                }
+                let mut ready = [
+                    PollFd::from_borrowed_fd(stdout(), PollFlags::OUT),
+                    PollFd::from_borrowed_fd(self.stop.descriptor(), PollFlags::IN),
+                ];
+                let polled = match give_up_at {
+                    None => poll(&mut ready, None),
+                    Some(at) if self.stop.is_asked_again() || Instant::now() >= at => {
+                        return Ok(Written::Stopped);
+                    }
+                    // The stop is set and stays so: waiting for it would not wait.
+                    Some(_) => poll(&mut ready[..1], Some(&AGAIN_INTERVAL)),
+                };
+                match polled {
+                    Ok(_) => {}
+                    Err(Errno::INTR) => continue,
+                    Err(error) => return Err(fail(error)),
+                }
+                if !ready[1].revents().is_empty() {
+                    records.keep_begun();
+                    give_up_at = Some(Instant::now() + FINISH_MAX);
+                    continue;
+                }
+                if ready[0].revents().is_empty() {
+                    continue;
+                }
+                match write(stdout(), &piece[..piece.len().min(piece_len)]) {
+                    Ok(len) => records.advance(len),
+                    Err(Errno::INTR | Errno::AGAIN) => {}
+                    Err(Errno::PIPE) => return Ok(Written::Closed),
+                    Err(error) => return Err(fail(error)),
+                }
+            }
+        }
+
+        /// The longest write that does not block once a pipe has room for one; to a file,
+        /// no write does.
+        fn piece_len(&self) -> usize {
+            if self.is_file { usize::MAX } else { PIPE_BUF }
         }
 
         /// Writes a few bytes (at most `PIPE_BUF`) if there is room for them now, whether
@@ -119,9 +192,13 @@ mod system {
 mod system {
     use super::Written;
     use crate::failure::Result;
+    use crate::io::outgoing::Outgoing;
     use crate::output::write_failure;
     use crate::stop::Stop;
     use std::io::{self, Write as _};
+
+    /// What is written between two looks at the stop; longer records are written at once.
+    const PIECE_LEN: usize = 1 << 16;
 
     /// Standard output for records.
     #[derive(Debug)]
@@ -145,6 +222,26 @@ mod system {
                 return Ok(Written::Stopped);
             }
             self.write_at_once(bytes)
+        }
+
+        /// Hands records to the operating system, whole ones at a time. `records` knows
+        /// afterwards what was handed over, also after an error.
+        ///
+        /// # Errors
+        ///
+        /// Standard output cannot be written to.
+        pub(crate) fn write_records(&mut self, records: &mut Outgoing) -> Result<Written> {
+            loop {
+                let piece = records.piece(PIECE_LEN);
+                if piece.is_empty() {
+                    return Ok(Written::All);
+                }
+                let len = piece.len();
+                match self.write(piece)? {
+                    Written::All => records.advance(len),
+                    other => return Ok(other),
+                }
+            }
         }
 
         /// Writes a few bytes, whether or not the stop is set.

@@ -10,7 +10,7 @@ mod kept;
 pub(crate) mod reports;
 
 use self::kept::Kept;
-use crate::args::FullPolicy;
+use crate::args::{FullPolicy, LimitOptions};
 use crate::failure::{Failure, Result};
 use crate::io::framing::{BadInput, Framing, Splitter};
 use crate::io::input::{Input, Read};
@@ -31,6 +31,8 @@ pub(crate) struct Producer {
     input: Input,
     splitter: Splitter,
     when_full: FullPolicy,
+    /// The options that allow longer records.
+    longer: &'static str,
     /// Records that were read; those before `next` are appended.
     records: Vec<Range<usize>>,
     next: usize,
@@ -70,13 +72,14 @@ impl Producer {
     pub(crate) fn new(
         framing: Framing,
         max_len: usize,
-        when_full: FullPolicy,
+        limits: &LimitOptions,
         keeps: bool,
         stop: Stop,
     ) -> Self {
         Self {
             input: Input::new(stop),
-            when_full,
+            when_full: limits.when_full,
+            longer: limits.options_for_longer_records(),
             splitter: Splitter::new(framing, max_len),
             records: Vec::new(),
             next: 0,
@@ -188,7 +191,7 @@ impl Producer {
         self.next = 0;
         if let Some(bad) = self.bad.take() {
             self.is_refused = true;
-            return Ok(Step::Failed(Failure::new(bad.to_string())));
+            return Ok(Step::Failed(Failure::new(bad.message(self.longer))));
         }
         if self.ended {
             return Ok(Step::End);

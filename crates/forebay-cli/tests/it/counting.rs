@@ -33,6 +33,58 @@ fn steps_between_whole_records_are_said_to_be_perhaps_no_loss() {
         .says("--count-events ids");
 }
 
+/// Regression: `pull` and `cat` said that perhaps nothing was lost when a data file was
+/// missing, and `verify` found nothing afterwards.
+#[test]
+fn a_missing_or_empty_file_is_not_said_to_be_perhaps_no_loss() {
+    for is_missing in [true, false] {
+        let scratch = Scratch::new();
+        // Several data files, of 85 records each.
+        let push = scratch.forebay("push", &["--max-size", "64KiB"]);
+        run_with(push, lines(1, 400).as_bytes()).expect(0);
+        let file = scratch.buffer.join("buffer-data-1.dat");
+        match is_missing {
+            true => fs::remove_file(&file).unwrap(),
+            false => fs::write(&file, "").unwrap(),
+        }
+        for command in ["verify", "cat", "pull"] {
+            let ran = run(scratch.forebay(command, &[])).expect(1);
+            let said = format!("{}{}", ran.stderr, ran.stdout_text());
+            assert!(said.contains("85 events"), "{command}: {said}");
+            assert!(!said.contains("--count-events"), "{command}: {said}");
+        }
+    }
+}
+
+#[test]
+fn events_missing_at_the_end_only_are_not_said_to_be_perhaps_no_loss() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    let path = scratch.buffer.join("buffer-data-0.dat");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..9 * 48]).unwrap();
+    for command in ["cat", "pull"] {
+        let ran = run(scratch.forebay(command, &[])).expect(1).says("1 event");
+        assert!(!ran.stderr.contains("--count-events"), "{ran:?}");
+    }
+}
+
+#[test]
+fn steps_that_counting_by_ids_leaves_are_not_said_to_be_perhaps_no_loss() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    let path = scratch.buffer.join("buffer-data-0.dat");
+    let bytes = fs::read(&path).unwrap();
+    // More events are missing after record 3 than its payload has bytes.
+    fs::write(&path, [&bytes[..3 * 48], &bytes[7 * 48..]].concat()).unwrap();
+    for command in ["verify", "cat", "pull"] {
+        let ran = run(scratch.forebay(command, &["--count-events", "ids"])).expect(1);
+        let said = format!("{}{}", ran.stderr, ran.stdout_text());
+        assert!(said.contains("4 events"), "{command}: {said}");
+        assert!(!said.contains("--count-events"), "{command}: {said}");
+    }
+}
+
 #[test]
 fn nothing_is_lost_where_events_are_counted_as_the_program_counts() {
     for how in ["ids", "lines"] {

@@ -3,7 +3,7 @@
 use crate::support::{Ran, Scratch, finish, kill, lines, read_line, run, run_with};
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// A file system in memory, unmounted when this is dropped.
@@ -75,6 +75,67 @@ fn expect_waiting(push: &mut Child) {
         said.contains("--min-free-space; waiting for space"),
         "{said}"
     );
+}
+
+/// Fills the file system at `disk` with a file, whose path it returns.
+fn fill(disk: &Path) -> PathBuf {
+    let path = disk.join("filler");
+    let mut filler = fs::File::create(&path).unwrap();
+    while filler.write_all(&[b'x'; 4096]).is_ok() {}
+    path
+}
+
+/// Regression: a full disk was waited for only if it had taken the buffer before.
+#[test]
+fn a_new_buffer_on_a_full_disk_waits_for_space_to_be_made() {
+    for command in [&["push"][..], &["pipe", "--", "cat"]] {
+        for is_freed in [true, false] {
+            let mut scratch = Scratch::new();
+            let disk = scratch.path("disk");
+            let Some(_mount) = Mount::tmpfs(&disk, "size=256k") else {
+                return;
+            };
+            scratch.buffer = disk.join("buffer");
+            let filler = fill(&disk);
+            let mut child = scratch
+                .forebay(command[0], &command[1..])
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut stdin = child.stdin.take().unwrap();
+            stdin.write_all(lines(1, 5).as_bytes()).unwrap();
+            drop(stdin);
+            expect_waiting(&mut child);
+            if !is_freed {
+                kill(child.id(), "TERM");
+                finish(child).expect(143);
+                continue;
+            }
+            fs::remove_file(filler).unwrap();
+            let ran = finish(child).expect(0);
+            assert_eq!(ran.stderr, "", "it is said once");
+            assert_eq!(ran.stdout_text() + &scratch.pull(), lines(1, 5));
+        }
+    }
+}
+
+#[test]
+fn a_new_buffer_on_a_full_disk_is_an_error_where_waiting_is_not_wanted() {
+    for policy in ["reject", "drop-newest"] {
+        let mut scratch = Scratch::new();
+        let disk = scratch.path("disk");
+        let Some(_mount) = Mount::tmpfs(&disk, "size=256k") else {
+            return;
+        };
+        scratch.buffer = disk.join("buffer");
+        fill(&disk);
+        run_with(
+            scratch.forebay("push", &["--when-full", policy]),
+            b"a record\n",
+        )
+        .expect(2)
+        .says("free some space");
+    }
 }
 
 /// Regression: the push kept the buffer open for records that it had accepted and could not

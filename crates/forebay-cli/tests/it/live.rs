@@ -137,6 +137,19 @@ fn nothing_is_shown_where_that_is_asked_for() {
     assert_eq!(terminal.shown(), "end");
 }
 
+#[test]
+fn a_cat_from_beyond_the_end_says_why_it_prints_nothing() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 3));
+    let terminal = Terminal::new();
+    let cat = start(&scratch, &terminal, "cat", &["--from", "4"]);
+    assert!(finish(cat).expect(0).stdout.is_empty());
+    terminal.wait_for("holds no unread record with event 4 or a later one");
+    // A script is not told.
+    let ran = crate::support::run(scratch.forebay("cat", &["--from", "4"])).expect(0);
+    assert_eq!(ran.stderr, "");
+}
+
 /// A status line would appear in the middle of records that are printed on the terminal.
 #[test]
 fn a_pull_to_the_terminal_shows_its_records_only() {

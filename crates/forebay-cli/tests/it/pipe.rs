@@ -87,9 +87,11 @@ fn a_program_that_cannot_be_started_ends_it_before_anything_is_read() {
     fs::write(scratch.path("input"), "a\nb\n").unwrap();
     fs::write(scratch.path("script"), "no program").unwrap();
     let script = scratch.path("script").to_string_lossy().into_owned();
+    let directory = scratch.root.path().to_string_lossy().into_owned();
     for (program, status, says) in [
         ("no-such-program", 127, "cannot start no-such-program"),
         (script.as_str(), 126, "make it executable"),
+        (directory.as_str(), 126, "it is a directory"),
     ] {
         let mut input = fs::File::open(scratch.path("input")).unwrap();
         let mut command = scratch.forebay("pipe", &["--", program]);
@@ -432,7 +434,11 @@ fn a_full_buffer_that_rejects_is_an_error_and_what_it_took_is_delivered() {
             .is_ok_and(|json| json["unread"]["bytes"].as_u64() > Some(64_000))
     });
     fs::write(scratch.path("go"), "").unwrap();
-    let ran = finish(child).expect(2).says("is full");
+    // Regression: it named parameters of the library instead of options.
+    let ran = finish(child)
+        .expect(2)
+        .says("is full: it holds as much as --max-size allows");
+    assert!(!ran.stderr.contains("max_size"), "{ran:?}");
     feeding.join().unwrap();
     let got = read(&scratch, "got");
     let count = got.lines().count() as u64;

@@ -183,6 +183,24 @@ fn restarts_in_a_row_limit_what_is_set_aside() {
     assert_eq!(scratch.pull(), lines(3, 100));
 }
 
+/// Regression: restarts counted as restarts in a row, and the delay doubled, although
+/// records were acknowledged in between.
+#[test]
+fn acknowledged_records_begin_the_restarts_in_a_row_afresh() {
+    let scratch = Scratch::new();
+    // For each bad record one failure that has acknowledged others, and three attempts.
+    let options = ["--ack", "--max-restarts", "4"];
+    let script = "while read -r l; do case $l in *7) exit 9;; esac; echo >&3; done";
+    run_with(
+        careful_pipe(&scratch, &options, script),
+        lines(1, 60).as_bytes(),
+    )
+    .expect(1);
+    let ids: Vec<_> = letters(&scratch).iter().map(|l| l["id"].clone()).collect();
+    assert_eq!(ids, [7, 17, 27, 37, 47, 57]);
+    assert_eq!(scratch.pull(), "");
+}
+
 #[test]
 fn with_acknowledgements_a_record_is_an_attempt_that_success_does_not_acknowledge() {
     let scratch = Scratch::new();

@@ -65,6 +65,27 @@ fn a_record_of_the_maximum_is_stored_and_one_byte_more_is_refused() {
     assert_eq!(scratch.pull(), format!("{fits}b\n"));
 }
 
+/// Regression: the advice was to raise `--max-record-size`, which then failed.
+#[test]
+fn a_record_too_long_for_a_data_file_names_the_option_that_helps() {
+    let over = "x".repeat(40_000);
+    for (options, says) in [
+        (
+            &["--max-size", "64KiB"][..],
+            "raise --data-file-size or --max-size, or split",
+        ),
+        (
+            &["--data-file-size", "32KiB"],
+            "raise --data-file-size, or split",
+        ),
+    ] {
+        let scratch = Scratch::new();
+        run_with(scratch.forebay("push", options), over.as_bytes())
+            .expect(2)
+            .says(says);
+    }
+}
+
 #[test]
 fn an_endless_line_is_refused_while_it_comes() {
     let scratch = Scratch::new();

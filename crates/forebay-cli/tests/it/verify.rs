@@ -83,6 +83,28 @@ fn only_damaged_bytes_are_said_to_be_kept() {
     assert!(scratch.buffer.join("quarantine").exists());
 }
 
+/// Regression: it said that nothing was lost, although only the ledger tells that.
+#[test]
+fn without_a_usable_ledger_nothing_is_said_to_be_whole() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    let path = scratch.buffer.join("buffer-data-0.dat");
+    let whole = fs::read(&path).unwrap();
+    // The last record is cut off inside.
+    fs::write(&path, &whole[..10 * 48 - 5]).unwrap();
+    for ledger in [None, Some(&[0; 7][..])] {
+        for name in ["buffer.db", "buffer.synced"] {
+            let _ = fs::remove_file(scratch.buffer.join(name));
+        }
+        if let Some(bytes) = ledger {
+            fs::write(scratch.buffer.join("buffer.db"), bytes).unwrap();
+        }
+        let text = run(scratch.forebay("verify", &[])).expect(1).stdout_text();
+        assert!(text.contains("damaged; no loss is proved"), "{text}");
+        assert!(!text.contains("nothing is lost"), "{text}");
+    }
+}
+
 #[test]
 fn a_torn_tail_is_normal() {
     let scratch = Scratch::new();

@@ -11,9 +11,10 @@
 //! read, and writes block.
 
 use super::acks::{AckLines, Acks};
-use super::outgoing::Outgoing;
+use crate::io::outgoing::Outgoing;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::{self, Command, ExitStatus};
 
 pub(crate) use system::Children;
@@ -30,10 +31,17 @@ pub(crate) struct StartError {
 
 impl StartError {
     fn new(command: &[OsString], error: &io::Error) -> Self {
+        // A name without a slash is looked up elsewhere.
+        let is_directory = command.first().is_some_and(|program| {
+            let is_path = program.to_string_lossy().contains(std::path::is_separator);
+            is_path && Path::new(program).is_dir()
+        });
         let program = command.first().map(|c| c.to_string_lossy());
         let program = program.as_deref().unwrap_or_default();
         let (code, remedy) = match error.kind() {
             io::ErrorKind::NotFound => (127, "check its name, or give its full path"),
+            // The system's reason for a directory is that permission is denied.
+            _ if is_directory => (126, "it is a directory; name a program in it"),
             io::ErrorKind::PermissionDenied => (126, "make it executable"),
             _ => (126, "try it on its own"),
         };

@@ -88,7 +88,7 @@ impl DeadLetters {
             stop: stop.clone(),
             count: 0,
         };
-        let opened = opening::open(&this.config, wait, false, stop);
+        let opened = opening::open(&this.config, wait.into(), false, stop);
         let Some((writer, reader)) = opened.map_err(options)? else {
             return Ok(None);
         };
@@ -123,7 +123,7 @@ impl DeadLetters {
     }
 
     fn try_store(&mut self, delivery: &Delivery, failed: Failed) -> Result<bool> {
-        let opened = opening::open(&self.config, self.wait, false, &self.stop);
+        let opened = opening::open(&self.config, self.wait.into(), false, &self.stop);
         let Some((writer, reader)) = opened.map_err(options)? else {
             return Ok(false);
         };

@@ -9,7 +9,6 @@ mod backoff;
 mod child;
 mod dead_letters;
 mod flight;
-mod outgoing;
 mod pump;
 mod suspects;
 
@@ -19,8 +18,8 @@ use self::dead_letters::DeadLetters;
 use self::pump::{End, Plan, Pump};
 use crate::args::sizes::{self, Size, Time};
 use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
-use crate::buffer::durability::{PATIENCE, abandon, sync, waiting_for_space};
-use crate::buffer::opening;
+use crate::buffer::durability::{PATIENCE, abandon, refused, sync, waiting_for_space};
+use crate::buffer::opening::{self, Waiting};
 use crate::failure::{Failure, Outcome, Result, no_thread};
 use crate::io::standard::{Stream, require};
 use crate::output::{bytes, count, note};
@@ -104,9 +103,10 @@ What is delivered again:
 When CMD ends:
   by a signal, or with another status than 0 before it has taken everything
       It has failed, and is started again after --restart-delay, which doubles
-      from failure to failure up to 30 s and starts afresh after a run of a
-      second or more that took something. --max-restarts limits the restarts in
-      a row.
+      from failure to failure up to 30 s and starts afresh when something was
+      acknowledged (--ack) or taken in a run of a second or more, or when a
+      record that CMD got alone has passed. --max-restarts limits the restarts
+      in a row, which are counted afresh then, too.
   with status 0 before its input does
       It wants no more: reading stops, and the rest stays in the buffer.
 
@@ -257,7 +257,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
     stop.limit_shutdown(args.grace.0.saturating_add(SHUTDOWN_MAX))?;
     let config = args.buffer.config_with(&args.limits);
-    let opened = opening::open(&config, args.buffer.wait, args.buffer.verbose, &stop)?;
+    let waiting = Waiting {
+        for_lock: args.buffer.wait,
+        for_space: args.limits.space_to_wait_for(args.buffer.directory()),
+    };
+    let opened = opening::open(&config, waiting, args.buffer.verbose, &stop)?;
     let Some((writer, reader)) = opened else {
         return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
     };
@@ -271,6 +275,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
     }
     let plan = Plan {
+        directory: args.buffer.directory(),
         command: &args.command,
         framing,
         margin: args.redeliver,
@@ -283,7 +288,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let child = pump.start()?;
     let backoff = Backoff::new(args.restart_delay.0, args.max_restarts);
     let max_len = writer.max_record_size();
-    let producer = Producer::new(framing, max_len, args.limits.when_full, false, stop.clone());
+    let producer = Producer::new(framing, max_len, &args.limits, false, stop.clone());
 
     let (pumped, produced) = std::thread::scope(|scope| {
         let production = std::thread::Builder::new()
@@ -336,7 +341,7 @@ fn produce(
         match step {
             Ok(Step::Going) => {}
             Ok(Step::Full(error)) if args.limits.when_full == FullPolicy::Reject => {
-                break Some(error.into());
+                break Some(refused(&error, args.buffer.directory()));
             }
             // The program is slow: check the stop, and try again.
             Ok(Step::Full(_)) if !stop.is_set() => {}

@@ -25,20 +25,21 @@ use self::ending::{Failed, HowEnded, Verdict};
 use crate::buffer::losses::Losses;
 use crate::buffer::patience::patiently;
 use crate::commands::pipe::acks::Acks;
-use crate::commands::pipe::backoff::Backoff;
+use crate::commands::pipe::backoff::{Backoff, Progress};
 use crate::commands::pipe::child::{Child, Children};
 use crate::commands::pipe::dead_letters::DeadLetters;
 use crate::commands::pipe::flight::Flight;
-use crate::commands::pipe::outgoing::Outgoing;
 use crate::commands::pipe::suspects::{Next, Suspects};
 use crate::failure::{Failure, Result};
 use crate::io::framing::Framing;
+use crate::io::outgoing::Outgoing;
 use crate::live::{Flow, Live};
 use crate::stop::Stop;
 use forebay::{Item, Reader, TryRecv};
 use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroU64;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -61,6 +62,8 @@ const UNACKNOWLEDGED_MAX: usize = 1 << 20;
 /// What a pump is asked to do.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
+    /// The buffer's directory.
+    pub(crate) directory: &'a Path,
     /// The program and its arguments.
     pub(crate) command: &'a [OsString],
     pub(crate) framing: Framing,
@@ -160,6 +163,7 @@ impl<'a> Pump<'a> {
         buffer_full: &'a AtomicBool,
     ) -> Result<Self> {
         let usage = reader.usage();
+        let losses = Losses::of(plan.directory, &usage);
         let unread_at_open = usage.unread.events;
         Ok(Self {
             margin: plan.margin,
@@ -170,7 +174,7 @@ impl<'a> Pump<'a> {
             reader,
             dead_letters,
             suspects: Suspects::new(plan.max_attempts),
-            losses: Losses::default(),
+            losses,
             display: Live::new(plan.quiet, Flow::of(&usage, unread_at_open)),
             unread_at_open,
             has_hinted: false,
@@ -229,7 +233,11 @@ impl<'a> Pump<'a> {
                     }
                 },
             };
-            let took = self.run.flight.taken() > 0;
+            let progress = match (self.run.flight.taken(), &self.acks) {
+                (0, _) => Progress::None,
+                (_, None) => Progress::Read,
+                (_, Some(_)) => Progress::Acknowledged,
+            };
             self.rewind();
             if self.stop.is_set() {
                 return Ok(End::Stopped);
@@ -243,7 +251,9 @@ impl<'a> Pump<'a> {
                 }
                 Some(failed) => {
                     let next = match failed.suspected {
-                        Some(suspected) if !took => Some(self.suspects.failed(suspected)),
+                        Some(suspected) if progress == Progress::None => {
+                            Some(self.suspects.failed(suspected))
+                        }
                         _ => None,
                     };
                     if let Some(Next::SetAside { id, attempts }) = next
@@ -251,7 +261,7 @@ impl<'a> Pump<'a> {
                     {
                         return Ok(End::Stopped);
                     }
-                    let Some(delay) = backoff.after(begun.elapsed(), took) else {
+                    let Some(delay) = backoff.after(begun.elapsed(), progress) else {
                         return Ok(End::Failed(failed.how));
                     };
                     self.tell(&failed, next, delay);

@@ -1,7 +1,7 @@
-//! Records on their way into a program's standard input.
+//! Records on their way into a pipe: a program's standard input, or standard output.
 //!
 //! Invariant: a piece that fits into one atomic write to a pipe ends with a record, so
-//! that the program does not see half of a record when this process is killed. Records
+//! that the reader does not see half of a record when this process is killed. Records
 //! that are longer than one atomic write can still be cut.
 
 use crate::io::framing::{Framing, TooLong};
@@ -43,6 +43,11 @@ impl Outgoing {
         self.sent == self.bytes.len()
     }
 
+    /// How many records were handed over in full.
+    pub(crate) fn sent_records(&self) -> usize {
+        self.next
+    }
+
     /// Whether a record was handed over in part.
     pub(crate) fn is_inside_record(&self) -> bool {
         let start = match self.next {
@@ -65,7 +70,7 @@ impl Outgoing {
         let Some(first) = self.ends.get(self.next) else {
             return &[];
         };
-        let limit = self.sent + atomic_len;
+        let limit = self.sent.saturating_add(atomic_len);
         let fitting = self.ends[self.next..].partition_point(|end| *end <= limit);
         let end = match fitting {
             0 => *first,
@@ -107,6 +112,9 @@ mod tests {
         assert_eq!(outgoing.piece(7), b"a long one\n");
         outgoing.advance(4);
         assert!(outgoing.is_inside_record());
+        assert_eq!(outgoing.sent_records(), 2);
+        // A file has no limit.
+        assert_eq!(outgoing.piece(usize::MAX), b"ng one\ne\n");
         // What is left of it fits now, with the next record.
         assert_eq!(outgoing.piece(9), b"ng one\ne\n");
         outgoing.advance(9);
