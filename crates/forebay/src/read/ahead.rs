@@ -141,7 +141,7 @@ impl Reader {
 
     /// Takes back what was read last and not handed out: it is read again next.
     #[cfg(feature = "tokio")]
-    pub(crate) fn take_back(&mut self, ahead: AheadItems) {
+    pub(crate) fn take_back(&mut self, ahead: &AheadItems) {
         if let Some(begin) = ahead.begin() {
             self.go_to(ReadPosition::at(begin));
         }

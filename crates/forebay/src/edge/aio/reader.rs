@@ -46,7 +46,7 @@ pub struct AsyncReader {
     shared: Arc<Shared>,
     state: State,
     /// Items that were read from disk and not yet handed out; none unless the reader is here.
-    ahead: Option<AheadItems>,
+    ahead: Option<Box<AheadItems>>,
     waits: Option<u64>,
 }
 
@@ -219,13 +219,13 @@ impl AsyncReader {
         poll_fn(|cx| {
             // An error or a panic of that read comes again with the next read.
             if let Some(Ok(Ok(TryRecv::Ready(ahead)))) = ready!(self.poll_background(cx))? {
-                self.ahead = Some(ahead.into());
+                self.ahead = Some(Box::new(ahead.into()));
             }
             self.unregister();
             match std::mem::replace(&mut self.state, State::Gone) {
                 State::Here(mut reader) => {
                     if let Some(ahead) = self.ahead.take() {
-                        reader.take_back(ahead);
+                        reader.take_back(&ahead);
                     }
                     Poll::Ready(Ok(reader))
                 }
@@ -266,7 +266,7 @@ impl AsyncReader {
             }
             match &mut self.state {
                 State::Reading(_) => match ready!(self.poll_read(cx))? {
-                    TryRecv::Ready(ahead) => self.ahead = Some(ahead.into()),
+                    TryRecv::Ready(ahead) => self.ahead = Some(Box::new(ahead.into())),
                     TryRecv::Empty => {}
                     TryRecv::End => return Poll::Ready(Ok(TryRecv::End)),
                 },
@@ -300,13 +300,13 @@ impl AsyncReader {
                             return Poll::Ready(Ok(TryRecv::Ready(batch)));
                         }
                     }
-                    TryRecv::Ready(ahead) => self.ahead = Some(ahead.into()),
+                    TryRecv::Ready(ahead) => self.ahead = Some(Box::new(ahead.into())),
                     TryRecv::Empty => {}
                     TryRecv::End => return Poll::Ready(Ok(TryRecv::End)),
                 },
                 State::Here(reader) => {
                     if let Some(ahead) = self.ahead.take() {
-                        reader.take_back(ahead);
+                        reader.take_back(&ahead);
                     }
                     if !reader.would_read_disk() {
                         return Poll::Ready(reader.try_recv_batch(limits.0, limits.1));
@@ -428,7 +428,7 @@ impl Drop for AsyncReader {
 impl fmt::Debug for AsyncReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsyncReader")
-            .field("ahead", &self.ahead.as_ref().map_or(0, AheadItems::len))
+            .field("ahead", &self.ahead.as_ref().map_or(0, |ahead| ahead.len()))
             .finish_non_exhaustive()
     }
 }
