@@ -52,7 +52,7 @@ const PROGRESS_STEP: u64 = 8 << 20;
 /// if plan.is_needed() {
 ///     RepairOptions::new().repair(dir.path())?;
 /// }
-/// # Ok::<(), forebay::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Default)]
 pub struct RepairOptions<'p> {

@@ -24,6 +24,9 @@ use crate::write::receipt::{Appended, BatchError, Receipt, outcome};
 /// to the same stream.
 ///
 /// When the last clone is dropped or closed, the reader reads what is there and then sees the end.
+///
+/// After a `fork`, a child process must not append: the thread that writes is its parent's. It may
+/// drop the writer, which touches nothing, and open other buffers.
 pub struct Writer {
     shared: Arc<Shared>,
     open: bool,
