@@ -20,8 +20,8 @@ use crate::counter::EventCounter;
 use crate::directory::findings::{Finding, Severity};
 use crate::directory::install::{self, Installation, List, Out};
 use crate::directory::options::{LookOptions, look_options};
-use crate::directory::quarantine::{Quarantine, json_string};
-use crate::directory::recovery::{Facts, look, plan as plan_opening};
+use crate::directory::quarantine::{MAX_REPORTS, Quarantine, json_string};
+use crate::directory::recovery::{Facts, create, look, plan as plan_opening};
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::directory::survey::{Survey, open_data_file};
 use crate::directory::verify::{Verification, VerifyOptions};
@@ -258,9 +258,6 @@ impl<'p> RepairOptions<'p> {
         let _lock = take_lock(&*storage, dir)?;
         install::finish(&*storage, dir)?;
         let (in_place, keep) = (self.in_place, self.keep_original.take());
-        if let Some(keep) = &keep {
-            is_new_or_empty(&*storage, keep)?;
-        }
         synced_mark::rewrite_unsynced(&*storage, dir)?;
         let mut work = self.look(&storage, dir)?;
         work.plan.bytes_free = free_bytes(&*storage, dir)?;
@@ -269,7 +266,10 @@ impl<'p> RepairOptions<'p> {
             return Ok(Repair::of_plan(work.plan));
         }
         work.refuse_without_space(in_place)?;
-        work.sync_what_stays()?;
+        if let Some(keep) = &keep {
+            is_new_or_empty(&*storage, keep)?;
+        }
+        work.sync_files()?;
         synced_mark::forget(&*storage, dir)?;
         let mut original = work.apply(in_place)?;
         if let Some(keep) = keep {
@@ -491,7 +491,13 @@ impl Work<'_> {
     fn bytes_needed(&self, in_place: bool) -> u64 {
         let lens = self.rewritten().map(|file| file.kept_bytes);
         let bytes = match in_place {
-            true => lens.max().unwrap_or(0),
+            true => {
+                let damaged: u64 = self
+                    .damaged_spans()
+                    .map(|(_, finding)| finding.length)
+                    .sum();
+                lens.max().unwrap_or(0) + damaged
+            }
             false => lens.sum(),
         };
         bytes + SPARE_LEN
@@ -517,16 +523,22 @@ impl Work<'_> {
         ))
     }
 
-    /// Syncs the files that stay: an earlier process may have left bytes unsynced.
-    fn sync_what_stays(&self) -> Result<()> {
+    /// Syncs the files as they are: an earlier process may have left bytes unsynced.
+    fn sync_files(&self) -> Result<()> {
         for file in &self.plan.files {
-            if matches!(file.action, FileAction::Keep | FileAction::Rename) {
-                let path = self.dir.join(&file.name);
-                uninterrupted(|| self.storage.open(&path, Access::Write))
-                    .and_then(|file| uninterrupted(|| file.sync()))
-                    .map_err(|e| Error::io("sync", &path, e))?;
-            }
+            let path = self.dir.join(&file.name);
+            uninterrupted(|| self.storage.open(&path, Access::Write))
+                .and_then(|file| uninterrupted(|| file.sync()))
+                .map_err(|e| Error::io("sync", &path, e))?;
         }
+        Ok(())
+    }
+
+    /// Looks again after a file was replaced: the next walk begins and ends elsewhere.
+    fn look_again(&mut self) -> Result<()> {
+        let (counter, max_frame_len) = (&self.look.event_counter, self.look.max_frame_len);
+        let survey = Survey::take_existing(&self.storage, &self.dir, counter, max_frame_len)?;
+        self.facts = look(&self.storage, survey, counter, max_frame_len)?;
         Ok(())
     }
 
@@ -535,7 +547,7 @@ impl Work<'_> {
         let storage = Arc::clone(&self.storage);
         let installation = Installation::begin(&*storage, &self.dir)?;
         if in_place {
-            self.keep_damage();
+            self.keep_damage()?;
             let rewritten: Vec<FilePlan> = self.rewritten().cloned().collect();
             for file in rewritten {
                 // Under its own name: other files still have the other names.
@@ -549,6 +561,7 @@ impl Work<'_> {
                     out: vec![Out::Delete { name }],
                     missing: Vec::new(),
                 })?;
+                self.look_again()?;
             }
         } else {
             self.stage(
@@ -603,70 +616,107 @@ impl Work<'_> {
         name: impl Fn(&FilePlan) -> &String,
     ) -> Result<()> {
         let plans = self.plan.files.clone();
+        let names: Vec<String> = self
+            .facts
+            .survey
+            .files
+            .iter()
+            .map(|file| file.name())
+            .collect();
         let (renumber, mut next_id) = (self.plan.renumber, self.plan.ledger.reader_last_record_id);
         let storage = Arc::clone(&self.storage);
         let mut staged: Option<(usize, StagedFile)> = None;
-        let is_chosen =
-            |index: usize| plans[index].action == FileAction::Rewrite && choose(&plans[index]);
+        let mut records = 0;
+        let is_chosen = |plan: &FilePlan| plan.action == FileAction::Rewrite && choose(plan);
         self.walk(|index, found, events, payload| {
             let id = match renumber {
                 true => next_id + 1,
                 false => found.id,
             };
             next_id = next_id.saturating_add(events);
-            if !is_chosen(index) {
+            let plan = plans.iter().find(|plan| plan.name == names[index]);
+            let Some(plan) = plan.filter(|plan| is_chosen(plan)) else {
                 return Ok(());
-            }
+            };
+            records += 1;
             if let Some((_, file)) = staged.take_if(|(of, _)| *of != index) {
                 file.finish()?;
             }
             let (_, file) = match &mut staged {
                 Some(staged) => staged,
                 none => {
-                    let path = installation.path_of_new(name(&plans[index]));
+                    let path = installation.path_of_new(name(plan));
                     none.insert((index, StagedFile::create(&*storage, path)?))
                 }
             };
             file.push(id, found.metadata, payload)
         })?;
-        match staged {
-            Some((_, file)) => file.finish(),
-            None => Ok(()),
+        if let Some((_, file)) = staged {
+            file.finish()?;
         }
+        let planned = plans.iter().filter(|plan| is_chosen(plan));
+        let planned: u64 = planned.map(|plan| plan.records).sum();
+        if records == planned {
+            return Ok(());
+        }
+        let dir = self.dir.display();
+        Err(Error::with_path(
+            ErrorKind::Io,
+            &self.dir,
+            format!(
+                "{records} of {planned} records of {dir} were read the second time; no file was \
+                 replaced by fewer records: look for errors of the device, and try again"
+            ),
+        ))
     }
 
     fn stage_ledger(&self, installation: &Installation<'_>) -> Result<()> {
         let path = installation.path_of_new(LEDGER_FILE_NAME);
-        self.write_new(&path, &self.plan.ledger.to_bytes())
+        create(&*self.storage, &path, &self.plan.ledger.to_bytes())
     }
 
-    fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let file = uninterrupted(|| self.storage.open(path, Access::CreateNew))
-            .map_err(|e| Error::io("create", path, e))?;
-        write_all(&*file, bytes, 0)
-            .and_then(|()| uninterrupted(|| file.sync()))
-            .map_err(|e| Error::io("write to", path, e))
+    /// The findings that are bytes of a file.
+    fn damaged_spans(&self) -> impl Iterator<Item = (&String, &Finding)> {
+        let findings = self.plan.verification.findings.iter();
+        let with_bytes = findings.filter(|finding| finding.length > 0);
+        with_bytes.filter_map(|finding| Some((finding.file.as_ref()?, finding)))
     }
 
-    /// Keeps the damaged bytes in the quarantine, within its bounds.
-    fn keep_damage(&self) {
-        let policy = OnCorruption::default();
+    /// Keeps the damaged bytes in the quarantine.
+    ///
+    /// # Errors
+    /// They cannot all be kept. Nothing was changed.
+    fn keep_damage(&self) -> Result<()> {
+        let refused = |kind, why: &str| {
+            let dir = self.dir.display();
+            let message = format!(
+                "the damaged bytes of {dir} cannot be kept in the quarantine, {why}; nothing was \
+                 changed: repair without in_place, which keeps the original files"
+            );
+            Err(Error::with_path(kind, &self.dir, message))
+        };
+        let omitted = self.plan.verification.findings_omitted;
+        if self.damaged_spans().count() > MAX_REPORTS / 2 || omitted > 0 {
+            return refused(ErrorKind::InvalidConfig, "because there are too many");
+        }
+        let policy = OnCorruption::Quarantine;
         let storage = Arc::clone(&self.storage);
         let quarantine = Quarantine::new(storage, &self.dir, policy, u64::MAX);
-        for finding in &self.plan.verification.findings {
-            let Some(name) = finding.file.as_ref().filter(|_| finding.length > 0) else {
-                continue;
-            };
-            if let Ok(Some(file)) = open_data_file(&*self.storage, &self.dir.join(name)) {
+        for (name, finding) in self.damaged_spans() {
+            if let Some(file) = open_data_file(&*self.storage, &self.dir.join(name))? {
                 let kind = finding.kind.as_str();
                 let (offset, len) = (finding.offset, finding.length);
-                quarantine.keep_span(&*file, name, offset, len, kind, finding.events_lost);
+                if !quarantine.keep_span(&*file, name, offset, len, kind, finding.events_lost) {
+                    return refused(ErrorKind::Io, "because a call failed");
+                }
             }
         }
+        Ok(())
     }
 
     fn stage_report(&self, installation: &Installation<'_>) -> Result<()> {
-        self.write_new(&installation.path_of_report(), self.report().as_bytes())
+        let path = installation.path_of_report();
+        create(&*self.storage, &path, self.report().as_bytes())
     }
 
     /// The report, as JSON.

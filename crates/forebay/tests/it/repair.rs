@@ -12,13 +12,13 @@ use forebay::storage::Storage;
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
 use forebay::{
-    Config, ErrorKind, EventCounter, FileAction, FindingKind, Item, RepairOptions, Severity,
-    Verification, VerifyOptions, Writer,
+    Config, ErrorKind, EventCounter, FileAction, FindingKind, Item, RecordsOptions, RepairOptions,
+    Severity, Verification, VerifyOptions, Writer,
 };
 
 use crate::crash::Stop;
 use crate::golden::{Golden, golden};
-use crate::support::{drain, payload, record, small, temp_dir};
+use crate::support::{Rng, drain, number_from, payload, record, small, temp_dir};
 
 const DIR: &str = "/buffer";
 
@@ -483,4 +483,127 @@ fn a_disk_without_space_is_said_before_anything_is_written() {
     sim.set_capacity(None);
     assert_eq!(read(&sim, EventCounter::one()), expected);
     assert_eq!(sim.files(format!("{DIR}/quarantine")).len(), 4);
+}
+
+/// Several lives of one buffer, at random: records are appended and acknowledged, payloads in
+/// several files are damaged, and a repair of any kind is stopped, meets failing calls, or both,
+/// before another one, or an opening, goes on. What must be there is known from what was appended,
+/// acknowledged and damaged. `FOREBAY_REPAIR_SEED` and `FOREBAY_REPAIR_SEEDS` choose the seeds.
+#[test]
+fn repairs_of_any_kind_over_several_lives_keep_what_is_intact() {
+    let first = number_from("FOREBAY_REPAIR_SEED", 1);
+    for seed in first..first + number_from("FOREBAY_REPAIR_SEEDS", 300) {
+        let result = std::panic::catch_unwind(|| lives(seed));
+        if let Err(panic) = result {
+            eprintln!("FOREBAY_REPAIR_SEED={seed} FOREBAY_REPAIR_SEEDS=1");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn lives(seed: u64) {
+    let mut rng = Rng(seed);
+    let mut sim = Sim::new();
+    let mut appended = 0;
+    // The numbers in the payloads of what must come, in order.
+    let mut expected: Vec<u64> = Vec::new();
+    for life in 0..4 {
+        let config = Config::new(DIR)
+            .max_size(64 << 10)
+            .data_file_size(1 << 10)
+            .storage(Arc::new(sim.clone()));
+        let (writer, mut reader) = config.open().unwrap();
+        for _ in 0..rng.below(40) {
+            let len = 8 + rng.below(200) as usize;
+            let mut payload = payload(appended, len);
+            payload[..8].copy_from_slice(&appended.to_le_bytes());
+            writer.append(&payload).unwrap();
+            expected.push(appended);
+            appended += 1;
+        }
+        writer.flush().unwrap();
+        let mut come = drain(&mut reader)
+            .into_iter()
+            .filter_map(|item| match item {
+                Item::Record(delivery) => Some(delivery),
+                Item::Lost(_) => None,
+            });
+        let acknowledged = rng.below(1 + expected.len() as u64 / 2);
+        for number in expected.drain(..acknowledged as usize) {
+            let delivery = come.next().unwrap();
+            assert_eq!(number_of(delivery.payload()), number, "life {life}");
+            delivery.ack();
+        }
+        let numbers: Vec<u64> = come.map(|delivery| number_of(delivery.payload())).collect();
+        assert_eq!(numbers, expected, "life {life}");
+        writer.close().unwrap();
+        reader.close().unwrap();
+        for _ in 0..rng.below(5) {
+            damage(&sim, &mut rng, &mut expected);
+        }
+        sim = repaired(&sim, &mut rng);
+    }
+}
+
+fn number_of(payload: &[u8]) -> u64 {
+    u64::from_le_bytes(*payload.first_chunk().unwrap())
+}
+
+/// Damages one payload byte of one record that is still on the disk.
+fn damage(sim: &Sim, rng: &mut Rng, expected: &mut Vec<u64>) {
+    let records = RecordsOptions::new()
+        .all(true)
+        .storage(Arc::new(sim.clone()))
+        .records(DIR)
+        .unwrap();
+    let records: Vec<_> = records.map(Result::unwrap).collect();
+    if records.is_empty() {
+        return;
+    }
+    let record = &records[rng.below(records.len() as u64) as usize];
+    let number = number_of(&record.payload);
+    let path = format!("{DIR}/buffer-data-{}.dat", record.file_id);
+    let mut bytes = sim.read_file(&path).unwrap();
+    bytes[record.offset as usize + 8 + rng.below(record.payload.len() as u64) as usize] ^= 1;
+    sim.write_file(&path, &bytes).unwrap();
+    expected.retain(|known| *known != number);
+}
+
+/// The machine after some repairs, of which all but the last may be stopped or fail.
+fn repaired(sim: &Sim, rng: &mut Rng) -> Sim {
+    let mut sim = sim.kill();
+    for _ in 0..rng.below(3) {
+        let fault = Fault::new(Arc::new(sim.clone()));
+        if rng.below(2) == 0 {
+            let op = Op::ALL[rng.below(Op::ALL.len() as u64) as usize];
+            fault.fail(op, 1 + rng.below(12), Errno::ALL[rng.below(5) as usize]);
+        }
+        if rng.below(2) == 0 {
+            sim.power_off_after(sim.operations() + rng.below(60));
+        }
+        if rng.below(4) == 0 {
+            let used: u64 = sim.files(DIR).iter().map(|(_, len)| len).sum();
+            sim.set_capacity(Some(used + rng.below(4 << 10)));
+        }
+        let _ = random_options(rng, Arc::new(fault)).repair(DIR);
+        sim = match rng.below(3) {
+            0 => sim.kill(),
+            _ => sim.crash(rng.below(8)),
+        };
+        sim.set_capacity(None);
+    }
+    if rng.below(2) == 0 {
+        let in_place = random_options(rng, Arc::new(sim.clone()));
+        in_place.repair(DIR).unwrap();
+        let verification = verify(&sim, EventCounter::one());
+        assert!(verification.is_clean(), "{verification:#?}");
+    }
+    sim
+}
+
+fn random_options(rng: &mut Rng, storage: Arc<dyn Storage>) -> RepairOptions<'static> {
+    RepairOptions::new()
+        .in_place(rng.below(2) == 0)
+        .renumber(rng.below(3) == 0)
+        .storage(storage)
 }

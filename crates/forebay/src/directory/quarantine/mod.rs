@@ -26,7 +26,7 @@ pub(crate) const QUARANTINE_DIR_NAME: &str = "quarantine";
 
 /// At most this many reports; then nothing is kept any more. Every record of a large buffer
 /// may be damaged.
-const MAX_REPORTS: usize = 1024;
+pub(crate) const MAX_REPORTS: usize = 1024;
 
 /// At most this many different contents are kept of the same span, or of the same file name:
 /// file ids wrap, so both can occur again.

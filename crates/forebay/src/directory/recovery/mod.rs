@@ -278,7 +278,7 @@ fn put_aside(quarantine: &Quarantine, stale: &[(u16, usize)], recovered: &mut Re
 }
 
 /// Makes a new file with these bytes and syncs it, but not its directory entry.
-fn create(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn create(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<()> {
     let file = uninterrupted(|| storage.open(path, Access::CreateNew))
         .map_err(|e| Error::io("create", path, e))?;
     write_all(&*file, bytes, 0)
