@@ -272,7 +272,7 @@ impl Scanner {
     /// the file.
     ///
     /// They refute it if their ids follow, and they lead to the end of the file, and either the
-    /// first of them leaves room for a frame at `at` (inner frames of its payload could be
+    /// first intact one leaves room for a frame at `at` (inner frames of its payload could be
     /// nearer) or the caller knows that their records were written. If they lead only to an
     /// incomplete frame, which a crash leaves, both are required, because a torn payload can
     /// look the same. Other damage may lie between `at` and them.
@@ -287,28 +287,31 @@ impl Scanner {
         let Some(first) = salvage.runs.get(place).copied() else {
             return Ok(false);
         };
-        // A payload of frames begins with a frame. But if that frame begins with a sector, the
-        // sector before it may be a displaced one that ends with a delimiter.
-        if first.start == at + DELIMITER_LEN as u64 && !first.start.is_multiple_of(SECTOR_LEN) {
-            return Ok(false);
-        }
+        let end = salvage.runs.back().map_or(first.end, |run| run.end);
         let is_own_root = first.start == at;
-        let has_room = is_own_root || first.start >= at + FRAME_OVERHEAD as u64;
-        let is_chain = is_own_root || is_unbroken || (has_room && self.ends_incomplete()?);
-        if !is_chain {
-            return Ok(false);
-        }
-        let end = self.salvage().runs.back().map_or(first.end, |run| run.end);
-        while let Some(run) = self.salvage().runs.get(place).copied() {
+        // A damaged frame known by its root is no inner frame of a torn payload: those were
+        // written whole. So only intact ones tell how much room there is.
+        let intact = loop {
+            let Some(run) = self.salvage().runs.get(place).copied() else {
+                return Ok(is_own_root && at >= from);
+            };
             if let Some(found) = self.first_record(run)? {
-                let is_known = found.id < self.written_to;
-                let is_possible = is_own_root || is_known || (is_unbroken && has_room);
-                return Ok(is_possible
-                    && (self.follows(&found) || self.leads_past_known_id(&found, end)?));
+                break found;
             }
             place += 1;
+        };
+        // A payload of frames begins with a frame. But if that frame begins with a sector, the
+        // sector before it may be a displaced one that ends with a delimiter.
+        if intact.offset == at + DELIMITER_LEN as u64 && !intact.offset.is_multiple_of(SECTOR_LEN) {
+            return Ok(false);
         }
-        Ok(is_own_root && at >= from)
+        let has_room = is_own_root || intact.offset >= at + FRAME_OVERHEAD as u64;
+        let is_chain = is_own_root || is_unbroken || (has_room && self.ends_incomplete()?);
+        let is_known = intact.id < self.written_to;
+        let is_possible = is_own_root || is_known || (is_unbroken && has_room);
+        Ok(is_chain
+            && is_possible
+            && (self.follows(&intact) || self.leads_past_known_id(&intact, end)?))
     }
 
     /// Whether the last frame found in the file is followed by an incomplete frame, by a part

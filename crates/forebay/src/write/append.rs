@@ -137,7 +137,7 @@ impl<'a> Appending<'a> {
             return Err(self.shared.refusal(intake, intake.lack()));
         }
         while let Some(record) = self.records.get(self.done) {
-            match self.shared.accept(intake, record, self.when_full)? {
+            match self.shared.accept(intake, record, || self.when_full)? {
                 Attempt::Accepted(id, end) => {
                     self.last = Some((id, end));
                     self.accepted += 1;
@@ -194,32 +194,42 @@ impl Shared {
     /// Refuses a record that could never be appended.
     #[inline]
     pub(crate) fn check_record<'p>(&self, metadata: u32, payload: &'p [u8]) -> Result<Checked<'p>> {
-        let len_max = self.limits.max_record_len;
-        if payload.len() > len_max {
-            return Err(Error::new(
-                ErrorKind::InvalidRecord,
-                format!(
-                    "the record has {} bytes; max_record_size is {len_max} bytes",
-                    payload.len()
-                ),
-            ));
+        if payload.len() > self.limits.max_record_len {
+            return Err(self.too_long(payload));
         }
         let events = self.limits.event_counter.count_unbounded(metadata, payload);
         if events == 0 || (events > 1 && events > payload.len() as u64) {
-            return Err(Error::new(
-                ErrorKind::InvalidRecord,
-                format!(
-                    "the record of {} bytes counts {events} events; a record counts at least \
-                     one, and no more than its payload has bytes",
-                    payload.len()
-                ),
-            ));
+            return Err(Self::wrongly_counted(payload, events));
         }
         Ok(Checked {
             metadata,
             payload,
             events,
         })
+    }
+
+    #[cold]
+    fn too_long(&self, payload: &[u8]) -> Error {
+        Error::new(
+            ErrorKind::InvalidRecord,
+            format!(
+                "the record has {} bytes; max_record_size is {} bytes",
+                payload.len(),
+                self.limits.max_record_len
+            ),
+        )
+    }
+
+    #[cold]
+    fn wrongly_counted(payload: &[u8], events: u64) -> Error {
+        Error::new(
+            ErrorKind::InvalidRecord,
+            format!(
+                "the record of {} bytes counts {events} events; a record counts at least \
+                 one, and no more than its payload has bytes",
+                payload.len()
+            ),
+        )
     }
 
     /// Refuses a batch in which a record could never be appended.
@@ -243,13 +253,14 @@ impl Shared {
         }
     }
 
-    /// Accepts the record if there is room, drops it if the policy says so.
+    /// Accepts the record if there is room. Otherwise it drops it if the policy says so, which it
+    /// asks for only then.
     #[inline]
     pub(crate) fn accept(
         &self,
         intake: &mut Intake,
         record: &Checked<'_>,
-        when_full: WhenFull,
+        when_full: impl FnOnce() -> WhenFull,
     ) -> Result<Attempt> {
         self.check_open(intake)?;
         match intake.make_room(record.frame_len()) {
@@ -257,7 +268,7 @@ impl Shared {
                 let id = intake.put(record.metadata, record.payload, record.events);
                 Ok(Attempt::Accepted(id, intake.accepted().offset))
             }
-            Err(why) => Ok(Self::without_room(intake, record, when_full, why)),
+            Err(why) => Ok(Self::without_room(intake, record, when_full(), why)),
         }
     }
 

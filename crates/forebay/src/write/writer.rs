@@ -13,9 +13,10 @@ use crate::directory::findings::Recovery;
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::error::{Error, Result};
+use crate::state::intake::Intake;
 use crate::state::shared::Shared;
-use crate::sync::deadline_after;
 use crate::sync::wake::lock;
+use crate::sync::{MutexGuard, deadline_after};
 use crate::usage::{self, Monitor, Usage};
 use crate::write::append::{Appending, Attempt, Checked, Waits};
 use crate::write::receipt::{Appended, BatchError, Receipt, outcome};
@@ -86,7 +87,9 @@ impl Writer {
     /// As [`append`](Self::append).
     #[inline]
     pub fn append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
-        self.append_one(metadata, payload, Waits::by(self.shared.limits.when_full))
+        self.append_one(metadata, payload, || {
+            Waits::by(self.shared.limits.when_full)
+        })
     }
 
     /// [`append`](Self::append) that does not wait for room, whatever
@@ -118,7 +121,7 @@ impl Writer {
     /// # Errors
     /// As [`try_append`](Self::try_append).
     pub fn try_append_with(&self, metadata: u32, payload: &[u8]) -> Result<Receipt<'_>> {
-        self.append_one(metadata, payload, Waits::by(WhenFull::Reject))
+        self.append_one(metadata, payload, || Waits::by(WhenFull::Reject))
     }
 
     /// [`append`](Self::append) that waits for at most `timeout`: for room, whatever
@@ -142,26 +145,58 @@ impl Writer {
         payload: &[u8],
         timeout: Duration,
     ) -> Result<Receipt<'_>> {
-        self.append_one(metadata, payload, Waits::at_most(timeout))
+        let waits = Waits::at_most(timeout);
+        self.append_one(metadata, payload, || waits)
     }
 
+    /// Appends a record; asks how it may wait only when it must.
     #[inline]
-    fn append_one(&self, metadata: u32, payload: &[u8], mut waits: Waits) -> Result<Receipt<'_>> {
+    fn append_one(
+        &self,
+        metadata: u32,
+        payload: &[u8],
+        waits: impl Fn() -> Waits,
+    ) -> Result<Receipt<'_>> {
         let shared = &*self.shared;
         let record = shared.check_record(metadata, payload)?;
         let mut intake = lock(&shared.intake);
+        match shared.accept(&mut intake, &record, || waits().when_full())? {
+            Attempt::Accepted(id, end) => self.accepted(intake, (id, end), waits),
+            attempt => self.append_without_room(intake, &record, attempt, waits()),
+        }
+    }
+
+    /// What becomes of a record for which there was no room at first.
+    #[cold]
+    fn append_without_room<'a>(
+        &'a self,
+        mut intake: MutexGuard<'a, Intake>,
+        record: &Checked<'_>,
+        mut attempt: Attempt,
+        mut waits: Waits,
+    ) -> Result<Receipt<'a>> {
+        let shared = &*self.shared;
         loop {
-            match shared.accept(&mut intake, &record, waits.when_full())? {
-                Attempt::Accepted(id, end) => {
-                    shared.notify_write_side_of(intake, end);
-                    self.wait_as_policy_says(end, waits)?;
-                    return Ok(Receipt::accepted_at(&self.shared, id, end));
-                }
+            match attempt {
+                Attempt::Accepted(id, end) => return self.accepted(intake, (id, end), || waits),
                 Attempt::Dropped => return Ok(Receipt::dropped(&self.shared)),
                 Attempt::Refused(why) => return Err(shared.refusal(&intake, why)),
                 Attempt::NoRoom(why) => intake = shared.wait_for_room(intake, why, &mut waits)?,
             }
+            attempt = shared.accept(&mut intake, record, || waits.when_full())?;
         }
+    }
+
+    #[inline]
+    fn accepted(
+        &self,
+        intake: MutexGuard<'_, Intake>,
+        (id, end): (u64, u64),
+        waits: impl FnOnce() -> Waits,
+    ) -> Result<Receipt<'_>> {
+        self.shared.notify_write_side_of(intake, end);
+        self.wait_as_policy_says(end, waits)?;
+        Ok(Receipt::accepted_at(&self.shared, id, end))
     }
 
     /// Appends records with metadata 0, in order, under one lock.
@@ -220,16 +255,16 @@ impl Writer {
         shared.notify_write_side_of(intake, batch.end());
         let appended = outcome(&self.shared, Some(&batch));
         result
-            .and_then(|()| self.wait_as_policy_says(batch.end(), waits))
+            .and_then(|()| self.wait_as_policy_says(batch.end(), || waits))
             .map_err(|error| appended.failed(error))?;
         Ok(appended)
     }
 
     /// Under [`SyncPolicy::Always`], waits for the sync of what was accepted up to `end`.
     #[inline]
-    fn wait_as_policy_says(&self, end: u64, waits: Waits) -> Result<()> {
+    fn wait_as_policy_says(&self, end: u64, waits: impl FnOnce() -> Waits) -> Result<()> {
         match self.shared.limits.sync {
-            SyncPolicy::Always => self.shared.wait_durable(end, waits),
+            SyncPolicy::Always => self.shared.wait_durable(end, waits()),
             SyncPolicy::Interval | SyncPolicy::Never => Ok(()),
         }
     }

@@ -382,7 +382,7 @@ impl RecordSink {
         shared.check_async()?;
         let record = shared.check_record(0, payload)?;
         let mut intake = lock(&shared.intake);
-        match shared.accept(&mut intake, &record, shared.limits.when_full)? {
+        match shared.accept(&mut intake, &record, || shared.limits.when_full)? {
             Attempt::Accepted(..) | Attempt::Dropped => {
                 shared.notify_write_side(intake);
                 Ok(true)

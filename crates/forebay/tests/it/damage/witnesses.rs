@@ -519,3 +519,16 @@ fn a_loss_says_that_a_full_disk_kept_nothing_of_it() {
     assert!(lost.not_kept, "{lost}");
     assert!(lost.to_string().contains("could not be kept"), "{lost}");
 }
+
+/// The first page of a file replaces its third, and a power cut set the ledger back. The page
+/// ends inside record 9, just after the delimiter of a displaced record 7, which leads beyond
+/// the end. The damaged record 9 seemed to leave no room for a frame before it, so everything
+/// was cut as a torn frame, with the intact record 10.
+#[test]
+fn a_damaged_record_behind_a_displaced_delimiter_hides_no_intact_one() {
+    for next in [8, 10, 11] {
+        let mut file = frames_of(4, &[560, 560, 600, 6960, 1184, 2312, 3056]);
+        file.copy_within(0..4096, 8192);
+        only_lost(&buffer(&[file], next, 4), 4, 10, &[7, 8, 9]);
+    }
+}
