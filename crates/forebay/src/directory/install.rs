@@ -41,7 +41,7 @@ const REPORT: &str = "report.json";
 /// A longer list is damaged.
 const LIST_LEN_MAX: u64 = 64 << 20;
 /// At most this many missing ranges of ids are noted.
-const MISSING_MAX: usize = 1 << 20;
+pub(crate) const MISSING_MAX: usize = 1 << 20;
 
 /// What happens to one old file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +81,15 @@ impl<'s> Installation<'s> {
         let repair = dir.join(REPAIR_DIR_NAME);
         uninterrupted(|| storage.create_dir(&repair))
             .map_err(|e| Error::io("create the directory", &repair, e))?;
-        let names = names_in(storage, &repair)?;
+        Self::resume(storage, dir)
+    }
+
+    /// The same one again, by the process that began it and holds the lock.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub(crate) fn resume(storage: &'s dyn Storage, dir: &Path) -> Result<Self> {
+        let names = names_in(storage, &dir.join(REPAIR_DIR_NAME))?;
         let number = (1..).find(|number| !names.contains(&number.to_string()));
         Ok(Self {
             storage,
