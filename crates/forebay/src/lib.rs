@@ -102,6 +102,8 @@ pub use read::delivery::{Ack, Batch, BatchItems, Delivery, Item, Record};
 pub use read::stopper::Stopper;
 pub use read::{Reader, TryRecv};
 pub use rescue::repair::{FileAction, FilePlan, Repair, RepairOptions, RepairPlan};
+pub use rescue::salvage::{Conflict, Salvage, SalvageOptions, SalvagedFile};
+pub use rescue::transfer::{Transfer, TransferOptions};
 pub use scan::DamageKind;
 pub use state::acks::Count;
 pub use state::lost::{DropReason, Lost, LostReason};

@@ -12,7 +12,8 @@
 //! | `list.in` | neither | new files move into the directory, then it becomes `N/list` |
 //!
 //! `repair/N` is the place of the N-th repair: the original files, the list, which also says which
-//! ids are missing from then on, and a report for people.
+//! ids are missing from then on, and a report for people. An installation that only adds files has
+//! no such place; its list is deleted in the end.
 //!
 //! Invariants:
 //! - Before `list.out` appears, the new files and the files that stay are synced.
@@ -37,6 +38,11 @@ const LIST_OUT: &str = "list.out";
 const LIST_IN: &str = "list.in";
 pub(crate) const LIST_DONE: &str = "list";
 const REPORT: &str = "report.json";
+
+/// A buffer's file that says which records were taken from other buffers, and its file that says
+/// which buffer it is.
+pub(crate) const TRANSFERS_FILE_NAME: &str = "transfers";
+pub(crate) const IDENTITY_FILE_NAME: &str = "identity";
 
 /// A longer list is damaged.
 const LIST_LEN_MAX: u64 = 64 << 20;
@@ -66,9 +72,12 @@ pub(crate) struct List {
 pub(crate) struct Installation<'s> {
     storage: &'s dyn Storage,
     dir: PathBuf,
-    /// The number of the directory for the original.
+    /// The number of the directory for the original, or [`NO_ORIGINAL`].
     number: u32,
 }
+
+/// The number of an installation that keeps no original.
+const NO_ORIGINAL: u32 = 0;
 
 impl<'s> Installation<'s> {
     /// Begins one: what an earlier one left unfinished is finished or undone, and a number is
@@ -97,6 +106,24 @@ impl<'s> Installation<'s> {
             // There are not that many entries.
             number: number.unwrap_or(u32::MAX),
         })
+    }
+
+    /// As [`begin`](Self::begin), for an installation that keeps no original and has no report.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub(crate) fn begin_without_original(storage: &'s dyn Storage, dir: &Path) -> Result<Self> {
+        Self::begin(storage, dir)?;
+        Ok(Self::resume_without_original(storage, dir))
+    }
+
+    /// The same one again, by the process that began it and holds the lock.
+    pub(crate) fn resume_without_original(storage: &'s dyn Storage, dir: &Path) -> Self {
+        Self {
+            storage,
+            dir: dir.to_owned(),
+            number: NO_ORIGINAL,
+        }
     }
 
     /// Where a new file is made before it is installed under this name.
@@ -212,8 +239,10 @@ fn move_out(storage: &dyn Storage, dir: &Path) -> Result<()> {
     let list = repair.join(LIST_OUT);
     let (number, List { out, .. }) = read_list(storage, &list)?;
     let kept = kept(dir, number);
-    uninterrupted(|| storage.create_dir(&kept))
-        .map_err(|e| Error::io("create the directory", &kept, e))?;
+    if number != NO_ORIGINAL {
+        uninterrupted(|| storage.create_dir(&kept))
+            .map_err(|e| Error::io("create the directory", &kept, e))?;
+    }
     let there = names_in(storage, dir)?;
     for step in &out {
         match step {
@@ -230,9 +259,11 @@ fn move_out(storage: &dyn Storage, dir: &Path) -> Result<()> {
         }
     }
     // Where a file has come to first, so that no power cut takes its only name.
-    for dir in [&kept, &repair, dir] {
-        sync_dir(storage, dir)?;
+    if number != NO_ORIGINAL {
+        sync_dir(storage, &kept)?;
     }
+    sync_dir(storage, &repair)?;
+    sync_dir(storage, dir)?;
     rename(storage, &list, &repair.join(LIST_IN))?;
     sync_dir(storage, &repair)
 }
@@ -251,7 +282,12 @@ fn move_in(storage: &dyn Storage, dir: &Path) -> Result<()> {
     sync_dir(storage, dir)?;
     sync_dir(storage, &repair)?;
     let list = repair.join(LIST_IN);
-    let kept = kept(dir, read_list(storage, &list)?.0);
+    let number = read_list(storage, &list)?.0;
+    if number == NO_ORIGINAL {
+        delete(storage, &list)?;
+        return sync_dir(storage, &repair);
+    }
+    let kept = kept(dir, number);
     if names.contains(REPORT) {
         rename(storage, &repair.join(REPORT), &kept.join(REPORT))?;
     }
@@ -261,7 +297,9 @@ fn move_in(storage: &dyn Storage, dir: &Path) -> Result<()> {
 }
 
 fn is_of_a_buffer(name: &str) -> bool {
-    name == LEDGER_FILE_NAME || parse_file_name(name.as_ref()).is_some()
+    name == LEDGER_FILE_NAME
+        || name == TRANSFERS_FILE_NAME
+        || parse_file_name(name.as_ref()).is_some()
 }
 
 /// The names in a directory; none if it is not there.

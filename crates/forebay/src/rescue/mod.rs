@@ -1,7 +1,23 @@
-//! Mending buffers that are not open, and getting records out of what is left of them.
+//! Mending buffers that are not open, getting records out of what is left of them, and taking
+//! records from one buffer to another.
 
-// Used by what makes new buffers.
-#[allow(dead_code)]
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::storage::{Storage, uninterrupted};
+
+mod addition;
 pub(crate) mod build;
 pub(crate) mod repair;
+pub(crate) mod salvage;
 mod staged;
+pub(crate) mod transfer;
+
+/// Space that is left free beside new files: for lists, reports and directories.
+const SPARE_LEN: u64 = 256 << 10;
+
+/// The space that there is for a directory, if the system says.
+fn free_bytes(storage: &dyn Storage, dir: &Path) -> Result<Option<u64>> {
+    uninterrupted(|| storage.free_bytes(dir))
+        .map_err(|e| Error::io("ask for the free space of", dir, e))
+}

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::counter::EventCounter;
-use crate::directory::install::{self, REPAIR_DIR_NAME};
+use crate::directory::install::{self, IDENTITY_FILE_NAME, REPAIR_DIR_NAME, TRANSFERS_FILE_NAME};
 use crate::directory::quarantine::QUARANTINE_DIR_NAME;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id::{
@@ -265,7 +265,9 @@ impl Listing {
                     listing.is_buffer = true;
                 }
                 None if entry.name == QUARANTINE_DIR_NAME
-                    || entry.name == SYNCED_MARK_FILE_NAME => {}
+                    || entry.name == SYNCED_MARK_FILE_NAME
+                    || entry.name == IDENTITY_FILE_NAME
+                    || entry.name == TRANSFERS_FILE_NAME => {}
                 None if entry.name == REPAIR_DIR_NAME => listing.has_repairs = true,
                 None => listing.others.push(lossy(&entry.name)),
             }
@@ -281,8 +283,8 @@ fn unfinished_repair(dir: &Path) -> Error {
         ErrorKind::Locked,
         dir,
         format!(
-            "a repair of the buffer in {} is going on, or was interrupted; if no process repairs \
-             it, open it or run the repair again, which finishes the repair",
+            "files of the buffer in {} are being replaced, by a repair or a move to it, or that was \
+             interrupted; if no process does it any more, open the buffer, which finishes it",
             dir.display()
         ),
     )

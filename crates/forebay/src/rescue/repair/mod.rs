@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::work::{Work, free_bytes, is_new_or_empty, move_original};
+use self::work::{Work, is_new_or_empty, move_original};
 use crate::buffer::take_lock;
 use crate::counter::EventCounter;
 use crate::directory::findings::{Finding, Severity};
@@ -23,6 +23,7 @@ use crate::directory::survey::Survey;
 use crate::directory::verify::{Verification, VerifyOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ledger::LedgerState;
+use crate::rescue::free_bytes;
 use crate::storage::Storage;
 use crate::write::side::synced_mark;
 

@@ -23,12 +23,11 @@ use crate::directory::survey::{Survey, open_data_file};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id::{self, LEDGER_FILE_NAME, file_name};
 use crate::format::ledger::LedgerState;
+use crate::rescue::SPARE_LEN;
 use crate::rescue::staged::StagedFile;
 use crate::scan::Found;
 use crate::storage::{Access, Storage, read_full, uninterrupted, write_all};
 
-/// Space that is left free beside the new files: for lists, reports and directories.
-const SPARE_LEN: u64 = 256 << 10;
 const COPY_LEN: usize = 256 << 10;
 /// How often progress is reported, in bytes of data files.
 const PROGRESS_STEP: u64 = 8 << 20;
@@ -296,6 +295,14 @@ impl Work<'_> {
                 name: LEDGER_FILE_NAME.to_owned(),
             },
         }];
+        if self.plan.renumber {
+            // Other buffers have noted what was taken from this one by its ids.
+            let name = install::IDENTITY_FILE_NAME.to_owned();
+            out.push(match in_place {
+                true => Out::Delete { name },
+                false => Out::Keep { name },
+            });
+        }
         for file in &self.plan.files {
             let (name, new_name) = (file.name.clone(), file.new_name.clone());
             match (file.action, new_name) {
@@ -459,11 +466,6 @@ fn new_ids(survey: &Survey, tallies: &[Tally]) -> Vec<u16> {
     std::iter::successors(Some(first), |id| Some(file_id::next(*id)))
         .take(count)
         .collect()
-}
-
-pub(super) fn free_bytes(storage: &dyn Storage, dir: &Path) -> Result<Option<u64>> {
-    uninterrupted(|| storage.free_bytes(dir))
-        .map_err(|e| Error::io("ask for the free space of", dir, e))
 }
 
 pub(super) fn is_new_or_empty(storage: &dyn Storage, dir: &Path) -> Result<()> {

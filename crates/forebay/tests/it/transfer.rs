@@ -1,0 +1,403 @@
+//! Moving and copying: every record of the one buffer comes to the other, once, in order, whatever
+//! stops the transfers and whatever else happens to the two buffers between them.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay::storage::Storage;
+use forebay::storage::fault::{Errno, Fault, Op};
+use forebay::storage::sim::Sim;
+use forebay::{
+    Config, ErrorKind, EventCounter, Item, Reader, SyncPolicy, TransferOptions, VerifyOptions,
+    Writer,
+};
+
+use crate::support::{Rng, number_from, payload, small, temp_dir};
+
+const FROM: &str = "/from";
+const TO: &str = "/to";
+
+/// The first byte of the payloads of records that come from the other buffer, and of those that
+/// are appended to the target by another program.
+const MOVED: u8 = b'm';
+const FOREIGN: u8 = b'f';
+
+fn config(sim: &Sim, dir: &str) -> Config {
+    Config::new(dir)
+        .max_size(1 << 20)
+        .data_file_size(1 << 10)
+        .storage(Arc::new(sim.clone()))
+}
+
+fn open(sim: &Sim, dir: &str) -> (Writer, Reader) {
+    config(sim, dir).open().unwrap()
+}
+
+fn options(sim: &Sim) -> TransferOptions<'static> {
+    TransferOptions::new()
+        .data_file_size(1 << 10)
+        .storage(Arc::new(sim.clone()))
+}
+
+fn numbered(kind: u8, number: u64, len: usize) -> Vec<u8> {
+    let mut payload = payload(number, 9 + len);
+    payload[0] = kind;
+    payload[1..9].copy_from_slice(&number.to_le_bytes());
+    payload
+}
+
+fn kind_and_number(payload: &[u8]) -> (u8, u64) {
+    let number = u64::from_le_bytes(*payload[1..].first_chunk().unwrap());
+    let len = payload.len() - 9;
+    assert_eq!(payload, numbered(payload[0], number, len));
+    (payload[0], number)
+}
+
+/// The records that a buffer delivers, acknowledged if `ack`.
+fn take(sim: &Sim, dir: &str, max: usize) -> Vec<(u8, u64)> {
+    let (writer, mut reader) = open(sim, dir);
+    drop(writer);
+    let mut taken = Vec::new();
+    while taken.len() < max
+        && let Some(item) = reader.recv().unwrap()
+    {
+        let Item::Record(delivery) = item else {
+            panic!("{item:?}");
+        };
+        taken.push(kind_and_number(delivery.payload()));
+        delivery.ack();
+    }
+    reader.close().unwrap();
+    taken
+}
+
+fn fill(sim: &Sim, dir: &str, records: impl Iterator<Item = Vec<u8>>) {
+    let (writer, reader) = open(sim, dir);
+    for (n, record) in records.enumerate() {
+        writer.append_with(n as u32, &record).unwrap();
+    }
+    writer.close().unwrap();
+    reader.close().unwrap();
+}
+
+#[test]
+fn records_move_with_contents_metadata_and_order() {
+    let sim = Sim::new();
+    fill(&sim, FROM, (0..50).map(|n| numbered(MOVED, n, 60)));
+    fill(&sim, TO, (0..5).map(|n| numbered(FOREIGN, n, 60)));
+    let transfer = options(&sim).move_records(FROM, TO).unwrap();
+    assert_eq!((transfer.records, transfer.synced), (50, 50));
+    assert!(transfer.is_complete);
+    let records = forebay::RecordsOptions::new().storage(Arc::new(sim.clone()));
+    let records: Vec<_> = records.records(TO).unwrap().map(Result::unwrap).collect();
+    for (n, record) in records.iter().enumerate() {
+        let (kind, number) = if n < 5 { (FOREIGN, n) } else { (MOVED, n - 5) };
+        assert_eq!(record.id, n as u64 + 1);
+        assert_eq!(record.metadata, number as u32);
+        assert_eq!(kind_and_number(&record.payload), (kind, number as u64));
+    }
+    assert_eq!(records.len(), 55);
+    assert_eq!(take(&sim, FROM, usize::MAX), []);
+    let again = options(&sim).move_records(FROM, TO).unwrap();
+    assert_eq!((again.records, again.taken_before), (0, 0));
+}
+
+#[test]
+fn a_copy_takes_what_is_new_and_leaves_everything_where_it_is() {
+    let sim = Sim::new();
+    fill(&sim, FROM, (0..20).map(|n| numbered(MOVED, n, 60)));
+    let before = sim.fingerprint(FROM);
+    let copied = options(&sim).copy_records(FROM, TO).unwrap();
+    assert_eq!((copied.records, copied.taken_before), (20, 0));
+    let files: Vec<_> = sim.files(FROM).into_iter().map(|(name, _)| name).collect();
+    assert!(files.contains(&"identity".to_owned()), "{files:?}");
+    sim.delete(&Path::new(FROM).join("identity")).unwrap();
+    assert_eq!(sim.fingerprint(FROM), before);
+}
+
+#[test]
+fn a_second_copy_takes_only_what_came_since() {
+    let sim = Sim::new();
+    fill(&sim, FROM, (0..20).map(|n| numbered(MOVED, n, 60)));
+    assert_eq!(options(&sim).copy_records(FROM, TO).unwrap().records, 20);
+    fill(&sim, FROM, (20..30).map(|n| numbered(MOVED, n, 60)));
+    let copied = options(&sim).copy_records(FROM, TO).unwrap();
+    assert_eq!((copied.records, copied.taken_before), (10, 20));
+    let moved = options(&sim).move_records(FROM, TO).unwrap();
+    assert_eq!((moved.records, moved.taken_before), (0, 30));
+    let expected: Vec<_> = (0..30).map(|n| (MOVED, n)).collect();
+    assert_eq!(take(&sim, TO, usize::MAX), expected);
+    assert_eq!(take(&sim, FROM, usize::MAX), []);
+}
+
+#[test]
+fn limits_are_kept() {
+    let sim = Sim::new();
+    fill(&sim, FROM, (0..50).map(|n| numbered(MOVED, n, 60)));
+    let moved = options(&sim).max_records(7).move_records(FROM, TO).unwrap();
+    assert_eq!((moved.records, moved.is_complete), (7, false));
+    let moved = options(&sim).before(12).move_records(FROM, TO).unwrap();
+    assert_eq!((moved.records, moved.is_complete), (4, false));
+    let mut left = 9;
+    let stop = |_: &forebay::Transfer| {
+        left -= 1;
+        match left {
+            0 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    };
+    let moved = options(&sim)
+        .on_progress(stop)
+        .move_records(FROM, TO)
+        .unwrap();
+    assert_eq!((moved.records, moved.is_complete), (9, false));
+    let used: u64 = sim.files(TO).iter().map(|(_, len)| len).sum();
+    let error = options(&sim)
+        .max_size(used + 500)
+        .move_records(FROM, TO)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Full);
+    let moved = options(&sim).move_records(FROM, TO).unwrap();
+    assert!(
+        (1..30).contains(&moved.records) && moved.is_complete,
+        "{moved:?}"
+    );
+    let expected: Vec<_> = (0..50).map(|n| (MOVED, n)).collect();
+    assert_eq!(take(&sim, TO, usize::MAX), expected);
+}
+
+/// A record that cannot be changed ends the move; those before it are taken.
+#[test]
+fn records_can_be_changed_on_the_way() {
+    let sim = Sim::new();
+    fill(&sim, FROM, (0..10).map(|n| numbered(MOVED, n, 4)));
+    let change = |refused: u64| {
+        move |id: u64, metadata: u32, payload: &Bytes| match id == refused {
+            true => Err("it is odd".to_owned()),
+            false => Ok((metadata + 100, payload.slice(..9))),
+        }
+    };
+    let error = options(&sim)
+        .change(change(6))
+        .move_records(FROM, TO)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRecord);
+    assert!(error.to_string().contains("record 6 of /from"), "{error}");
+    let moved = options(&sim)
+        .change(change(0))
+        .move_records(FROM, TO)
+        .unwrap();
+    assert_eq!((moved.records, moved.taken_before), (5, 0));
+    let records = forebay::RecordsOptions::new().storage(Arc::new(sim.clone()));
+    for (n, record) in records.records(TO).unwrap().map(Result::unwrap).enumerate() {
+        let expected = numbered(MOVED, n as u64, 0);
+        assert_eq!(record.payload[..9], expected[..9]);
+        assert_eq!(record.metadata, n as u32 + 100);
+    }
+}
+
+/// Records count the events of the one buffer there, and those of the other one here.
+#[test]
+fn events_are_counted_by_each_buffer() {
+    let sim = Sim::new();
+    let three = EventCounter::new(|_, _| 3);
+    let counted = config(&sim, FROM).event_counter(three.clone());
+    let (writer, reader) = counted.open().unwrap();
+    for n in 0..5 {
+        writer.append(&numbered(MOVED, n, 9)).unwrap();
+    }
+    writer.close().unwrap();
+    reader.close().unwrap();
+    let options = options(&sim).event_counter(three);
+    let target = options.event_counter_of_target(EventCounter::new(|_, _| 2));
+    let moved = target.move_records(FROM, TO).unwrap();
+    assert_eq!((moved.records, moved.events), (5, 15));
+    let (writer, _reader) = config(&sim, TO)
+        .event_counter(EventCounter::new(|_, _| 2))
+        .open()
+        .unwrap();
+    assert_eq!(writer.append(b"next").unwrap().id(), Some(11));
+}
+
+/// A power cut takes back what another buffer has been given; then nothing tells which records
+/// were taken, and that is said instead of leaving any out.
+#[test]
+fn a_source_that_was_set_back_is_refused() {
+    let sim = Sim::new();
+    fill(&sim, FROM, (0..5).map(|n| numbered(MOVED, n, 60)));
+    assert_eq!(options(&sim).copy_records(FROM, TO).unwrap().records, 5);
+    for (name, _) in sim
+        .files(FROM)
+        .iter()
+        .filter(|(name, _)| name != "identity")
+    {
+        sim.delete(&Path::new(FROM).join(name)).unwrap();
+    }
+    fill(&sim, FROM, (5..15).map(|n| numbered(MOVED, n, 60)));
+    let error = options(&sim).copy_records(FROM, TO).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    sim.delete(&Path::new(FROM).join("identity")).unwrap();
+    assert_eq!(options(&sim).copy_records(FROM, TO).unwrap().records, 10);
+}
+
+/// New ids say nothing of what was taken under the old ones.
+#[test]
+fn a_source_with_new_ids_is_another_buffer() {
+    for in_place in [false, true] {
+        let sim = Sim::new();
+        fill(&sim, FROM, (0..20).map(|n| numbered(MOVED, n, 60)));
+        let moved = options(&sim).max_records(12).move_records(FROM, TO);
+        assert_eq!(moved.unwrap().records, 12);
+        let path = Path::new(FROM).join("buffer-data-1.dat");
+        let mut bytes = sim.read_file(&path).unwrap();
+        let last = bytes.len() - 40;
+        bytes[last] ^= 1;
+        sim.write_file(&path, &bytes).unwrap();
+        let repair = forebay::RepairOptions::new()
+            .renumber(true)
+            .in_place(in_place);
+        let repair = repair.storage(Arc::new(sim.clone())).repair(FROM).unwrap();
+        assert!(repair.plan.is_needed());
+        let moved = options(&sim).move_records(FROM, TO).unwrap();
+        assert_eq!((moved.records, moved.taken_before), (7, 0));
+    }
+}
+
+#[test]
+fn buffers_that_are_open_are_refused() {
+    let (from, to) = (temp_dir(), temp_dir());
+    let (writer, reader) = small(from.path()).open().unwrap();
+    writer.append(b"a record").unwrap();
+    writer.flush().unwrap();
+    let moved = TransferOptions::new().move_records(from.path(), to.path());
+    assert_eq!(moved.unwrap_err().kind(), ErrorKind::Locked);
+    let copied = TransferOptions::new().copy_records(from.path(), to.path());
+    assert_eq!(copied.unwrap().records, 1);
+    writer.close().unwrap();
+    reader.close().unwrap();
+    let held = small(to.path()).open().unwrap();
+    let moved = TransferOptions::new().move_records(from.path(), to.path());
+    assert_eq!(moved.unwrap_err().kind(), ErrorKind::Locked);
+    drop(held);
+    let same = TransferOptions::new().move_records(to.path(), to.path());
+    assert_eq!(same.unwrap_err().kind(), ErrorKind::Locked);
+    let missing = from.path().join("missing");
+    let error = TransferOptions::new().move_records(&missing, to.path());
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotABuffer);
+    assert!(!missing.exists());
+}
+
+/// Several lives of two buffers, at random: records are appended to the one, some of them not
+/// synced; a move or copy is stopped before any storage operation by a kill or a power cut, or
+/// meets failing calls; another program appends to the target and takes records out of it. In the
+/// end each record has come once, and in order. `FOREBAY_TRANSFER_SEED` and
+/// `FOREBAY_TRANSFER_SEEDS` choose the seeds.
+#[test]
+fn nothing_is_lost_or_taken_twice_over_several_lives() {
+    let first = number_from("FOREBAY_TRANSFER_SEED", 1);
+    for seed in first..first + number_from("FOREBAY_TRANSFER_SEEDS", 150) {
+        let result = std::panic::catch_unwind(|| lives(seed));
+        if let Err(panic) = result {
+            eprintln!("FOREBAY_TRANSFER_SEED={seed} FOREBAY_TRANSFER_SEEDS=1");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn lives(seed: u64) {
+    let mut rng = Rng(seed);
+    let mut sim = Sim::new();
+    fill(&sim, FROM, std::iter::empty());
+    let (mut moved, mut foreign) = (0, 0);
+    // What was appended without a sync may be gone after a power cut.
+    let mut unsure = Vec::new();
+    let mut come = Vec::new();
+    let copies_only = rng.below(4) == 0;
+    for _ in 0..6 {
+        match rng.below(4) {
+            0 | 1 => {
+                let count = rng.below(30);
+                let lens: Vec<usize> = (0..count).map(|_| rng.below(200) as usize).collect();
+                let records = lens.into_iter().zip(moved..);
+                if rng.below(2) == 0 {
+                    unsure.extend(moved..moved + count);
+                    let config = config(&sim, FROM).sync(SyncPolicy::Never);
+                    let (writer, _reader) = config.open().unwrap();
+                    for (len, n) in records {
+                        let record = numbered(MOVED, n, len);
+                        writer.append(&record).unwrap().wait_written().unwrap();
+                    }
+                    sim = sim.kill();
+                } else {
+                    fill(&sim, FROM, records.map(|(len, n)| numbered(MOVED, n, len)));
+                }
+                moved += count;
+            }
+            2 => {
+                let count = rng.below(10);
+                let records = (foreign..foreign + count).map(|n| numbered(FOREIGN, n, 50));
+                fill(&sim, TO, records);
+                foreign += count;
+            }
+            _ => {
+                let max = rng.below(40) as usize;
+                come.extend(take(&sim, TO, max));
+            }
+        }
+        sim = transferred(&sim, &mut rng, copies_only);
+    }
+    match copies_only {
+        true => options(&sim).copy_records(FROM, TO).unwrap(),
+        false => options(&sim).move_records(FROM, TO).unwrap(),
+    };
+    let options = VerifyOptions::new().storage(Arc::new(sim.clone()));
+    let verification = options.verify(TO).unwrap();
+    assert!(verification.is_clean(), "{verification:#?}");
+    come.extend(take(&sim, TO, usize::MAX));
+    let of = |kind| {
+        let come = come.iter().filter(move |(of, _)| *of == kind);
+        come.map(|(_, number)| *number).collect::<Vec<u64>>()
+    };
+    assert_eq!(of(FOREIGN), (0..foreign).collect::<Vec<_>>());
+    let of_moved = of(MOVED);
+    assert!(of_moved.is_sorted_by(|a, b| a < b), "{of_moved:?}");
+    for number in (0..moved).filter(|number| !unsure.contains(number)) {
+        assert!(of_moved.contains(&number), "{number} is lost: {of_moved:?}");
+    }
+    if !copies_only {
+        assert_eq!(take(&sim, FROM, usize::MAX), []);
+    }
+}
+
+/// The machine after some transfers, each of which may be stopped or fail.
+fn transferred(sim: &Sim, rng: &mut Rng, copies_only: bool) -> Sim {
+    let mut sim = sim.clone();
+    for _ in 0..rng.below(3) {
+        let fault = Fault::new(Arc::new(sim.clone()));
+        if rng.below(3) == 0 {
+            let op = Op::ALL[rng.below(Op::ALL.len() as u64) as usize];
+            fault.fail(op, 1 + rng.below(12), Errno::ALL[rng.below(5) as usize]);
+        }
+        if rng.below(2) == 0 {
+            sim.power_off_after(sim.operations() + rng.below(120));
+        }
+        let storage: Arc<dyn Storage> = Arc::new(fault);
+        let options = TransferOptions::new()
+            .data_file_size(300 + rng.below(3000))
+            .max_records(rng.below(60))
+            .storage(storage);
+        // A copy may be of what a power cut takes back later.
+        let _ = match copies_only {
+            true => options.copy_records(FROM, TO),
+            false => options.move_records(FROM, TO),
+        };
+        sim = match rng.below(3) {
+            _ if copies_only => sim.kill(),
+            0 => sim.kill(),
+            _ => sim.crash(rng.below(8)),
+        };
+    }
+    sim
+}
