@@ -15,7 +15,9 @@ mod stop;
 mod vector;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, cat, inspect, mend, pipe, pull, push, repair, verify};
+use commands::{
+    bench, cat, inspect, mend, pipe, pull, push, repair, salvage, skip, transfer, verify,
+};
 use std::process::ExitCode;
 
 /// A durable disk buffer for event pipelines
@@ -64,6 +66,16 @@ enum Command {
     Repair(repair::Args),
     /// Open and close a buffer, which mends what a crash leaves
     Mend(mend::Args),
+    /// Make a new buffer of what is left of others
+    Salvage(salvage::Args),
+    /// Move records to the end of another buffer
+    Move(transfer::MoveArgs),
+    /// Copy records to the end of another buffer
+    Copy(transfer::CopyArgs),
+    /// Send dead letters again
+    Redrive(transfer::RedriveArgs),
+    /// Step over records that hold a buffer up
+    Skip(skip::Args),
     /// Print records without consuming them
     Cat(cat::Args),
     /// Measure this machine: raw file access, and the buffer on it
@@ -80,6 +92,11 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Repair(args) => repair::run(args),
         Command::Mend(args) => mend::run(args),
+        Command::Salvage(args) => salvage::run(args),
+        Command::Move(args) => transfer::run_move(args),
+        Command::Copy(args) => transfer::run_copy(args),
+        Command::Redrive(args) => transfer::run_redrive(args),
+        Command::Skip(args) => skip::run(args),
         Command::Cat(args) => cat::run(args),
         Command::Bench(args) => bench::run(args),
     };

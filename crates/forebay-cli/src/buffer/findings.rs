@@ -1,9 +1,10 @@
 //! Findings for people, as a table, and for programs, as JSON.
 
-use crate::output::colours;
+use crate::output::{colours, count};
 use forebay::{Finding, Severity};
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 /// What programs rely on: keys may be added, not renamed.
 #[derive(Debug, Serialize)]
@@ -78,4 +79,39 @@ pub(crate) fn table(text: &mut String, findings: &[Finding]) {
         };
         line(row.each_ref().map(String::as_str), colour);
     }
+}
+
+/// At most this many ranges of ids are listed.
+const RANGES_MAX: usize = 20;
+
+/// Ids that are missing, for programs: keys may be added, not renamed.
+#[derive(Debug, Serialize)]
+pub(crate) struct JsonIds {
+    first_id: u64,
+    last_id: u64,
+}
+
+impl JsonIds {
+    pub(crate) fn of(ids: &Range<u64>) -> Self {
+        Self {
+            first_id: ids.start,
+            last_id: ids.end - 1,
+        }
+    }
+}
+
+/// Ranges of ids in words: `4 to 9, 12`.
+pub(crate) fn id_ranges(ranges: &[Range<u64>]) -> String {
+    let listed = ranges.iter().take(RANGES_MAX);
+    let mut listed: Vec<String> = listed
+        .map(|ids| match ids.end - ids.start {
+            1 => ids.start.to_string(),
+            _ => format!("{} to {}", ids.start, ids.end - 1),
+        })
+        .collect();
+    let more = ranges.len().saturating_sub(RANGES_MAX) as u64;
+    if more > 0 {
+        listed.push(count(more, "more range"));
+    }
+    listed.join(", ")
 }

@@ -8,4 +8,7 @@ pub(crate) mod pipe;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod repair;
+pub(crate) mod salvage;
+pub(crate) mod skip;
+pub(crate) mod transfer;
 pub(crate) mod verify;

@@ -3,7 +3,7 @@
 //! Invariant: without `--apply` nothing is changed.
 
 use crate::args::counting::ReadCountingOptions;
-use crate::buffer::findings::{self, JsonFinding};
+use crate::buffer::findings::{self, JsonFinding, JsonIds};
 use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
@@ -15,7 +15,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// At most this many data files, and lost ranges, are listed, except with `--json`.
+/// At most this many data files are listed, except with `--json`.
 const ROWS_MAX: usize = 20;
 
 #[derive(Debug, clap::Args)]
@@ -116,16 +116,10 @@ struct Report<'a> {
     events_lost: u64,
     records: u64,
     events: u64,
-    missing: Vec<Missing>,
+    missing: Vec<JsonIds>,
     files: Vec<File<'a>>,
     bytes_needed: u64,
     bytes_free: Option<u64>,
-}
-
-#[derive(Debug, Serialize)]
-struct Missing {
-    first_id: u64,
-    last_id: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -154,14 +148,7 @@ fn json(args: &Args, repair: &Repair) -> String {
         events_lost: plan.verification.events_lost,
         records: plan.records,
         events: plan.events,
-        missing: plan
-            .missing
-            .iter()
-            .map(|ids| Missing {
-                first_id: ids.start,
-                last_id: ids.end - 1,
-            })
-            .collect(),
+        missing: plan.missing.iter().map(JsonIds::of).collect(),
         files: plan
             .files
             .iter()
@@ -206,7 +193,11 @@ fn text(args: &Args, repair: &Repair) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{kept_is}: {kept}");
     let lost: u64 = plan.missing.iter().map(|ids| ids.end - ids.start).sum();
-    let _ = writeln!(text, "lost: {}{}", count(lost, "event"), missing(plan));
+    let ids = match plan.missing.is_empty() {
+        true => String::new(),
+        false => format!(", ids {}", findings::id_ranges(&plan.missing)),
+    };
+    let _ = writeln!(text, "lost: {}{ids}", count(lost, "event"));
     match &repair.original {
         Some(original) if args.in_place => {
             let _ = writeln!(
@@ -288,25 +279,4 @@ fn files(text: &mut String, plan: &RepairPlan) {
         let _ = writeln!(text, "{} {stay}", count(kept, "file"));
     }
     text.push('\n');
-}
-
-/// The missing ids: `, with the ids 4 to 9 and 12`.
-fn missing(plan: &RepairPlan) -> String {
-    if plan.missing.is_empty() {
-        return String::new();
-    }
-    let mut ranges: Vec<String> = plan
-        .missing
-        .iter()
-        .take(ROWS_MAX)
-        .map(|ids| match ids.end - ids.start {
-            1 => ids.start.to_string(),
-            _ => format!("{} to {}", ids.start, ids.end - 1),
-        })
-        .collect();
-    let more = plan.missing.len().saturating_sub(ROWS_MAX) as u64;
-    if more > 0 {
-        ranges.push(count(more, "more range"));
-    }
-    format!(", ids {}", ranges.join(", "))
 }

@@ -1,6 +1,6 @@
 //! The keys of all JSON that is printed are those that docs/command-line.md names.
 
-use crate::support::{Scratch, copy, golden, lines, run};
+use crate::support::{Scratch, copy, forebay, golden, lines, run, run_with};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -64,6 +64,31 @@ fn inspect_and_verify_print_the_keys_of_the_page() {
         let keys = printed([scratch.forebay(command, &["--json"])]);
         assert_eq!(keys, documented(command), "{command}");
     }
+}
+
+#[test]
+fn transfers_and_salvages_print_the_keys_of_the_page() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    let other = scratch.path("other").to_string_lossy().into_owned();
+    let keys = printed([scratch.forebay("move", &[&other, "--max", "3", "--json"])]);
+    assert_eq!(keys, documented("move"));
+    let keys = printed([scratch.forebay("copy", &[&other, "--json"])]);
+    assert_eq!(keys, documented("move"));
+    let args = ["--max", "2", "--to", &other, "--yes", "--json"];
+    let keys = printed([scratch.forebay("skip", &args)]);
+    assert_eq!(keys, documented("skip"));
+    // Ids are in both buffers, and what is left has a gap.
+    scratch.damage_fifth_record();
+    let third = scratch.path("third").to_string_lossy().into_owned();
+    run_with(forebay(["push", &third]), lines(100, 110).as_bytes()).expect(0);
+    let args = [&third, "--acknowledged", "--json"];
+    let mut keys = printed([scratch.forebay("salvage", &args)]);
+    fs::remove_file(scratch.buffer.join("buffer.db")).unwrap();
+    keys.extend(printed([scratch.forebay("salvage", &["--json"])]));
+    // Where nothing is listed the lists have no keys.
+    keys.retain(|key| key != "conflicts_listed" && key != "missing");
+    assert_eq!(keys, documented("salvage"));
 }
 
 #[test]

@@ -36,5 +36,7 @@ mod pipe_dead_letters;
 mod pull;
 mod push;
 mod repair;
+mod salvage;
 mod support;
+mod transfer;
 mod verify;

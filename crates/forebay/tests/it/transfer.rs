@@ -168,6 +168,24 @@ fn limits_are_kept() {
     assert_eq!(take(&sim, TO, usize::MAX), expected);
 }
 
+#[test]
+fn records_can_be_discarded() {
+    let sim = Sim::new();
+    fill(&sim, FROM, (0..50).map(|n| numbered(MOVED, n, 60)));
+    let discarded = options(&sim).max_records(7).discard_records(FROM).unwrap();
+    assert_eq!((discarded.records, discarded.is_complete), (7, false));
+    let discarded = options(&sim).before(12).discard_records(FROM).unwrap();
+    assert_eq!((discarded.records, discarded.is_complete), (4, false));
+    // What was discarded stays so.
+    let sim = sim.crash(1);
+    let expected: Vec<_> = (11..50).map(|n| (MOVED, n)).collect();
+    let discarded = options(&sim).discard_records("/missing");
+    assert_eq!(discarded.unwrap_err().kind(), ErrorKind::NotABuffer);
+    assert_eq!(take(&sim, FROM, usize::MAX), expected);
+    let discarded = options(&sim).discard_records(FROM).unwrap();
+    assert_eq!((discarded.records, discarded.is_complete), (0, true));
+}
+
 /// A record that cannot be changed ends the move; those before it are taken.
 #[test]
 fn records_can_be_changed_on_the_way() {
@@ -282,7 +300,7 @@ fn buffers_that_are_open_are_refused() {
     assert_eq!(moved.unwrap_err().kind(), ErrorKind::Locked);
     drop(held);
     let same = TransferOptions::new().move_records(to.path(), to.path());
-    assert_eq!(same.unwrap_err().kind(), ErrorKind::Locked);
+    assert_eq!(same.unwrap_err().kind(), ErrorKind::InvalidConfig);
     let missing = from.path().join("missing");
     let error = TransferOptions::new().move_records(&missing, to.path());
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NotABuffer);

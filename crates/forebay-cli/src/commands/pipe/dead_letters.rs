@@ -7,42 +7,16 @@
 
 use crate::args::sizes::Time;
 use crate::buffer::durability::{PATIENCE, no_space, sync};
+use crate::buffer::letters::{Failed, letter};
 use crate::buffer::opening;
 use crate::failure::{Failure, Result};
-use crate::output::json;
 use crate::stop::Stop;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use forebay::{Config, Delivery, ErrorKind, WhenFull};
-use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long to wait at least while another process has the dead letters open.
 const WAIT_MIN: Duration = Duration::from_secs(10);
-
-/// How a program ended that failed on a record.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Failed {
-    pub(crate) attempts: u64,
-    pub(crate) exit_status: Option<u8>,
-    pub(crate) signal: Option<u8>,
-}
-
-/// A record of this buffer, for programs: keys may be added, not renamed.
-#[derive(Debug, Serialize)]
-struct Letter<'a> {
-    id: u64,
-    attempts: u64,
-    exit_status: Option<u8>,
-    signal: Option<u8>,
-    time: String,
-    metadata: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_base64: Option<String>,
-}
 
 /// The buffer for records that a program fails on.
 #[derive(Debug)]
@@ -127,7 +101,8 @@ impl DeadLetters {
         let Some((writer, reader)) = opened.map_err(options)? else {
             return Ok(false);
         };
-        let letter = letter(delivery, failed);
+        let record = (delivery.id(), delivery.metadata(), &delivery.payload()[..]);
+        let letter = letter(record, failed, None);
         writer
             .append(letter.as_bytes())
             .map_err(|error| self.refused(&error))?;
@@ -169,22 +144,6 @@ fn options(mut failure: Failure) -> Failure {
         .message
         .replace("--max-size", "--dead-letters-max-size");
     failure
-}
-
-fn letter(delivery: &Delivery, failed: Failed) -> String {
-    let text = std::str::from_utf8(delivery.payload()).ok();
-    json(&Letter {
-        id: delivery.id(),
-        attempts: failed.attempts,
-        exit_status: failed.exit_status,
-        signal: failed.signal,
-        time: format!("{:.3}", jiff::Timestamp::now()),
-        metadata: delivery.metadata(),
-        payload: text,
-        payload_base64: text
-            .is_none()
-            .then(|| BASE64_STANDARD.encode(delivery.payload())),
-    })
 }
 
 /// Whether two paths lead to one directory.

@@ -22,7 +22,7 @@ use crate::directory::recovery;
 use crate::directory::survey::Survey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rescue::build::NewBuffer;
-use crate::rescue::{SPARE_LEN, free_bytes};
+use crate::rescue::{SPARE_LEN, free_bytes, is_same};
 use crate::storage::{Access, Entry, Storage, uninterrupted};
 
 mod runs;
@@ -190,10 +190,8 @@ impl<'p> SalvageOptions<'p> {
     ) -> Result<Salvage> {
         let to = to.as_ref();
         let storage = self.look.storage();
-        if let Some(source) = sources
-            .iter()
-            .find(|source| self.is_same(source.as_ref(), to))
-        {
+        let is_target = |source: &&P| is_same(&self.look, source.as_ref(), to);
+        if let Some(source) = sources.iter().find(is_target) {
             return Err(is_a_source(source.as_ref()));
         }
         let (mut runs, salvage) = self.look(sources)?;
@@ -214,16 +212,6 @@ impl<'p> SalvageOptions<'p> {
         })?;
         new.finish(salvage.next_id)?;
         Ok(salvage)
-    }
-
-    fn is_same(&self, one: &Path, other: &Path) -> bool {
-        if !self.look.is_of_the_system() {
-            return one == other;
-        }
-        match (one.canonicalize(), other.canonicalize()) {
-            (Ok(one), Ok(other)) => one == other,
-            _ => false,
-        }
     }
 
     /// Reads the sources, and decides what the new buffer holds.

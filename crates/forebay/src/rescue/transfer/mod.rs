@@ -17,7 +17,7 @@ use bytes::Bytes;
 use self::notes::{Notes, identity};
 use self::source::{Record, Source};
 use super::addition::Addition;
-use super::{SPARE_LEN, free_bytes};
+use super::{SPARE_LEN, free_bytes, is_same};
 use crate::buffer::take_lock;
 use crate::config::{Config, OnCorruption};
 use crate::counter::EventCounter;
@@ -42,8 +42,9 @@ type Change<'p> = Box<dyn FnMut(u64, u32, &Bytes) -> Result<(u32, Bytes), String
 /// Is told what was done so far, and says whether to go on.
 type Watch<'p> = Box<dyn FnMut(&Transfer) -> ControlFlow<()> + 'p>;
 
-/// How to move or copy records: options in the manner of [`std::fs::OpenOptions`], ended by
-/// [`move_records`](Self::move_records) or [`copy_records`](Self::copy_records).
+/// How to move, copy or discard records: options in the manner of [`std::fs::OpenOptions`], ended by
+/// [`move_records`](Self::move_records), [`copy_records`](Self::copy_records) or
+/// [`discard_records`](Self::discard_records).
 ///
 /// Records get new ids in the buffer that they are taken to, after those that are there. That
 /// buffer notes what was taken from which other buffer, so an interrupted transfer goes on where it
@@ -203,7 +204,8 @@ impl<'p> TransferOptions<'p> {
     /// made if it is missing. They are acknowledged in `from` once they are synced in `to`.
     ///
     /// # Errors
-    /// [`ErrorKind::Locked`] if one of the buffers is open; [`ErrorKind::NotABuffer`] if there is
+    /// [`ErrorKind::InvalidConfig`] if both are one directory; [`ErrorKind::Locked`] if one of the
+    /// buffers is open; [`ErrorKind::NotABuffer`] if there is
     /// none in `from`, or something else in `to`; [`ErrorKind::Full`] and [`ErrorKind::DiskFull`]
     /// if `to` has no room for all; [`ErrorKind::InvalidRecord`] if a record cannot be changed;
     /// [`ErrorKind::Corrupt`] if records that were taken are not those of `from`. After an error,
@@ -213,12 +215,11 @@ impl<'p> TransferOptions<'p> {
         let from = from.as_ref();
         let storage = self.look.storage();
         Survey::require(&*storage, from)?;
+        if is_same(&self.look, from, to.as_ref()) {
+            return Err(is_the_same(from));
+        }
         let to = Target::lock(&storage, to.as_ref())?;
-        let config = Config::new(from)
-            .storage(Arc::clone(&storage))
-            .event_counter(self.look.event_counter.clone())
-            .on_corruption(self.on_corruption);
-        let source = Source::to_move(config)?;
+        let source = Source::to_move(self.config(from))?;
         // Under the lock of the buffer.
         let identity = identity(&*storage, from)?;
         self.run(from, source, &identity, &to)
@@ -233,10 +234,66 @@ impl<'p> TransferOptions<'p> {
         let from = from.as_ref();
         let storage = self.look.storage();
         Survey::require(&*storage, from)?;
+        if is_same(&self.look, from, to.as_ref()) {
+            return Err(is_the_same(from));
+        }
         let to = Target::lock(&storage, to.as_ref())?;
         let identity = identity(&*storage, from)?;
         let source = Source::to_copy(&self.look, from)?;
         self.run(from, source, &identity, &to)
+    }
+
+    /// Acknowledges the unread records of the buffer in `from` without taking them anywhere: they
+    /// are gone. Give a limit, unless all are to go.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`] if the buffer is open; [`ErrorKind::NotABuffer`] if there is none;
+    /// those of opening and reading it.
+    pub fn discard_records(mut self, from: impl AsRef<Path>) -> Result<Transfer> {
+        let from = from.as_ref();
+        Survey::require(&*self.look.storage(), from)?;
+        let mut source = Source::to_move(self.config(from))?;
+        let mut transfer = Transfer::default();
+        let result = self.discard(&mut source, &mut transfer);
+        transfer.synced = transfer.records;
+        source.close()?;
+        result.map(|()| transfer)
+    }
+
+    fn discard(&mut self, source: &mut Source, transfer: &mut Transfer) -> Result<()> {
+        let mut acks = Vec::new();
+        while transfer.records < self.max_records {
+            let Some(record) = source.next(&mut transfer.events_lost)? else {
+                transfer.is_complete = true;
+                break;
+            };
+            if record.id >= self.before {
+                break;
+            }
+            transfer.records += 1;
+            transfer.events += record.events;
+            transfer.bytes += record.payload.len() as u64;
+            acks.extend(record.ack);
+            if acks.len() as u64 == WINDOW_RECORDS {
+                source.acknowledge(std::mem::take(&mut acks))?;
+            }
+            if self.is_told_to_stop(transfer) {
+                break;
+            }
+        }
+        source.acknowledge(acks)
+    }
+
+    fn config(&self, from: &Path) -> Config {
+        Config::new(from)
+            .storage(self.look.storage())
+            .event_counter(self.look.event_counter.clone())
+            .on_corruption(self.on_corruption)
+    }
+
+    fn is_told_to_stop(&mut self, transfer: &Transfer) -> bool {
+        let watch = self.watch.as_mut();
+        watch.is_some_and(|watch| watch(transfer).is_break())
     }
 
     fn run(
@@ -300,9 +357,7 @@ impl<'p> TransferOptions<'p> {
                 transfer.events += record.events;
                 transfer.bytes += record.payload.len() as u64;
                 acks.extend(record.ack);
-                if let Some(watch) = &mut self.watch
-                    && watch(&transfer).is_break()
-                {
+                if self.is_told_to_stop(&transfer) {
                     break End::Limit;
                 }
             };
@@ -384,6 +439,14 @@ impl<'d> Target<'d> {
         );
         Err(Error::with_path(ErrorKind::DiskFull, self.dir, message))
     }
+}
+
+fn is_the_same(dir: &Path) -> Error {
+    let message = format!(
+        "records cannot be taken from {} to the same directory; give another one",
+        dir.display()
+    );
+    Error::with_path(ErrorKind::InvalidConfig, dir, message)
 }
 
 fn is_full(dir: &Path, max_size: u64) -> Error {

@@ -3,8 +3,8 @@
 
 use super::ending::{Failed, HowEnded};
 use super::{IDLE, Pump};
+use crate::buffer::letters;
 use crate::buffer::patience::patiently;
-use crate::commands::pipe::dead_letters;
 use crate::commands::pipe::suspects::Next;
 use crate::failure::{Failure, Result};
 use crate::output::count;
@@ -65,7 +65,7 @@ impl Pump<'_> {
                 "{name} fails on record {id}; set it aside with --dead-letters"
             )));
         };
-        let failed = dead_letters::Failed {
+        let failed = letters::Failed {
             attempts,
             exit_status: how.code(),
             signal: how.signal(),

@@ -1,0 +1,286 @@
+//! `forebay move`, `copy` and `redrive`: records from one buffer to another.
+//!
+//! Invariant: what is reported as taken is synced in the other buffer.
+
+use crate::args::counting::ReadCountingOptions;
+use crate::args::sizes::{Size, number};
+use crate::buffer::opening::require_buffer;
+use crate::buffer::pace::{Pace, Rate};
+use crate::buffer::{letters, steps};
+use crate::failure::{Failure, Outcome, Result};
+use crate::io::standard::{Stream, require};
+use crate::live::Progress;
+use crate::output::{self, bytes, count, print};
+use crate::stop::Stop;
+use clap::ValueHint;
+use forebay::format::record::frame_len;
+use forebay::{ErrorKind, EventCounter, InspectOptions, Transfer, TransferOptions};
+use serde::Serialize;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// How a transfer deals with the buffer that records come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Move,
+    Copy,
+    Redrive,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  forebay move old spool
+      appends what is unread in old to spool, and empties old
+  forebay move spool /mnt/other/spool --rate 20MiB/s
+      moves a buffer to another disk, without using all of it
+  forebay move spool part --max 100000
+      splits a buffer
+
+A record is acknowledged in FROM only after it is synced in TO. TO remembers what
+it was given: when this command is killed, or the power cut, begin again, and
+nothing is lost and nothing comes twice. Records get new ids in TO, after those
+that are there; metadata and order stay.
+
+Neither buffer may be open in another process, Forebay's or Vector's.
+
+The exit status is
+  0        when the records were moved
+  1        when records of FROM are lost, which was reported
+  2        on errors
+  128 + n  after signal n; what was taken so far is moved")]
+pub(crate) struct MoveArgs {
+    #[command(flatten)]
+    counting: ReadCountingOptions,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  forebay copy spool /backup/spool
+      copies what is unread, also while another process has spool open
+  forebay copy spool sample --max 1000
+
+TO remembers what it was given: a second copy takes only what came since, and
+after a kill or a power cut the copy goes on where it was. Records get new ids in
+TO, after those that are there; metadata and order stay. FROM is not changed, but
+for a small file, `identity`, that says which buffer it is.
+
+TO must not be open in another process.
+
+The exit status is
+  0        when the records were copied
+  1        when records of FROM are lost, which was reported
+  2        on errors
+  128 + n  after signal n; what was taken so far is copied")]
+pub(crate) struct CopyArgs {
+    #[command(flatten)]
+    counting: ReadCountingOptions,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  forebay redrive spool.dead spool
+      sends all dead letters back to where they came from
+  forebay redrive spool.dead spool --max 1
+
+Moves records out of a buffer of dead letters, which `pipe --dead-letters` and
+`skip --to` fill, to the end of TO. Each leaves its envelope, so TO gets what the
+record was before, with its metadata, and `pipe` tries it as often as a new one.
+A record that is no dead letter ends the command; it and those after it stay.
+
+The exit status is
+  0        when the records were moved
+  1        when records of DEAD are lost, which was reported
+  2        on errors
+  128 + n  after signal n; what was taken so far is moved")]
+pub(crate) struct RedriveArgs {
+    #[command(flatten)]
+    counting: crate::args::counting::CountingOptions,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// The directory of the buffer that records come from
+    #[arg(value_name = "FROM", value_hint = ValueHint::DirPath)]
+    from: PathBuf,
+
+    /// The directory of the buffer that they go to; it is made if it is missing
+    #[arg(value_name = "TO", value_hint = ValueHint::DirPath)]
+    to: PathBuf,
+
+    /// Take at most this many records
+    #[arg(long, value_name = "N", value_parser = number)]
+    max: Option<u64>,
+
+    /// Take only records with ids below this one
+    #[arg(long, value_name = "ID", value_parser = number)]
+    before: Option<u64>,
+
+    /// Take at most so many bytes of payload per second, such as 5MiB/s
+    #[arg(long, value_name = "RATE")]
+    rate: Option<Rate>,
+
+    /// The most that TO may occupy on disk; then the command ends with an error
+    /// [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    max_size: Option<Size>,
+
+    /// The most one data file of TO may hold; so much is synced and acknowledged at
+    /// a time [default: 128MiB]
+    #[arg(long, value_name = "SIZE")]
+    data_file_size: Option<Size>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run_move(args: &MoveArgs) -> Result<Outcome> {
+    let counter = || steps::counter(args.counting, &args.common.from);
+    run(Kind::Move, &args.common, counter, |options| options)
+}
+
+pub(crate) fn run_copy(args: &CopyArgs) -> Result<Outcome> {
+    let counter = || steps::counter(args.counting, &args.common.from);
+    run(Kind::Copy, &args.common, counter, |options| options)
+}
+
+pub(crate) fn run_redrive(args: &RedriveArgs) -> Result<Outcome> {
+    let counter = args.counting.counter();
+    run(
+        Kind::Redrive,
+        &args.common,
+        || Ok(EventCounter::one()),
+        |options| {
+            options
+                .event_counter_of_target(counter)
+                .change(|_, _, payload| {
+                    let (metadata, payload) = letters::open(payload)?;
+                    Ok((metadata, payload.into()))
+                })
+        },
+    )
+}
+
+fn run(
+    kind: Kind,
+    args: &Common,
+    counter: impl FnOnce() -> Result<EventCounter>,
+    change: impl for<'p> FnOnce(TransferOptions<'p>) -> TransferOptions<'p>,
+) -> Result<Outcome> {
+    require(Stream::Output)?;
+    require_buffer(&args.from)?;
+    let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
+    let counter = counter()?;
+    let total = unread_bytes(&args.from, &counter)?;
+    let progress = Progress::over_bytes();
+    let pace = Pace::new(args.rate);
+    let options = TransferOptions::new()
+        .event_counter(counter)
+        .max_records(args.max.unwrap_or(u64::MAX))
+        .before(args.before.unwrap_or(u64::MAX));
+    let options = change(options);
+    let mut options = options.on_progress(|transfer| {
+        let done = transfer.bytes + transfer.records * frame_len(0) as u64;
+        progress.bytes(done.min(total), total);
+        pace.keep(transfer.bytes, &stop);
+        match stop.is_set() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    if let Some(Size(bytes)) = args.max_size {
+        options = options.max_size(bytes);
+    }
+    if let Some(Size(bytes)) = args.data_file_size {
+        options = options.data_file_size(bytes);
+    }
+    let transfer = match kind {
+        Kind::Copy => options.copy_records(&args.from, &args.to),
+        Kind::Move | Kind::Redrive => options.move_records(&args.from, &args.to),
+    };
+    progress.clear();
+    let transfer = transfer.map_err(|error| match error.kind() {
+        ErrorKind::InvalidConfig => Failure::new(format!("{error:#}")),
+        ErrorKind::Full => Failure::new(format!("{error:#}").replace("max_size", "--max-size")),
+        _ => Failure::from(error),
+    })?;
+    print(&match args.json {
+        true => json(&transfer) + "\n",
+        false => text(kind, args, &transfer),
+    })?;
+    let outcome = stop.signal().map_or(Outcome::Fine, Outcome::Stopped);
+    Ok(outcome.with_findings(transfer.events_lost > 0))
+}
+
+/// The bytes of the unread records, about.
+pub(crate) fn unread_bytes(directory: &Path, counter: &EventCounter) -> Result<u64> {
+    let options = InspectOptions::new().event_counter(counter.clone());
+    let inspection = options.count_records(false).inspect(directory)?;
+    Ok(inspection.unread.bytes)
+}
+
+/// What programs rely on: keys may be added, not renamed.
+#[derive(Debug, Serialize)]
+struct Report {
+    records: u64,
+    events: u64,
+    bytes: u64,
+    taken_before: u64,
+    events_lost: u64,
+    complete: bool,
+}
+
+fn json(transfer: &Transfer) -> String {
+    output::json(&Report {
+        records: transfer.records,
+        events: transfer.events,
+        bytes: transfer.bytes,
+        taken_before: transfer.taken_before,
+        events_lost: transfer.events_lost,
+        complete: transfer.is_complete,
+    })
+}
+
+fn text(kind: Kind, args: &Common, transfer: &Transfer) -> String {
+    let (from, to) = (args.from.display(), args.to.display());
+    let did = match kind {
+        Kind::Move | Kind::Redrive => "moved",
+        Kind::Copy => "copied",
+    };
+    let mut text = format!(
+        "{did} {} with {} ({}) from {from} to {to}\n",
+        count(transfer.records, "record"),
+        count(transfer.events, "event"),
+        bytes(transfer.bytes),
+    );
+    if transfer.taken_before > 0 {
+        text += &format!(
+            "{} had been taken before\n",
+            count(transfer.taken_before, "record")
+        );
+    }
+    if transfer.events_lost > 0 {
+        text += &format!(
+            "{} of {from} could not be read; `forebay verify {from}` says more\n",
+            count(transfer.events_lost, "lost event")
+        );
+    }
+    text += &match (transfer.is_complete, kind) {
+        (true, Kind::Copy) => format!("{to} has everything that was unread in {from}\n"),
+        (true, _) => format!("{from} is empty\n"),
+        (false, _) => format!("{from} has more\n"),
+    };
+    text
+}
