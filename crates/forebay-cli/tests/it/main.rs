@@ -36,6 +36,7 @@ mod pipe_dead_letters;
 mod pull;
 mod push;
 mod repair;
+mod rescue_page;
 mod salvage;
 mod support;
 mod transfer;
