@@ -89,9 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     progress.clear();
     let salvage = salvage.map_err(|error| match error.kind() {
-        ErrorKind::InvalidRecord => {
-            Failure::new(format!("{error:#}").replace("(renumber)", "(--renumber)"))
-        }
+        ErrorKind::InvalidRecord => Failure::from(error).but("see --renumber"),
         ErrorKind::InvalidConfig => Failure::new(format!("{error:#}")),
         _ => Failure::from(error),
     })?;

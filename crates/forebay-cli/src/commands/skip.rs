@@ -14,7 +14,7 @@ use crate::output::{self, bytes, count, print};
 use crate::stop::Stop;
 use clap::ValueHint;
 use forebay::format::file_id::file_name;
-use forebay::{EventCounter, InspectOptions, RecordsOptions, Transfer, TransferOptions};
+use forebay::{ErrorKind, EventCounter, InspectOptions, RecordsOptions, Transfer, TransferOptions};
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
@@ -151,9 +151,12 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                     Ok((0, letter.into()))
                 },
             );
-            options.move_records(directory, to).map_err(|error| {
-                let message = format!("{error:#}");
-                Failure::new(message.replace("max_size", "--dead-letters-max-size"))
+            let moved = options.move_records(directory, to);
+            moved.map_err(|error| match error.kind() {
+                ErrorKind::Full => {
+                    Failure::new(format!("{error:#}")).but("see --dead-letters-max-size")
+                }
+                _ => Failure::from(error),
             })?
         }
     };

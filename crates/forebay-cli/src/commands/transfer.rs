@@ -213,7 +213,6 @@ fn run(
     progress.clear();
     let transfer = transfer.map_err(|error| match error.kind() {
         ErrorKind::InvalidConfig => Failure::new(format!("{error:#}")),
-        ErrorKind::Full => Failure::new(format!("{error:#}").replace("max_size", "--max-size")),
         _ => Failure::from(error),
     })?;
     print(&match args.json {

@@ -278,7 +278,7 @@ fn transfers_refuse_what_they_cannot_do() {
     run(between(&scratch, "move", "other", &["--rate", "0"])).expect(2);
     run(between(&scratch, "move", "other", &["--max-size", "300"]))
         .expect(2)
-        .says("raise --max-size");
+        .says("--max-size");
     assert_eq!(cat(&scratch.path("other")) + &scratch.cat(), lines(1, 10));
 }
 

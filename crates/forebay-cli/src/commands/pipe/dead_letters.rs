@@ -131,19 +131,16 @@ impl DeadLetters {
             }
             _ => return Failure::from(error.clone()),
         };
-        let message = error
-            .to_string()
-            .replace("max_size", "--dead-letters-max-size");
-        Failure::new(format!("{message}; {remedy}"))
+        Failure::new(format!("{error}; {remedy}"))
     }
 }
 
-/// Replaces the option of the main buffer in a message by that of the dead letters.
-fn options(mut failure: Failure) -> Failure {
-    failure.message = failure
-        .message
-        .replace("--max-size", "--dead-letters-max-size");
-    failure
+/// Names the option of the dead letters where a message names that of the main buffer.
+fn options(failure: Failure) -> Failure {
+    match failure.message.contains("--max-size") {
+        true => failure.but("for the dead letters that is --dead-letters-max-size"),
+        false => failure,
+    }
 }
 
 /// Whether two paths lead to one directory.

@@ -527,7 +527,7 @@ fn has_conflicts(salvage: &Salvage, to: &Path) -> Error {
         to,
         format!(
             "{} records have the id of another record and different contents{first}; nothing was \
-             written: give all records new ids (renumber), or salvage sources of different \
+             written: give all records new ids, or salvage sources of different \
              buffers one by one",
             salvage.conflicts
         ),
