@@ -3,6 +3,7 @@
 //! `main` parses and reports, [`commands`] has one file per command. Invariant:
 //! the program works on buffers through the library's public API only.
 
+mod archive;
 mod args;
 mod buffer;
 mod commands;
@@ -15,7 +16,7 @@ mod stop;
 mod vector;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, cat, inspect, mend, pipe, pull, push, repair, verify};
+use commands::{bench, cat, export, import, inspect, mend, pipe, pull, push, repair, verify};
 use std::process::ExitCode;
 
 /// A durable disk buffer for event pipelines
@@ -66,6 +67,10 @@ enum Command {
     Mend(mend::Args),
     /// Print records without consuming them
     Cat(cat::Args),
+    /// Write a buffer's records to a file or a pipe, to make the same buffer again
+    Export(export::Args),
+    /// Make a buffer of an export
+    Import(import::Args),
     /// Measure this machine: raw file access, and the buffer on it
     Bench(bench::Args),
 }
@@ -81,6 +86,8 @@ fn main() -> ExitCode {
         Command::Repair(args) => repair::run(args),
         Command::Mend(args) => mend::run(args),
         Command::Cat(args) => cat::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
         Command::Bench(args) => bench::run(args),
     };
     ExitCode::from(match outcome {

@@ -101,6 +101,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use read::delivery::{Ack, Batch, BatchItems, Delivery, Item, Record};
 pub use read::stopper::Stopper;
 pub use read::{Reader, TryRecv};
+pub use rescue::export::{Export, ExportOptions};
+pub use rescue::import::{Import, ImportOptions, Imported};
 pub use rescue::repair::{FileAction, FilePlan, Repair, RepairOptions, RepairPlan};
 pub use scan::DamageKind;
 pub use state::acks::Count;

@@ -4,6 +4,7 @@
 pub(crate) mod durability;
 pub(crate) mod findings;
 pub(crate) mod losses;
+pub(crate) mod metadata;
 pub(crate) mod opening;
 pub(crate) mod patience;
 pub(crate) mod steps;

@@ -5,17 +5,20 @@
 //! - Records come in the order of their ids, each once, as a reader would get them.
 //! - Memory is bounded: one chunk, or one record that is longer.
 
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::counter::EventCounter;
+use crate::directory::newest::newest;
 use crate::directory::options::{LookOptions, live_option, look_options};
 use crate::directory::recovery::look;
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::directory::survey::{LedgerStatus, Survey, acknowledged_id};
 use crate::error::Result;
+use crate::format::record::frame_len;
 use crate::scan::{Damage, Found};
 use crate::storage::Storage;
 
@@ -64,6 +67,27 @@ impl RecordsOptions {
         let live = self.live || self.look.is_open_elsewhere(dir)?;
         list(self, dir, live)
     }
+
+    /// The newest record of the buffer in `dir`, acknowledged or not, which is found from the end
+    /// of the data files; `None` if there is none. Of the options, [`from`](Self::from) and
+    /// [`all`](Self::all) have no effect.
+    ///
+    /// # Errors
+    /// As [`records`](Self::records).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let (writer, _reader) = forebay::Config::new(dir.path()).open()?;
+    /// writer.append_with(7, b"first")?;
+    /// writer.append_with(8, b"last")?;
+    /// writer.flush()?;
+    /// let newest = forebay::RecordsOptions::new().newest(dir.path())?;
+    /// assert_eq!(newest.map(|record| (record.id, record.metadata)), Some((2, 8)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn newest(&self, dir: impl AsRef<Path>) -> Result<Option<StoredRecord>> {
+        newest(&self.look, dir.as_ref())
+    }
 }
 
 /// A record and where it is stored.
@@ -108,7 +132,12 @@ pub struct Records {
     live: bool,
     /// The id that the next record gets.
     next_id: u64,
+    last_id: u64,
+    /// The index of the file with the first record, and its offset there.
+    begin: (usize, u64),
     skipped: Skipped,
+    /// The damaged spans, if they are to be noted: index of the file, begin and end.
+    damaged: Option<Vec<(usize, Range<u64>)>>,
     ended: bool,
 }
 
@@ -159,7 +188,13 @@ fn list(options: &RecordsOptions, dir: &Path, live: bool) -> Result<Records> {
         from: options.from.unwrap_or(0),
         live,
         next_id,
+        last_id: unread.last_id,
+        begin: match with_acknowledged {
+            true => (first, 0),
+            false => unread.at,
+        },
         skipped: Skipped::default(),
+        damaged: None,
         ended: false,
         survey: facts.survey,
     })
@@ -170,6 +205,53 @@ impl Records {
     /// the last record and the writer's next id, unless the buffer is open elsewhere.
     pub fn lost(&self) -> Skipped {
         self.skipped
+    }
+
+    /// The id of the last acknowledged event.
+    pub(crate) fn acknowledged_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// The id that the next record of the buffer gets.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// The bytes from where the listing began to the end of the data files.
+    pub(crate) fn bytes(&self) -> u64 {
+        let lens = self.survey.files.iter().map(|file| file.len);
+        lens.skip(self.begin.0)
+            .sum::<u64>()
+            .saturating_sub(self.begin.1)
+    }
+
+    /// Where a record ends, in bytes from where the listing began.
+    pub(crate) fn end_of(&self, record: &StoredRecord) -> u64 {
+        let files = self.survey.files.iter().skip(self.begin.0);
+        let before = files.take_while(|file| file.file_id != record.file_id);
+        let base: u64 = before.map(|file| file.len).sum();
+        let end = record.offset + frame_len(record.payload.len()) as u64;
+        (base + end).saturating_sub(self.begin.1)
+    }
+
+    /// Has the damaged spans noted, for [`damaged`](Self::damaged).
+    pub(crate) fn note_damage(&mut self) {
+        self.damaged = Some(Vec::new());
+    }
+
+    /// The damaged spans that were noted so far, each with the path of its file.
+    pub(crate) fn damaged(&self) -> impl Iterator<Item = (PathBuf, Range<u64>)> {
+        let damaged = self.damaged.iter().flatten();
+        damaged.map(|(index, span)| {
+            let file = &self.survey.files[*index];
+            (self.survey.path(file), span.clone())
+        })
+    }
+
+    /// The paths of the data files all of whose records are in others as well.
+    pub(crate) fn stale(&self) -> impl Iterator<Item = PathBuf> {
+        let stale = self.survey.stale.iter();
+        stale.map(|(file, _)| self.survey.path(file))
     }
 
     fn advance(&mut self) -> Result<Option<StoredRecord>> {
@@ -217,6 +299,9 @@ impl Records {
     }
 
     fn step_over(&mut self, index: usize, damage: &Damage) {
+        if let Some(damaged) = &mut self.damaged {
+            damaged.push((index, damage.offset..damage.offset + damage.len));
+        }
         let is_last = index + 1 == self.survey.files.len();
         let at_end = damage.offset + damage.len >= self.survey.files[index].len;
         if self.live && is_last && at_end {
