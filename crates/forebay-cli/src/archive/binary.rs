@@ -144,7 +144,11 @@ pub(super) fn read_record<'f>(
             events: u64_at(head, 16),
         };
         if said != *totals || checksum != sums.clone().finalize() {
-            return Err(broken("lacks records", at, *totals));
+            return Err(broken(
+                "does not hold as many records as it says",
+                at,
+                *totals,
+            ));
         }
         feed.take(HEAD_LEN);
         return match feed.fill(1)? {

@@ -216,3 +216,6 @@ fn broken(what: &str, at: u64, totals: Totals) -> Failure {
         count(totals.records, "record")
     ))
 }
+
+#[cfg(test)]
+mod tests;

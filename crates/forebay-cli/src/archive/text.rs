@@ -164,7 +164,11 @@ pub(super) fn read_record<'p>(
     if line.end == Some(true) {
         let said = (line.records, line.events);
         if said != (Some(totals.records), Some(totals.events)) {
-            return Err(broken("lacks records", at, *totals));
+            return Err(broken(
+                "does not hold as many records as it says",
+                at,
+                *totals,
+            ));
         }
         return match feed.fill(1)? {
             Next::Item(()) => Err(broken("has ended, and more bytes follow", at, *totals)),

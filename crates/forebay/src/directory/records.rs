@@ -136,8 +136,9 @@ pub struct Records {
     /// The index of the file with the first record, and its offset there.
     begin: (usize, u64),
     skipped: Skipped,
-    /// The damaged spans, if they are to be noted: index of the file, begin and end.
-    damaged: Option<Vec<(usize, Range<u64>)>>,
+    /// The spans that were stepped over, if they are to be noted: index of the file, begin and
+    /// end.
+    stepped_over: Option<Vec<(usize, Range<u64>)>>,
     ended: bool,
 }
 
@@ -194,7 +195,7 @@ fn list(options: &RecordsOptions, dir: &Path, live: bool) -> Result<Records> {
             false => unread.at,
         },
         skipped: Skipped::default(),
-        damaged: None,
+        stepped_over: None,
         ended: false,
         survey: facts.survey,
     })
@@ -234,15 +235,16 @@ impl Records {
         (base + end).saturating_sub(self.begin.1)
     }
 
-    /// Has the damaged spans noted, for [`damaged`](Self::damaged).
-    pub(crate) fn note_damage(&mut self) {
-        self.damaged = Some(Vec::new());
+    /// Has what is stepped over noted, for [`stepped_over`](Self::stepped_over).
+    pub(crate) fn note_steps(&mut self) {
+        self.stepped_over = Some(Vec::new());
     }
 
-    /// The damaged spans that were noted so far, each with the path of its file.
-    pub(crate) fn damaged(&self) -> impl Iterator<Item = (PathBuf, Range<u64>)> {
-        let damaged = self.damaged.iter().flatten();
-        damaged.map(|(index, span)| {
+    /// The damaged spans and records without a place that were noted so far, each with the path
+    /// of its file.
+    pub(crate) fn stepped_over(&self) -> impl Iterator<Item = (PathBuf, Range<u64>)> {
+        let spans = self.stepped_over.iter().flatten();
+        spans.map(|(index, span)| {
             let file = &self.survey.files[*index];
             (self.survey.path(file), span.clone())
         })
@@ -270,6 +272,10 @@ impl Records {
                 Step::Record(found) => {
                     if let Some(record) = self.deliver(index, &found) {
                         return Ok(Some(record));
+                    }
+                    if let Some(spans) = &mut self.stepped_over {
+                        // Its id was passed, perhaps without a record.
+                        spans.push((index, found.offset..found.offset + found.frame_len));
                     }
                 }
             }
@@ -299,8 +305,8 @@ impl Records {
     }
 
     fn step_over(&mut self, index: usize, damage: &Damage) {
-        if let Some(damaged) = &mut self.damaged {
-            damaged.push((index, damage.offset..damage.offset + damage.len));
+        if let Some(spans) = &mut self.stepped_over {
+            spans.push((index, damage.offset..damage.offset + damage.len));
         }
         let is_last = index + 1 == self.survey.files.len();
         let at_end = damage.offset + damage.len >= self.survey.files[index].len;

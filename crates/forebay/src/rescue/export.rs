@@ -130,7 +130,7 @@ impl ExportOptions {
             false => records.acknowledged_id() + 1,
         };
         let mut gaps = Gaps::new(first);
-        records.note_damage();
+        records.note_steps();
         for record in records.by_ref() {
             let record = record?;
             gaps.pass(record.id, record.events);
@@ -145,7 +145,7 @@ impl ExportOptions {
         if search.gaps.is_empty() {
             return Ok(search.found);
         }
-        for (path, span) in records.damaged() {
+        for (path, span) in records.stepped_over() {
             search.part(path, Some(span))?;
         }
         for path in records.stale() {
