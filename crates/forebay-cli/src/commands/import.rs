@@ -38,8 +38,8 @@ the same, that is a success.
 
 The exit status is
   0        when the buffer is there
-  2        on errors; the directory is as it was
-  128 + n  after signal n (SIGINT, SIGTERM or SIGHUP); the directory is as it was")]
+  2        on errors; no record was added
+  128 + n  after signal n (SIGINT, SIGTERM or SIGHUP); no record was added")]
 pub(crate) struct Args {
     /// The directory of the new buffer
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]

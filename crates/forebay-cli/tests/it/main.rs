@@ -37,4 +37,5 @@ mod pull;
 mod push;
 mod repair;
 mod support;
+mod transfer;
 mod verify;

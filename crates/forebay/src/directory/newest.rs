@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::directory::options::LookOptions;
-use crate::directory::records::StoredRecord;
+use crate::directory::records::{RecordsOptions, StoredRecord};
 use crate::directory::survey::{Survey, SurveyedFile, open_data_file, pool_for};
 use crate::error::{Error, Result};
 use crate::format::record::ALIGN;
@@ -18,11 +18,34 @@ const FIRST_LEN: u64 = 64 << 10;
 /// The next part that is searched is this many times as long.
 const GROWTH: u64 = 64;
 
+impl RecordsOptions {
+    /// The newest record of the buffer in `dir`, acknowledged or not, which is found from the end
+    /// of the data files; `None` if there is none. Of the options, [`from`](Self::from) and
+    /// [`all`](Self::all) have no effect.
+    ///
+    /// # Errors
+    /// As [`records`](Self::records).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let (writer, _reader) = forebay::Config::new(dir.path()).open()?;
+    /// writer.append_with(7, b"first")?;
+    /// writer.append_with(8, b"last")?;
+    /// writer.flush()?;
+    /// let newest = forebay::RecordsOptions::new().newest(dir.path())?;
+    /// assert_eq!(newest.map(|record| (record.id, record.metadata)), Some((2, 8)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn newest(&self, dir: impl AsRef<Path>) -> Result<Option<StoredRecord>> {
+        newest(&self.look, dir.as_ref())
+    }
+}
+
 /// The last record in the newest data file that has any, acknowledged or not.
 ///
 /// # Errors
 /// Those of the storage, and [`ErrorKind::NotABuffer`](crate::ErrorKind::NotABuffer).
-pub(crate) fn newest(look: &LookOptions, dir: &Path) -> Result<Option<StoredRecord>> {
+fn newest(look: &LookOptions, dir: &Path) -> Result<Option<StoredRecord>> {
     let storage = look.storage();
     let (counter, max_frame_len) = (&look.event_counter, look.max_frame_len);
     let survey = Survey::take_existing(&storage, dir, counter, max_frame_len)?;

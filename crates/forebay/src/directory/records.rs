@@ -12,7 +12,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::counter::EventCounter;
-use crate::directory::newest::newest;
 use crate::directory::options::{LookOptions, live_option, look_options};
 use crate::directory::recovery::look;
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
@@ -26,7 +25,7 @@ use crate::storage::Storage;
 /// [`records`](Self::records).
 #[derive(Debug, Clone, Default)]
 pub struct RecordsOptions {
-    look: LookOptions,
+    pub(super) look: LookOptions,
     all: bool,
     from: Option<u64>,
     live: bool,
@@ -66,27 +65,6 @@ impl RecordsOptions {
         let dir = dir.as_ref();
         let live = self.live || self.look.is_open_elsewhere(dir)?;
         list(self, dir, live)
-    }
-
-    /// The newest record of the buffer in `dir`, acknowledged or not, which is found from the end
-    /// of the data files; `None` if there is none. Of the options, [`from`](Self::from) and
-    /// [`all`](Self::all) have no effect.
-    ///
-    /// # Errors
-    /// As [`records`](Self::records).
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir()?;
-    /// let (writer, _reader) = forebay::Config::new(dir.path()).open()?;
-    /// writer.append_with(7, b"first")?;
-    /// writer.append_with(8, b"last")?;
-    /// writer.flush()?;
-    /// let newest = forebay::RecordsOptions::new().newest(dir.path())?;
-    /// assert_eq!(newest.map(|record| (record.id, record.metadata)), Some((2, 8)));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn newest(&self, dir: impl AsRef<Path>) -> Result<Option<StoredRecord>> {
-        newest(&self.look, dir.as_ref())
     }
 }
 
