@@ -25,7 +25,7 @@ const ALL: u32 = 1;
 const SALVAGE: u32 = 2;
 
 pub(super) fn write_header(header: &Header, to: &mut Vec<u8>) {
-    let flags = ALL * u32::from(header.all) | SALVAGE * u32::from(header.salvage);
+    let flags = (ALL * u32::from(header.all)) | (SALVAGE * u32::from(header.salvage));
     let begin = to.len();
     to.extend(MAGIC);
     to.extend(VERSION.to_le_bytes());
