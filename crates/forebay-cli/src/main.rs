@@ -3,6 +3,7 @@
 //! `main` parses and reports, [`commands`] has one file per command. Invariant:
 //! the program works on buffers through the library's public API only.
 
+mod archive;
 mod args;
 mod buffer;
 mod commands;
@@ -16,7 +17,8 @@ mod vector;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    bench, cat, inspect, mend, pipe, pull, push, repair, salvage, skip, transfer, verify,
+    bench, cat, export, import, inspect, mend, pipe, pull, push, repair, salvage, skip, transfer,
+    verify,
 };
 use std::process::ExitCode;
 
@@ -78,6 +80,10 @@ enum Command {
     Skip(skip::Args),
     /// Print records without consuming them
     Cat(cat::Args),
+    /// Write a buffer's records to a file or a pipe, to make the same buffer again
+    Export(export::Args),
+    /// Make a buffer of an export
+    Import(import::Args),
     /// Measure this machine: raw file access, and the buffer on it
     Bench(bench::Args),
 }
@@ -98,6 +104,8 @@ fn main() -> ExitCode {
         Command::Redrive(args) => transfer::run_redrive(args),
         Command::Skip(args) => skip::run(args),
         Command::Cat(args) => cat::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
         Command::Bench(args) => bench::run(args),
     };
     ExitCode::from(match outcome {

@@ -43,7 +43,8 @@
 //!    what happens to damaged bytes.
 //! 5. **Observe.** [`Usage`]: what went through, in one consistent snapshot; [`Monitor`] reads it
 //!    from another thread, `metrics` (feature) reports it. [`inspect`], [`verify`] and [`records`]
-//!    look at a buffer without opening it. [`mod@format`]: the bytes on disk.
+//!    look at a buffer without opening it, and [`ExportOptions`] and [`ImportOptions`] carry it
+//!    elsewhere. [`mod@format`]: the bytes on disk.
 //! 6. **Test.** [`storage`]: the file system interface, with a simulated file system that can lose
 //!    power and one that fails on request (feature `sim`), for a program's own crash tests.
 //!
@@ -101,6 +102,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use read::delivery::{Ack, Batch, BatchItems, Delivery, Item, Record};
 pub use read::stopper::Stopper;
 pub use read::{Reader, TryRecv};
+pub use rescue::export::{Export, ExportOptions};
+pub use rescue::import::{Import, ImportOptions, Imported};
 pub use rescue::repair::{FileAction, FilePlan, Repair, RepairOptions, RepairPlan};
 pub use rescue::salvage::{Conflict, Salvage, SalvageOptions, SalvagedFile};
 pub use rescue::transfer::{Transfer, TransferOptions};

@@ -7,12 +7,14 @@ use crate::args::FramingOptions;
 use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes;
 use crate::buffer::losses::{MAY_COUNT_EVENTS, Steps};
+use crate::buffer::opening::REPORTS_MAX;
 use crate::buffer::steps;
 use crate::buffer::watch::Watch;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::framing::Framing;
 use crate::io::sink::{Sink, Written};
 use crate::io::standard::{Stream, require};
+use crate::io::translator::{Translated, Translator};
 use crate::output::{bytes, count, is_watched, note};
 use crate::stop::Stop;
 use crate::vector::{self, Shown};
@@ -39,9 +41,19 @@ Examples:
       also what is acknowledged and still on disk, from record 1000 on
   forebay cat /var/lib/vector/buffer/v2/sink --decode --follow
       the events in a buffer of Vector, as JSON, and those to come
+  forebay cat spool --translate 'protoc --decode_raw'
+      payloads as another program shows them
 
 With --json, each record is an object on a line of its own: id, events,
 metadata, and payload, or payload_base64 when the payload is not UTF-8.
+
+With --translate, the shell runs CMD once for each record: the payload is its
+standard input, and what it prints is shown in place of the payload, without a
+newline at its end. FOREBAY_RECORD_ID and FOREBAY_METADATA are set for it. A
+process for each record costs a millisecond or so; as many run at once as there
+are processors, and records stay in order. A program that reads many records is
+faster behind a pipe: forebay cat spool | CMD. A record on which CMD fails is
+named and left out.
 
 With --decode, each event of a record that Vector wrote is a line of JSON; other
 records are shown as with --json. Secrets in Vector's metadata are not printed
@@ -51,7 +63,8 @@ Works while another process has the buffer open, and never writes to it.
 
 The exit status is
   0        when everything was printed; a closed pipe is no error
-  1        when events are missing from what was to be printed
+  1        when events are missing from what was to be printed, or CMD failed on
+           a record
   2        on errors
   128 + n  after signal n (SIGINT, SIGTERM or SIGHUP)")]
 pub(crate) struct Args {
@@ -91,6 +104,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["framing", "delimiter"])]
     decode: bool,
 
+    /// Show what a program makes of each payload
+    #[arg(long, value_name = "CMD", conflicts_with = "decode",
+        value_hint = ValueHint::CommandString)]
+    translate: Option<String>,
+
     /// Print events as {"event": …, "metadata": …}
     #[arg(long, requires = "decode")]
     with_metadata: bool,
@@ -110,7 +128,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             metadata: args.with_metadata,
             secrets: args.with_secret.iter().cloned().collect(),
         },
+        translator: args.translate.as_deref().map(Translator::new),
+        untranslated: 0,
         sink: Sink::stdout(stop.clone()),
+        stop: stop.clone(),
         out: Vec::new(),
         left: args.max.unwrap_or(u64::MAX),
         next_id: args.from,
@@ -118,7 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         undecoded: 0,
         is_empty: true,
     };
-    let written = cat.work(&stop)?;
+    let written = cat.work()?;
     if let (Some(id), true, Written::All) = (args.from, cat.is_empty && cat.left > 0, written)
         && is_watched()
     {
@@ -130,13 +151,19 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     if cat.undecoded > 0 {
         note(format!(
-            "{} not decoded: no event array of Vector",
+            "{} not decoded: no events of Vector",
             count(cat.undecoded, "record")
+        ));
+    }
+    if cat.untranslated > 0 {
+        note(format!(
+            "the program failed on {}, left out above",
+            count(cat.untranslated, "record")
         ));
     }
     Ok(match (written, stop.signal()) {
         (Written::Stopped, Some(signal)) => Outcome::Stopped(signal),
-        _ => Outcome::Fine.with_findings(cat.lost_events > 0),
+        _ => Outcome::Fine.with_findings(cat.lost_events + cat.untranslated > 0),
     })
 }
 
@@ -158,7 +185,11 @@ struct Cat<'a> {
     args: &'a Args,
     framing: Framing,
     shown: Shown,
+    translator: Option<Translator>,
+    /// Records on which the program failed.
+    untranslated: u64,
     sink: Sink,
+    stop: Stop,
     out: Vec<u8>,
     /// Records that may still be printed.
     left: u64,
@@ -171,7 +202,7 @@ struct Cat<'a> {
 }
 
 impl Cat<'_> {
-    fn work(&mut self, stop: &Stop) -> Result<Written> {
+    fn work(&mut self) -> Result<Written> {
         let mut watch = Watch::new(&self.args.directory);
         let mut all = self.args.all;
         loop {
@@ -182,8 +213,8 @@ impl Cat<'_> {
             // Records that are acknowledged before they were printed must not be missed.
             all = true;
             while !watch.has_changed() {
-                stop.wait(FOLLOW_INTERVAL);
-                if stop.is_set() {
+                self.stop.wait(FOLLOW_INTERVAL);
+                if self.stop.is_set() {
                     return Ok(Written::Stopped);
                 }
                 if self.sink.is_closed() {
@@ -219,13 +250,14 @@ impl Cat<'_> {
             self.left -= 1;
             self.is_empty = false;
             self.next_id = Some(record.id.saturating_add(record.events));
-            self.print(&record)?;
-            if self.out.len() >= WRITE_LEN {
-                match self.flush()? {
-                    Written::All => {}
-                    other => return Ok(other),
-                }
+            match self.show(record)? {
+                Written::All => {}
+                other => return Ok(other),
             }
+        }
+        match self.finish_translations(false)? {
+            Written::All => {}
+            other => return Ok(other),
         }
         let skipped = records.lost();
         if skipped.events > 0 || skipped.spans > 0 {
@@ -249,6 +281,50 @@ impl Cat<'_> {
             ));
         }
         self.flush()
+    }
+
+    fn show(&mut self, record: StoredRecord) -> Result<Written> {
+        let Some(translator) = &mut self.translator else {
+            self.print(&record)?;
+            return match self.out.len() >= WRITE_LEN {
+                true => self.flush(),
+                false => Ok(Written::All),
+            };
+        };
+        translator.start(record)?;
+        self.finish_translations(true)
+    }
+
+    /// Waits for programs, only until another one may be started if `is_going_on`, and prints
+    /// what they have printed.
+    fn finish_translations(&mut self, is_going_on: bool) -> Result<Written> {
+        while let Some(translator) = &mut self.translator
+            && (translator.is_full() || !is_going_on)
+            && let Some(translated) = translator.finish_oldest(&self.stop)?
+        {
+            match translated {
+                Translated::Record(mut record) => {
+                    if let Framing::Delimited(delimiter) = self.framing
+                        && record.payload.last() == Some(&delimiter)
+                    {
+                        record.payload.truncate(record.payload.len() - 1);
+                    }
+                    self.print(&record)?;
+                    match self.flush()? {
+                        Written::All => {}
+                        other => return Ok(other),
+                    }
+                }
+                Translated::Failed(id, how) => {
+                    self.untranslated += 1;
+                    if self.untranslated <= REPORTS_MAX {
+                        note(format!("record {id}: the program failed on it: {how}"));
+                    }
+                }
+                Translated::Stopped => return Ok(Written::Stopped),
+            }
+        }
+        Ok(Written::All)
     }
 
     fn flush(&mut self) -> Result<Written> {

@@ -2,6 +2,8 @@
 
 pub(crate) mod bench;
 pub(crate) mod cat;
+pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod mend;
 pub(crate) mod pipe;

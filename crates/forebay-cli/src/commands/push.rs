@@ -10,6 +10,7 @@ use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
 use crate::buffer::durability::{
     Ledger, STUCK, is_out_of_descriptors, no_space, refused, sync, waiting_for_space,
 };
+use crate::buffer::metadata::MetadataOptions;
 use crate::buffer::opening::{self, Waiting};
 use crate::buffer::watch::{SPACE_RETRY, SpaceWatch};
 use crate::failure::{Failure, Outcome, Result, no_descriptor};
@@ -17,7 +18,7 @@ use crate::io::standard::{Stream, require};
 use crate::live::{Flow, Live};
 use crate::output::{bytes, count, is_watched, note};
 use crate::producer::reports::Reports;
-use crate::producer::{Producer, Step};
+use crate::producer::{Producer, Step, StoredAs};
 use crate::stop::Stop;
 use forebay::format::file_id::LEDGER_FILE_NAME;
 use forebay::{Config, ErrorKind, Writer};
@@ -59,6 +60,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     framing: FramingOptions,
+
+    #[command(flatten)]
+    metadata: MetadataOptions,
 
     #[command(flatten)]
     limits: LimitOptions,
@@ -139,10 +143,19 @@ impl<'a> Push<'a> {
             for_lock: wait,
             for_space: args.limits.space_to_wait_for(args.buffer.directory()),
         };
+        let mut metadata = args.metadata.before_opening(args.buffer.directory())?;
         let writer = opening::open_to_write(&config, waiting, verbose, &stop)?;
+        if writer.is_some() {
+            metadata = args.metadata.once_open(args.buffer.directory())?;
+        }
         let max_len = writer.as_ref().map_or(0, Writer::max_record_size);
         let keeps = args.limits.when_full == FullPolicy::Block;
-        let producer = Producer::new(framing, max_len, &args.limits, keeps, stop.clone());
+        let stored_as = StoredAs {
+            metadata,
+            counter: args.buffer.counting.counter(),
+        };
+        let limits = &args.limits;
+        let producer = Producer::new(framing, max_len, stored_as, limits, keeps, stop.clone());
         Ok(Self {
             producer,
             writer,

@@ -5,3 +5,4 @@ pub(crate) mod input;
 pub(crate) mod outgoing;
 pub(crate) mod sink;
 pub(crate) mod standard;
+pub(crate) mod translator;

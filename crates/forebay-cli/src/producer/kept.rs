@@ -3,7 +3,7 @@
 //!
 //! The library accepts records into memory. On a full disk they stay there, and are
 //! lost when the buffer is closed. Invariants: records are in the order of their ids,
-//! which are consecutive; none is forgotten before it is known to be written.
+//! which rise; none is forgotten before it is known to be written.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -21,10 +21,9 @@ pub(crate) struct Kept {
 /// Records that were appended together.
 #[derive(Debug, Default)]
 struct Block {
-    first_id: u64,
     bytes: Vec<u8>,
-    /// Where each payload ends in `bytes`.
-    ends: Vec<usize>,
+    /// The id of each record, and where its payload ends in `bytes`.
+    ends: Vec<(u64, usize)>,
 }
 
 impl Kept {
@@ -38,18 +37,18 @@ impl Kept {
         self.bytes
     }
 
-    /// Keeps records with ids from `first_id` on, which are the highest so far.
-    pub(crate) fn keep(&mut self, first_id: u64, payloads: &[&[u8]]) {
-        if payloads.is_empty() {
-            return;
-        }
+    /// Keeps records, each with its id; they are the highest so far.
+    pub(crate) fn keep<'a>(&mut self, records: impl IntoIterator<Item = (u64, &'a [u8])>) {
         let mut block = self.spare.take().unwrap_or_default();
-        block.first_id = first_id;
         block.bytes.clear();
         block.ends.clear();
-        for payload in payloads {
+        for (id, payload) in records {
             block.bytes.extend_from_slice(payload);
-            block.ends.push(block.bytes.len());
+            block.ends.push((id, block.bytes.len()));
+        }
+        if block.ends.is_empty() {
+            self.spare = Some(block);
+            return;
         }
         self.bytes += block.memory();
         self.blocks.push_back(block);
@@ -60,7 +59,7 @@ impl Kept {
         while self
             .blocks
             .front()
-            .is_some_and(|block| block.end_id() <= id)
+            .is_some_and(|block| block.count_below(id) == block.ends.len())
         {
             self.spare = self.blocks.pop_front();
             self.bytes -= self.spare.as_ref().map_or(0, Block::memory);
@@ -72,22 +71,21 @@ impl Kept {
     pub(crate) fn take_from(&mut self, id: u64) -> Vec<Vec<u8>> {
         self.bytes = 0;
         let blocks = std::mem::take(&mut self.blocks);
-        let payloads = blocks.iter().flat_map(|block| {
-            let skipped = id.saturating_sub(block.first_id);
-            block.payloads_from(usize::try_from(skipped).unwrap_or(usize::MAX))
-        });
+        let payloads = blocks
+            .iter()
+            .flat_map(|block| block.payloads_from(block.count_below(id)));
         payloads.map(<[u8]>::to_vec).collect()
     }
 }
 
 impl Block {
     fn memory(&self) -> usize {
-        self.bytes.len() + self.ends.len() * size_of::<usize>()
+        self.bytes.len() + self.ends.len() * size_of::<(u64, usize)>()
     }
 
-    /// The id after the last record.
-    fn end_id(&self) -> u64 {
-        self.first_id + self.ends.len() as u64
+    /// How many ids are below `id`.
+    fn count_below(&self, id: u64) -> usize {
+        self.ends.partition_point(|(of, _)| *of < id)
     }
 
     fn payloads_from(&self, skipped: usize) -> impl Iterator<Item = &[u8]> {
@@ -95,8 +93,8 @@ impl Block {
     }
 
     fn range(&self, index: usize) -> Range<usize> {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        start..self.ends[index]
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        start..self.ends[index].1
     }
 }
 
@@ -106,10 +104,10 @@ mod tests {
 
     fn kept() -> Kept {
         let mut kept = Kept::default();
-        kept.keep(5, &[b"five", b"", b"seven"]);
-        kept.keep(8, &[b"eight"]);
-        kept.keep(9, &[]);
-        kept.keep(9, &[b"nine", b"ten"]);
+        kept.keep([(5, &b"five"[..]), (6, b""), (7, b"seven")]);
+        kept.keep([(8, &b"eight"[..])]);
+        kept.keep([]);
+        kept.keep([(9, &b"nine"[..]), (10, b"ten")]);
         kept
     }
 
@@ -125,14 +123,26 @@ mod tests {
     }
 
     #[test]
+    fn records_may_hold_several_events() {
+        let mut kept = Kept::default();
+        kept.keep([(1, &b"one to three"[..]), (4, b"four"), (5, b"five, six")]);
+        assert_eq!(kept.take_from(4), [&b"four"[..], b"five, six"]);
+        kept.keep([(7, &b"seven to nine"[..])]);
+        kept.forget_below(7);
+        assert!(!kept.is_empty());
+        kept.forget_below(8);
+        assert!(kept.is_empty());
+    }
+
+    #[test]
     fn a_block_is_forgotten_once_all_of_it_is_written() {
         let mut kept = kept();
         let all = kept.bytes();
         kept.forget_below(7);
         assert_eq!(kept.bytes(), all);
         kept.forget_below(9);
-        assert_eq!(kept.bytes(), 7 + 2 * size_of::<usize>());
-        kept.keep(11, &[b"eleven"]);
+        assert_eq!(kept.bytes(), 7 + 2 * size_of::<(u64, usize)>());
+        kept.keep([(11, &b"eleven"[..])]);
         assert_eq!(kept.take_from(10), [&b"ten"[..], b"eleven"]);
         assert_eq!(kept.bytes(), 0);
         assert!(kept.take_from(0).is_empty());

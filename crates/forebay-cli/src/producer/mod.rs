@@ -15,7 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::io::framing::{BadInput, Framing, Splitter};
 use crate::io::input::{Input, Read};
 use crate::stop::Stop;
-use forebay::{ErrorKind, Writer};
+use forebay::{ErrorKind, EventCounter, Writer};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
@@ -30,6 +30,8 @@ const AGAIN_RECORDS: usize = 4096;
 pub(crate) struct Producer {
     input: Input,
     splitter: Splitter,
+    metadata: u32,
+    counter: EventCounter,
     when_full: FullPolicy,
     /// The options that allow longer records.
     longer: &'static str,
@@ -49,6 +51,13 @@ pub(crate) struct Producer {
     again: VecDeque<Vec<u8>>,
     /// Records that were accepted, never written, and not kept.
     unwritten_lost: u64,
+}
+
+/// What is stored with each payload, and how the buffer counts the events in it.
+#[derive(Debug)]
+pub(crate) struct StoredAs {
+    pub(crate) metadata: u32,
+    pub(crate) counter: EventCounter,
 }
 
 /// The outcome of a step.
@@ -72,12 +81,15 @@ impl Producer {
     pub(crate) fn new(
         framing: Framing,
         max_len: usize,
+        stored_as: StoredAs,
         limits: &LimitOptions,
         keeps: bool,
         stop: Stop,
     ) -> Self {
         Self {
             input: Input::new(stop),
+            metadata: stored_as.metadata,
+            counter: stored_as.counter,
             when_full: limits.when_full,
             longer: limits.options_for_longer_records(),
             splitter: Splitter::new(framing, max_len),
@@ -220,13 +232,13 @@ impl Producer {
     }
 
     fn append(&mut self, writer: &Writer) -> Result<Step> {
-        let payloads: Vec<&[u8]> = self.records[self.next..]
+        let records: Vec<(u32, &[u8])> = self.records[self.next..]
             .iter()
-            .map(|range| self.splitter.payload(range.clone()))
+            .map(|range| (self.metadata, self.splitter.payload(range.clone())))
             .collect();
-        let appended = Appended::of(writer, &payloads, self.when_full);
+        let appended = Appended::of(writer, &records, self.when_full);
         if let Some(kept) = &mut self.kept {
-            kept.keep(appended.first_id, &payloads[..appended.done]);
+            kept.keep(appended.with_ids(&records, &self.counter));
         }
         self.next += appended.done;
         self.count(appended)
@@ -234,15 +246,15 @@ impl Producer {
 
     /// Appends the oldest records that were taken back.
     fn append_again(&mut self, writer: &Writer) -> Result<Step> {
-        let payloads: Vec<&[u8]> = self
+        let records: Vec<(u32, &[u8])> = self
             .again
             .iter()
             .take(AGAIN_RECORDS)
-            .map(Vec::as_slice)
+            .map(|payload| (self.metadata, payload.as_slice()))
             .collect();
-        let appended = Appended::of(writer, &payloads, self.when_full);
+        let appended = Appended::of(writer, &records, self.when_full);
         if let Some(kept) = &mut self.kept {
-            kept.keep(appended.first_id, &payloads[..appended.done]);
+            kept.keep(appended.with_ids(&records, &self.counter));
         }
         self.again.drain(..appended.done);
         self.count(appended)
@@ -263,8 +275,8 @@ impl Producer {
 /// What became of records that were appended together.
 struct Appended {
     result: Result<(), forebay::Error>,
-    /// The id of the first one accepted; 0 if none was.
-    first_id: u64,
+    /// The id of the last one accepted; 0 if none was.
+    last_id: u64,
     accepted: u64,
     dropped: u64,
     /// Records that were accepted or dropped, and the bytes of their payloads.
@@ -273,32 +285,51 @@ struct Appended {
 }
 
 impl Appended {
-    fn of(writer: &Writer, payloads: &[&[u8]], when_full: FullPolicy) -> Self {
+    fn of(writer: &Writer, records: &[(u32, &[u8])], when_full: FullPolicy) -> Self {
         let mut tally = Tally::default();
-        let mut result = tally.append(writer, payloads);
+        let mut result = tally.append(writer, records);
         if let Err(error) = &result
             && is_full(error)
             && when_full == FullPolicy::Reject
         {
             // The records were refused together; the first ones may still fit.
-            let rest = &payloads[tally.done()..];
+            let rest = &records[tally.done()..];
             result = rest
                 .chunks(1)
-                .try_for_each(|payload| tally.append(writer, payload));
+                .try_for_each(|record| tally.append(writer, record));
         }
         let done = tally.done();
         Self {
             result,
-            // The ids of these records are consecutive: every record of this program is one
-            // event, and there is no other producer.
-            first_id: tally
-                .last_id
-                .map_or(0, |last| last + 1 - tally.accepted as u64),
+            last_id: tally.last_id.unwrap_or(0),
             accepted: tally.accepted as u64,
             dropped: tally.dropped as u64,
             done,
-            payload_bytes: payloads[..done].iter().map(|p| p.len() as u64).sum(),
+            payload_bytes: records[..done].iter().map(|(_, p)| p.len() as u64).sum(),
         }
+    }
+
+    /// The accepted ones of `records`, of which none was dropped, with their ids. They follow
+    /// one another, because there is no other producer.
+    fn with_ids<'a>(
+        &self,
+        records: &[(u32, &'a [u8])],
+        counter: &EventCounter,
+    ) -> Vec<(u64, &'a [u8])> {
+        let mut next_id = None;
+        let records = records[..self.done].iter().rev();
+        let mut with_ids: Vec<_> = records
+            .map(|(metadata, payload)| {
+                let id = match next_id {
+                    None => self.last_id,
+                    Some(next_id) => next_id - counter.count(*metadata, payload),
+                };
+                next_id = Some(id);
+                (id, *payload)
+            })
+            .collect();
+        with_ids.reverse();
+        with_ids
     }
 }
 
@@ -311,8 +342,8 @@ struct Tally {
 }
 
 impl Tally {
-    fn append(&mut self, writer: &Writer, payloads: &[&[u8]]) -> Result<(), forebay::Error> {
-        let appended = writer.append_batch(payloads);
+    fn append(&mut self, writer: &Writer, records: &[(u32, &[u8])]) -> Result<(), forebay::Error> {
+        let appended = writer.append_batch_with(records);
         let (accepted, dropped, last_id) = match &appended {
             Ok(all) => (all.accepted(), all.dropped(), all.receipt().id()),
             Err(some) => (some.accepted(), some.dropped(), some.receipt().id()),

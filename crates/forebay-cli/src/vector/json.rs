@@ -25,7 +25,16 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn event(&self, event: Event) -> Json {
+    /// An event, with the fields of it that are unknown.
+    pub(super) fn event(&self, event: Event, unknown: Map<String, Json>) -> Json {
+        let mut shown = self.known(event);
+        if !unknown.is_empty() {
+            add(&mut shown, "$unknown", unknown.into());
+        }
+        shown
+    }
+
+    fn known(&self, event: Event) -> Json {
         let (json, old, full) = match event {
             Event::Log(log) => log_json(log),
             Event::Metric(metric) => metric_json(metric),
@@ -67,6 +76,15 @@ impl Shown {
             "source_event_id": event_id_json(&metadata.source_event_id),
             "secrets": secrets,
         })
+    }
+}
+
+/// Adds a key to an object. Any other value becomes an object, with the value as `$value`.
+pub(super) fn add(json: &mut Json, key: &str, value: Json) {
+    if let Json::Object(object) = json {
+        object.insert(key.to_owned(), value);
+    } else {
+        *json = json!({ "$value": json.take(), key: value });
     }
 }
 

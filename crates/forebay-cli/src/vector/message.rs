@@ -1,7 +1,6 @@
 //! The protobuf messages that Vector writes as payloads, field by field.
 //!
-//! Only fields that are needed to count and to show events are declared; unknown fields
-//! are skipped. Invariant: the tags are those of Vector's public schema and never change.
+//! Decoding skips fields that are not declared here. Invariant: the tags are those of Vector's public schema and never change.
 
 use std::collections::BTreeMap;
 

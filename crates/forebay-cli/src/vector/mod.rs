@@ -1,16 +1,20 @@
 //! Counts and shows the events in payloads that Vector wrote.
 //!
 //! A record with metadata 1 holds a protobuf event array: logs, metrics or
-//! traces. Invariants: an array is accepted exactly when it is of one kind and
-//! every event in it decodes; events are decoded one at a time, so counting needs
-//! memory for the largest event only.
+//! traces; early versions of Vector stored one event without an array. Invariants: an
+//! array is accepted exactly when it is of one kind, holds an event, and every event in it
+//! decodes; other payloads are accepted if they are one event that is not empty; events are
+//! decoded one at a time, so counting needs memory for the largest event only.
 
 mod json;
 mod message;
+mod unknown;
 
 pub(crate) use json::Shown;
 
 use message::{Log, Metric, Trace};
+use unknown::{Schema, unknown_fields};
+
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
@@ -33,19 +37,21 @@ enum Event {
     Trace(Trace),
 }
 
-/// The events of a record as Vector counts them, or `None` when the record is
-/// not an event array with at least one event.
+/// The events of a record as Vector counts them, or `None` when the record holds no event
+/// of Vector's.
 pub(crate) fn count_events(metadata: u32, payload: &[u8]) -> Option<u64> {
     if metadata != METADATA {
         return None;
     }
     let mut count = 0_u64;
-    each_event(payload, |_event| count += 1)?;
-    (count > 0).then_some(count)
+    match each_event(payload, |_kind, _bytes, _event| count += 1) {
+        Some(()) if count > 0 => Some(count),
+        _ => single_event(payload).map(|_event| 1),
+    }
 }
 
-/// The events of a record as JSON, one object each, or `None` when the record
-/// is not an event array with at least one event.
+/// The events of a record as JSON, one object each, or `None` when the record holds no event
+/// of Vector's.
 pub(crate) fn decode_events(
     metadata: u32,
     payload: &[u8],
@@ -55,13 +61,41 @@ pub(crate) fn decode_events(
         return None;
     }
     let mut events = Vec::new();
-    each_event(payload, |event| events.push(shown.event(event)))?;
-    (!events.is_empty()).then_some(events)
+    let mut show = |kind: Kind, bytes: &[u8], event| {
+        let unknown = unknown_fields(kind.schema(), bytes, shown.metadata);
+        events.push(shown.event(event, unknown));
+    };
+    if each_event(payload, &mut show).is_none() || events.is_empty() {
+        events.clear();
+        let (kind, bytes, event) = single_event(payload)?;
+        let unknown = unknown_fields(kind.schema(), bytes, shown.metadata);
+        events.push(shown.event(event, unknown));
+    }
+    let outer = unknown_fields(Schema::Outer, payload, false);
+    if let (Some(first), false) = (events.first_mut(), outer.is_empty()) {
+        json::add(first, "$unknown_in_record", outer.into());
+    }
+    Some(events)
+}
+
+/// The event of a payload that holds one event without an array; `None` if it does not. An
+/// empty event is none, because an empty array looks the same.
+fn single_event(payload: &[u8]) -> Option<(Kind, &[u8], Event)> {
+    let mut found = None;
+    each_field(payload, 3, |tag, bytes| {
+        if let Some(kind) = Kind::of_field(tag) {
+            let event = kind.decode(bytes)?;
+            let is_first = found.replace((kind, bytes, event)).is_none();
+            return is_first.then_some(());
+        }
+        Some(())
+    })?;
+    found.filter(|(_, _, event)| !event.is_empty())
 }
 
 /// Calls `visit` with every event, in order; `None` when something does not
 /// decode (events before it may have been visited).
-fn each_event(payload: &[u8], mut visit: impl FnMut(Event)) -> Option<()> {
+fn each_event<'a>(payload: &'a [u8], mut visit: impl FnMut(Kind, &'a [u8], Event)) -> Option<()> {
     let mut kind = None;
     each_field(payload, 3, |tag, array| {
         let Some(found) = Kind::of_field(tag) else {
@@ -72,7 +106,7 @@ fn each_event(payload: &[u8], mut visit: impl FnMut(Event)) -> Option<()> {
         }
         each_field(array, 1, |tag, event| {
             if tag == 1 {
-                visit(found.decode(event)?);
+                visit(found, event, found.decode(event)?);
             }
             Some(())
         })
@@ -86,6 +120,14 @@ impl Kind {
             .find(|kind| *kind as u32 == tag)
     }
 
+    fn schema(self) -> Schema {
+        match self {
+            Self::Logs => Schema::Log,
+            Self::Metrics => Schema::Metric,
+            Self::Traces => Schema::Trace,
+        }
+    }
+
     fn decode(self, event: &[u8]) -> Option<Event> {
         match self {
             Self::Logs => Log::decode(event).map(Event::Log),
@@ -93,6 +135,17 @@ impl Kind {
             Self::Traces => Trace::decode(event).map(Event::Trace),
         }
         .ok()
+    }
+}
+
+impl Event {
+    /// Whether no field of it is set that this program knows.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Log(log) => *log == Log::default(),
+            Self::Metric(metric) => *metric == Metric::default(),
+            Self::Trace(trace) => *trace == Trace::default(),
+        }
     }
 }
 

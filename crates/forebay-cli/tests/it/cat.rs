@@ -179,3 +179,155 @@ fn other_records_are_shown_undecoded() {
         json!({"id": 3, "events": 1, "metadata": 1, "payload": "]dk"})
     );
 }
+
+/// The events of Vector's own arrays, each in a record without an array.
+#[test]
+fn single_events_of_vector_are_decoded() {
+    let (arrays, single) = (Scratch::new(), Scratch::new());
+    copy(&golden("vector-events"), &arrays.buffer);
+    let config = forebay::Config::new(&single.buffer);
+    let (writer, _reader) = config.open().unwrap();
+    let mut count = 0;
+    for record in forebay::records(&arrays.buffer).unwrap() {
+        let payload = record.unwrap().payload;
+        // An array is one field with the events as its fields, each with a length.
+        let (kind, array, rest) = first_field(&payload);
+        assert!(rest.is_empty());
+        let mut events = array;
+        while !events.is_empty() {
+            let (tag, event, rest) = first_field(events);
+            assert_eq!(tag, 1 << 3 | 2);
+            let encoded = [&[kind], &varint(event.len())[..], event].concat();
+            writer.append_with(1, &encoded).unwrap();
+            events = rest;
+            count += 1;
+        }
+    }
+    writer.close().unwrap();
+    assert_eq!(count, 13);
+    for args in [&["--decode"][..], &["--decode", "--with-metadata"]] {
+        let expected = run(arrays.forebay("cat", args)).expect(0).stdout_text();
+        let ran = run(single.forebay("cat", args)).expect(0);
+        assert_eq!(ran.stdout_text(), expected);
+        assert_eq!(ran.stderr, "");
+    }
+}
+
+/// Tag, content and rest of bytes that begin with a field that has a length.
+fn first_field(bytes: &[u8]) -> (u8, &[u8], &[u8]) {
+    let (mut len, mut at) = (0, 1);
+    loop {
+        len |= usize::from(bytes[at] & 0x7f) << (7 * (at - 1));
+        at += 1;
+        if bytes[at - 1] < 0x80 {
+            break;
+        }
+    }
+    (bytes[0], &bytes[at..at + len], &bytes[at + len..])
+}
+
+fn varint(mut number: usize) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    while number >= 0x80 {
+        encoded.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    encoded.push(number as u8);
+    encoded
+}
+
+#[cfg(unix)]
+mod translating {
+    use super::values;
+    use crate::support::{Scratch, finish, kill, lines, run, run_with, wait_until};
+    use serde_json::json;
+
+    #[test]
+    fn each_payload_goes_through_the_program_in_order() {
+        let scratch = Scratch::new();
+        scratch.push(lines(1, 50));
+        // The later ones would be done first.
+        let slow = "read n; [ $((n % 4)) = 0 ] && sleep 0.05; echo \"<$n>\"";
+        let ran = run(scratch.forebay("cat", &["--translate", slow])).expect(0);
+        let expected: String = (1..=50).map(|n| format!("<{n}>\n")).collect();
+        assert_eq!(ran.stdout_text(), expected);
+        assert_eq!(ran.stderr, "");
+        let environment = "echo $FOREBAY_RECORD_ID $FOREBAY_METADATA";
+        let args = [
+            "--translate",
+            environment,
+            "--json",
+            "--max",
+            "1",
+            "--from",
+            "9",
+        ];
+        let ran = run(scratch.forebay("cat", &args)).expect(0);
+        assert_eq!(
+            values(&ran.stdout_text()),
+            [json!({"id": 9, "events": 1, "metadata": 0, "payload": "9 0"})]
+        );
+        assert_eq!(scratch.pull(), lines(1, 50));
+    }
+
+    #[test]
+    fn payloads_and_outputs_may_be_long() {
+        let scratch = Scratch::new();
+        let line = "x".repeat(3_000_000);
+        scratch.push(format!("{line}\n\n"));
+        let ran = run(scratch.forebay("cat", &["--translate", "cat"])).expect(0);
+        assert_eq!(ran.stdout_text(), format!("{line}\n\n"));
+        // A program need not read its input, and may print nothing.
+        let ran = run(scratch.forebay("cat", &["--translate", "exit 0"])).expect(0);
+        assert_eq!(ran.stdout_text(), "\n\n");
+        let args = ["--translate", "printf 'a\\n\\n'", "--framing", "length"];
+        let ran = run(scratch.forebay("cat", &args)).expect(0);
+        assert_eq!(ran.stdout, b"\0\0\0\x03a\n\n\0\0\0\x03a\n\n");
+    }
+
+    #[test]
+    fn a_record_that_the_program_fails_on_is_named_and_left_out() {
+        let scratch = Scratch::new();
+        scratch.push(lines(1, 5));
+        let failing = "read n; echo $n; [ $n != 3 ] || exit 7";
+        let ran = run(scratch.forebay("cat", &["--translate", failing]))
+            .expect(1)
+            .says("record 3: the program failed on it: exit status: 7")
+            .says("failed on 1 record");
+        assert_eq!(ran.stdout_text(), "1\n2\n4\n5\n");
+        let killed = "read n; [ $n != 3 ] || kill -9 $$";
+        run(scratch.forebay("cat", &["--translate", killed]))
+            .expect(1)
+            .says("record 3: the program failed on it: signal: 9");
+        let ran = run(scratch.forebay("cat", &["--translate", "no-such-program"]))
+            .expect(2)
+            .says("cannot run \"no-such-program\"");
+        assert_eq!(ran.stdout_text(), "");
+        run_with(
+            scratch.forebay("cat", &["--translate", "cat", "--decode"]),
+            b"",
+        )
+        .expect(2);
+    }
+
+    #[test]
+    fn a_signal_ends_the_programs() {
+        let scratch = Scratch::new();
+        scratch.push(lines(1, 5));
+        let mark = scratch.path("pid");
+        let program = format!("echo $$ >> {}; exec sleep 1000", mark.display());
+        let cat = scratch.forebay("cat", &["--translate", &program]);
+        let child = { cat }.spawn().unwrap();
+        let pids = || std::fs::read_to_string(&mark).unwrap_or_default();
+        wait_until("a program starts", || pids().ends_with('\n'));
+        kill(child.id(), "INT");
+        let ran = finish(child).expect(130);
+        assert_eq!((ran.stdout_text().as_str(), ran.stderr.as_str()), ("", ""));
+        for pid in pids().lines() {
+            wait_until("the program ends", || {
+                let status = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+                !status.is_ok_and(|line| line.contains("sleep"))
+            });
+        }
+    }
+}

@@ -119,6 +119,29 @@ fn cat_prints_the_keys_of_the_page() {
     assert_eq!(keys, documented("cat"));
 }
 
+#[test]
+fn export_and_import_print_the_keys_of_the_page() {
+    let scratch = Scratch::new();
+    scratch.push(b"text\n\xff\nmore\nlast\nends\nhere\n");
+    scratch.damage_fifth_record();
+    let of_vector = Scratch::new();
+    copy(&golden("vector-events"), &of_vector.buffer);
+    let lines = [
+        scratch.forebay("export", &[]),
+        of_vector.forebay("export", &["--decode"]),
+    ];
+    let mut keys = printed(lines);
+    keys.retain(|key| !key.starts_with("decoded[]"));
+    assert_eq!(keys, documented("export"));
+    let path = scratch.path("export");
+    let output = path.to_str().unwrap();
+    let summary = scratch.forebay("export", &["--output", output, "--json"]);
+    assert_eq!(printed([summary]), documented("export --json"));
+    let mut import = crate::support::forebay(["import", "--json", "--input", output]);
+    import.arg(scratch.path("to"));
+    assert_eq!(printed([import]), documented("import"));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn bench_prints_the_keys_of_the_page() {

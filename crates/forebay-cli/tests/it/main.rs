@@ -13,6 +13,7 @@ mod cat;
 #[cfg(unix)]
 mod closed;
 mod counting;
+mod export;
 #[cfg(unix)]
 mod full_disk;
 mod inspect;
@@ -35,9 +36,13 @@ mod pipe_acks;
 mod pipe_dead_letters;
 mod pull;
 mod push;
+#[cfg(unix)]
 mod repair;
+#[cfg(unix)]
 mod rescue_page;
+#[cfg(unix)]
 mod salvage;
 mod support;
+#[cfg(unix)]
 mod transfer;
 mod verify;

@@ -1,6 +1,7 @@
 //! `forebay push`.
 
-use crate::support::{Scratch, finish, kill, lines, read_line, run, run_with, wait_until};
+use crate::support::{Scratch, copy, finish, golden, kill, lines, read_line, run, run_with};
+use crate::support::{snapshot, wait_until};
 use std::io::Write;
 use std::process::Stdio;
 
@@ -438,4 +439,80 @@ fn nothing_wakes_up_where_nothing_is_due() {
     assert!(more < 100, "woken {more} times");
     drop(input);
     finish(child).expect(0);
+}
+
+/// Vector opens a buffer only if each record has the metadata 1.
+#[test]
+fn a_buffer_of_vector_takes_records_only_with_metadata() {
+    for name in ["vector-events", "three-meta1"] {
+        let scratch = Scratch::new();
+        copy(&golden(name), &scratch.buffer);
+        let before = snapshot(&scratch.buffer);
+        let refused = "is a buffer of Vector's";
+        run_with(scratch.forebay("push", &[]), b"plain\n")
+            .expect(2)
+            .says(refused)
+            .says("--metadata 1");
+        run_with(scratch.forebay("pipe", &["--", "cat"]), b"plain\n")
+            .expect(2)
+            .says(refused);
+        assert_eq!(snapshot(&scratch.buffer), before, "{name}");
+        run_with(scratch.forebay("push", &["--metadata", "1"]), b"told\n").expect(0);
+        let newest = forebay::RecordsOptions::new().newest(&scratch.buffer);
+        let newest = newest.unwrap().unwrap();
+        assert_eq!((newest.metadata, &newest.payload[..]), (1, &b"told"[..]));
+        // Also when all is acknowledged and still on disk.
+        run(scratch.forebay("pull", &["--framing", "length"])).expect(0);
+        run_with(scratch.forebay("push", &[]), b"plain\n")
+            .expect(2)
+            .says(refused);
+        run_with(scratch.forebay("push", &["--metadata", "0"]), b"plain\n").expect(0);
+        run_with(scratch.forebay("push", &["--metadata", "x"]), b"").expect(2);
+    }
+}
+
+#[test]
+fn other_buffers_need_no_metadata() {
+    for name in ["empty", "hundred", "hundred-meta5", "multi-event"] {
+        let scratch = Scratch::new();
+        copy(&golden(name), &scratch.buffer);
+        run_with(scratch.forebay("push", &[]), b"plain\n").expect(0);
+        let newest = forebay::RecordsOptions::new().newest(&scratch.buffer);
+        assert_eq!(newest.unwrap().unwrap().metadata, 0, "{name}");
+    }
+    // The oldest unread record may be Vector's, too.
+    let scratch = Scratch::new();
+    run_with(scratch.forebay("push", &["--metadata", "1"]), b"one\n").expect(0);
+    run_with(scratch.forebay("push", &["--metadata", "9"]), b"two\n").expect(0);
+    run_with(scratch.forebay("push", &[]), b"three\n")
+        .expect(2)
+        .says("its record 1");
+    // And payloads of Vector's under another number.
+    let (from, to) = (Scratch::new(), Scratch::new());
+    copy(&golden("vector-events"), &from.buffer);
+    let events = run(from.forebay("pull", &["--framing", "length"]))
+        .expect(0)
+        .stdout;
+    let length = ["--framing", "length"];
+    run_with(to.forebay("push", &length), &events).expect(0);
+    run_with(to.forebay("push", &[]), b"plain\n")
+        .expect(2)
+        .says("in Vector's encoding, with the metadata 0");
+}
+
+/// Records that hold several events get the ids that Vector would give them.
+#[test]
+fn events_of_vector_are_counted_when_they_are_stored() {
+    let (from, to) = (Scratch::new(), Scratch::new());
+    copy(&golden("vector-events"), &from.buffer);
+    let expected = run(from.forebay("cat", &["--json"]))
+        .expect(0)
+        .stdout_text();
+    let events = run(from.forebay("pull", &["--framing", "length"]))
+        .expect(0)
+        .stdout;
+    let args = ["--framing", "length", "--metadata", "1"];
+    run_with(to.forebay("push", &args), &events).expect(0);
+    let stored = run(to.forebay("cat", &["--json"])).expect(0).stdout_text();
+    assert_eq!(stored, expected);
 }

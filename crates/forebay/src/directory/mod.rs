@@ -8,6 +8,7 @@
 pub(crate) mod findings;
 pub(crate) mod inspect;
 pub(crate) mod install;
+mod newest;
 pub(crate) mod options;
 pub(crate) mod quarantine;
 pub(crate) mod records;

@@ -5,7 +5,8 @@
 //! - Records come in the order of their ids, each once, as a reader would get them.
 //! - Memory is bounded: one chunk, or one record that is longer.
 
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use crate::directory::recovery::look;
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
 use crate::directory::survey::{LedgerStatus, Survey, acknowledged_id};
 use crate::error::Result;
+use crate::format::record::frame_len;
 use crate::scan::{Damage, Found};
 use crate::storage::Storage;
 
@@ -23,7 +25,7 @@ use crate::storage::Storage;
 /// [`records`](Self::records).
 #[derive(Debug, Clone, Default)]
 pub struct RecordsOptions {
-    look: LookOptions,
+    pub(super) look: LookOptions,
     all: bool,
     from: Option<u64>,
     live: bool,
@@ -108,7 +110,13 @@ pub struct Records {
     live: bool,
     /// The id that the next record gets.
     next_id: u64,
+    last_id: u64,
+    /// The index of the file with the first record, and its offset there.
+    begin: (usize, u64),
     skipped: Skipped,
+    /// The spans that were stepped over, if they are to be noted: index of the file, begin and
+    /// end.
+    stepped_over: Option<Vec<(usize, Range<u64>)>>,
     ended: bool,
 }
 
@@ -159,7 +167,13 @@ fn list(options: &RecordsOptions, dir: &Path, live: bool) -> Result<Records> {
         from: options.from.unwrap_or(0),
         live,
         next_id,
+        last_id: unread.last_id,
+        begin: match with_acknowledged {
+            true => (first, 0),
+            false => unread.at,
+        },
         skipped: Skipped::default(),
+        stepped_over: None,
         ended: false,
         survey: facts.survey,
     })
@@ -170,6 +184,54 @@ impl Records {
     /// the last record and the writer's next id, unless the buffer is open elsewhere.
     pub fn lost(&self) -> Skipped {
         self.skipped
+    }
+
+    /// The id of the last acknowledged event.
+    pub(crate) fn acknowledged_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// The id that the next record of the buffer gets.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// The bytes from where the listing began to the end of the data files.
+    pub(crate) fn bytes(&self) -> u64 {
+        let lens = self.survey.files.iter().map(|file| file.len);
+        lens.skip(self.begin.0)
+            .sum::<u64>()
+            .saturating_sub(self.begin.1)
+    }
+
+    /// Where a record ends, in bytes from where the listing began.
+    pub(crate) fn end_of(&self, record: &StoredRecord) -> u64 {
+        let files = self.survey.files.iter().skip(self.begin.0);
+        let before = files.take_while(|file| file.file_id != record.file_id);
+        let base: u64 = before.map(|file| file.len).sum();
+        let end = record.offset + frame_len(record.payload.len()) as u64;
+        (base + end).saturating_sub(self.begin.1)
+    }
+
+    /// Has what is stepped over noted, for [`stepped_over`](Self::stepped_over).
+    pub(crate) fn note_steps(&mut self) {
+        self.stepped_over = Some(Vec::new());
+    }
+
+    /// The damaged spans and records without a place that were noted so far, each with the path
+    /// of its file.
+    pub(crate) fn stepped_over(&self) -> impl Iterator<Item = (PathBuf, Range<u64>)> {
+        let spans = self.stepped_over.iter().flatten();
+        spans.map(|(index, span)| {
+            let file = &self.survey.files[*index];
+            (self.survey.path(file), span.clone())
+        })
+    }
+
+    /// The paths of the data files all of whose records are in others as well.
+    pub(crate) fn stale(&self) -> impl Iterator<Item = PathBuf> {
+        let stale = self.survey.stale.iter();
+        stale.map(|(file, _)| self.survey.path(file))
     }
 
     fn advance(&mut self) -> Result<Option<StoredRecord>> {
@@ -188,6 +250,10 @@ impl Records {
                 Step::Record(found) => {
                     if let Some(record) = self.deliver(index, &found) {
                         return Ok(Some(record));
+                    }
+                    if let Some(spans) = &mut self.stepped_over {
+                        // Its id was passed, perhaps without a record.
+                        spans.push((index, found.offset..found.offset + found.frame_len));
                     }
                 }
             }
@@ -217,6 +283,9 @@ impl Records {
     }
 
     fn step_over(&mut self, index: usize, damage: &Damage) {
+        if let Some(spans) = &mut self.stepped_over {
+            spans.push((index, damage.offset..damage.offset + damage.len));
+        }
         let is_last = index + 1 == self.survey.files.len();
         let at_end = damage.offset + damage.len >= self.survey.files[index].len;
         if self.live && is_last && at_end {

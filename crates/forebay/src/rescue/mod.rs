@@ -8,7 +8,9 @@ use crate::error::{Error, Result};
 use crate::storage::{Storage, uninterrupted};
 
 mod addition;
-pub(crate) mod build;
+mod build;
+pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod repair;
 pub(crate) mod salvage;
 mod staged;

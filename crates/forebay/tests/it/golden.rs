@@ -75,6 +75,14 @@ impl Golden {
         self.expected[key].as_array().unwrap()
     }
 
+    /// The ids of all records whose checksum holds.
+    pub(crate) fn record_ids(&self) -> Vec<u64> {
+        let records = self.list("records").iter();
+        records
+            .map(|record| record["id"].as_u64().unwrap())
+            .collect()
+    }
+
     pub(crate) fn must_deliver(&self) -> Vec<u64> {
         let ids = self.list("must_deliver").iter();
         ids.map(|id| id.as_u64().unwrap()).collect()

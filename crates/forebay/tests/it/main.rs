@@ -19,6 +19,7 @@ mod crash;
 mod damage;
 mod docs;
 mod examples;
+mod export;
 mod failed_syncs;
 mod faults;
 mod fuzz;

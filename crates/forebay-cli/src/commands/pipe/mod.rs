@@ -19,12 +19,13 @@ use self::pump::{End, Plan, Pump};
 use crate::args::sizes::{self, Size, Time};
 use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
 use crate::buffer::durability::{PATIENCE, abandon, refused, sync, waiting_for_space};
+use crate::buffer::metadata::MetadataOptions;
 use crate::buffer::opening::{self, Waiting};
 use crate::failure::{Failure, Outcome, Result, no_thread};
 use crate::io::standard::{Stream, require};
 use crate::output::{bytes, count, note};
 use crate::producer::reports::Reports;
-use crate::producer::{Producer, Step};
+use crate::producer::{Producer, Step, StoredAs};
 use crate::stop::Stop;
 use clap::ValueHint;
 use forebay::Writer;
@@ -140,6 +141,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     framing: FramingOptions,
+
+    #[command(flatten)]
+    metadata: MetadataOptions,
 
     #[command(flatten)]
     limits: LimitOptions,
@@ -261,9 +265,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         for_lock: args.buffer.wait,
         for_space: args.limits.space_to_wait_for(args.buffer.directory()),
     };
+    args.metadata.before_opening(args.buffer.directory())?;
     let opened = opening::open(&config, waiting, args.buffer.verbose, &stop)?;
     let Some((writer, reader)) = opened else {
         return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
+    };
+    let stored_as = StoredAs {
+        metadata: args.metadata.once_open(args.buffer.directory())?,
+        counter: args.buffer.counting.counter(),
     };
     let mut dead_letters = None;
     if let Some(directory) = &args.dead_letters {
@@ -288,7 +297,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let child = pump.start()?;
     let backoff = Backoff::new(args.restart_delay.0, args.max_restarts);
     let max_len = writer.max_record_size();
-    let producer = Producer::new(framing, max_len, &args.limits, false, stop.clone());
+    let limits = &args.limits;
+    let producer = Producer::new(framing, max_len, stored_as, limits, false, stop.clone());
 
     let (pumped, produced) = std::thread::scope(|scope| {
         let production = std::thread::Builder::new()
