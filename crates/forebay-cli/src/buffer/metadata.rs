@@ -77,6 +77,13 @@ impl MetadataOptions {
     }
 }
 
+/// The metadata of the records of the buffer in `directory`, if it is Vector's. What keeps the
+/// buffer from being read is left to the opening, which says it better.
+pub(crate) fn metadata_of_vector(directory: &Path) -> Option<u32> {
+    let record = record_of_vector(directory).ok().flatten()?;
+    Some(record.metadata)
+}
+
 /// The newest record or the oldest unread one, if it is Vector's.
 fn record_of_vector(directory: &Path) -> forebay::Result<Option<StoredRecord>> {
     let options = RecordsOptions::new();

@@ -4,6 +4,7 @@
 
 use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes::{Size, number};
+use crate::buffer::metadata::metadata_of_vector;
 use crate::buffer::opening::require_buffer;
 use crate::buffer::pace::{Pace, Rate};
 use crate::buffer::{letters, steps};
@@ -42,7 +43,8 @@ it was given: when this command is killed, or the power cut, begin again, and
 nothing is lost and nothing comes twice. Records get new ids in TO, after those
 that are there; metadata and order stay.
 
-Neither buffer may be open in another process, Forebay's or Vector's.
+Neither buffer may be open in another process, Forebay's or Vector's. A buffer of
+Vector's takes only records with its metadata: it would not open with others.
 
 The exit status is
   0        when the records were moved
@@ -147,50 +149,59 @@ struct Common {
 }
 
 pub(crate) fn run_move(args: &MoveArgs) -> Result<Outcome> {
-    let counter = || steps::counter(args.counting, &args.common.from);
-    run(Kind::Move, &args.common, counter, |options| options)
+    let counter = steps::counter(args.counting, &args.common.from);
+    run(Kind::Move, &args.common, counter, None)
 }
 
 pub(crate) fn run_copy(args: &CopyArgs) -> Result<Outcome> {
-    let counter = || steps::counter(args.counting, &args.common.from);
-    run(Kind::Copy, &args.common, counter, |options| options)
+    let counter = steps::counter(args.counting, &args.common.from);
+    run(Kind::Copy, &args.common, counter, None)
 }
 
 pub(crate) fn run_redrive(args: &RedriveArgs) -> Result<Outcome> {
-    let counter = args.counting.counter();
-    run(
-        Kind::Redrive,
-        &args.common,
-        || Ok(EventCounter::one()),
-        |options| {
-            options
-                .event_counter_of_target(counter)
-                .change(|_, _, payload| {
-                    let (metadata, payload) = letters::open(payload)?;
-                    Ok((metadata, payload.into()))
-                })
-        },
-    )
+    let of_target = args.counting.counter();
+    let counter = Ok(EventCounter::one());
+    run(Kind::Redrive, &args.common, counter, Some(of_target))
 }
 
 fn run(
     kind: Kind,
     args: &Common,
-    counter: impl FnOnce() -> Result<EventCounter>,
-    change: impl for<'p> FnOnce(TransferOptions<'p>) -> TransferOptions<'p>,
+    counter: Result<EventCounter>,
+    of_target: Option<EventCounter>,
 ) -> Result<Outcome> {
     require(Stream::Output)?;
     require_buffer(&args.from)?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
-    let counter = counter()?;
+    let counter = counter?;
     let total = unread_bytes(&args.from, &counter)?;
     let progress = Progress::over_bytes();
     let pace = Pace::new(args.rate);
-    let options = TransferOptions::new()
+    let of_vector = metadata_of_vector(&args.to);
+    let mut options = TransferOptions::new()
         .event_counter(counter)
         .max_records(args.max.unwrap_or(u64::MAX))
-        .before(args.before.unwrap_or(u64::MAX));
-    let options = change(options);
+        .before(args.before.unwrap_or(u64::MAX))
+        .change(|_, metadata, payload| {
+            let (metadata, payload) = match kind {
+                Kind::Move | Kind::Copy => (metadata, payload.clone()),
+                Kind::Redrive => {
+                    let (metadata, payload) = letters::open(payload)?;
+                    (metadata, payload.into())
+                }
+            };
+            match of_vector {
+                Some(wanted) if wanted != metadata => Err(format!(
+                    "its metadata is {metadata}, and {} is a buffer of Vector's, which would not \
+                     open it again: move it to another buffer",
+                    args.to.display()
+                )),
+                _ => Ok((metadata, payload)),
+            }
+        });
+    if let Some(counter) = of_target {
+        options = options.event_counter_of_target(counter);
+    }
     let mut options = options.on_progress(|transfer| {
         let done = transfer.bytes + transfer.records * frame_len(0) as u64;
         progress.bytes(done.min(total), total);

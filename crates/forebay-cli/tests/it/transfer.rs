@@ -282,6 +282,34 @@ fn transfers_refuse_what_they_cannot_do() {
     assert_eq!(cat(&scratch.path("other")) + &scratch.cat(), lines(1, 10));
 }
 
+/// Vector opens no buffer that holds a record with another number than its own.
+#[test]
+fn a_buffer_of_vectors_takes_only_records_like_its_own() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 3));
+    copy(&golden("vector-events"), &scratch.path("vector"));
+    let before = snapshot(&scratch.path("vector"));
+    run(between(&scratch, "move", "vector", &[]))
+        .expect(2)
+        .says("record 1 of")
+        .says("a buffer of Vector's");
+    assert_eq!(scratch.cat(), lines(1, 3));
+    for (path, bytes) in before {
+        if path.to_string_lossy().ends_with(".dat") {
+            assert!(fs::read(&path).unwrap() == bytes, "{}", path.display());
+        }
+    }
+    let mut moved = forebay(["move", "--json"]);
+    moved.arg(scratch.path("vector")).arg(scratch.path("other"));
+    run(moved).expect(0);
+    copy(&golden("vector-events"), &scratch.path("vector-2"));
+    let mut moved = forebay(["move", "--json"]);
+    moved
+        .arg(scratch.path("vector-2"))
+        .arg(scratch.path("other"));
+    run(moved).expect(0);
+}
+
 /// What a reader would get of each golden buffer is moved, and losses are reported.
 #[test]
 fn golden_buffers_are_moved() {
