@@ -6,6 +6,7 @@
 mod args;
 mod buffer;
 mod commands;
+mod consumer;
 mod failure;
 mod io;
 mod live;
@@ -15,7 +16,7 @@ mod stop;
 mod vector;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, cat, inspect, mend, pipe, pull, push, repair, verify};
+use commands::{bench, cat, drain, inspect, mend, pipe, pull, push, repair, verify};
 use std::process::ExitCode;
 
 /// A durable disk buffer for event pipelines
@@ -56,6 +57,8 @@ enum Command {
     Pull(pull::Args),
     /// Run a program on standard input, with a buffer in between
     Pipe(pipe::Args),
+    /// Empty buffers that nobody feeds any more, into a program or another buffer
+    Drain(drain::Args),
     /// Describe a buffer: positions, unread events, files, who has it open
     Inspect(inspect::Args),
     /// Check every byte of a buffer
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Push(args) => push::run(args),
         Command::Pull(args) => pull::run(args),
         Command::Pipe(args) => pipe::run(args),
+        Command::Drain(args) => drain::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Repair(args) => repair::run(args),

@@ -5,6 +5,7 @@ pub(crate) mod durability;
 pub(crate) mod findings;
 pub(crate) mod losses;
 pub(crate) mod opening;
+pub(crate) mod pace;
 pub(crate) mod patience;
 pub(crate) mod steps;
 pub(crate) mod watch;
