@@ -7,6 +7,7 @@ use crate::output::{bytes, note};
 use forebay::Usage;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use std::fmt::Display;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often the line is drawn.
@@ -61,12 +62,22 @@ impl Flow {
     }
 }
 
-/// The line on the terminal that shows a [`Flow`].
+/// What the terminal shows of the [`Flow`] of one buffer.
 #[derive(Debug)]
 pub(crate) struct Live {
     bar: ProgressBar,
-    shown: Flow,
+    shows: Shows,
     shown_at: Instant,
+    /// Stands before each message.
+    label: String,
+}
+
+#[derive(Debug)]
+enum Shows {
+    /// A line of its own, with the flow that was shown last.
+    Line(Flow),
+    /// A part of a [`Total`], with the bytes that waited when that was drawn last.
+    Part(u64),
 }
 
 impl Live {
@@ -81,8 +92,20 @@ impl Live {
             // The template is not as wide as the terminal: otherwise the `^C` that a terminal
             // echoes would begin another line.
             bar: styled(bar, "{msg}"),
-            shown: flow,
+            shows: Shows::Line(flow),
             shown_at: Instant::now(),
+            label: String::new(),
+        }
+    }
+
+    /// One of the buffers of `total`, in which `waiting` bytes were expected to wait. Messages
+    /// begin with `label`.
+    pub(crate) fn part(total: &Total, label: String, waiting: u64) -> Self {
+        Self {
+            bar: total.bar.clone(),
+            shows: Shows::Part(waiting),
+            shown_at: Instant::now(),
+            label,
         }
     }
 
@@ -97,28 +120,95 @@ impl Live {
             return;
         }
         let flow = flow();
-        if self.bar.is_finished() {
-            self.bar.reset();
+        match &mut self.shows {
+            Shows::Line(shown) => {
+                if self.bar.is_finished() {
+                    self.bar.reset();
+                }
+                let line = flow.line(shown, self.shown_at.elapsed());
+                self.bar.set_message(line);
+                self.bar.tick();
+                *shown = flow;
+            }
+            Shows::Part(waiting) => {
+                let now = flow.waiting.map_or(0, |(_, bytes)| bytes);
+                self.bar.inc(waiting.saturating_sub(now));
+                *waiting = now.min(*waiting);
+                self.bar.tick();
+            }
         }
-        let line = flow.line(&self.shown, self.shown_at.elapsed());
-        self.bar.set_message(line);
-        self.bar.tick();
-        self.shown = flow;
         self.shown_at = Instant::now();
     }
 
     /// Prints a message on standard error, and draws the line again below it.
     pub(crate) fn note(&self, text: impl Display) {
-        self.bar.suspend(|| note(text));
+        self.bar.suspend(|| note(format!("{}{text}", self.label)));
     }
 
-    /// Takes the line off the terminal, until it is shown again.
+    /// Takes a line of its own off the terminal, until it is shown again.
     pub(crate) fn clear(&self) {
-        if !self.bar.is_finished() {
+        if matches!(self.shows, Shows::Line(_)) && !self.bar.is_finished() {
             self.bar.finish_and_clear();
         }
     }
 }
+
+impl Drop for Live {
+    /// What still waits in a part of a total is not waited for any more.
+    fn drop(&mut self) {
+        if let Shows::Part(waiting) = self.shows {
+            self.bar.dec_length(waiting);
+        }
+    }
+}
+
+/// The bar over the bytes of several buffers, which are emptied one after the other or at
+/// once.
+#[derive(Debug)]
+pub(crate) struct Total {
+    bar: ProgressBar,
+    buffers: usize,
+    done: AtomicUsize,
+}
+
+impl Total {
+    /// A bar over `bytes` in `buffers` buffers. It is hidden if `is_hidden`, or if standard
+    /// error is no terminal.
+    pub(crate) fn new(is_hidden: bool, bytes: u64, buffers: usize) -> Self {
+        let bar = match is_hidden {
+            true => ProgressBar::hidden(),
+            false => ProgressBar::new(bytes),
+        };
+        let template = format!("{OVER_BYTES}{{msg}}");
+        Self {
+            bar: styled(bar, &template),
+            buffers,
+            done: AtomicUsize::new(0),
+        }
+    }
+
+    /// Notes that nothing more comes out of one of the buffers.
+    pub(crate) fn count_done(&self) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.buffers > 1 && !self.bar.is_hidden() {
+            let message = format!(", {done} of {} buffers done", self.buffers);
+            self.bar.set_message(message);
+        }
+    }
+
+    /// Prints a message on standard error, and draws the bar again below it.
+    pub(crate) fn note(&self, text: &str) {
+        self.bar.suspend(|| note(text));
+    }
+
+    /// Takes the bar off the terminal.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// How progress over bytes is shown.
+const OVER_BYTES: &str = "{bar:30} {bytes} of {total_bytes} ({bytes_per_sec}, {eta} left)";
 
 /// A progress bar over bytes, whose total [`bytes`](Self::bytes) sets.
 #[derive(Debug)]
@@ -126,8 +216,7 @@ pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
     pub(crate) fn over_bytes() -> Self {
-        let template = "{bar:30} {bytes} of {total_bytes} ({bytes_per_sec}, {eta} left)";
-        Self(styled(ProgressBar::new(0), template))
+        Self(styled(ProgressBar::new(0), OVER_BYTES))
     }
 
     /// Shows `done` of `total` bytes.

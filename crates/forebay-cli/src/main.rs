@@ -7,6 +7,7 @@ mod archive;
 mod args;
 mod buffer;
 mod commands;
+mod consumer;
 mod failure;
 mod io;
 mod live;
@@ -17,8 +18,8 @@ mod vector;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    bench, cat, export, import, inspect, mend, pipe, pull, push, repair, salvage, skip, transfer,
-    verify,
+    bench, cat, drain, export, import, inspect, mend, pipe, pull, push, repair, salvage, skip,
+    transfer, verify,
 };
 use std::process::ExitCode;
 
@@ -60,6 +61,8 @@ enum Command {
     Pull(pull::Args),
     /// Run a program on standard input, with a buffer in between
     Pipe(pipe::Args),
+    /// Empty buffers that nobody feeds any more, into a program or another buffer
+    Drain(drain::Args),
     /// Describe a buffer: positions, unread events, files, who has it open
     Inspect(inspect::Args),
     /// Check every byte of a buffer
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Command::Push(args) => push::run(args),
         Command::Pull(args) => pull::run(args),
         Command::Pipe(args) => pipe::run(args),
+        Command::Drain(args) => drain::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Repair(args) => repair::run(args),

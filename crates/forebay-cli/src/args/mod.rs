@@ -149,16 +149,22 @@ pub(crate) enum CorruptionPolicy {
     Refuse,
 }
 
+impl From<CorruptionPolicy> for OnCorruption {
+    fn from(policy: CorruptionPolicy) -> Self {
+        match policy {
+            CorruptionPolicy::Quarantine => Self::Quarantine,
+            CorruptionPolicy::Skip => Self::Skip,
+            CorruptionPolicy::Refuse => Self::Refuse,
+        }
+    }
+}
+
 impl<C: Args> BufferOptions<C> {
     /// The configuration, with the library's default limits.
     pub(crate) fn config(&self, counter: EventCounter) -> Config {
         Config::new(&self.directory)
             .event_counter(counter)
-            .on_corruption(match self.on_corruption {
-                CorruptionPolicy::Quarantine => OnCorruption::Quarantine,
-                CorruptionPolicy::Skip => OnCorruption::Skip,
-                CorruptionPolicy::Refuse => OnCorruption::Refuse,
-            })
+            .on_corruption(self.on_corruption.into())
     }
 
     pub(crate) fn directory(&self) -> &Path {

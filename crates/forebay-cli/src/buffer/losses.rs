@@ -67,7 +67,11 @@ impl Losses {
     }
 
     /// Reports the total if not every loss was listed; returns whether there was any.
-    pub(crate) fn report(&self) -> bool {
+    pub(crate) fn report(&self, live: Option<&Live>) -> bool {
+        let note = |text: String| match live {
+            Some(live) => live.note(text),
+            None => note(text),
+        };
         if self.losses > REPORTS_MAX {
             note(format!(
                 "{} lost in {}, of which the first {REPORTS_MAX} are listed",
@@ -80,7 +84,8 @@ impl Losses {
             note(
                 "no byte was damaged; if the program that fills the buffer counts several events \
                  a record, nothing is lost: `forebay verify --count-events ids` tells, as long \
-                 as the records are in the buffer",
+                 as the records are in the buffer"
+                    .to_owned(),
             );
         }
         self.losses > 0

@@ -5,6 +5,7 @@ use crate::args::sizes::Time;
 use crate::buffer::durability::waiting_for_space;
 use crate::buffer::watch::SpaceWatch;
 use crate::failure::{Failure, Result, no_buffer};
+use crate::live::Live;
 use crate::output::{count, note};
 use crate::stop::Stop;
 use forebay::{Config, ErrorKind, Finding, Reader, Recovery, Severity, Writer};
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How often a locked buffer is tried.
-const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often a full file system is checked for space.
 const SPACE_INTERVAL: Duration = Duration::from_millis(100);
@@ -53,7 +54,29 @@ pub(crate) fn open(
 ) -> Result<Option<(Writer, Reader)>> {
     let opened = open_silently(config, waiting, stop)?;
     if let Some((writer, _)) = &opened {
-        report_recovery(writer.recovery(), verbose, |finding| {
+        report_recovery(writer.recovery(), verbose, note_plainly, |finding| {
+            finding.events_lost == 0
+        });
+    }
+    Ok(opened)
+}
+
+/// As [`open`], for a command that shows something on the terminal meanwhile.
+///
+/// # Errors
+///
+/// As [`open`].
+pub(crate) fn open_watched(
+    config: &Config,
+    waiting: Waiting<'_>,
+    verbose: bool,
+    stop: &Stop,
+    live: &Live,
+) -> Result<Option<(Writer, Reader)>> {
+    let opened = open_silently(config, waiting, stop)?;
+    if let Some((writer, _)) = &opened {
+        let note = |text: String| live.note(text);
+        report_recovery(writer.recovery(), verbose, note, |finding| {
             finding.events_lost == 0
         });
     }
@@ -73,7 +96,7 @@ pub(crate) fn open_to_write(
 ) -> Result<Option<Writer>> {
     let opened = open_silently(config, waiting, stop)?;
     if let Some((writer, _)) = &opened {
-        report_recovery(writer.recovery(), verbose, |_| true);
+        report_recovery(writer.recovery(), verbose, note_plainly, |_| true);
     }
     Ok(opened.map(|(writer, _reader)| writer))
 }
@@ -141,7 +164,12 @@ pub(crate) fn require_buffer(directory: &Path) -> Result<()> {
 
 /// Reports those findings of opening that are `wanted`: damage always, what a crash
 /// leaves only if `verbose`.
-fn report_recovery(recovery: &Recovery, verbose: bool, wanted: impl Fn(&Finding) -> bool) {
+fn report_recovery(
+    recovery: &Recovery,
+    verbose: bool,
+    note: impl Fn(String),
+    wanted: impl Fn(&Finding) -> bool,
+) {
     let mut more = 0;
     let shown = recovery
         .findings
@@ -161,6 +189,10 @@ fn report_recovery(recovery: &Recovery, verbose: bool, wanted: impl Fn(&Finding)
             count(more, "finding")
         ));
     }
+}
+
+fn note_plainly(text: String) {
+    note(text);
 }
 
 /// A finding as one line of text.

@@ -22,6 +22,13 @@ impl FromStr for Rate {
     }
 }
 
+impl Rate {
+    /// Bytes per second.
+    pub(crate) fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
 /// Slows a loop down to a rate.
 #[derive(Debug)]
 pub(crate) struct Pace {

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cat;
+pub(crate) mod drain;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod inspect;

@@ -119,7 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             begun.elapsed().as_secs_f64()
         ));
     }
-    let lost = pull.losses.report();
+    let lost = pull.losses.report(None);
     Ok(match (end, pull.stop.signal()) {
         (End::Stopped, Some(signal)) => Outcome::Stopped(signal),
         _ => Outcome::Fine.with_findings(lost),

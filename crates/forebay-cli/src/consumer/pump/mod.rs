@@ -24,18 +24,19 @@ pub(crate) use self::ending::End;
 use self::ending::{Failed, HowEnded, Verdict};
 use crate::buffer::losses::Losses;
 use crate::buffer::patience::patiently;
-use crate::commands::pipe::acks::Acks;
-use crate::commands::pipe::backoff::{Backoff, Progress};
-use crate::commands::pipe::child::{Child, Children};
-use crate::commands::pipe::dead_letters::DeadLetters;
-use crate::commands::pipe::flight::Flight;
-use crate::commands::pipe::suspects::{Next, Suspects};
+use crate::consumer::acks::Acks;
+use crate::consumer::allowance::Allowance;
+use crate::consumer::backoff::{Backoff, Progress};
+use crate::consumer::child::{Child, Children, Output, StartError};
+use crate::consumer::dead_letters::DeadLetters;
+use crate::consumer::flight::Flight;
+use crate::consumer::suspects::{Next, Suspects};
 use crate::failure::{Failure, Result};
 use crate::io::framing::Framing;
 use crate::io::outgoing::Outgoing;
 use crate::live::{Flow, Live};
 use crate::stop::Stop;
-use forebay::{Item, Reader, TryRecv};
+use forebay::{Item, Reader, TryRecv, Usage};
 use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroU64;
@@ -71,10 +72,23 @@ pub(crate) struct Plan<'a> {
     pub(crate) margin: u64,
     /// How long a program may take to end after a stop.
     pub(crate) grace: Duration,
+    /// Where a program's standard output goes.
+    pub(crate) output: Output,
+    /// Only a program that ends with status 0, or acknowledges, takes the last records.
+    pub(crate) is_strict: bool,
+    /// How much programs may get a second.
+    pub(crate) allowance: &'a Allowance,
     /// How often a program may fail on a record before the record is set aside.
     pub(crate) max_attempts: Option<NonZeroU64>,
-    /// Whether nothing is shown on a terminal.
-    pub(crate) quiet: bool,
+}
+
+/// What is known of a buffer once its pump has closed it.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    /// The buffer's usage before it was closed.
+    pub(crate) usage: Usage,
+    /// Whether events were lost to damage, which was reported.
+    pub(crate) has_losses: bool,
 }
 
 /// Moves records from a buffer into a program.
@@ -95,6 +109,8 @@ pub(crate) struct Pump<'a> {
     losses: Losses,
     display: Live,
     unread_at_open: u64,
+    /// Records that programs which ended had taken.
+    taken_before: u64,
     /// Whether the hint how a record is set aside was printed.
     has_hinted: bool,
     /// The state of the program that runs.
@@ -149,7 +165,7 @@ impl Run {
 
 impl<'a> Pump<'a> {
     /// A pump from a buffer's reader into a program, which acknowledges if there are
-    /// `acks`.
+    /// `acks`. It shows on `display` how it goes on.
     ///
     /// # Errors
     ///
@@ -159,12 +175,12 @@ impl<'a> Pump<'a> {
         reader: Reader,
         acks: Option<Acks>,
         dead_letters: Option<DeadLetters>,
+        display: Live,
         stop: Stop,
         buffer_full: &'a AtomicBool,
     ) -> Result<Self> {
         let usage = reader.usage();
         let losses = Losses::of(plan.directory, &usage);
-        let unread_at_open = usage.unread.events;
         Ok(Self {
             margin: plan.margin,
             stop,
@@ -175,8 +191,9 @@ impl<'a> Pump<'a> {
             dead_letters,
             suspects: Suspects::new(plan.max_attempts),
             losses,
-            display: Live::new(plan.quiet, Flow::of(&usage, unread_at_open)),
-            unread_at_open,
+            display,
+            unread_at_open: usage.unread.events,
+            taken_before: 0,
             has_hinted: false,
             run: Run::new(plan.framing, false),
             plan,
@@ -189,10 +206,32 @@ impl<'a> Pump<'a> {
     ///
     /// It cannot be started; the failure has the status that shells use.
     pub(crate) fn start(&mut self) -> Result<Child> {
-        Child::start(self.plan.command, self.acks.as_mut()).map_err(|error| Failure {
+        self.start_child().map_err(|error| Failure {
             message: error.message,
             status: error.code,
         })
+    }
+
+    fn start_child(&self) -> Result<Child, StartError> {
+        Child::start(self.plan.command, self.plan.output, self.acks.as_ref())
+    }
+
+    /// Takes steps in the ids for losses: they cannot be events that are counted differently.
+    pub(crate) fn steps_are_losses(&mut self) {
+        self.losses.are_no_counts();
+    }
+
+    /// Whether there is nothing for a program, and will not be. Otherwise fetches records for
+    /// the first one.
+    ///
+    /// # Errors
+    ///
+    /// The buffer cannot be read.
+    pub(crate) fn has_nothing(&mut self) -> Result<bool> {
+        while self.run.outgoing.is_empty() && !self.run.is_drained && !self.stop.is_set() {
+            self.fetch()?;
+        }
+        Ok(self.run.outgoing.is_empty() && self.run.is_drained)
     }
 
     /// Feeds the program, and starts it again when it fails, until the buffer
@@ -218,7 +257,7 @@ impl<'a> Pump<'a> {
                     Verdict::Failed(failed) => Some(failed),
                     Verdict::Passed => None,
                 },
-                None => match Child::start(self.plan.command, self.acks.as_mut()) {
+                None => match self.start_child() {
                     Ok(child) => {
                         running = Some(child);
                         continue;
@@ -274,16 +313,19 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Syncs the acknowledgements, closes the buffer's reader and reports the losses;
-    /// returns whether there were any.
+    /// Syncs the acknowledgements, closes the buffer's reader and reports the losses.
     ///
     /// # Errors
     ///
     /// The acknowledgements cannot be synced.
-    pub(crate) fn close(self) -> Result<bool> {
+    pub(crate) fn close(self) -> Result<Closed> {
         self.reader.sync_acks()?;
+        let usage = self.reader.usage();
         self.reader.close()?;
-        Ok(self.losses.report())
+        Ok(Closed {
+            usage,
+            has_losses: self.losses.report(Some(&self.display)),
+        })
     }
 
     /// The program's name, for people.
@@ -292,6 +334,11 @@ impl<'a> Pump<'a> {
         program.map_or_else(String::new, |program| {
             program.to_string_lossy().into_owned()
         })
+    }
+
+    /// Records that were taken.
+    pub(crate) fn taken_count(&self) -> u64 {
+        self.taken_before + self.run.flight.taken()
     }
 
     /// Records that were set aside.
@@ -325,7 +372,7 @@ impl<'a> Pump<'a> {
             let has_too_many = self.run.flight.len() >= UNACKNOWLEDGED_MAX;
             if self.run.outgoing.is_empty() && !self.run.gets_no_more() {
                 self.run.outgoing.clear();
-                if !has_too_many {
+                if !has_too_many && self.plan.allowance.due_in().is_zero() {
                     self.fetch()?;
                 }
                 self.handle_stall(child, has_too_many)?;
@@ -341,16 +388,21 @@ impl<'a> Pump<'a> {
                 true => self.display.clear(),
                 false => self.show(),
             }
-            if !all_written || is_done || has_too_many {
-                self.wait(child, !all_written)?;
+            let due_in = self.plan.allowance.due_in();
+            let limit = match all_written && !is_done && !due_in.is_zero() {
+                true => due_in.min(BLOCKED),
+                false => BLOCKED,
+            };
+            if !all_written || is_done || has_too_many || !due_in.is_zero() {
+                self.wait(child, !all_written, limit)?;
             }
         }
         Ok(None)
     }
 
-    fn wait(&self, child: &Child, for_room: bool) -> Result<()> {
+    fn wait(&self, child: &Child, for_room: bool, limit: Duration) -> Result<()> {
         self.children
-            .wait(Some(&self.stop), child, for_room, BLOCKED)
+            .wait(Some(&self.stop), child, for_room, limit)
             .map_err(|e| self.failed("wait for", &e))
     }
 
@@ -363,15 +415,18 @@ impl<'a> Pump<'a> {
     /// Fetches records that the buffer has, or waits a little for the next one.
     fn fetch(&mut self) -> Result<()> {
         let (reader, run) = (&mut self.reader, &mut self.run);
+        let allowance = self.plan.allowance;
         let mut push = |payload: &[u8]| {
+            allowance.take(payload.len() as u64);
             run.outgoing
                 .push(payload, self.plan.framing)
                 .map_err(|error| Failure::new(error.to_string()))
         };
         if !run.is_alone {
-            match patiently(|| reader.try_recv_batch(BATCH_RECORDS, BATCH_BYTES))? {
+            let bytes_max = allowance.portion(BATCH_BYTES);
+            match patiently(|| reader.try_recv_batch(BATCH_RECORDS, bytes_max))? {
                 TryRecv::Ready(batch) => {
-                    self.losses.note(batch.lost(), None);
+                    self.losses.note(batch.lost(), Some(&self.display));
                     for record in batch.records() {
                         push(record.payload)?;
                     }
@@ -400,7 +455,9 @@ impl<'a> Pump<'a> {
                 }
                 run.flight.push(delivery);
             }
-            TryRecv::Ready(Item::Lost(lost)) => self.losses.note(&[lost], None),
+            TryRecv::Ready(Item::Lost(lost)) => {
+                self.losses.note(&[lost], Some(&self.display));
+            }
             TryRecv::Empty => {}
             TryRecv::End => run.is_drained = true,
         }
@@ -410,6 +467,7 @@ impl<'a> Pump<'a> {
     /// Forgets what was fetched for a program that has ended: the next one gets
     /// everything that is not acknowledged.
     fn rewind(&mut self) {
+        self.taken_before += self.run.flight.taken();
         self.run = Run::new(self.plan.framing, false);
         self.reader.rewind();
     }

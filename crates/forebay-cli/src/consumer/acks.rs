@@ -50,12 +50,14 @@ mod system {
     use std::io::{self, PipeReader, PipeWriter, Read as _, pipe};
     use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
     use std::process::{Child, Command};
+    use std::sync::{Arc, Mutex, PoisonError};
 
-    /// Starts programs that acknowledge.
-    #[derive(Debug)]
+    /// Starts programs that acknowledge. Clones start them in other threads.
+    #[derive(Debug, Clone)]
     pub(crate) struct Acks {
         stream: AckStream,
-        three: Option<Three>,
+        /// Lent to one program at a time.
+        three: Option<Arc<Mutex<Three>>>,
     }
 
     impl Acks {
@@ -67,7 +69,7 @@ mod system {
         /// Descriptor 3 is in use.
         pub(crate) fn new(stream: AckStream) -> Result<Self> {
             let three = match stream {
-                AckStream::Fd3 => Some(Three::reserve()?),
+                AckStream::Fd3 => Some(Arc::new(Mutex::new(Three::reserve()?))),
                 AckStream::Stdout => None,
             };
             Ok(Self { stream, three })
@@ -83,12 +85,13 @@ mod system {
         /// # Errors
         ///
         /// The program cannot be started.
-        pub(crate) fn spawn(&mut self, mut command: Command) -> io::Result<(Child, AckLines)> {
+        pub(crate) fn spawn(&self, mut command: Command) -> io::Result<(Child, AckLines)> {
             let (lines, end) = pipe()?;
             // The flag belongs to this end; the program's own end still blocks.
             ioctl_fionbio(&lines, true)?;
-            let child = match &mut self.three {
+            let child = match &self.three {
                 Some(three) => {
+                    let mut three = three.lock().unwrap_or_else(PoisonError::into_inner);
                     three.lend(&end)?;
                     let child = command.spawn();
                     three.take_back()?;
@@ -202,8 +205,8 @@ mod system {
     /// How long to wait for the last lines of a program, which come through the thread.
     const REST: Duration = Duration::from_secs(1);
 
-    /// Starts programs that acknowledge.
-    #[derive(Debug)]
+    /// Starts programs that acknowledge. Clones start them in other threads.
+    #[derive(Debug, Clone)]
     pub(crate) struct Acks {
         stream: AckStream,
     }
@@ -233,7 +236,7 @@ mod system {
         /// # Errors
         ///
         /// The program cannot be started.
-        pub(crate) fn spawn(&mut self, mut command: Command) -> io::Result<(Child, AckLines)> {
+        pub(crate) fn spawn(&self, mut command: Command) -> io::Result<(Child, AckLines)> {
             let mut child = command.stdout(Stdio::piped()).spawn()?;
             let stdout = child.stdout.take();
             let (read, blocks) = channel();

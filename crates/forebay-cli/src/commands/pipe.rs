@@ -4,25 +4,18 @@
 //! them through the buffer only, so neither waits for the other while the buffer has
 //! room and records; the program is started before anything is read.
 
-mod acks;
-mod backoff;
-mod child;
-mod dead_letters;
-mod flight;
-mod pump;
-mod suspects;
-
-use self::acks::{AckStream, Acks};
-use self::backoff::Backoff;
-use self::dead_letters::DeadLetters;
-use self::pump::{End, Plan, Pump};
-use crate::args::sizes::{self, Size, Time};
 use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
 use crate::buffer::durability::{PATIENCE, abandon, refused, sync, waiting_for_space};
 use crate::buffer::metadata::MetadataOptions;
 use crate::buffer::opening::{self, Waiting};
+use crate::consumer::acks::AckStream;
+use crate::consumer::allowance::Allowance;
+use crate::consumer::child::Output;
+use crate::consumer::options::ProgramOptions;
+use crate::consumer::pump::{End, Plan, Pump};
 use crate::failure::{Failure, Outcome, Result, no_thread};
 use crate::io::standard::{Stream, require};
+use crate::live::{Flow, Live};
 use crate::output::{bytes, count, note};
 use crate::producer::reports::Reports;
 use crate::producer::{Producer, Step, StoredAs};
@@ -30,13 +23,9 @@ use crate::stop::Stop;
 use clap::ValueHint;
 use forebay::Writer;
 use std::ffi::OsString;
-use std::num::NonZeroU64;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The most that `--redeliver` allows, because records in that range are held in memory.
-const REDELIVER_MAX: u64 = 64 << 20;
 /// How long this command may take to end after a signal, in addition to `--grace`.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
@@ -148,72 +137,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: LimitOptions,
 
-    /// How much CMD may have read but not processed when it dies; at most 64MiB
-    ///
-    /// A record that CMD has read stays in the buffer until CMD has read this
-    /// much more. 0 suits programs that do not read ahead; programs that send
-    /// what they read over a network may need several MiB.
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = redeliver,
-        allow_hyphen_values = true,
-        help_heading = "Program")]
-    redeliver: u64,
-
-    /// CMD writes a line for each record that it has finished, to descriptor 3 or to
-    /// standard output
-    ///
-    /// Nothing but such a line takes a record, whatever --redeliver says, and what
-    /// was acknowledged does not come again.
-    #[arg(long, value_name = "STREAM", value_enum, num_args = 0..=1, require_equals = true,
-        default_missing_value = "fd3", help_heading = "Program")]
-    ack: Option<AckStream>,
-
-    /// Set a record aside when CMD has failed on it N times [default: never]
-    ///
-    /// Needs --dead-letters. CMD gets the records that it may have failed on one by
-    /// one, each with a start of its own.
-    #[arg(long, value_name = "N", value_parser = attempts, allow_hyphen_values = true,
-        requires = "dead_letters", help_heading = "Program")]
-    max_attempts: Option<NonZeroU64>,
-
-    /// The buffer for records that are set aside; made if there is none
-    #[arg(long, value_name = "DIR", requires = "max_attempts", value_hint = ValueHint::DirPath,
-        help_heading = "Program")]
-    dead_letters: Option<PathBuf>,
-
-    /// The most the --dead-letters buffer may occupy on disk [default: 1GiB]
-    #[arg(
-        long,
-        value_name = "SIZE",
-        allow_hyphen_values = true,
-        requires = "dead_letters",
-        help_heading = "Program"
-    )]
-    dead_letters_max_size: Option<Size>,
-
-    /// Give up after N restarts in a row [default: never]
-    #[arg(long, value_name = "N", value_parser = sizes::number, allow_hyphen_values = true,
-        help_heading = "Program")]
-    max_restarts: Option<u64>,
-
-    /// How long to wait before the first restart of CMD; it doubles up to 30s
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "100ms",
-        allow_hyphen_values = true,
-        help_heading = "Program"
-    )]
-    restart_delay: Time,
-
-    /// How long CMD may take to end after a signal, before it is killed
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "10s",
-        allow_hyphen_values = true,
-        help_heading = "Program"
-    )]
-    grace: Time,
+    #[command(flatten)]
+    program: ProgramOptions,
 
     /// After each sync, say on standard error how many records are synced
     ///
@@ -232,34 +157,18 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
-fn redeliver(text: &str) -> Result<u64, String> {
-    match sizes::size_or_zero(text)? {
-        size if size > REDELIVER_MAX => Err("at most 64MiB; it is held in memory".to_owned()),
-        size => Ok(size),
-    }
-}
-
-fn attempts(text: &str) -> Result<NonZeroU64, String> {
-    NonZeroU64::new(sizes::number(text)?).ok_or_else(|| "at least 1".to_owned())
-}
-
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Input)?;
-    if args.ack != Some(AckStream::Stdout) {
+    if args.program.ack != Some(AckStream::Stdout) {
         // The program writes to this command's standard output.
         require(Stream::Output)?;
     }
-    if args.max_attempts.is_some() && args.ack.is_none() && args.redeliver == 0 {
-        return Err(Failure::new(
-            "with --redeliver 0 a record is gone once it is read, before CMD can fail on it; \
-             leave --redeliver out, or use --ack, with --max-attempts",
-        ));
-    }
+    args.program.check()?;
     // First, because a file that is opened earlier could get descriptor 3.
-    let acks = args.ack.map(Acks::new).transpose()?;
+    let acks = args.program.acks()?;
     let framing = args.framing.framing()?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
-    stop.limit_shutdown(args.grace.0.saturating_add(SHUTDOWN_MAX))?;
+    stop.limit_shutdown(args.program.grace.0.saturating_add(SHUTDOWN_MAX))?;
     let config = args.buffer.config_with(&args.limits);
     let waiting = Waiting {
         for_lock: args.buffer.wait,
@@ -274,28 +183,38 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         metadata: args.metadata.once_open(args.buffer.directory())?,
         counter: args.buffer.counting.counter(),
     };
-    let mut dead_letters = None;
-    if let Some(directory) = &args.dead_letters {
-        let max_size = args.dead_letters_max_size.map(|Size(bytes)| bytes);
-        let main = args.buffer.directory();
-        dead_letters = DeadLetters::new(directory, max_size, main, args.buffer.wait, &stop)?;
-        if dead_letters.is_none() {
-            return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
-        }
+    let mains = [args.buffer.directory().to_owned()];
+    let wait = args.buffer.wait;
+    let dead_letters = args.program.dead_letters(&mains, wait, &stop)?;
+    if stop.is_set() {
+        return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
     }
+    let allowance = Allowance::new(None);
     let plan = Plan {
         directory: args.buffer.directory(),
         command: &args.command,
         framing,
-        margin: args.redeliver,
-        grace: args.grace.0,
-        max_attempts: args.max_attempts,
-        quiet: args.quiet,
+        margin: args.program.redeliver,
+        grace: args.program.grace.0,
+        output: Output::Stdout,
+        is_strict: args.program.max_attempts.is_some(),
+        allowance: &allowance,
+        max_attempts: args.program.max_attempts,
     };
     let buffer_full = AtomicBool::new(false);
-    let mut pump = Pump::new(plan, reader, acks, dead_letters, stop.clone(), &buffer_full)?;
+    let usage = reader.usage();
+    let display = Live::new(args.quiet, Flow::of(&usage, usage.unread.events));
+    let mut pump = Pump::new(
+        plan,
+        reader,
+        acks,
+        dead_letters,
+        display,
+        stop.clone(),
+        &buffer_full,
+    )?;
     let child = pump.start()?;
-    let backoff = Backoff::new(args.restart_delay.0, args.max_restarts);
+    let backoff = args.program.backoff();
     let max_len = writer.max_record_size();
     let limits = &args.limits;
     let producer = Producer::new(framing, max_len, stored_as, limits, false, stop.clone());
@@ -319,7 +238,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     let name = pump.name();
     let set_aside = pump.set_aside_count();
-    let closed = pump.close().map(|lost| lost || set_aside > 0);
+    let closed = pump
+        .close()
+        .map(|closed| closed.has_losses || set_aside > 0);
     conclude(args, &stop, &name, pumped, produced, closed)
 }
 
@@ -434,39 +355,21 @@ fn conclude(
             count(accepted, "record")
         )));
     }
+    let message = || end.message(name, args.buffer.directory(), args.program.max_restarts);
     let outcome = match end {
         End::Drained(status) => Outcome::Program(status),
         End::Stopped => Outcome::Stopped(stop.signal().unwrap_or_default()),
         End::Enough => {
-            note(format!(
-                "{name} ended before its input did; what it did not read stays in {directory}"
-            ));
+            note(message());
             Outcome::Fine
         }
-        End::Unacknowledged(records) => {
-            let what = match records {
-                None => "could acknowledge nothing more".to_owned(),
-                Some(records) => format!(
-                    "had not acknowledged {} that it had read, from record {} on",
-                    count(records.count, "record"),
-                    records.first
-                ),
-            };
-            note(format!(
-                "{name} ended with status 0 and {what}; what it has not acknowledged stays in \
-                 {directory} for the next run"
-            ));
+        End::Unacknowledged(_) => {
+            note(message());
             Outcome::Findings
         }
         End::Failed(how) => {
             return Err(Failure {
-                message: format!(
-                    "{name} {how}, {}; what it has not taken stays in {directory} for the next run",
-                    match args.max_restarts {
-                        Some(0) | None => "and is not to be restarted".to_owned(),
-                        Some(max) => format!("after {} in a row", count(max, "restart")),
-                    }
-                ),
+                message: message(),
                 status: how.status(),
             });
         }

@@ -1,11 +1,13 @@
 //! Judges how a program ended: what it had taken, and whether it is started again.
 
 use super::{BLOCKED, IDLE, Pump};
-use crate::commands::pipe::acks::AckLines;
-use crate::commands::pipe::child::Child;
-use crate::commands::pipe::suspects::Suspected;
+use crate::consumer::acks::AckLines;
+use crate::consumer::child::Child;
+use crate::consumer::suspects::Suspected;
 use crate::failure::Result;
+use crate::output::count;
 use std::fmt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Instant;
 
@@ -23,6 +25,45 @@ pub(crate) enum End {
     Failed(HowEnded),
     /// The stop was set.
     Stopped,
+}
+
+impl End {
+    /// What is to be said of a program that did not take everything: it is called `name`, and
+    /// was to be started again at most `max_restarts` times.
+    pub(crate) fn message(self, name: &str, directory: &Path, max_restarts: Option<u64>) -> String {
+        let directory = directory.display();
+        match self {
+            Self::Drained(status) => format!("{name} ended with status {status}"),
+            Self::Stopped => format!("{name} was stopped"),
+            Self::Enough => format!(
+                "{name} ended before its input did; what it did not read stays in {directory}"
+            ),
+            Self::Unacknowledged(records) => {
+                let what = match records {
+                    None => "could acknowledge nothing more".to_owned(),
+                    Some(records) => format!(
+                        "had not acknowledged {} that it had read, from record {} on",
+                        count(records.count, "record"),
+                        records.first
+                    ),
+                };
+                format!(
+                    "{name} ended with status 0 and {what}; what it has not acknowledged stays \
+                     in {directory} for the next run"
+                )
+            }
+            Self::Failed(how) => {
+                let after = match max_restarts {
+                    Some(0) | None => "and is not to be restarted".to_owned(),
+                    Some(max) => format!("after {} in a row", count(max, "restart")),
+                };
+                format!(
+                    "{name} {how}, {after}; what it has not taken stays in {directory} for the \
+                     next run"
+                )
+            }
+        }
+    }
 }
 
 /// How a program has ended.
@@ -139,7 +180,7 @@ impl Pump<'_> {
 
     /// Whether only success, or an acknowledgement, takes the last records.
     pub(super) fn is_strict(&self) -> bool {
-        self.acks.is_some() || self.plan.max_attempts.is_some()
+        self.acks.is_some() || self.plan.is_strict
     }
 
     /// Acknowledges what a program had taken when it ended.

@@ -1,8 +1,8 @@
 //! Acknowledges what a running program takes, by reading on or by acknowledging itself.
 
 use super::Pump;
-use crate::commands::pipe::acks::{AckLines, Acks};
-use crate::commands::pipe::child::Child;
+use crate::consumer::acks::{AckLines, Acks};
+use crate::consumer::child::Child;
 use crate::failure::{Failure, Result};
 use crate::output::count;
 use std::io;

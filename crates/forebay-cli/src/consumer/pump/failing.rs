@@ -5,7 +5,7 @@ use super::ending::{Failed, HowEnded};
 use super::{IDLE, Pump};
 use crate::buffer::letters;
 use crate::buffer::patience::patiently;
-use crate::commands::pipe::suspects::Next;
+use crate::consumer::suspects::Next;
 use crate::failure::{Failure, Result};
 use crate::output::count;
 use forebay::{Delivery, Item, TryRecv};
@@ -89,7 +89,7 @@ impl Pump<'_> {
                 TryRecv::Ready(Item::Record(delivery)) => {
                     return Ok((delivery.id() == id).then_some(delivery));
                 }
-                TryRecv::Ready(Item::Lost(lost)) => self.losses.note(&[lost], None),
+                TryRecv::Ready(Item::Lost(lost)) => self.losses.note(&[lost], Some(&self.display)),
                 TryRecv::Empty | TryRecv::End => return Ok(None),
             }
         }

@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{self, Command, ExitStatus};
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) use system::Children;
 use system::{Input, PIECE_MAX};
@@ -52,6 +53,18 @@ impl StartError {
     }
 }
 
+/// Where the standard output of a program goes, unless its acknowledgements come from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// To the standard output of this program.
+    Stdout,
+    /// To the standard error of this program.
+    Stderr,
+}
+
+/// Held while a program is started.
+static STARTING: Mutex<()> = Mutex::new(());
+
 /// A running program.
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -64,17 +77,27 @@ pub(crate) struct Child {
 
 impl Child {
     /// Starts a program with a pipe as its standard input, and one for its
-    /// acknowledgements if it gives any; its other outputs are this program's.
+    /// acknowledgements if it gives any. Its standard error is this program's.
     ///
     /// # Errors
     ///
     /// The program cannot be started.
-    pub(crate) fn start(command: &[OsString], acks: Option<&mut Acks>) -> Result<Self, StartError> {
-        Self::try_start(command, acks).map_err(|error| StartError::new(command, &error))
+    pub(crate) fn start(
+        command: &[OsString],
+        output: Output,
+        acks: Option<&Acks>,
+    ) -> Result<Self, StartError> {
+        Self::try_start(command, output, acks).map_err(|error| StartError::new(command, &error))
     }
 
-    fn try_start(command: &[OsString], acks: Option<&mut Acks>) -> io::Result<Self> {
+    fn try_start(command: &[OsString], output: Output, acks: Option<&Acks>) -> io::Result<Self> {
+        // One program at a time: some systems let a program that another thread starts inherit
+        // this one's pipe, whose end this one would then not see.
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut command = command_of(command);
+        if output == Output::Stderr {
+            command.stdout(io::stderr());
+        }
         let mut input = Input::of(&mut command)?;
         let (mut process, acks) = match acks {
             Some(acks) => {

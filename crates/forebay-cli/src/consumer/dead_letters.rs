@@ -18,8 +18,8 @@ use std::time::Duration;
 /// How long to wait at least while another process has the dead letters open.
 const WAIT_MIN: Duration = Duration::from_secs(10);
 
-/// The buffer for records that a program fails on.
-#[derive(Debug)]
+/// The buffer for records that a program fails on. Clones count their own records.
+#[derive(Debug, Clone)]
 pub(crate) struct DeadLetters {
     config: Config,
     directory: PathBuf,
@@ -36,15 +36,16 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// `directory` is the buffer `main` that the records come from, or cannot be opened.
+    /// `directory` is one of the buffers `mains` that the records come from, or cannot be
+    /// opened.
     pub(crate) fn new(
         directory: &Path,
         max_size: Option<u64>,
-        main: &Path,
+        mains: &[PathBuf],
         wait: Time,
         stop: &Stop,
     ) -> Result<Option<Self>> {
-        if is_same(directory, main) {
+        if mains.iter().any(|main| is_same(directory, main)) {
             return Err(Failure::new(format!(
                 "--dead-letters {} is the buffer itself, where the record would hold up the \
                  others again; give another directory",
@@ -144,7 +145,7 @@ fn options(failure: Failure) -> Failure {
 }
 
 /// Whether two paths lead to one directory.
-fn is_same(one: &Path, other: &Path) -> bool {
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     match (one.canonicalize(), other.canonicalize()) {
         (Ok(one), Ok(other)) => one == other,
         _ => false,

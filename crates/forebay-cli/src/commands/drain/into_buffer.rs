@@ -1,0 +1,107 @@
+//! Drains a buffer into another one.
+
+use super::Drain;
+use super::report::{Drained, State};
+use crate::buffer::opening::LOCK_INTERVAL;
+use crate::buffer::pace::Pace;
+use crate::buffer::steps;
+use crate::failure::{Failure, Result};
+use crate::live::{Flow, Live};
+use crate::output::count;
+use forebay::format::record::frame_len;
+use forebay::{Error, ErrorKind, EventCounter, Transfer, TransferOptions};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Instant;
+
+/// Moves all records of a buffer to the one in `to`.
+///
+/// # Errors
+///
+/// One of the two cannot be opened.
+pub(super) fn drain(
+    drain: &Drain<'_>,
+    directory: &Path,
+    to: &Path,
+    mut live: Live,
+) -> Result<Drained> {
+    let counter = steps::counter(drain.args.counting, directory)?;
+    let begun = Instant::now();
+    let mut seen = Transfer::default();
+    let result = loop {
+        let result = move_all(drain, directory, to, &counter, &mut live, &mut seen);
+        let is_locked = |error: &Error| error.kind() == ErrorKind::Locked;
+        let may_wait = begun.elapsed() < drain.args.wait.0;
+        if !(result.as_ref().is_err_and(is_locked) && may_wait) {
+            break result;
+        }
+        if drain.stop.is_set() {
+            return Ok(Drained::new(directory, State::Stopped));
+        }
+        drain.stop.wait(LOCK_INTERVAL);
+    };
+    let mut drained = Drained::new(directory, State::Empty);
+    let transfer = match result {
+        Ok(transfer) => {
+            if !transfer.is_complete {
+                drained.state = State::Stopped;
+            }
+            transfer
+        }
+        Err(error) => {
+            drained.state = State::Failed(failure(error));
+            seen
+        }
+    };
+    drained.records = transfer.records;
+    drained.events = transfer.events;
+    drained.events_lost = transfer.events_lost;
+    drained.has_losses = transfer.events_lost > 0;
+    if drained.has_losses {
+        live.note(format!(
+            "{} of {} lost to damage",
+            count(transfer.events_lost, "event"),
+            directory.display()
+        ));
+    }
+    Ok(drained)
+}
+
+/// `seen` is what is known of the transfer even if it fails.
+fn move_all(
+    drain: &Drain<'_>,
+    directory: &Path,
+    to: &Path,
+    counter: &EventCounter,
+    live: &mut Live,
+    seen: &mut Transfer,
+) -> forebay::Result<Transfer> {
+    let pace = Pace::new(drain.args.rate);
+    let waiting = super::unread_bytes(directory);
+    TransferOptions::new()
+        .event_counter(counter.clone())
+        .on_corruption(drain.args.on_corruption.into())
+        .on_progress(|transfer| {
+            *seen = *transfer;
+            let done = transfer.bytes + transfer.records * frame_len(0) as u64;
+            live.show(|| Flow {
+                waiting: Some((0, waiting.saturating_sub(done))),
+                ..Flow::default()
+            });
+            pace.keep(transfer.bytes, &drain.stop);
+            match drain.stop.is_set() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })
+        .move_records(directory, to)
+}
+
+fn failure(error: Error) -> Failure {
+    match error.kind() {
+        ErrorKind::Locked => {
+            Failure::from(error).but("wait for it with --wait 1m, or stop the other process")
+        }
+        _ => Failure::from(error),
+    }
+}
