@@ -15,7 +15,7 @@ mod stop;
 mod vector;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, cat, inspect, mend, pipe, pull, push, repair, verify};
+use commands::{bench, cat, doctor, inspect, ls, mend, metrics, pipe, pull, push, repair, verify};
 use std::process::ExitCode;
 
 /// A durable disk buffer for event pipelines
@@ -56,8 +56,14 @@ enum Command {
     Pull(pull::Args),
     /// Run a program on standard input, with a buffer in between
     Pipe(pipe::Args),
+    /// List the buffers below directories, with state, backlog and findings
+    Ls(ls::Args),
     /// Describe a buffer: positions, unread events, files, who has it open
     Inspect(inspect::Args),
+    /// Print the figures of buffers for Prometheus, or serve them
+    Metrics(metrics::Args),
+    /// Check buffers and what is around them, and say what to do
+    Doctor(doctor::Args),
     /// Check every byte of a buffer
     Verify(verify::Args),
     /// Replace a damaged buffer by a clean one of all that checks out
@@ -76,6 +82,9 @@ fn main() -> ExitCode {
         Command::Push(args) => push::run(args),
         Command::Pull(args) => pull::run(args),
         Command::Pipe(args) => pipe::run(args),
+        Command::Ls(args) => ls::run(args),
+        Command::Metrics(args) => metrics::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Repair(args) => repair::run(args),

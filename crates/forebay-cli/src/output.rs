@@ -8,6 +8,7 @@ use crate::failure::{Failure, Result};
 use indicatif::{HumanBytes, HumanCount};
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 /// Prints a message on standard error.
 pub(crate) fn note(text: impl Display) {
@@ -59,6 +60,14 @@ pub(crate) fn is_watched() -> bool {
 pub(crate) fn count(number: u64, one: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {one}{plural}", HumanCount(number))
+}
+
+/// `3d 4h`, `5m 2s`, `0s`: the two largest units of a time in seconds.
+pub(crate) fn age(seconds: f64) -> String {
+    let whole = Duration::try_from_secs_f64(seconds.max(0.0).floor()).unwrap_or(Duration::MAX);
+    let text = humantime::format_duration(whole).to_string();
+    let units: Vec<_> = text.split(' ').take(2).collect();
+    units.join(" ")
 }
 
 /// `1.50 MiB`.

@@ -5,7 +5,7 @@
 //! - A rate that the looks cannot tell is `None`, never 0.
 
 use forebay::Inspection;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// What one look says about the flow through a buffer.
@@ -17,9 +17,12 @@ struct Reading {
     unread_events: u64,
     unread_bytes: u64,
     disk_bytes: u64,
-    /// The data files: id, id of the first record, bytes of records.
-    files: Vec<(u16, Option<u64>, u64)>,
+    /// The bytes that went in since the first look.
+    bytes_in: u64,
 }
+
+/// The data files of a look, by their ids: the id of the first record, and the bytes of records.
+type Files = HashMap<u16, (Option<u64>, u64)>;
 
 /// What goes through a buffer, a second. Bytes are those of whole records, as on disk.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,6 +41,10 @@ pub(crate) struct Meter {
     window: Duration,
     /// Of the window and the last one before it, the oldest first.
     readings: VecDeque<Reading>,
+    /// Of the last look.
+    files: Files,
+    /// What was unread at the first look.
+    unread_bytes_at_first: u64,
     /// When an acknowledgement was seen last, or nothing was unread.
     moved_at: Option<Instant>,
 }
@@ -48,29 +55,29 @@ impl Meter {
         Self {
             window,
             readings: VecDeque::new(),
+            files: Files::new(),
+            unread_bytes_at_first: 0,
             moved_at: None,
         }
     }
 
     /// Takes note of a look that was made `at` this time.
     pub(crate) fn take(&mut self, at: Instant, inspection: &Inspection) {
-        self.add(Reading {
+        let reading = Reading {
             at,
             next_record_id: inspection.next_record_id,
             last_acknowledged_id: inspection.last_acknowledged_id,
             unread_events: inspection.unread.events,
             unread_bytes: inspection.unread.bytes,
             disk_bytes: inspection.disk_bytes(),
-            files: inspection
-                .files
-                .iter()
-                .filter(|file| !file.is_stale)
-                .map(|file| (file.file_id, file.first_record_id, file.data_bytes))
-                .collect(),
-        });
+            bytes_in: 0,
+        };
+        let files = inspection.files.iter().filter(|file| !file.is_stale);
+        let files = files.map(|file| (file.file_id, (file.first_record_id, file.data_bytes)));
+        self.add(reading, files.collect());
     }
 
-    fn add(&mut self, reading: Reading) {
+    fn add(&mut self, mut reading: Reading, files: Files) {
         if let Some(last) = self.readings.back() {
             // Ids only grow. Otherwise another buffer has taken the place of this one.
             if reading.next_record_id < last.next_record_id
@@ -80,6 +87,11 @@ impl Meter {
                 self.moved_at = None;
             }
         }
+        match self.readings.back() {
+            Some(last) => reading.bytes_in = last.bytes_in + grown(&self.files, &files),
+            None => self.unread_bytes_at_first = reading.unread_bytes,
+        }
+        self.files = files;
         let has_moved = self.readings.back().is_none_or(|last| {
             reading.last_acknowledged_id > last.last_acknowledged_id
                 || last.unread_events == 0
@@ -105,8 +117,7 @@ impl Meter {
         if elapsed <= 0.0 {
             return None;
         }
-        let pairs = self.readings.iter().zip(self.readings.iter().skip(1));
-        let bytes_in: u64 = pairs.map(|(before, now)| grown(before, now)).sum();
+        let bytes_in = last.bytes_in - first.bytes_in;
         // What came and did not stay went.
         let bytes_out = (first.unread_bytes + bytes_in).saturating_sub(last.unread_bytes);
         let events = |now: u64, before: u64| now.saturating_sub(before) as f64 / elapsed;
@@ -115,6 +126,14 @@ impl Meter {
             events_out: events(last.last_acknowledged_id, first.last_acknowledged_id),
             bytes_in: bytes_in as f64 / elapsed,
             bytes_out: bytes_out as f64 / elapsed,
+        })
+    }
+
+    /// The bytes that went in and out since the first look.
+    pub(crate) fn bytes_in_and_out(&self) -> (u64, u64) {
+        self.readings.back().map_or((0, 0), |last| {
+            let came = self.unread_bytes_at_first + last.bytes_in;
+            (last.bytes_in, came.saturating_sub(last.unread_bytes))
         })
     }
 
@@ -148,15 +167,15 @@ impl Meter {
 
 /// The bytes of records that were added between two looks. A data file that was made and deleted
 /// in between is not counted: it came and went.
-fn grown(before: &Reading, now: &Reading) -> u64 {
-    let added = |(file_id, first_id, bytes): &(u16, Option<u64>, u64)| {
+fn grown(before: &Files, now: &Files) -> u64 {
+    let added = |(file_id, (first_id, bytes)): (&u16, &(Option<u64>, u64))| {
+        // The ids of files go round: a file of the same id is another one if its first record is.
         let same = before
-            .files
-            .iter()
-            .find(|(id, first, _)| id == file_id && (first.is_none() || first == first_id));
-        bytes.saturating_sub(same.map_or(0, |(_, _, bytes)| *bytes))
+            .get(file_id)
+            .filter(|(first, _)| first.is_none() || first == first_id);
+        bytes.saturating_sub(same.map_or(0, |(_, bytes)| *bytes))
     };
-    now.files.iter().map(added).sum()
+    now.iter().map(added).sum()
 }
 
 /// The time in which `rate` a second makes `amount`; `None` if it never does, or in more than a
@@ -173,21 +192,24 @@ mod tests {
 
     /// Events of 100 bytes: `next` was written last, up to `acknowledged` they are read. All are
     /// in one file.
-    fn reading(begin: Instant, seconds: u64, next: u64, acknowledged: u64) -> Reading {
-        Reading {
+    fn reading(begin: Instant, seconds: u64, next: u64, acknowledged: u64) -> (Reading, Files) {
+        let reading = Reading {
             at: begin + Duration::from_secs(seconds),
             next_record_id: next + 1,
             last_acknowledged_id: acknowledged,
             unread_events: next - acknowledged,
             unread_bytes: (next - acknowledged) * 100,
             disk_bytes: next * 100,
-            files: vec![(0, Some(1), next * 100)],
-        }
+            bytes_in: 0,
+        };
+        (reading, Files::from([(0, (Some(1), next * 100))]))
     }
 
-    fn meter(readings: impl IntoIterator<Item = Reading>) -> Meter {
+    fn meter(readings: impl IntoIterator<Item = (Reading, Files)>) -> Meter {
         let mut meter = Meter::over(Duration::from_secs(10));
-        readings.into_iter().for_each(|reading| meter.add(reading));
+        for (reading, files) in readings {
+            meter.add(reading, files);
+        }
         meter
     }
 
@@ -230,17 +252,15 @@ mod tests {
     #[test]
     fn bytes_are_counted_across_files() {
         let begin = Instant::now();
-        let before = Reading {
-            unread_bytes: 1_500,
-            files: vec![(6, Some(1), 1_000), (7, Some(11), 500)],
-            ..reading(begin, 0, 15, 0)
-        };
-        let now = Reading {
-            unread_bytes: 1_200,
-            files: vec![(7, Some(11), 1_000), (8, Some(21), 200)],
-            ..reading(begin, 1, 22, 10)
-        };
-        let rates = meter([before, now]).rates().unwrap();
+        let (mut before, _) = reading(begin, 0, 15, 0);
+        before.unread_bytes = 1_500;
+        let files_before = Files::from([(6, (Some(1), 1_000)), (7, (Some(11), 500))]);
+        let (mut now, _) = reading(begin, 1, 22, 10);
+        now.unread_bytes = 1_200;
+        let files_now = Files::from([(7, (Some(11), 1_000)), (8, (Some(21), 200))]);
+        let meter = meter([(before, files_before), (now, files_now)]);
+        let rates = meter.rates().unwrap();
+        assert_eq!(meter.bytes_in_and_out(), (700, 1_000));
         assert_eq!((rates.bytes_in, rates.bytes_out), (700.0, 1_000.0));
     }
 
@@ -248,22 +268,16 @@ mod tests {
     #[test]
     fn a_file_with_the_name_of_an_earlier_one_counts_in_full() {
         let begin = Instant::now();
-        let before = Reading {
-            files: vec![(0, Some(1), 1_000)],
-            ..reading(begin, 0, 10, 10)
+        let (before, now) = (reading(begin, 0, 10, 10).0, reading(begin, 1, 93, 93).0);
+        let one = |first_id, bytes| Files::from([(0, (first_id, bytes))]);
+        let bytes_in = |files_before, files_now| {
+            let meter = meter([(before.clone(), files_before), (now.clone(), files_now)]);
+            meter.rates().unwrap().bytes_in
         };
-        let now = Reading {
-            files: vec![(0, Some(91), 300)],
-            ..reading(begin, 1, 93, 93)
-        };
-        assert_eq!(meter([before, now]).rates().unwrap().bytes_in, 300.0);
+        assert_eq!(bytes_in(one(Some(1), 1_000), one(Some(91), 300)), 300.0);
         // A file that was empty is the same one with its first record.
-        let empty = Reading {
-            files: vec![(0, None, 0)],
-            ..reading(begin, 0, 0, 0)
-        };
-        let now = reading(begin, 1, 3, 0);
-        assert_eq!(meter([empty, now]).rates().unwrap().bytes_in, 300.0);
+        assert_eq!(bytes_in(one(None, 0), one(Some(91), 300)), 300.0);
+        assert_eq!(bytes_in(one(Some(1), 1_000), one(Some(1), 1_300)), 300.0);
     }
 
     #[test]
@@ -280,7 +294,8 @@ mod tests {
     fn progress_is_an_acknowledgement_while_something_is_unread() {
         let begin = Instant::now();
         let at = |seconds, next, acknowledged| reading(begin, seconds, next, acknowledged);
-        let since = |readings: &[Reading]| meter(readings.iter().cloned()).since_progress();
+        let since =
+            |readings: &[(Reading, Files)]| meter(readings.iter().cloned()).since_progress();
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(since(&[at(0, 10, 5), at(3, 20, 5)]), seconds(3));
         // Also beyond the window.

@@ -2,8 +2,11 @@
 
 pub(crate) mod bench;
 pub(crate) mod cat;
+pub(crate) mod doctor;
 pub(crate) mod inspect;
+pub(crate) mod ls;
 pub(crate) mod mend;
+pub(crate) mod metrics;
 pub(crate) mod pipe;
 pub(crate) mod pull;
 pub(crate) mod push;
