@@ -14,6 +14,8 @@ mod cat;
 mod closed;
 mod counting;
 #[cfg(unix)]
+mod doctor;
+#[cfg(unix)]
 mod full_disk;
 mod inspect;
 mod json_keys;
@@ -23,6 +25,10 @@ mod kill;
 mod limits;
 #[cfg(unix)]
 mod live;
+#[cfg(unix)]
+mod ls;
+#[cfg(unix)]
+mod metrics;
 #[cfg(unix)]
 mod moments;
 #[cfg(unix)]

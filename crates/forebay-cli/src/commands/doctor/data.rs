@@ -75,7 +75,13 @@ fn of_kind(
     let files = files(findings);
     let mend = format!("forebay mend {dir}");
     let repair = format!("forebay repair {dir}");
+    let is_tail = matches!(kind, FindingKind::TornTail | FindingKind::ZeroTail);
     let (what, cure, command) = match kind {
+        _ if severity == Severity::Normal && lost > 0 && !is_tail => (
+            format!("ids are missing at {places} in {files}, as an earlier repair has reported"),
+            "nothing is to be done",
+            format!("forebay verify {dir}"),
+        ),
         FindingKind::TornTail => (
             format!("{files} ends inside a record, as a crash leaves it"),
             "opening the buffer cuts that off",
@@ -93,11 +99,6 @@ fn of_kind(
             ),
             "readers step over it; a repair leaves it out, and keeps the original",
             repair,
-        ),
-        FindingKind::IdGap if severity == Severity::Normal => (
-            format!("ids are missing at {places} in {files}, as an earlier repair has reported"),
-            "nothing is to be done",
-            format!("forebay verify {dir}"),
         ),
         FindingKind::IdGap => (
             format!(
@@ -161,7 +162,7 @@ fn of_kind(
             repair,
         ),
     };
-    let lost = match lost {
+    let lost_text = match lost {
         0 => String::new(),
         lost => format!("; {} lost", count(lost, "event")),
     };
@@ -170,10 +171,10 @@ fn of_kind(
         true => String::new(),
         false => patient.once_closed(),
     };
-    let says = format!("{what}{lost}. {}{once_closed}", capital(cure));
-    match severity {
-        Severity::Damage => Answer::problem(CHECK, says, command),
-        _ => Answer::note(CHECK, says, command),
+    let says = format!("{what}{lost_text}. {}{once_closed}", capital(cure));
+    match severity == Severity::Damage || (is_tail && lost > 0) {
+        true => Answer::problem(CHECK, says, command),
+        false => Answer::note(CHECK, says, command),
     }
 }
 
