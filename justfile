@@ -22,6 +22,10 @@ lives seconds="600" seed="1":
         cargo test -p forebay --test it -- lives::nothing_promised_is_lost --nocapture \
         --include-ignored
 
+# check alert rules and dashboard with a real Prometheus, where it is installed
+monitoring:
+    scripts/monitoring
+
 # damage a buffer in two places at once, more often than in `just test`
 damage seeds="1000000" seed="1":
     FOREBAY_DAMAGE_SEEDS={{ seeds }} FOREBAY_DAMAGE_SEED={{ seed }} \

@@ -16,6 +16,8 @@ pub(crate) enum Outcome {
     Fine,
     /// Damage or losses were found, and reported: 1.
     Findings,
+    /// Some of the work could not be done, and that was reported: 2.
+    Errors,
     /// A signal asked for the end: 128 plus its number.
     Stopped(u8),
     /// The status of the program that was run.
@@ -28,6 +30,7 @@ impl Outcome {
         match self {
             Self::Fine => 0,
             Self::Findings => 1,
+            Self::Errors => 2,
             Self::Stopped(signal) => 128_u8.saturating_add(signal),
             Self::Program(status) => status,
         }

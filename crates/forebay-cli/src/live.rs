@@ -3,7 +3,7 @@
 //! Invariants: one line on standard error, and only when that is a terminal; a message
 //! does not break into that line; a command that ends within a second shows nothing.
 
-use crate::output::{bytes, note};
+use crate::output::{age, bytes, note};
 use forebay::Usage;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use std::fmt::Display;
@@ -228,6 +228,65 @@ impl Progress {
     /// Takes it off the terminal.
     pub(crate) fn clear(&self) {
         self.0.finish_and_clear();
+    }
+}
+
+/// How many buffers were found and looked at, from a second after the beginning.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    bar: ProgressBar,
+    begun: Instant,
+}
+
+impl Counter {
+    pub(crate) fn of_buffers() -> Self {
+        Self {
+            bar: styled(ProgressBar::new(0), "{msg}"),
+            begun: Instant::now(),
+        }
+    }
+
+    /// So many were found.
+    pub(crate) fn found(&self, buffers: u64) {
+        self.show(|_| format!("searching: {} found", HumanCount(buffers)));
+    }
+
+    /// So many of all were looked at.
+    pub(crate) fn done(&self, done: u64, all: u64) {
+        self.show(|rate| {
+            let left = (all.saturating_sub(done)) as f64 / rate(done);
+            let left = match left.is_finite() {
+                true => format!(", {} left", age(left)),
+                false => String::new(),
+            };
+            format!(
+                "{} of {} buffers ({:.1}/s{left})",
+                HumanCount(done),
+                HumanCount(all),
+                rate(done)
+            )
+        });
+    }
+
+    /// Shows a text, made from a function that gives the rate of a number since the beginning.
+    fn show(&self, text: impl FnOnce(&dyn Fn(u64) -> f64) -> String) {
+        let elapsed = self.begun.elapsed();
+        if self.bar.is_hidden() || elapsed < INTERVAL {
+            return;
+        }
+        if self.bar.is_finished() {
+            self.bar.reset();
+        }
+        let rate = |number| number as f64 / elapsed.as_secs_f64();
+        self.bar.set_message(text(&rate));
+        self.bar.tick();
+    }
+
+    /// Takes it off the terminal, until it is shown again.
+    pub(crate) fn clear(&self) {
+        if !self.bar.is_finished() {
+            self.bar.finish_and_clear();
+        }
     }
 }
 

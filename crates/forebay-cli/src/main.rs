@@ -18,8 +18,8 @@ mod vector;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    bench, cat, drain, export, import, inspect, mend, pipe, pull, push, repair, salvage, skip,
-    transfer, verify,
+    bench, cat, doctor, drain, export, import, inspect, ls, mend, metrics, pipe, pull, push,
+    repair, salvage, skip, transfer, verify,
 };
 use std::process::ExitCode;
 
@@ -63,8 +63,14 @@ enum Command {
     Pipe(pipe::Args),
     /// Empty buffers that nobody feeds any more, into a program or another buffer
     Drain(drain::Args),
+    /// List the buffers below directories, with state, backlog and findings
+    Ls(ls::Args),
     /// Describe a buffer: positions, unread events, files, who has it open
     Inspect(inspect::Args),
+    /// Print the figures of buffers for Prometheus, or serve them
+    Metrics(metrics::Args),
+    /// Check buffers and what is around them, and say what to do
+    Doctor(doctor::Args),
     /// Check every byte of a buffer
     Verify(verify::Args),
     /// Replace a damaged buffer by a clean one of all that checks out
@@ -98,6 +104,9 @@ fn main() -> ExitCode {
         Command::Pull(args) => pull::run(args),
         Command::Pipe(args) => pipe::run(args),
         Command::Drain(args) => drain::run(args),
+        Command::Ls(args) => ls::run(args),
+        Command::Metrics(args) => metrics::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Repair(args) => repair::run(args),

@@ -61,7 +61,45 @@ pub(crate) fn count(number: u64, one: &str) -> String {
     format!("{} {one}{plural}", HumanCount(number))
 }
 
+/// `3d 4h`, `5m 2s`, `0s`: a time in seconds, in its largest unit and the next one.
+pub(crate) fn age(seconds: f64) -> String {
+    const UNITS: [(u64, char); 4] = [(86_400, 'd'), (3_600, 'h'), (60, 'm'), (1, 's')];
+    // A negative time becomes 0, and one that is too long the longest.
+    let seconds = seconds as u64;
+    let largest = UNITS.iter().position(|(len, _)| seconds >= *len);
+    let largest = largest.unwrap_or(UNITS.len() - 1);
+    let (len, unit) = UNITS[largest];
+    let first = format!("{}{unit}", seconds / len);
+    match UNITS.get(largest + 1) {
+        Some((next_len, next)) if seconds % len >= *next_len => {
+            format!("{first} {}{next}", seconds % len / next_len)
+        }
+        _ => first,
+    }
+}
+
 /// `1.50 MiB`.
 pub(crate) fn bytes(number: u64) -> String {
     HumanBytes(number).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_its_two_largest_units() {
+        for (seconds, text) in [
+            (-1.0, "0s"),
+            (0.9, "0s"),
+            (59.0, "59s"),
+            (60.0, "1m"),
+            (3_661.0, "1h 1m"),
+            (7_205.0, "2h"),
+            (4.0 * 86_400.0, "4d"),
+            (400.0 * 86_400.0 + 3_600.0, "400d 1h"),
+        ] {
+            assert_eq!(age(seconds), text);
+        }
+    }
 }

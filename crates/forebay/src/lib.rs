@@ -43,9 +43,12 @@
 //!    what happens to damaged bytes.
 //! 5. **Observe.** [`Usage`]: what went through, in one consistent snapshot; [`Monitor`] reads it
 //!    from another thread, `metrics` (feature) reports it. [`inspect`], [`verify`] and [`records`]
-//!    look at a buffer without opening it, and [`ExportOptions`] and [`ImportOptions`] carry it
-//!    elsewhere. [`mod@format`]: the bytes on disk.
-//! 6. **Test.** [`storage`]: the file system interface, with a simulated file system that can lose
+//!    look at a buffer without opening it, and [`find_buffers`] finds those below a directory.
+//!    [`mod@format`]: the bytes on disk.
+//! 6. **Rescue.** [`RepairOptions`], [`SalvageOptions`], [`TransferOptions`], [`ExportOptions`] and
+//!    [`ImportOptions`]: a damaged buffer made clean, what is left of others in a new one, records
+//!    from one to another.
+//! 7. **Test.** [`storage`]: the file system interface, with a simulated file system that can lose
 //!    power and one that fails on request (feature `sim`), for a program's own crash tests.
 //!
 //! Whole programs are in the package's `examples/`.
@@ -84,6 +87,7 @@ mod write;
 
 pub use config::{Config, Io, OnCorruption, ReaderSees, SyncPolicy, WhenFull};
 pub use counter::EventCounter;
+pub use directory::find::{FoundBuffers, find_buffers};
 pub use directory::findings::{Finding, FindingKind, Recovery, Severity};
 pub use directory::inspect::{
     FileReport, InspectOptions, Inspection, LedgerCondition, LedgerReport, Unread, inspect,

@@ -4,6 +4,7 @@
 //! help text says unit, default and what to expect.
 
 pub(crate) mod counting;
+pub(crate) mod max_sizes;
 pub(crate) mod sizes;
 
 use self::counting::CountingOptions;

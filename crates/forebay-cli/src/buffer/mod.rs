@@ -3,11 +3,14 @@
 
 pub(crate) mod durability;
 pub(crate) mod findings;
+pub(crate) mod holder;
 pub(crate) mod letters;
+pub(crate) mod looks;
 pub(crate) mod losses;
 pub(crate) mod metadata;
 pub(crate) mod opening;
 pub(crate) mod pace;
 pub(crate) mod patience;
+pub(crate) mod rates;
 pub(crate) mod steps;
 pub(crate) mod watch;

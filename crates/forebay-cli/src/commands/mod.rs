@@ -2,11 +2,14 @@
 
 pub(crate) mod bench;
 pub(crate) mod cat;
+pub(crate) mod doctor;
 pub(crate) mod drain;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod ls;
 pub(crate) mod mend;
+pub(crate) mod metrics;
 pub(crate) mod pipe;
 pub(crate) mod pull;
 pub(crate) mod push;

@@ -92,6 +92,17 @@ fn transfers_and_salvages_print_the_keys_of_the_page() {
 }
 
 #[test]
+fn ls_and_doctor_print_the_keys_of_the_page() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    scratch.damage_fifth_record();
+    for (command, options) in [("ls", &["--json", "--verify"][..]), ("doctor", &["--json"])] {
+        let keys = printed([scratch.forebay(command, options)]);
+        assert_eq!(keys, documented(command), "{command}");
+    }
+}
+
+#[test]
 fn repair_and_mend_print_the_keys_of_the_page() {
     let scratch = Scratch::new();
     scratch.push(lines(1, 10));

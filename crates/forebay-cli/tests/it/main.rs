@@ -13,6 +13,8 @@ mod cat;
 #[cfg(unix)]
 mod closed;
 mod counting;
+#[cfg(unix)]
+mod doctor;
 mod export;
 #[cfg(unix)]
 mod full_disk;
@@ -24,6 +26,10 @@ mod kill;
 mod limits;
 #[cfg(unix)]
 mod live;
+#[cfg(unix)]
+mod ls;
+#[cfg(unix)]
+mod metrics;
 #[cfg(unix)]
 mod moments;
 #[cfg(unix)]

@@ -22,6 +22,7 @@ mod examples;
 mod export;
 mod failed_syncs;
 mod faults;
+mod find;
 mod fuzz;
 mod gate;
 mod golden;

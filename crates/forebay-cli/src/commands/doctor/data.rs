@@ -1,0 +1,331 @@
+//! Checks of what is in the buffer, and of the process that has it open.
+
+use super::{Answer, Patient, quoted, system};
+use crate::buffer::holder::Condition;
+use crate::output::{age, bytes, count};
+use forebay::{Finding, FindingKind, Severity};
+use indicatif::HumanCount;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// A process that has used more of its descriptors is close to failing.
+const DESCRIPTORS_USED_MAX: f64 = 0.9;
+
+/// A buffer that is full sooner is a problem.
+const SOON_SECONDS: f64 = 3600.0;
+
+pub(super) fn unfinished_repair(directory: &Path) -> Answer {
+    Answer::problem(
+        "state",
+        "a repair of the buffer is going on, or was interrupted; if no process repairs it, \
+         opening it finishes the repair",
+        format!("forebay mend {}", quoted(directory)),
+    )
+}
+
+/// One answer for each kind of finding.
+pub(super) fn findings(patient: &Patient) -> Vec<Answer> {
+    const CHECK: &str = "findings";
+    let (findings, omitted) = match &patient.verification {
+        Some(checked) => (&checked.findings, checked.findings_omitted),
+        None => (&patient.inspection.recovery.findings, 0),
+    };
+    if findings.is_empty() {
+        return vec![Answer::ok(
+            CHECK,
+            match &patient.verification {
+                Some(checked) => format!(
+                    "no damage; {} with {} checked",
+                    count(checked.records, "record"),
+                    count(checked.events, "event")
+                ),
+                None => "no damage in the ledger and at the ends of the data".to_owned(),
+            },
+        )];
+    }
+    let mut by_kind: BTreeMap<(FindingKind, Severity), Vec<&Finding>> = BTreeMap::new();
+    for finding in findings {
+        let key = (finding.kind, finding.severity);
+        by_kind.entry(key).or_default().push(finding);
+    }
+    let mut answers: Vec<_> = by_kind
+        .into_iter()
+        .map(|((kind, severity), findings)| of_kind(patient, kind, severity, &findings))
+        .collect();
+    if omitted > 0 {
+        answers.push(Answer::problem(
+            CHECK,
+            format!("there are {}", count(omitted, "more finding")),
+            format!("forebay repair {}", patient.quoted()),
+        ));
+    }
+    answers
+}
+
+fn of_kind(
+    patient: &Patient,
+    kind: FindingKind,
+    severity: Severity,
+    findings: &[&Finding],
+) -> Answer {
+    const CHECK: &str = "findings";
+    let dir = patient.quoted();
+    let lost: u64 = findings.iter().map(|finding| finding.events_lost).sum();
+    let places = count(findings.len() as u64, "place");
+    let files = files(findings);
+    let mend = format!("forebay mend {dir}");
+    let repair = format!("forebay repair {dir}");
+    let is_tail = matches!(kind, FindingKind::TornTail | FindingKind::ZeroTail);
+    let (what, cure, command) = match kind {
+        _ if severity == Severity::Normal && lost > 0 && !is_tail => (
+            format!("ids are missing at {places} in {files}, as an earlier repair has reported"),
+            "nothing is to be done",
+            format!("forebay verify {dir}"),
+        ),
+        FindingKind::TornTail => (
+            format!("{files} ends inside a record, as a crash leaves it"),
+            "opening the buffer cuts that off",
+            mend,
+        ),
+        FindingKind::ZeroTail => (
+            format!("{files} ends in zeros, as a crash leaves it"),
+            "opening the buffer cuts them off",
+            mend,
+        ),
+        FindingKind::BadLength | FindingKind::BadRecord | FindingKind::Checksum => (
+            format!(
+                "stored bytes have changed at {places} in {files}: the disk, its controller or \
+                 the memory is faulty, or something else has written there"
+            ),
+            "readers step over it; a repair leaves it out, and keeps the original",
+            repair,
+        ),
+        FindingKind::IdGap => (
+            format!(
+                "ids are missing at {places} in {files}: records are gone, or the program that \
+                 fills the buffer counts several events a record"
+            ),
+            "this tells which: nothing is lost if it says so",
+            format!("forebay verify {dir} --count-events ids"),
+        ),
+        FindingKind::IdOverlap => (
+            format!(
+                "records in {files} hold fewer events than are counted here: the program that \
+                 fills the buffer counts in another way"
+            ),
+            "count as that program does",
+            format!("forebay verify {dir} --count-events ids"),
+        ),
+        FindingKind::MissingFile if lost == 0 => (
+            format!("{files} was not made yet when the process ended, as a crash leaves it"),
+            "opening the buffer makes it",
+            mend,
+        ),
+        FindingKind::MissingFile => (
+            format!("{files} is missing: something has deleted it"),
+            "put it back if there is a copy; a repair accepts the loss",
+            repair,
+        ),
+        FindingKind::StaleFile => (
+            format!("{files} repeats records that other files have, as an old copy would"),
+            "opening the buffer sets a whole file aside, and readers skip single records",
+            mend,
+        ),
+        FindingKind::LedgerMissing | FindingKind::LedgerDamaged => (
+            format!(
+                "the ledger, {files}, is {}: which events were acknowledged is not known, so they \
+                 come again",
+                match kind {
+                    FindingKind::LedgerMissing => "missing",
+                    _ => "damaged",
+                }
+            ),
+            "opening the buffer makes a new one from the data",
+            mend,
+        ),
+        FindingKind::LedgerBehind => (
+            "the ledger is older than the data, as a crash leaves it".to_owned(),
+            "opening the buffer brings it up to date",
+            mend,
+        ),
+        FindingKind::LedgerAhead => (
+            "the ledger counts events that are not in the data: a power cut took them, or the \
+             files were cut or come from an older copy"
+                .to_owned(),
+            "opening the buffer accepts the loss",
+            mend,
+        ),
+        // A later version of the library may find more.
+        _ => (
+            format!("{kind} at {places} in {files}"),
+            "a repair mends it",
+            repair,
+        ),
+    };
+    let lost_text = match lost {
+        0 => String::new(),
+        lost => format!("; {} lost", count(lost, "event")),
+    };
+    let only_reads = command.starts_with("forebay verify");
+    let once_closed = match only_reads {
+        true => String::new(),
+        false => patient.once_closed(),
+    };
+    let says = format!("{what}{lost_text}. {}{once_closed}", capital(cure));
+    match severity == Severity::Damage || (is_tail && lost > 0) {
+        true => Answer::problem(CHECK, says, command),
+        false => Answer::note(CHECK, says, command),
+    }
+}
+
+/// `buffer-data-3.dat`, `buffer-data-3.dat and 2 more files`.
+fn files(findings: &[&Finding]) -> String {
+    let names: BTreeSet<&str> = findings
+        .iter()
+        .filter_map(|finding| finding.file.as_deref())
+        .collect();
+    match (names.first(), names.len()) {
+        (None, _) => "the data".to_owned(),
+        (Some(first), 1) => (*first).to_owned(),
+        (Some(first), all) => format!("{first} and {}", count(all as u64 - 1, "more file")),
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(chars).collect()
+}
+
+/// The process that has the buffer open, or an orphan.
+pub(super) fn holder(patient: &Patient) -> Vec<Answer> {
+    const CHECK: &str = "holder";
+    let dir = patient.quoted();
+    let unread = &patient.inspection.unread;
+    let Some(holder) = &patient.holder else {
+        if unread.events == 0 {
+            return vec![Answer::ok(CHECK, "no process has the buffer open")];
+        }
+        let oldest = patient
+            .inspection
+            .oldest_unread_age_seconds
+            .map_or_else(String::new, |seconds| {
+                format!(", the oldest for {}", age(seconds))
+            });
+        return vec![Answer::problem(
+            CHECK,
+            format!(
+                "no process has the buffer open, and {} wait in it{oldest}. Start the program \
+                 that reads it; or, if it has none any more, take them out",
+                count(unread.events, "event")
+            ),
+            format!("forebay pull {dir} --framing length > records"),
+        )];
+    };
+    let pid = holder.pid.unwrap_or(0);
+    let mut answers = Vec::new();
+    match holder.condition() {
+        Some(Condition::Stopped) => answers.push(Answer::problem(
+            CHECK,
+            format!("{holder} has the buffer open, and is stopped by a signal or a debugger"),
+            format!("kill -CONT {pid}"),
+        )),
+        Some(Condition::Ended) => answers.push(Answer::problem(
+            CHECK,
+            format!(
+                "{holder} has the buffer open, has ended, and waits to be reaped by its parent"
+            ),
+            format!("ps -o pid,ppid,stat,cmd -p {pid}"),
+        )),
+        Some(Condition::WaitsForDevice) => answers.push(Answer::note(
+            CHECK,
+            format!(
+                "{holder} has the buffer open, and waits for a device; if that lasts, the device \
+                 is slow or failing"
+            ),
+            format!("ps -o pid,stat,wchan,cmd -p {pid}"),
+        )),
+        Some(Condition::Alive) => answers.push(Answer::ok(
+            CHECK,
+            format!("{holder} has the buffer open, and is alive"),
+        )),
+        None => answers.push(Answer::ok(
+            CHECK,
+            format!(
+                "{holder} has the buffer open; this process cannot see it, because it is in \
+                 another container"
+            ),
+        )),
+    }
+    if let Some((open, limit)) = holder.pid.and_then(system::descriptors)
+        && open as f64 > limit as f64 * DESCRIPTORS_USED_MAX
+    {
+        answers.push(Answer::problem(
+            CHECK,
+            format!(
+                "{holder} has {} of at most {} files open: it may soon be unable to open data \
+                 files",
+                HumanCount(open),
+                HumanCount(limit)
+            ),
+            format!("prlimit --pid {pid} --nofile={}", limit.saturating_mul(4)),
+        ));
+    }
+    answers
+}
+
+/// What moves, from two looks at a buffer that is open.
+pub(super) fn progress(patient: &Patient) -> Vec<Answer> {
+    const CHECK: &str = "progress";
+    let Some(rates) = patient.meter.rates() else {
+        return Vec::new();
+    };
+    let dir = patient.quoted();
+    let mut answers = Vec::new();
+    let unread = &patient.inspection.unread;
+    let empty = patient.meter.time_to_empty();
+    let empty = empty.map(|time| format!(", none in {} at this rate", age(time.as_secs_f64())));
+    let moves = format!(
+        "{:.0} events/s in, {:.0} events/s out, {} waiting{}",
+        rates.events_in,
+        rates.events_out,
+        HumanCount(unread.events),
+        empty.unwrap_or_default()
+    );
+    if unread.events > 0 && rates.events_out <= 0.0 {
+        answers.push(Answer::note(
+            CHECK,
+            format!(
+                "{moves}: nothing was acknowledged while this command looked. If that lasts, the \
+                 reader is stuck or its destination is down; this is the record it is at"
+            ),
+            format!("forebay cat {dir} --max 1"),
+        ));
+    } else {
+        answers.push(Answer::ok(CHECK, moves));
+    }
+    let growth = rates.bytes_in - rates.bytes_out;
+    let free = patient.inspection.free_bytes;
+    let disk_full = free
+        .filter(|_| growth > 0.0)
+        .map(|free| free as f64 / growth);
+    let buffer_full = patient
+        .max_size
+        .and_then(|max_size| patient.meter.time_to_full(max_size))
+        .map(|time| time.as_secs_f64());
+    for (what, seconds) in [("buffer", buffer_full), ("file system", disk_full)] {
+        if let Some(seconds) = seconds.filter(|seconds| *seconds < SOON_SECONDS) {
+            answers.push(Answer::problem(
+                CHECK,
+                format!(
+                    "the {what} is full in {} at this rate ({}/s more than is read). Get the \
+                     reader to read faster, or give it more room",
+                    age(seconds),
+                    bytes(growth as u64)
+                ),
+                format!("df -h {dir}"),
+            ));
+        }
+    }
+    answers
+}

@@ -1,0 +1,329 @@
+//! `forebay doctor`.
+
+use crate::support::{
+    Scratch, copy, finish, forebay, golden, kill, lines, read_line, run, snapshot, wait_until,
+};
+use serde_json::Value;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+/// The answers about the one buffer below a path.
+#[track_caller]
+fn doctor(path: &Path, options: &[&str], status: i32) -> Vec<Value> {
+    let mut command = forebay(["doctor", "--json"]);
+    command.arg(path).args(options);
+    let report: Value = serde_json::from_slice(&run(command).expect(status).stdout).unwrap();
+    let answers = report["checks"].as_array().unwrap().clone();
+    let problems = answers.iter().filter(|a| a["verdict"] == "problem");
+    assert_eq!(report["problems"], problems.count(), "{report}");
+    for answer in &answers {
+        // Whoever reads of something to do is told how.
+        assert_eq!(
+            answer["command"].is_null(),
+            answer["verdict"] == "ok",
+            "{answer}"
+        );
+    }
+    answers
+}
+
+/// The answers of a check.
+fn of<'a>(answers: &'a [Value], check: &str) -> Vec<&'a Value> {
+    answers.iter().filter(|a| a["check"] == check).collect()
+}
+
+/// The one answer of a check with a verdict; its text and its command.
+#[track_caller]
+fn one<'a>(answers: &'a [Value], check: &str, verdict: &str) -> (&'a str, &'a str) {
+    let found: Vec<_> = of(answers, check)
+        .into_iter()
+        .filter(|answer| answer["verdict"] == verdict)
+        .collect();
+    assert_eq!(found.len(), 1, "{check} {verdict}: {answers:#?}");
+    (
+        found[0]["says"].as_str().unwrap(),
+        found[0]["command"].as_str().unwrap_or_default(),
+    )
+}
+
+/// Runs a command as the page shows it, in a directory of its own.
+fn run_in_shell(command: &str, directory: &Path) -> Option<i32> {
+    let program = Path::new(env!("CARGO_BIN_EXE_forebay")).parent().unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut paths = vec![program.to_owned()];
+    paths.extend(std::env::split_paths(&path));
+    let ran = Command::new("sh")
+        .args(["-c", command])
+        .env("PATH", std::env::join_paths(paths).unwrap())
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    ran.status.code()
+}
+
+/// A process that has the buffer open, with five unread events.
+fn holder(scratch: &Scratch) -> Child {
+    let mut holder = scratch
+        .forebay("push", &["--report-synced", "--flush-interval", "1ms"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    holder
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(lines(1, 5).as_bytes())
+        .unwrap();
+    assert_eq!(read_line(holder.stdout.as_mut().unwrap()), "5");
+    holder
+}
+
+/// Of each golden buffer, the damage is a problem, and every command that an answer gives exists
+/// and can be run. One that opens or repairs the buffer is run last.
+#[test]
+fn every_golden_buffer_is_told_what_to_do_by_commands_that_exist() {
+    let mut kinds = std::collections::BTreeSet::new();
+    for entry in fs::read_dir(golden("")).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.is_dir() {
+            continue;
+        }
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let scratch = Scratch::new();
+        copy(&path, &scratch.buffer);
+        let verified = run(scratch.forebay("verify", &["--json"]));
+        let is_damaged = verified.status == Some(1);
+        let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
+        let has_unread = scratch.json("inspect", 0)["unread"]["events"] != 0;
+        let before = snapshot(&scratch.buffer);
+        let status = i32::from(is_damaged || has_unread);
+        let answers = doctor(&scratch.buffer, &[], status);
+        assert_eq!(snapshot(&scratch.buffer), before, "{name}");
+        let findings = of(&answers, "findings");
+        let damage = verified["findings"].as_array().unwrap();
+        assert_eq!(
+            findings.iter().any(|answer| answer["verdict"] == "problem"),
+            is_damaged,
+            "{name}: {findings:#?}"
+        );
+        kinds.extend(damage.iter().map(|found| found["kind"].to_string()));
+        let commands = answers
+            .iter()
+            .filter_map(|answer| answer["command"].as_str());
+        let mut commands: Vec<&str> = commands.collect();
+        let changes = |command: &&str| command.contains(" mend ") || command.contains(" pull ");
+        commands.sort_by_key(changes);
+        for command in commands {
+            let program = command.split(' ').next().unwrap();
+            assert_eq!(program, "forebay", "{name}: {command}");
+            if command.contains(" bench ") {
+                continue;
+            }
+            let status = run_in_shell(command, scratch.root.path());
+            assert!(
+                matches!(status, Some(0 | 1)),
+                "{name}: {command}: {status:?}"
+            );
+        }
+    }
+    assert!(kinds.len() >= 10, "{kinds:?}");
+}
+
+/// What the answer says helps: afterwards there is nothing left to say.
+#[test]
+fn a_broken_ledger_is_mended_by_what_the_answer_says() {
+    for name in ["c-ledger-missing", "c-ledger-garbage", "c-ledger-zero"] {
+        let scratch = Scratch::new();
+        copy(&golden(name), &scratch.buffer);
+        let answers = doctor(&scratch.buffer, &[], 1);
+        let (says, command) = one(&answers, "findings", "problem");
+        assert!(says.contains("the ledger, buffer.db, is "), "{says}");
+        run_in_shell(command, scratch.root.path());
+        let answers = doctor(&scratch.buffer, &[], 1);
+        one(&answers, "findings", "ok");
+        let (says, command) = one(&answers, "holder", "problem");
+        assert!(says.contains("100 events wait in it"), "{says}");
+        assert_eq!(run_in_shell(command, scratch.root.path()), Some(0));
+        let answers = doctor(&scratch.buffer, &[], 0);
+        one(&answers, "holder", "ok");
+    }
+}
+
+#[test]
+fn text_is_for_people_and_wraps() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    scratch.damage_fifth_record();
+    let text = run(scratch.forebay("doctor", &[])).expect(1).stdout_text();
+    assert!(text.contains(": 2 problems\n"), "{text}");
+    let repair = format!("$ forebay repair {}\n", scratch.buffer.display());
+    assert!(text.contains(&repair), "{text}");
+    let is_short = |line: &str| line.chars().count() <= 100 || line.contains("$ forebay");
+    assert!(text.lines().all(is_short), "{text}");
+    let ranks: Vec<_> = ["PROBLEM", "ok "].map(|word| text.find(word)).into();
+    assert!(ranks[0] < ranks[1], "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_holder_that_is_stopped_is_found_and_goes_on() {
+    let scratch = Scratch::new();
+    let mut holder = holder(&scratch);
+    let pid = holder.id();
+    let answers = doctor(&scratch.buffer, &["--quick"], 0);
+    let (says, _) = one(&answers, "holder", "ok");
+    assert!(says.contains(&format!("forebay ({pid})")), "{says}");
+    let (says, command) = one(&answers, "progress", "note");
+    assert!(says.contains("nothing was acknowledged"), "{says}");
+    assert_eq!(run_in_shell(command, scratch.root.path()), Some(0));
+    kill(pid, "STOP");
+    let is_stopped = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.contains(") T ")
+    };
+    wait_until("the stop", is_stopped);
+    let answers = doctor(&scratch.buffer, &["--quick"], 1);
+    let (says, command) = one(&answers, "holder", "problem");
+    assert!(says.contains("is stopped by a signal"), "{says}");
+    assert_eq!(run_in_shell(command, scratch.root.path()), Some(0));
+    wait_until("the start", || !is_stopped());
+    let answers = doctor(&scratch.buffer, &["--quick"], 0);
+    one(&answers, "holder", "ok");
+    drop(holder.stdin.take());
+    finish(holder).expect(0);
+}
+
+#[test]
+fn damage_in_an_open_buffer_says_to_close_it_first() {
+    let scratch = Scratch::new();
+    let mut holder = holder(&scratch);
+    scratch.damage_fifth_record();
+    let answers = doctor(&scratch.buffer, &[], 1);
+    let (says, command) = one(&answers, "findings", "problem");
+    assert!(says.contains("has closed the buffer"), "{says}");
+    assert!(command.starts_with("forebay repair "), "{command}");
+    drop(holder.stdin.take());
+    finish(holder);
+}
+
+#[test]
+fn the_maximum_size_is_compared_with_fill_and_free_space() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    let said = |max_size| {
+        let mut command = scratch.forebay("doctor", &["--json", "--quick", "--max-size"]);
+        command.arg(max_size);
+        let report: Value = serde_json::from_slice(&run(command).expect(1).stdout).unwrap();
+        report["checks"].as_array().unwrap().clone()
+    };
+    let answers = said("480");
+    let (says, _) = one(&answers, "space", "problem");
+    assert!(says.contains("100 % full"), "{says}");
+    let answers = said("600");
+    let (says, _) = one(&answers, "space", "note");
+    assert!(says.contains("80 % full"), "{says}");
+    if cfg!(unix) {
+        let answers = said("1000PiB");
+        let (says, command) = one(&answers, "space", "problem");
+        assert!(
+            says.contains("the disk is full before the buffer is"),
+            "{says}"
+        );
+        assert!(command.starts_with("df -h "), "{command}");
+    }
+}
+
+#[test]
+fn a_file_from_the_future_is_a_problem_of_the_clock() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 3));
+    scratch.pull();
+    let answers = doctor(&scratch.buffer, &["--quick"], 0);
+    one(&answers, "clock", "ok");
+    let file = fs::File::options()
+        .write(true)
+        .open(scratch.buffer.join("buffer-data-0.dat"))
+        .unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(7_260))
+        .unwrap();
+    let answers = doctor(&scratch.buffer, &["--quick"], 1);
+    let (says, command) = one(&answers, "clock", "problem");
+    assert!(says.contains("was changed 2h "), "{says}");
+    assert_eq!(command, "timedatectl");
+}
+
+#[test]
+fn what_damage_and_repairs_left_is_noted() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    scratch.damage_fifth_record();
+    run(scratch.forebay("repair", &["--apply"])).expect(0);
+    run(scratch.forebay("pull", &[])).expect(1);
+    let answers = doctor(&scratch.buffer, &["--quick"], 0);
+    let (says, _) = one(&answers, "leftovers", "note");
+    assert!(
+        says.starts_with("repair/ holds the original files"),
+        "{says}"
+    );
+    fs::write(scratch.buffer.join("repair/list.out"), "").unwrap();
+    let answers = doctor(&scratch.buffer, &["--quick"], 1);
+    let (says, command) = one(&answers, "state", "problem");
+    assert!(says.contains("was interrupted"), "{says}");
+    assert!(command.starts_with("forebay mend "), "{command}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_buffer_in_memory_is_on_a_file_system_that_loses_it() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let shm = Path::new("/dev/shm");
+    let is_in_memory = mounts.lines().any(|line| line.contains(" /dev/shm tmpfs "));
+    let Some(root) = is_in_memory
+        .then(|| tempfile::tempdir_in(shm).ok())
+        .flatten()
+    else {
+        eprintln!("skipped: there is no tmpfs at /dev/shm");
+        return;
+    };
+    copy(&golden("empty"), &root.path().join("buffer"));
+    let answers = doctor(root.path(), &[], 1);
+    let (says, _) = one(&answers, "file system", "problem");
+    assert!(says.contains("tmpfs at /dev/shm is in memory"), "{says}");
+    assert!(of(&answers, "syncs").is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn files_of_another_owner_are_found() {
+    use std::os::unix::fs::chown;
+    let scratch = Scratch::new();
+    copy(&golden("empty"), &scratch.buffer);
+    let ledger = scratch.buffer.join("buffer.db");
+    if chown(&ledger, Some(12_345), None).is_err() {
+        eprintln!("skipped: this user may not give files away");
+        return;
+    }
+    let answers = doctor(&scratch.buffer, &["--quick"], 1);
+    let (says, command) = one(&answers, "permissions", "problem");
+    assert!(says.starts_with("buffer.db does not belong to"), "{says}");
+    assert_eq!(run_in_shell(command, scratch.root.path()), Some(0));
+    let answers = doctor(&scratch.buffer, &["--quick"], 0);
+    one(&answers, "permissions", "ok");
+}
+
+#[test]
+fn without_a_buffer_it_is_an_error() {
+    let scratch = Scratch::new();
+    run(scratch.forebay("doctor", &[]))
+        .expect(2)
+        .says("there is no directory");
+    let mut command = forebay(["doctor"]);
+    command.arg(scratch.root.path());
+    run(command)
+        .expect(2)
+        .says("there is no buffer in or below");
+}
