@@ -10,12 +10,13 @@ mod failure;
 mod io;
 mod live;
 mod output;
+mod picture;
 mod producer;
 mod stop;
 mod vector;
 
-use clap::{Parser, Subcommand};
-use commands::{bench, cat, inspect, mend, pipe, pull, push, repair, verify};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use commands::{bench, cat, generate, inspect, mend, pipe, pull, push, repair, verify};
 use std::process::ExitCode;
 
 /// A durable disk buffer for event pipelines
@@ -68,6 +69,8 @@ enum Command {
     Cat(cat::Args),
     /// Measure this machine: raw file access, and the buffer on it
     Bench(bench::Args),
+    /// Write man pages, or the completions of a shell
+    Generate(generate::Args),
 }
 
 fn main() -> ExitCode {
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Mend(args) => mend::run(args),
         Command::Cat(args) => cat::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Generate(args) => generate::run(args, Cli::command()),
     };
     ExitCode::from(match outcome {
         Ok(outcome) => outcome.status(),

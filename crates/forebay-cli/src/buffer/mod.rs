@@ -7,4 +7,5 @@ pub(crate) mod losses;
 pub(crate) mod opening;
 pub(crate) mod patience;
 pub(crate) mod steps;
+pub(crate) mod verdict;
 pub(crate) mod watch;

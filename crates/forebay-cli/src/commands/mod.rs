@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cat;
+pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod mend;
 pub(crate) mod pipe;

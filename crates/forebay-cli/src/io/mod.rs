@@ -3,5 +3,6 @@
 pub(crate) mod framing;
 pub(crate) mod input;
 pub(crate) mod outgoing;
+pub(crate) mod replace;
 pub(crate) mod sink;
 pub(crate) mod standard;

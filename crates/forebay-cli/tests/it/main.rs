@@ -15,7 +15,9 @@ mod closed;
 mod counting;
 #[cfg(unix)]
 mod full_disk;
+mod generate;
 mod inspect;
+mod inspect_html;
 mod json_keys;
 #[cfg(unix)]
 mod kill;

@@ -1,0 +1,92 @@
+//! Writes a file as a whole.
+//!
+//! Invariant: its path names what was there before, or all of the new contents, whenever the
+//! program or the machine stops.
+
+use crate::failure::{Failure, Result};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// A file that is to be written.
+#[derive(Debug)]
+pub(crate) struct Target {
+    path: PathBuf,
+    /// The new contents, until they are complete.
+    temporary: PathBuf,
+}
+
+impl Target {
+    /// Checks a path, and changes nothing. A symbolic link stands for the file it leads to.
+    ///
+    /// # Errors
+    ///
+    /// The directory is missing, or the path names something that is no file.
+    pub(crate) fn new(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let resolved = match path.canonicalize() {
+            Ok(found) if found.is_file() => found,
+            Ok(_) => {
+                return Err(Failure::new(format!(
+                    "cannot write {shown}: it is not a file; give the name of a new file"
+                )));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) => return Err(Failure::io(&format!("write {shown}"), &error)),
+        };
+        let Some(name) = resolved.file_name() else {
+            return Err(Failure::new(format!(
+                "cannot write {shown}: it has no file name; give the name of a new file"
+            )));
+        };
+        let parent = parent(&resolved);
+        if !parent.is_dir() {
+            return Err(Failure::new(format!(
+                "cannot write {shown}: there is no directory {}",
+                parent.display()
+            )));
+        }
+        let mut temporary = std::ffi::OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".{}.tmp", std::process::id()));
+        Ok(Self {
+            temporary: parent.join(temporary),
+            path: resolved,
+        })
+    }
+
+    /// Whether it is in this directory, or in one below it.
+    pub(crate) fn is_in(&self, directory: &Path) -> bool {
+        match (parent(&self.path).canonicalize(), directory.canonicalize()) {
+            (Ok(parent), Ok(directory)) => parent.starts_with(directory),
+            _ => false,
+        }
+    }
+
+    /// Writes the contents, syncs them, and gives them their name.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be written; then what was there before stays.
+    pub(crate) fn write(&self, contents: &[u8]) -> Result<()> {
+        self.try_write(contents).map_err(|error| {
+            // The first error says more than one of tidying up.
+            let _ = fs::remove_file(&self.temporary);
+            Failure::io(&format!("write {}", self.path.display()), &error)
+        })
+    }
+
+    fn try_write(&self, contents: &[u8]) -> io::Result<()> {
+        let mut file = File::create(&self.temporary)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&self.temporary, &self.path)
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
