@@ -43,7 +43,7 @@
 //!    what happens to damaged bytes.
 //! 5. **Observe.** [`Usage`]: what went through, in one consistent snapshot; [`Monitor`] reads it
 //!    from another thread, `metrics` (feature) reports it. [`inspect`], [`verify`] and [`records`]
-//!    look at a buffer without opening it. [`mod@format`]: the bytes on disk.
+//!    look at a buffer without opening it, [`find_buffers`] finds those below a directory. [`mod@format`]: the bytes on disk.
 //! 6. **Test.** [`storage`]: the file system interface, with a simulated file system that can lose
 //!    power and one that fails on request (feature `sim`), for a program's own crash tests.
 //!
@@ -83,6 +83,7 @@ mod write;
 
 pub use config::{Config, Io, OnCorruption, ReaderSees, SyncPolicy, WhenFull};
 pub use counter::EventCounter;
+pub use directory::find::{FoundBuffers, find_buffers};
 pub use directory::findings::{Finding, FindingKind, Recovery, Severity};
 pub use directory::inspect::{
     FileReport, InspectOptions, Inspection, LedgerCondition, LedgerReport, Unread, inspect,

@@ -2,9 +2,10 @@
 //!
 //! The [`survey`] finds the files and their order. [`recovery`] decides what an opening does,
 //! and does it; [`quarantine`] keeps the damaged bytes. [`inspect`], [`verify`] and [`records`]
-//! only read. Recovery and verify report [`findings`]. [`install`] replaces files of a buffer by
+//! only read; [`find`] looks for buffers. Recovery and verify report [`findings`]. [`install`] replaces files of a buffer by
 //! others.
 
+pub(crate) mod find;
 pub(crate) mod findings;
 pub(crate) mod inspect;
 pub(crate) mod install;

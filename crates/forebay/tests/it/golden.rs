@@ -61,6 +61,18 @@ impl Golden {
         }
     }
 
+    /// A copy that may be written to.
+    fn copy(&self) -> tempfile::TempDir {
+        let copy = temp_dir();
+        for entry in std::fs::read_dir(&self.dir).unwrap() {
+            let entry = entry.unwrap();
+            // Written instead of copied, so that it has the mode of a new file.
+            let bytes = std::fs::read(entry.path()).unwrap();
+            std::fs::write(copy.path().join(entry.file_name()), bytes).unwrap();
+        }
+        copy
+    }
+
     /// What is known of a record.
     fn record(&self, id: u64) -> &Value {
         let is_it = |record: &&Value| record["id"] == id;
@@ -260,13 +272,7 @@ fn verify_and_records_count_the_events_that_the_ids_prove_lost() {
 fn damaged_buffers_deliver_what_is_recoverable() {
     for golden in golden() {
         let name = &golden.name;
-        let copy = temp_dir();
-        for entry in std::fs::read_dir(&golden.dir).unwrap() {
-            let entry = entry.unwrap();
-            // Written instead of copied, so that it has the mode of a new file.
-            let bytes = std::fs::read(entry.path()).unwrap();
-            std::fs::write(copy.path().join(entry.file_name()), bytes).unwrap();
-        }
+        let copy = golden.copy();
         let config = Config::new(copy.path()).event_counter(golden.counter());
         let (writer, mut reader) = open(&config);
         let (mut ids, mut lost) = (Vec::new(), 0);
@@ -322,6 +328,36 @@ fn verify_points_at_every_damaged_span() {
                 golden.name
             );
         }
+    }
+}
+
+/// What an inspection says that opening would find is what opening finds, and so are the positions.
+#[test]
+fn inspect_finds_what_opening_finds() {
+    for golden in golden() {
+        let name = &golden.name;
+        let options = InspectOptions::default().event_counter(golden.counter());
+        let inspection = options.inspect(&golden.dir).unwrap();
+        let copy = golden.copy();
+        let config = Config::new(copy.path()).event_counter(golden.counter());
+        let (writer, _reader) = open(&config);
+        assert_eq!(&inspection.recovery, writer.recovery(), "{name}");
+        let usage = writer.usage();
+        assert_eq!(inspection.next_record_id, usage.next_record_id, "{name}");
+        assert_eq!(
+            inspection.last_acknowledged_id, usage.last_acknowledged_id,
+            "{name}"
+        );
+        let live = || inspection.files.iter().filter(|file| !file.is_stale);
+        let data_bytes: u64 = live().map(|file| file.data_bytes).sum();
+        assert_eq!(data_bytes, usage.disk_bytes, "{name}");
+        let bytes: u64 = inspection.files.iter().map(|file| file.bytes).sum();
+        assert_eq!(inspection.disk_bytes(), bytes, "{name}");
+        assert_eq!(
+            inspection.is_orphaned(),
+            !golden.must_deliver().is_empty() || inspection.unread.events > 0,
+            "{name}"
+        );
     }
 }
 

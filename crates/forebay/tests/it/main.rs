@@ -21,6 +21,7 @@ mod docs;
 mod examples;
 mod failed_syncs;
 mod faults;
+mod find;
 mod fuzz;
 mod gate;
 mod golden;

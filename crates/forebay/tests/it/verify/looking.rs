@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use forebay::storage::sim::Sim;
-use forebay::{Error, ErrorKind, InspectOptions, LedgerCondition, RecordsOptions, VerifyOptions};
+use forebay::{
+    Error, ErrorKind, InspectOptions, LedgerCondition, RecordsOptions, Recovery, VerifyOptions,
+};
 
 use crate::support::{open, payload, record, small, temp_dir};
 
@@ -68,6 +70,13 @@ fn a_buffer_at_rest_is_described() {
         files,
         [(1, 7 * 144, Some(8), false), (2, 6 * 144, Some(15), false)]
     );
+    assert_eq!(inspection.disk_bytes(), 13 * 144);
+    assert!(inspection.files.iter().all(|file| file.modified.is_some()));
+    assert_eq!(inspection.next_record_id, 21);
+    assert_eq!(inspection.last_acknowledged_id, 9);
+    assert_eq!(inspection.recovery, Recovery::default());
+    assert!(inspection.is_orphaned());
+    assert_eq!(inspection.free_bytes.is_some(), cfg!(unix));
     assert_eq!(inspection.unread.records, 11);
     assert_eq!(inspection.unread.events, 11);
     assert_eq!(inspection.unread.bytes, 11 * 144);

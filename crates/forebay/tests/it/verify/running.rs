@@ -8,7 +8,7 @@ use forebay::format::record::{encode, frame_len};
 use forebay::storage::os::Os;
 use forebay::storage::sim::Sim;
 use forebay::storage::{Access, Storage, write_all};
-use forebay::{InspectOptions, LedgerCondition, RecordsOptions, VerifyOptions};
+use forebay::{InspectOptions, LedgerCondition, RecordsOptions, Recovery, VerifyOptions};
 
 use crate::before_open::BeforeOpen;
 use crate::recovery::made::{FRAME_LEN, Made, frames};
@@ -117,6 +117,41 @@ fn look(path: &Path) {
     assert_eq!(records.lost(), forebay::Skipped::default());
     let inspection = InspectOptions::default().inspect(path).unwrap();
     assert!(inspection.locked);
+    assert_eq!(inspection.recovery, Recovery::default());
+    let data_bytes = inspection.files.iter().map(|file| file.data_bytes);
+    assert!(data_bytes.sum::<u64>() <= inspection.disk_bytes());
+    let events = inspection.next_record_id - 1 - inspection.last_acknowledged_id;
+    assert_eq!(inspection.unread.events, events);
+}
+
+#[test]
+fn damage_is_found_while_the_buffer_is_open_and_zeros_ahead_are_not() {
+    let dir = temp_dir();
+    let path = dir.path();
+    let (writer, reader) = open(&small(path));
+    for n in 1..=10 {
+        writer.append(&payload(n, 100)).unwrap();
+    }
+    writer.flush().unwrap();
+    let inspect = || InspectOptions::new().inspect(path).unwrap();
+    let append = |bytes: &[u8]| {
+        let path = path.join("buffer-data-1.dat");
+        let mut file = std::fs::File::options().append(true).open(path).unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+    };
+    let len = inspect().files[1].data_bytes;
+    append(&[0; 64]);
+    let with_zeros = inspect();
+    assert!(with_zeros.locked);
+    assert_eq!(with_zeros.recovery, Recovery::default());
+    assert_eq!(with_zeros.files[1].data_bytes, len);
+    assert!(with_zeros.files[1].bytes >= len + 64);
+    std::fs::write(path.join("buffer-data-0.dat"), [7; 1008]).unwrap();
+    std::fs::write(path.join("buffer-data-1.dat"), [7; 1008]).unwrap();
+    let damaged = inspect();
+    assert!(damaged.locked);
+    assert!(damaged.recovery.is_damaged(), "{damaged:?}");
+    drop((writer, reader));
 }
 
 /// A process of another implementation: it holds the lock, counts a record in the ledger before it
@@ -147,6 +182,7 @@ fn what_another_process_is_in_the_middle_of_is_no_damage() {
         assert_eq!(records.lost(), forebay::Skipped::default());
         let inspection = InspectOptions::default().inspect(path).unwrap();
         assert_eq!(inspection.ledger.status, LedgerCondition::Ok);
+        assert_eq!(inspection.recovery, Recovery::default());
     };
     std::thread::scope(|scope| {
         scope.spawn(|| {
