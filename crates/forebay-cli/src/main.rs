@@ -16,7 +16,7 @@ mod stop;
 mod vector;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use commands::{bench, cat, generate, inspect, mend, pipe, pull, push, repair, verify};
+use commands::{bench, cat, generate, inspect, mend, pipe, pull, push, repair, top, verify};
 use std::process::ExitCode;
 
 /// A durable disk buffer for event pipelines
@@ -59,6 +59,8 @@ enum Command {
     Pipe(pipe::Args),
     /// Describe a buffer: positions, unread events, files, who has it open
     Inspect(inspect::Args),
+    /// Watch one or many buffers, live
+    Top(top::Args),
     /// Check every byte of a buffer
     Verify(verify::Args),
     /// Replace a damaged buffer by a clean one of all that checks out
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Pull(args) => pull::run(args),
         Command::Pipe(args) => pipe::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Top(args) => top::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Repair(args) => repair::run(args),
         Command::Mend(args) => mend::run(args),

@@ -78,7 +78,8 @@ impl ReadCountingOptions {
     }
 }
 
-fn auto() -> EventCounter {
+/// As Vector counts, where a payload is Vector's; else one.
+pub(crate) fn auto() -> EventCounter {
     EventCounter::new(|metadata, payload| vector::count_events(metadata, payload).unwrap_or(1))
 }
 

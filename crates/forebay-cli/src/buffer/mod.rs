@@ -6,7 +6,6 @@ pub(crate) mod findings;
 pub(crate) mod losses;
 pub(crate) mod opening;
 pub(crate) mod patience;
-#[allow(dead_code, reason = "the commands that use it come next")]
 pub(crate) mod rates;
 pub(crate) mod steps;
 pub(crate) mod verdict;

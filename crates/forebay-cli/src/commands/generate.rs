@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args, mut cli: Command) -> Result<Outcome> {
                     &error,
                 )
             })?;
-            let pages = write_pages(&mut cli, directory)?;
+            let pages = write_pages(cli, directory)?;
             print(&format!(
                 "{} in {}\n",
                 count(pages, "page"),
@@ -80,25 +80,31 @@ pub(crate) fn run(args: &Args, mut cli: Command) -> Result<Outcome> {
 }
 
 /// Writes the page of the program and those of its commands; returns how many.
-fn write_pages(cli: &mut Command, directory: &Path) -> Result<u64> {
+fn write_pages(cli: Command, directory: &Path) -> Result<u64> {
+    // `help` shows these pages, and has none.
+    let mut cli = cli.disable_help_subcommand(true);
     cli.build();
-    let commands = cli.get_subcommands();
-    let names = commands.map(Command::get_name).filter(|n| *n != "help");
-    let mut names: Vec<String> = names.map(|name| format!("forebay-{name}")).collect();
-    names.insert(0, "forebay".to_owned());
-    let subcommands = cli.get_subcommands().filter(|c| c.get_name() != "help");
-    let mut pages = 0;
-    for (command, name) in std::iter::once(&*cli).chain(subcommands).zip(&names) {
+    let mut commands = Vec::new();
+    collect(&cli, "forebay", &mut commands);
+    let names: Vec<&str> = commands.iter().map(|(_, name)| name.as_str()).collect();
+    for (command, name) in &commands {
         let page = page(command, name, &names)
             .map_err(|error| Failure::io(&format!("make the page {name}.1"), &error))?;
         Target::new(&directory.join(format!("{name}.1")))?.write(&page)?;
-        pages += 1;
     }
-    Ok(pages)
+    Ok(commands.len() as u64)
+}
+
+/// Adds a command and all below it, with the names of their pages.
+fn collect<'c>(command: &'c Command, name: &str, into: &mut Vec<(&'c Command, String)>) {
+    into.push((command, name.to_owned()));
+    for below in command.get_subcommands() {
+        collect(below, &format!("{name}-{}", below.get_name()), into);
+    }
 }
 
 /// The man page of a command. `names` are the names of all pages.
-fn page(command: &Command, name: &str, names: &[String]) -> io::Result<Vec<u8>> {
+fn page(command: &Command, name: &str, names: &[&str]) -> io::Result<Vec<u8>> {
     let version = env!("CARGO_PKG_VERSION");
     let man = Man::new(command.clone().version(version).display_name(name))
         .title(name)
@@ -131,10 +137,10 @@ fn page(command: &Command, name: &str, names: &[String]) -> io::Result<Vec<u8>> 
         }
     }
     rest.control("SH", ["SEE ALSO"]);
-    let others: Vec<_> = names.iter().filter(|other| *other != name).collect();
+    let others: Vec<_> = names.iter().filter(|other| **other != name).collect();
     let mut line = Vec::new();
     for (index, other) in others.iter().enumerate() {
-        line.push(bold(other.as_str()));
+        line.push(bold(**other));
         let comma = if index + 1 < others.len() { ", " } else { "" };
         line.push(roman(format!("(1){comma}")));
     }

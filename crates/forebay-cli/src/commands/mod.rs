@@ -9,4 +9,5 @@ pub(crate) mod pipe;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod repair;
+pub(crate) mod top;
 pub(crate) mod verify;

@@ -111,7 +111,7 @@ pub(crate) struct TimeBar {
 impl TimeBar {
     /// Where it begins, from the top of the chart.
     pub(crate) fn top(&self) -> f64 {
-        100.0 - self.height
+        (100.0 - self.height).max(0.0)
     }
 }
 
@@ -143,13 +143,13 @@ pub(crate) fn times(files: &[FileFacts]) -> Option<Times> {
     let filled: Vec<_> = live
         .windows(2)
         .filter_map(|pair| {
-            let (from, to) = (pair[0].modified?, pair[1].modified?);
+            let (from, to) = (pair[0].report.modified?, pair[1].report.modified?);
             let file: &FileReport = &pair[1].report;
             (to > from).then_some(Filled {
                 from,
                 to,
                 events: pair[1].events,
-                is_acknowledged: pair[1].acknowledged_bytes == file.bytes,
+                is_acknowledged: pair[1].acknowledged_bytes == file.data_bytes,
             })
         })
         .collect();

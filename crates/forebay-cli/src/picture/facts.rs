@@ -8,10 +8,7 @@ use crate::args::counting::ReadCountingOptions;
 use crate::buffer::steps;
 use crate::failure::Result;
 use crate::live::Progress;
-use forebay::format::file_id::file_name;
 use forebay::format::record::frame_len;
-use forebay::storage::Storage as _;
-use forebay::storage::os::Os;
 use forebay::{FileReport, InspectOptions, Inspection, RecordsOptions};
 use forebay::{Verification, VerifyOptions};
 use std::collections::{BTreeMap, HashMap};
@@ -31,8 +28,6 @@ pub(crate) struct Facts {
     pub(crate) contents: Contents,
     /// Directories in the buffer's own that hold what was set aside.
     pub(crate) beside: Vec<Beside>,
-    /// Free bytes of the file system, if it tells.
-    pub(crate) free: Option<u64>,
     pub(crate) looked_at: SystemTime,
 }
 
@@ -40,7 +35,6 @@ pub(crate) struct Facts {
 #[derive(Debug)]
 pub(crate) struct FileFacts {
     pub(crate) report: FileReport,
-    pub(crate) modified: Option<SystemTime>,
     /// The bytes before the first unread record.
     pub(crate) acknowledged_bytes: u64,
     pub(crate) records: u64,
@@ -108,7 +102,7 @@ impl Facts {
         let inspection = InspectOptions::new()
             .event_counter(counter)
             .inspect(directory)?;
-        let files = files(directory, &inspection, &contents, first_unread);
+        let files = files(&inspection, &contents, first_unread);
         let beside = |name| beside(directory, name);
         Ok(Self {
             inspection,
@@ -119,7 +113,6 @@ impl Facts {
                 .into_iter()
                 .filter_map(beside)
                 .collect(),
-            free: Os::new().free_bytes(directory).ok().flatten(),
             looked_at,
         })
     }
@@ -151,7 +144,6 @@ impl Contents {
 }
 
 fn files(
-    directory: &Path,
     inspection: &Inspection,
     contents: &Contents,
     first_unread: Option<(u16, u64)>,
@@ -162,16 +154,14 @@ fn files(
             _ if report.is_stale => 0,
             Some((file_id, offset)) if file_id == report.file_id => {
                 is_acknowledged = false;
-                offset.min(report.bytes)
+                offset.min(report.data_bytes)
             }
-            _ if is_acknowledged => report.bytes,
+            _ if is_acknowledged => report.data_bytes,
             _ => 0,
         };
         let found = contents.files.get(&report.file_id);
-        let path = directory.join(file_name(report.file_id));
         FileFacts {
             report: *report,
-            modified: path.metadata().and_then(|m| m.modified()).ok(),
             acknowledged_bytes,
             records: found.map_or(0, |file| file.records),
             events: found.map_or(0, |file| file.events),

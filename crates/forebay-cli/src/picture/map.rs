@@ -73,10 +73,13 @@ pub(crate) fn overview(facts: &Facts) -> Option<Overview> {
     let scale = BAR / total as f64;
     let live = facts.files.iter().filter(|file| !file.report.is_stale);
     let live: u64 = live.map(|file| file.report.bytes).sum();
+    // At the end of the last file, where nothing is written yet.
+    let spare = |file: &FileFacts| file.report.bytes.saturating_sub(file.report.data_bytes);
+    let spare: u64 = facts.files.iter().map(spare).sum();
     let acknowledged: u64 = facts.files.iter().map(|f| f.acknowledged_bytes).sum();
     let x = |offset: u64| offset as f64 * scale;
     let mut spans = Vec::new();
-    split(&mut spans, acknowledged, live, x);
+    split(&mut spans, acknowledged, live.saturating_sub(spare), x);
     let title = format!("{} that other files hold too", bytes(total - live));
     part(&mut spans, "stale", x(live), x(total), title);
     let mut boundaries = Vec::new();
@@ -156,9 +159,10 @@ fn flush(rows: &mut Vec<Row>, plain: &mut Vec<&FileFacts>, facts: &Facts, longes
         [first, .., last] => {
             let sum = |of: fn(&FileFacts) -> u64| plain.iter().map(|file| of(file)).sum::<u64>();
             let (len, acknowledged) = (sum(|f| f.report.bytes), sum(|f| f.acknowledged_bytes));
+            let data = sum(|f| f.report.data_bytes);
             let scale = BAR / len.max(1) as f64;
             let mut spans = Vec::new();
-            split(&mut spans, acknowledged, len, |offset| {
+            split(&mut spans, acknowledged, data, |offset| {
                 offset as f64 * scale
             });
             rows.push(Row {
@@ -174,7 +178,7 @@ fn flush(rows: &mut Vec<Row>, plain: &mut Vec<&FileFacts>, facts: &Facts, longes
                 records: HumanCount(sum(|f| f.records)).to_string(),
                 events: HumanCount(sum(|f| f.events)).to_string(),
                 ids: ids(first.report.first_record_id, last.last_id),
-                changed: words::maybe_time(last.modified),
+                changed: words::maybe_time(last.report.modified),
                 findings: String::new(),
                 is_normal: true,
             });
@@ -211,7 +215,7 @@ fn row(file: &FileFacts, facts: &Facts, longest: u64) -> Row {
         records: HumanCount(file.records).to_string(),
         events: HumanCount(file.events).to_string(),
         ids: ids(file.report.first_record_id, file.last_id),
-        changed: words::maybe_time(file.modified),
+        changed: words::maybe_time(file.report.modified),
         findings: match findings {
             0 => String::new(),
             many => count(many, "finding"),
@@ -254,7 +258,12 @@ fn contents(file: &FileFacts, x: impl Fn(u64) -> f64) -> Vec<Span> {
         let title = format!("{} that other files hold too", bytes(file.report.bytes));
         part(&mut spans, "stale", x(0), x(file.report.bytes), title);
     } else {
-        split(&mut spans, file.acknowledged_bytes, file.report.bytes, x);
+        split(
+            &mut spans,
+            file.acknowledged_bytes,
+            file.report.data_bytes,
+            x,
+        );
     }
     spans
 }
@@ -263,7 +272,7 @@ fn contents(file: &FileFacts, x: impl Fn(u64) -> f64) -> Vec<Span> {
 fn split(spans: &mut Vec<Span>, acknowledged: u64, len: u64, x: impl Fn(u64) -> f64) {
     let title = format!("{} acknowledged", bytes(acknowledged));
     part(spans, "acknowledged", x(0), x(acknowledged), title);
-    let title = format!("{} unread", bytes(len - acknowledged));
+    let title = format!("{} unread", bytes(len.saturating_sub(acknowledged)));
     part(spans, "unread", x(acknowledged), x(len), title);
 }
 

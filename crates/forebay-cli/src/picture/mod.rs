@@ -198,7 +198,7 @@ fn tiles(facts: &Facts) -> Vec<Tile> {
         tile("oldest unread", oldest, file_time),
         tile(
             "on disk",
-            bytes(inspection.files.iter().map(|file| file.bytes).sum()),
+            bytes(inspection.disk_bytes()),
             count(inspection.files.len() as u64, "data file"),
         ),
         Tile {
@@ -283,7 +283,7 @@ fn settings(
     if let Some(longest) = longest {
         settings.push(("longest data file", bytes(longest)));
     }
-    if let Some(free) = facts.free {
+    if let Some(free) = facts.inspection.free_bytes {
         settings.push(("free on its file system", bytes(free)));
     }
     for beside in &facts.beside {

@@ -36,7 +36,11 @@ fn every_command_has_a_man_page_with_its_options_and_examples() {
     let read = |name: &str| fs::read_to_string(man.join(format!("{name}.1"))).unwrap();
     let program = read("forebay");
     let commands = commands();
-    assert_eq!(fs::read_dir(&man).unwrap().count(), commands.len() + 1);
+    assert!(
+        !program.contains("forebay\\-help"),
+        "a page that is not there"
+    );
+    read("forebay-generate-man");
     for command in commands {
         let page = read(&format!("forebay-{command}"));
         for section in [

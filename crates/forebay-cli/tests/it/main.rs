@@ -39,4 +39,8 @@ mod pull;
 mod push;
 mod repair;
 mod support;
+#[cfg(unix)]
+mod terminal;
+#[cfg(unix)]
+mod top;
 mod verify;
