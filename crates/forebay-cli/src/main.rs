@@ -12,14 +12,15 @@ mod failure;
 mod io;
 mod live;
 mod output;
+mod picture;
 mod producer;
 mod stop;
 mod vector;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use commands::{
-    bench, cat, doctor, drain, export, import, inspect, ls, mend, metrics, pipe, pull, push,
-    repair, salvage, skip, transfer, verify,
+    bench, cat, doctor, drain, export, generate, import, inspect, ls, mend, metrics, pipe, pull,
+    push, repair, salvage, skip, top, transfer, verify,
 };
 use std::process::ExitCode;
 
@@ -67,6 +68,8 @@ enum Command {
     Ls(ls::Args),
     /// Describe a buffer: positions, unread events, files, who has it open
     Inspect(inspect::Args),
+    /// Watch one or many buffers, live
+    Top(top::Args),
     /// Print the figures of buffers for Prometheus, or serve them
     Metrics(metrics::Args),
     /// Check buffers and what is around them, and say what to do
@@ -95,6 +98,8 @@ enum Command {
     Import(import::Args),
     /// Measure this machine: raw file access, and the buffer on it
     Bench(bench::Args),
+    /// Write man pages, or the completions of a shell
+    Generate(generate::Args),
 }
 
 fn main() -> ExitCode {
@@ -108,6 +113,7 @@ fn main() -> ExitCode {
         Command::Metrics(args) => metrics::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Top(args) => top::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Repair(args) => repair::run(args),
         Command::Mend(args) => mend::run(args),
@@ -120,6 +126,7 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Generate(args) => generate::run(args, Cli::command()),
     };
     ExitCode::from(match outcome {
         Ok(outcome) => outcome.status(),

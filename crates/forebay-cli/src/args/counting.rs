@@ -61,6 +61,12 @@ impl ReadCountingOptions {
         self.count_events == ReadCounting::Ids
     }
 
+    /// What was chosen, as `--count-events` names it.
+    pub(crate) fn name(self) -> String {
+        let value = self.count_events.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// The event counter of the buffer; `None` if the steps of the ids tell the count.
     pub(crate) fn counter(self) -> Option<EventCounter> {
         Some(match self.count_events {
@@ -72,7 +78,8 @@ impl ReadCountingOptions {
     }
 }
 
-fn auto() -> EventCounter {
+/// As Vector counts, where a payload is Vector's; else one.
+pub(crate) fn auto() -> EventCounter {
     EventCounter::new(|metadata, payload| vector::count_events(metadata, payload).unwrap_or(1))
 }
 

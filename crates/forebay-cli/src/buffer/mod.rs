@@ -13,4 +13,5 @@ pub(crate) mod pace;
 pub(crate) mod patience;
 pub(crate) mod rates;
 pub(crate) mod steps;
+pub(crate) mod verdict;
 pub(crate) mod watch;

@@ -3,16 +3,18 @@
 //! Invariant: nothing is written, and no lock is taken.
 
 use crate::args::counting::ReadCountingOptions;
-use crate::buffer::steps;
-use crate::failure::{Outcome, Result};
+use crate::buffer::{steps, verdict};
+use crate::failure::{Failure, Outcome, Result};
+use crate::io::replace::Target;
 use crate::io::standard::{Stream, require};
 use crate::output::{bytes, count, print};
+use crate::picture::{self, Facts};
 use clap::ValueHint;
 use forebay::format::file_id::file_name;
 use forebay::{InspectOptions, Inspection, LedgerCondition};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// At most this many data files are listed, except with `--json`.
@@ -24,9 +26,11 @@ Examples:
   forebay inspect spool
   forebay inspect spool --json | jq .unread.events
   watch forebay inspect spool --quick
+  forebay inspect spool --html incident.html
+      one page with everything, to attach to an incident; it holds no payload
 
 Works while another process has the buffer open, and never writes to it. To look
-for damage, use `forebay verify`.
+for damage, use `forebay verify`, or --html, which checks every byte as well.
 
 The exit status is
   0  when the buffer was described, even if it is damaged
@@ -46,10 +50,20 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+
+    /// Check every byte as well, and write a page for a browser to FILE: a map of
+    /// the data files with damage and positions, sizes of records, events over
+    /// time, findings
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
+          conflicts_with_all = ["json", "quick"])]
+    html: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Output)?;
+    if let Some(file) = &args.html {
+        return html(args, file);
+    }
     let options = InspectOptions::default()
         .event_counter(steps::counter(args.counting, &args.directory)?)
         .count_records(!args.quick);
@@ -59,6 +73,27 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         false => text(&inspection, args.quick),
     };
     print(&text)?;
+    Ok(Outcome::Fine)
+}
+
+/// Writes the page, and says where it is and what it says.
+fn html(args: &Args, file: &Path) -> Result<Outcome> {
+    let (directory, shown) = (&args.directory, file.display());
+    let target = Target::new(file)?;
+    if target.is_in(directory) {
+        return Err(Failure::new(format!(
+            "{shown} is in the buffer's directory, where nothing is written; give another place"
+        )));
+    }
+    let facts = Facts::collect(directory, args.counting)?;
+    let page = picture::page(&facts, args.counting)
+        .map_err(|error| Failure::new(format!("cannot make the page: {error}")))?;
+    target.write(page.as_bytes())?;
+    let conclusion = verdict::conclusion(directory, args.counting, &facts.verification);
+    print(&format!(
+        "{}: {conclusion}\nthe page is in {shown}\n",
+        directory.display()
+    ))?;
     Ok(Outcome::Fine)
 }
 

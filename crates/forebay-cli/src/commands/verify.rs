@@ -4,15 +4,13 @@
 
 use crate::args::counting::ReadCountingOptions;
 use crate::buffer::findings::{self, JsonFinding};
-use crate::buffer::losses::Steps;
-use crate::buffer::steps;
+use crate::buffer::{steps, verdict};
 use crate::failure::{Outcome, Result};
 use crate::io::standard::{Stream, require};
 use crate::live::Progress;
 use crate::output::{bytes, count, print};
 use clap::ValueHint;
-use forebay::format::file_id::LEDGER_FILE_NAME;
-use forebay::{Finding, FindingKind, Severity, Verification, VerifyOptions};
+use forebay::{Verification, VerifyOptions};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -91,7 +89,7 @@ fn json(args: &Args, verification: &Verification) -> String {
         findings: verification.findings.iter().map(JsonFinding::of).collect(),
         findings_omitted: verification.findings_omitted,
         events_lost: verification.events_lost,
-        may_count_events: may_count_events(args, verification),
+        may_count_events: verdict::may_count_events(&args.directory, args.counting, verification),
     })
 }
 
@@ -114,97 +112,11 @@ fn text(args: &Args, verification: &Verification) -> String {
             count(verification.findings_omitted, "more finding")
         ));
     }
-    text.push_str(&conclusion(args, verification));
+    text.push_str(&verdict::conclusion(
+        &args.directory,
+        args.counting,
+        verification,
+    ));
     text.push('\n');
     text
-}
-
-fn conclusion(args: &Args, verification: &Verification) -> String {
-    // Only the ledger tells how many records there were after the last one that is there.
-    let is_unusable = |finding: &Finding| {
-        matches!(
-            finding.kind,
-            FindingKind::LedgerMissing | FindingKind::LedgerDamaged
-        )
-    };
-    let is_end_known = !verification.findings.iter().any(is_unusable);
-    let lost = match verification.events_lost {
-        0 if is_end_known => "nothing is lost".to_owned(),
-        0 => "no loss is proved, but without a usable ledger, records that are missing at the \
-              end leave no trace"
-            .to_owned(),
-        lost if is_end_known => format!("{} lost", count(lost, "event")),
-        lost => format!("at least {} lost", count(lost, "event")),
-    };
-    if verification.is_clean() {
-        let reported: u64 = verification.findings.iter().map(|f| f.events_lost).sum();
-        return match verification.findings.is_empty() {
-            true => format!("no damage; {lost}"),
-            false if reported > 0 => format!(
-                "no damage; nothing is lost but {} that a repair has reported",
-                count(reported, "event")
-            ),
-            false => format!(
-                "no damage, only what a crash leaves behind; {lost}. Opening the buffer tidies it up"
-            ),
-        };
-    }
-    if may_count_events(args, verification) {
-        return format!(
-            "{lost}, or none: no byte is damaged, and where ids step further than one event, the \
-             next record follows directly. A program that counts several events a record leaves \
-             just that. If such a program fills this buffer, verify it with --count-events ids: \
-             nothing is lost then"
-        );
-    }
-    let is_ledger = |finding: &Finding| finding.file.as_deref() == Some(LEDGER_FILE_NAME);
-    if verification.events_lost == 0 && damage(verification).all(is_ledger) {
-        return format!("damaged; {lost}. Opening the buffer mends the ledger from the data files");
-    }
-    if verification.events_lost == 0 {
-        return format!("damaged; {lost}. Opening the buffer steps over the damage");
-    }
-    let leaves_bytes =
-        |finding: &Finding| finding.length > 0 && finding.events_lost > 0 && !is_ledger(finding);
-    let kept = match damage(verification).any(leaves_bytes) {
-        true => ", and keeps the damaged bytes in quarantine/",
-        false => "",
-    };
-    format!(
-        "damaged; {lost}. Opening the buffer steps over the damage and delivers all other \
-         records{kept}"
-    )
-}
-
-fn damage(verification: &Verification) -> impl Iterator<Item = &Finding> {
-    let findings = verification.findings.iter();
-    findings.filter(|finding| finding.severity == Severity::Damage)
-}
-
-/// Whether nothing is wrong but steps in the ids after whole records. Then the buffer's
-/// records may hold several events each.
-fn may_count_events(args: &Args, verification: &Verification) -> bool {
-    let mut steps = Steps::of(&args.directory);
-    let gaps = verification
-        .findings
-        .iter()
-        .filter(|finding| finding.kind == FindingKind::IdGap);
-    for gap in gaps {
-        match (gap.severity, &gap.file) {
-            (Severity::Damage, Some(file)) => {
-                steps.before_record(file, gap.offset, gap.events_lost);
-            }
-            // A repair has reported it.
-            _ => steps.are_losses(),
-        }
-    }
-    if args.counting.is_by_ids() || !steps.is_possible() {
-        return false;
-    }
-    let steps = [FindingKind::IdGap, FindingKind::LedgerAhead];
-    let is_gap = |finding: &Finding| finding.kind == FindingKind::IdGap;
-    // A step only after the last of several records is what a power cut leaves.
-    let has_gap = damage(verification).any(is_gap) || verification.records == 1;
-    let is_step = |finding: &Finding| steps.contains(&finding.kind);
-    verification.events_lost > 0 && has_gap && damage(verification).all(is_step)
 }

@@ -1,56 +1,10 @@
 //! The status line on a terminal while records go through.
 
 use crate::support::{Scratch, finish, lines, wait_until};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use std::fs::File;
+use crate::terminal::Terminal;
 use std::io::{Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-/// A terminal, and everything that was written to it.
-struct Terminal {
-    /// The end that is given to programs.
-    end: File,
-    shown: Arc<Mutex<String>>,
-}
-
-impl Terminal {
-    fn new() -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let path = std::ffi::OsStr::from_bytes(name.as_bytes());
-        let end = File::options().read(true).write(true).open(path).unwrap();
-        let shown = Arc::new(Mutex::new(String::new()));
-        let into = Arc::clone(&shown);
-        // The thread ends, with a read error, once the other end is closed everywhere.
-        std::thread::spawn(move || {
-            let mut master = File::from(master);
-            let mut bytes = [0; 4096];
-            while let Ok(len @ 1..) = master.read(&mut bytes) {
-                let text = String::from_utf8_lossy(&bytes[..len]);
-                into.lock().unwrap().push_str(&text);
-            }
-        });
-        Self { end, shown }
-    }
-
-    fn stdio(&self) -> Stdio {
-        self.end.try_clone().unwrap().into()
-    }
-
-    fn shown(&self) -> String {
-        self.shown.lock().unwrap().clone()
-    }
-
-    #[track_caller]
-    fn wait_for(&self, text: &str) {
-        wait_until(text, || self.shown().contains(text));
-    }
-}
 
 /// A command whose standard error is the terminal, with pipes for the rest.
 fn start(scratch: &Scratch, terminal: &Terminal, command: &str, options: &[&str]) -> Child {

@@ -18,7 +18,9 @@ mod doctor;
 mod export;
 #[cfg(unix)]
 mod full_disk;
+mod generate;
 mod inspect;
+mod inspect_html;
 mod json_keys;
 #[cfg(unix)]
 mod kill;
@@ -49,6 +51,10 @@ mod rescue_page;
 #[cfg(unix)]
 mod salvage;
 mod support;
+#[cfg(unix)]
+mod terminal;
+#[cfg(unix)]
+mod top;
 #[cfg(unix)]
 mod transfer;
 mod verify;
