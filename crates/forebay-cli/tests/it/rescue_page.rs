@@ -50,6 +50,10 @@ fn without_varying(printed: &str) -> String {
         });
         text = std::iter::once(parts[0].to_owned()).chain(rest).collect();
     }
+    // The age of what was made a moment ago.
+    for seconds in 1..10 {
+        text = text.replace(&format!(" {seconds}s "), " 0s ");
+    }
     text.trim_end().to_owned()
 }
 
