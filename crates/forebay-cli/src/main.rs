@@ -3,7 +3,6 @@
 //! `main` parses and reports, [`commands`] has one file per command. Invariant:
 //! the program works on buffers through the library's public API only.
 
-mod archive;
 mod args;
 mod buffer;
 mod commands;

@@ -3,9 +3,9 @@
 //! Invariant: the buffer is there as a whole or not at all, and importing again after a kill
 //! has the same result.
 
-use crate::archive::{Feed, Header, Next, Reader};
 use crate::args::sizes::Size;
 use crate::failure::{Failure, Outcome, Result};
+use crate::io::archive::{Feed, Header, Next, Reader};
 use crate::io::standard::{Stream, require};
 use crate::live::{Flow, Live, Progress};
 use crate::output::{self, count, print};
