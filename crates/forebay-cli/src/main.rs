@@ -9,7 +9,6 @@ mod commands;
 mod consumer;
 mod failure;
 mod io;
-mod live;
 mod output;
 mod picture;
 mod producer;

@@ -9,7 +9,7 @@ use crate::failure::{Failure, Outcome, Result};
 use crate::io::archive::{Entry, Format, Header, Totals, Writer};
 use crate::io::sink::{Sink, Written};
 use crate::io::standard::{Stream, require};
-use crate::live::Progress;
+use crate::output::live::Progress;
 use crate::output::{self, bytes, count, is_watched, note, print};
 use crate::stop::Stop;
 use crate::vector::{self, Shown};

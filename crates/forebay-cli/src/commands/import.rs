@@ -7,7 +7,7 @@ use crate::args::sizes::Size;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::archive::{Feed, Header, Next, Reader};
 use crate::io::standard::{Stream, require};
-use crate::live::{Flow, Live, Progress};
+use crate::output::live::{Flow, Live, Progress};
 use crate::output::{self, count, print};
 use crate::stop::Stop;
 use clap::ValueHint;

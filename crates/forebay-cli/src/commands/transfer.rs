@@ -10,7 +10,7 @@ use crate::buffer::pace::{Pace, Rate};
 use crate::buffer::{letters, steps};
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
-use crate::live::Progress;
+use crate::output::live::Progress;
 use crate::output::{self, bytes, count, print};
 use crate::stop::Stop;
 use clap::ValueHint;

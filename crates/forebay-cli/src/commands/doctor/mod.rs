@@ -15,7 +15,7 @@ use crate::buffer::rates::Meter;
 use crate::buffer::steps;
 use crate::failure::{Outcome, Result};
 use crate::io::standard::{Stream, require};
-use crate::live::{Counter, Progress};
+use crate::output::live::{Counter, Progress};
 use crate::output::{colours, count, note, print};
 use clap::ValueHint;
 use forebay::{Inspection, Verification, VerifyOptions};
