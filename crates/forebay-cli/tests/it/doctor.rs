@@ -162,7 +162,7 @@ fn text_is_for_people_and_wraps() {
     assert!(text.contains(": 2 problems\n"), "{text}");
     let repair = format!("$ forebay repair {}\n", scratch.buffer.display());
     assert!(text.contains(&repair), "{text}");
-    let is_short = |line: &str| line.chars().count() <= 100 || line.contains("$ forebay");
+    let is_short = |line: &str| line.chars().count() <= 80 || line.contains("$ forebay");
     assert!(text.lines().all(is_short), "{text}");
     let ranks: Vec<_> = ["PROBLEM", "ok "].map(|word| text.find(word)).into();
     assert!(ranks[0] < ranks[1], "{text}");

@@ -328,7 +328,7 @@ fn text(directory: &Path, answers: &[Answer]) -> String {
 
 /// Where the text of an answer begins, and how long its lines are at most.
 const INDENT: usize = 24;
-const LINE_LEN: usize = 76;
+const LINE_LEN: usize = 56;
 
 /// The words of a text in lines.
 fn wrapped(text: &str) -> Vec<String> {
