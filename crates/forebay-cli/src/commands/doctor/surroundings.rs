@@ -1,7 +1,7 @@
 //! Checks of what is around the buffer: disk, file system, permissions, clock.
 
 use super::system::{self, Mount};
-use super::{Answer, Patient};
+use super::{Answer, Patient, SyncTimes};
 use crate::output::{age, bytes, count};
 use std::collections::BTreeSet;
 use std::fs;
@@ -239,12 +239,23 @@ fn of_mount(mount: &Mount, look: &str) -> Vec<Answer> {
 }
 
 /// How long a sync takes.
-pub(super) fn syncs(patient: &Patient, mount: Option<&Mount>) -> Vec<Answer> {
+pub(super) fn syncs(
+    patient: &Patient,
+    mount: Option<&Mount>,
+    sync_times: &mut SyncTimes,
+) -> Vec<Answer> {
     // Nothing that could sync: the answer about the file system says it.
     if mount.is_some_and(|mount| matches!(mount.kind.as_str(), "tmpfs" | "ramfs")) {
         return Vec::new();
     }
-    let Some(took) = system::sync_time(&patient.directory) else {
+    let measure = || system::sync_time(&patient.directory);
+    let took = match mount {
+        Some(mount) => *sync_times
+            .entry(mount.point.clone())
+            .or_insert_with(measure),
+        None => measure(),
+    };
+    let Some(took) = took else {
         return Vec::new();
     };
     let measure = format!(
