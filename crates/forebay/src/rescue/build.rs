@@ -283,6 +283,7 @@ mod tests {
     use crate::config::Config;
     use crate::directory::records::{RecordsOptions, StoredRecord};
     use crate::directory::verify::{Verification, VerifyOptions};
+    use crate::read::delivery::Item;
     use crate::storage::sim::Sim;
 
     const DIR: &str = "/buffer";
@@ -426,7 +427,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         let (writer, mut reader) = config().open().unwrap();
         drop(writer);
-        while let Some(crate::Item::Record(delivery)) = reader.recv().unwrap() {
+        while let Some(Item::Record(delivery)) = reader.recv().unwrap() {
             delivery.ack();
         }
         reader.close().unwrap();
