@@ -3,14 +3,12 @@
 //! `main` parses and reports, [`commands`] has one file per command. Invariant:
 //! the program works on buffers through the library's public API only.
 
-mod archive;
 mod args;
 mod buffer;
 mod commands;
 mod consumer;
 mod failure;
 mod io;
-mod live;
 mod output;
 mod picture;
 mod producer;

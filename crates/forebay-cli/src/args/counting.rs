@@ -56,6 +56,15 @@ impl CountingOptions {
 }
 
 impl ReadCountingOptions {
+    /// The event counter of a buffer that this program fills with what it read: one that every
+    /// command can repeat.
+    pub(crate) fn counter_to_write(self) -> EventCounter {
+        match self.count_events {
+            ReadCounting::One => EventCounter::one(),
+            ReadCounting::Auto | ReadCounting::Lines | ReadCounting::Ids => auto(),
+        }
+    }
+
     /// Whether the steps of the ids tell the count.
     pub(crate) fn is_by_ids(self) -> bool {
         self.count_events == ReadCounting::Ids

@@ -1,7 +1,7 @@
 //! Reports what was lost to damage.
 
 use crate::buffer::opening::REPORTS_MAX;
-use crate::live::Live;
+use crate::output::live::Live;
 use crate::output::{count, note};
 use forebay::format::file_id::{FILE_ID_COUNT, MAX_FILE_ID, parse_file_name};
 use forebay::{Lost, LostReason, Usage};

@@ -5,7 +5,7 @@ use crate::args::sizes::Time;
 use crate::buffer::durability::waiting_for_space;
 use crate::buffer::watch::SpaceWatch;
 use crate::failure::{Failure, Result, no_buffer};
-use crate::live::Live;
+use crate::output::live::Live;
 use crate::output::{count, note};
 use crate::stop::Stop;
 use forebay::{Config, ErrorKind, Finding, Reader, Recovery, Severity, Writer};

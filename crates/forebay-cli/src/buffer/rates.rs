@@ -21,8 +21,16 @@ struct Reading {
     bytes_in: u64,
 }
 
-/// The data files of a look, by their ids: the id of the first record, and the bytes of records.
-type Files = HashMap<u16, (Option<u64>, u64)>;
+/// The data files of a look.
+#[derive(Debug, Clone, Default)]
+struct Files {
+    /// By their ids: the id of the first record, and the bytes of records.
+    by_id: HashMap<u16, (Option<u64>, u64)>,
+    /// The newest one.
+    last: Option<u16>,
+    /// The bytes of an event, on average, if there is any.
+    bytes_of_event: Option<f64>,
+}
 
 /// What goes through a buffer, a second. Bytes are those of whole records, as on disk.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,7 +63,7 @@ impl Meter {
         Self {
             window,
             readings: VecDeque::new(),
-            files: Files::new(),
+            files: Files::default(),
             unread_bytes_at_first: 0,
             moved_at: None,
         }
@@ -73,11 +81,11 @@ impl Meter {
             bytes_in: 0,
         };
         let files = inspection.files.iter().filter(|file| !file.is_stale);
-        let files = files.map(|file| (file.file_id, (file.first_record_id, file.data_bytes)));
-        self.add(reading, files.collect());
+        let files = files.map(|file| (file.file_id, file.first_record_id, file.data_bytes));
+        self.add(reading, Files::new(files, inspection.next_record_id));
     }
 
-    fn add(&mut self, mut reading: Reading, files: Files) {
+    fn add(&mut self, mut reading: Reading, mut files: Files) {
         if let Some(last) = self.readings.back() {
             // Ids only grow. Otherwise another buffer has taken the place of this one.
             if reading.next_record_id < last.next_record_id
@@ -88,9 +96,13 @@ impl Meter {
             }
         }
         match self.readings.back() {
-            Some(last) => reading.bytes_in = last.bytes_in + grown(&self.files, &files),
+            Some(last) => {
+                let events = reading.next_record_id.saturating_sub(last.next_record_id);
+                reading.bytes_in = last.bytes_in + files.added_since(&self.files, events);
+            }
             None => self.unread_bytes_at_first = reading.unread_bytes,
         }
+        files.bytes_of_event = files.bytes_of_event.or(self.files.bytes_of_event);
         self.files = files;
         let has_moved = self.readings.back().is_none_or(|last| {
             reading.last_acknowledged_id > last.last_acknowledged_id
@@ -165,17 +177,44 @@ impl Meter {
     }
 }
 
-/// The bytes of records that were added between two looks. A data file that was made and deleted
-/// in between is not counted: it came and went.
-fn grown(before: &Files, now: &Files) -> u64 {
-    let added = |(file_id, (first_id, bytes)): (&u16, &(Option<u64>, u64))| {
-        // The ids of files go round: a file of the same id is another one if its first record is.
-        let same = before
-            .get(file_id)
-            .filter(|(first, _)| first.is_none() || first == first_id);
-        bytes.saturating_sub(same.map_or(0, |(_, bytes)| *bytes))
-    };
-    now.iter().map(added).sum()
+impl Files {
+    /// From id, id of the first record, and bytes of each, the oldest first.
+    fn new(files: impl Iterator<Item = (u16, Option<u64>, u64)>, next_record_id: u64) -> Self {
+        let mut new = Self::default();
+        let (mut first_id, mut bytes) = (None, 0);
+        for (file_id, of_file, of_records) in files {
+            first_id = first_id.or(of_file);
+            bytes += of_records;
+            new.by_id.insert(file_id, (of_file, of_records));
+            new.last = Some(file_id);
+        }
+        let events = next_record_id.saturating_sub(first_id.unwrap_or(next_record_id));
+        new.bytes_of_event = (events > 0).then(|| bytes as f64 / events as f64);
+        new
+    }
+
+    /// The bytes of records that were added since an earlier look, with which `events` came.
+    fn added_since(&self, before: &Self, events: u64) -> u64 {
+        // If the newest file of then is gone, files may have come and gone since, so that only
+        // the events tell.
+        let is_seen = |file_id| self.same_as_in(before, file_id).is_some();
+        if before.last.is_some_and(|last| !is_seen(last)) {
+            let bytes = self.bytes_of_event.or(before.bytes_of_event);
+            return (events as f64 * bytes.unwrap_or(0.0)) as u64;
+        }
+        let added = |(file_id, (_, bytes)): (&u16, &(Option<u64>, u64))| {
+            bytes.saturating_sub(self.same_as_in(before, *file_id).unwrap_or(0))
+        };
+        self.by_id.iter().map(added).sum()
+    }
+
+    /// The bytes that a file of this look had in an earlier one. File ids go round: a file of
+    /// the same id is another one if its first record is.
+    fn same_as_in(&self, before: &Self, file_id: u16) -> Option<u64> {
+        let (first_id, _) = self.by_id.get(&file_id)?;
+        let (first_before, bytes) = before.by_id.get(&file_id)?;
+        (first_before.is_none() || first_before == first_id).then_some(*bytes)
+    }
 }
 
 /// The time in which `rate` a second makes `amount`; `None` if it never does, or in more than a
@@ -202,7 +241,11 @@ mod tests {
             disk_bytes: next * 100,
             bytes_in: 0,
         };
-        (reading, Files::from([(0, (Some(1), next * 100))]))
+        (reading, files(&[(0, Some(1), next * 100)], next + 1))
+    }
+
+    fn files(files: &[(u16, Option<u64>, u64)], next_record_id: u64) -> Files {
+        Files::new(files.iter().copied(), next_record_id)
     }
 
     fn meter(readings: impl IntoIterator<Item = (Reading, Files)>) -> Meter {
@@ -254,30 +297,50 @@ mod tests {
         let begin = Instant::now();
         let (mut before, _) = reading(begin, 0, 15, 0);
         before.unread_bytes = 1_500;
-        let files_before = Files::from([(6, (Some(1), 1_000)), (7, (Some(11), 500))]);
+        let files_before = files(&[(6, Some(1), 1_000), (7, Some(11), 500)], 16);
         let (mut now, _) = reading(begin, 1, 22, 10);
         now.unread_bytes = 1_200;
-        let files_now = Files::from([(7, (Some(11), 1_000)), (8, (Some(21), 200))]);
+        let files_now = files(&[(7, Some(11), 1_000), (8, Some(21), 200)], 23);
         let meter = meter([(before, files_before), (now, files_now)]);
         let rates = meter.rates().unwrap();
         assert_eq!(meter.bytes_in_and_out(), (700, 1_000));
         assert_eq!((rates.bytes_in, rates.bytes_out), (700.0, 1_000.0));
     }
 
-    /// The ids of files go round: the name of a file that was deleted comes again.
+    /// Regression: a buffer through which a data file went each second seemed to get almost
+    /// nothing.
     #[test]
-    fn a_file_with_the_name_of_an_earlier_one_counts_in_full() {
+    fn files_that_came_and_went_between_two_looks_count_by_their_events() {
         let begin = Instant::now();
-        let (before, now) = (reading(begin, 0, 10, 10).0, reading(begin, 1, 93, 93).0);
-        let one = |first_id, bytes| Files::from([(0, (first_id, bytes))]);
-        let bytes_in = |files_before, files_now| {
-            let meter = meter([(before.clone(), files_before), (now.clone(), files_now)]);
-            meter.rates().unwrap().bytes_in
+        let at = |seconds, next: u64, files_now| {
+            let (mut reading, _) = reading(begin, seconds, next, next);
+            reading.unread_bytes = 0;
+            (reading, files_now)
         };
-        assert_eq!(bytes_in(one(Some(1), 1_000), one(Some(91), 300)), 300.0);
+        let passed = meter([
+            at(0, 10, files(&[(0, Some(1), 1_000)], 11)),
+            // 990 events of 100 bytes, as the last ones are.
+            at(1, 1_000, files(&[(50, Some(996), 500)], 1_001)),
+            // Nothing is there to measure: as long as those before.
+            at(2, 1_100, files(&[(51, None, 0)], 1_101)),
+        ]);
+        assert_eq!(passed.bytes_in_and_out(), (109_000, 109_000));
+    }
+
+    /// File ids go round: the name of a file that was deleted comes again.
+    #[test]
+    fn a_file_with_the_name_of_an_earlier_one_is_another_one() {
+        let one = |first_id, bytes, next| files(&[(0, first_id, bytes)], next);
+        // 83 events of 100 bytes.
+        let other = one(Some(91), 300, 94);
+        assert_eq!(other.added_since(&one(Some(1), 1_000, 11), 83), 8_300);
         // A file that was empty is the same one with its first record.
-        assert_eq!(bytes_in(one(None, 0), one(Some(91), 300)), 300.0);
-        assert_eq!(bytes_in(one(Some(1), 1_000), one(Some(1), 1_300)), 300.0);
+        let first = one(Some(1), 300, 4);
+        assert_eq!(first.added_since(&one(None, 0, 1), 3), 300);
+        assert_eq!(
+            one(Some(1), 1_300, 14).added_since(&one(Some(1), 1_000, 11), 3),
+            300
+        );
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! Invariants: nothing is written to the buffer, and no lock is taken; a file that is named
 //! gets its name only once the export is complete and synced.
 
-use crate::archive::{Entry, Format, Header, Totals, Writer};
 use crate::args::counting::ReadCountingOptions;
 use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
+use crate::io::archive::{Entry, Format, Header, Totals, Writer};
 use crate::io::sink::{Sink, Written};
 use crate::io::standard::{Stream, require};
-use crate::live::Progress;
+use crate::output::live::Progress;
 use crate::output::{self, bytes, count, is_watched, note, print};
 use crate::stop::Stop;
 use crate::vector::{self, Shown};

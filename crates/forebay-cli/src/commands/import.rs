@@ -3,11 +3,11 @@
 //! Invariant: the buffer is there as a whole or not at all, and importing again after a kill
 //! has the same result.
 
-use crate::archive::{Feed, Header, Next, Reader};
 use crate::args::sizes::Size;
 use crate::failure::{Failure, Outcome, Result};
+use crate::io::archive::{Feed, Header, Next, Reader};
 use crate::io::standard::{Stream, require};
-use crate::live::{Flow, Live, Progress};
+use crate::output::live::{Flow, Live, Progress};
 use crate::output::{self, count, print};
 use crate::stop::Stop;
 use clap::ValueHint;

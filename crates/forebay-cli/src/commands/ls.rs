@@ -10,7 +10,7 @@ use crate::buffer::looks::{Found, Look, NoLook};
 use crate::buffer::steps;
 use crate::failure::{Outcome, Result};
 use crate::io::standard::{Stream, require};
-use crate::live::{Counter, Progress};
+use crate::output::live::{Counter, Progress};
 use crate::output::{age, bytes, colours, note, print};
 use clap::ValueHint;
 use forebay::{Finding, Inspection, Severity, Verification, VerifyOptions};

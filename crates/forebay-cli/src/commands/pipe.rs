@@ -15,7 +15,7 @@ use crate::consumer::options::ProgramOptions;
 use crate::consumer::pump::{End, Plan, Pump};
 use crate::failure::{Failure, Outcome, Result, no_thread};
 use crate::io::standard::{Stream, require};
-use crate::live::{Flow, Live};
+use crate::output::live::{Flow, Live};
 use crate::output::{bytes, count, note};
 use crate::producer::reports::Reports;
 use crate::producer::{Producer, Step, StoredAs};

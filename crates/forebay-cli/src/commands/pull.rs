@@ -18,7 +18,7 @@ use crate::io::framing::Framing;
 use crate::io::outgoing::Outgoing;
 use crate::io::sink::{FINISH_MAX, Sink, Written};
 use crate::io::standard::{Stream, require};
-use crate::live::{Flow, Live};
+use crate::output::live::{Flow, Live};
 use crate::output::{bytes, count, is_watched, note};
 use crate::stop::Stop;
 use forebay::{Batch, Delivery, Reader, TryRecv, Usage};

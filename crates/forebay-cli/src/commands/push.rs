@@ -15,7 +15,7 @@ use crate::buffer::opening::{self, Waiting};
 use crate::buffer::watch::{SPACE_RETRY, SpaceWatch};
 use crate::failure::{Failure, Outcome, Result, no_descriptor};
 use crate::io::standard::{Stream, require};
-use crate::live::{Flow, Live};
+use crate::output::live::{Flow, Live};
 use crate::output::{bytes, count, is_watched, note};
 use crate::producer::reports::Reports;
 use crate::producer::{Producer, Step, StoredAs};

@@ -7,7 +7,7 @@ use crate::args::sizes::Size;
 use crate::buffer::findings::{self, JsonIds};
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
-use crate::live::Progress;
+use crate::output::live::Progress;
 use crate::output::{self, bytes, count, print};
 use clap::ValueHint;
 use forebay::{ErrorKind, Salvage, SalvageOptions};

@@ -156,6 +156,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                 ErrorKind::Full => {
                     Failure::new(format!("{error:#}")).but("see --dead-letters-max-size")
                 }
+                ErrorKind::InvalidConfig => Failure::new(format!("{error:#}")),
                 _ => Failure::from(error),
             })?
         }

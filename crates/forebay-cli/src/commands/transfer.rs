@@ -10,7 +10,7 @@ use crate::buffer::pace::{Pace, Rate};
 use crate::buffer::{letters, steps};
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
-use crate::live::Progress;
+use crate::output::live::Progress;
 use crate::output::{self, bytes, count, print};
 use crate::stop::Stop;
 use clap::ValueHint;
@@ -150,25 +150,35 @@ struct Common {
 
 pub(crate) fn run_move(args: &MoveArgs) -> Result<Outcome> {
     let counter = steps::counter(args.counting, &args.common.from);
-    run(Kind::Move, &args.common, counter, None)
+    run(
+        Kind::Move,
+        &args.common,
+        counter,
+        args.counting.counter_to_write(),
+    )
 }
 
 pub(crate) fn run_copy(args: &CopyArgs) -> Result<Outcome> {
     let counter = steps::counter(args.counting, &args.common.from);
-    run(Kind::Copy, &args.common, counter, None)
+    run(
+        Kind::Copy,
+        &args.common,
+        counter,
+        args.counting.counter_to_write(),
+    )
 }
 
 pub(crate) fn run_redrive(args: &RedriveArgs) -> Result<Outcome> {
     let of_target = args.counting.counter();
     let counter = Ok(EventCounter::one());
-    run(Kind::Redrive, &args.common, counter, Some(of_target))
+    run(Kind::Redrive, &args.common, counter, of_target)
 }
 
 fn run(
     kind: Kind,
     args: &Common,
     counter: Result<EventCounter>,
-    of_target: Option<EventCounter>,
+    of_target: EventCounter,
 ) -> Result<Outcome> {
     require(Stream::Output)?;
     require_buffer(&args.from)?;
@@ -178,8 +188,9 @@ fn run(
     let progress = Progress::over_bytes();
     let pace = Pace::new(args.rate);
     let of_vector = metadata_of_vector(&args.to);
-    let mut options = TransferOptions::new()
+    let options = TransferOptions::new()
         .event_counter(counter)
+        .event_counter_of_target(of_target)
         .max_records(args.max.unwrap_or(u64::MAX))
         .before(args.before.unwrap_or(u64::MAX))
         .change(|_, metadata, payload| {
@@ -193,9 +204,6 @@ fn run(
             refuse_for_vector(of_vector, metadata, &args.to)?;
             Ok((metadata, payload))
         });
-    if let Some(counter) = of_target {
-        options = options.event_counter_of_target(counter);
-    }
     let mut options = options.on_progress(|transfer| {
         let done = transfer.bytes + transfer.records * frame_len(0) as u64;
         progress.bytes(done.min(total), total);

@@ -7,7 +7,7 @@ use crate::buffer::findings::{self, JsonFinding};
 use crate::buffer::{steps, verdict};
 use crate::failure::{Outcome, Result};
 use crate::io::standard::{Stream, require};
-use crate::live::Progress;
+use crate::output::live::Progress;
 use crate::output::{bytes, count, print};
 use clap::ValueHint;
 use forebay::{Verification, VerifyOptions};

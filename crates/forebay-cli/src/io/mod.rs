@@ -1,5 +1,6 @@
 //! Records as bytes: standard input, standard output, and the framing of records.
 
+pub(crate) mod archive;
 pub(crate) mod framing;
 pub(crate) mod input;
 pub(crate) mod outgoing;

@@ -77,7 +77,10 @@ impl Target {
     }
 
     fn try_write(&self, contents: &[u8]) -> io::Result<()> {
-        let mut file = File::create(&self.temporary)?;
+        // Of an earlier process with the same id. A link that somebody else made under this name
+        // is not followed.
+        let _ = fs::remove_file(&self.temporary);
+        let mut file = File::create_new(&self.temporary)?;
         file.write_all(contents)?;
         file.sync_all()?;
         fs::rename(&self.temporary, &self.path)

@@ -204,7 +204,7 @@ fn rate(events_a_second: f64) -> String {
 pub(crate) fn age(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds.floor()).unwrap_or_default();
     let unit = match whole.as_secs() {
-        0 => return "less than a second".to_owned(),
+        0 => return "under 1s".to_owned(),
         86_400.. => 3_600,
         3_600.. => 60,
         _ => 1,

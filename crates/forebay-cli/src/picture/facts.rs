@@ -7,7 +7,7 @@
 use crate::args::counting::ReadCountingOptions;
 use crate::buffer::steps;
 use crate::failure::Result;
-use crate::live::Progress;
+use crate::output::live::Progress;
 use forebay::format::record::frame_len;
 use forebay::{FileReport, InspectOptions, Inspection, RecordsOptions};
 use forebay::{Verification, VerifyOptions};

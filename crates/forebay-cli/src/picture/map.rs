@@ -294,8 +294,9 @@ fn tick(finding: &Finding, least: f64, x: impl Fn(u64) -> f64) -> Span {
     );
     let width = (to - from).max(least);
     Span {
-        class: match finding.severity {
-            Severity::Damage => "damage",
+        class: match (finding.kind, finding.severity) {
+            (FindingKind::StaleFile, _) => "stale",
+            (_, Severity::Damage) => "damage",
             _ => "normal",
         },
         // The end of a bar is no reason to be cut off.

@@ -299,7 +299,10 @@ fn an_import_that_is_killed_can_be_made_again() {
             // Opening it first makes it one or the other.
             let mut pull = forebay(["pull", "--max", "0"]);
             pull.arg(&to);
-            run(pull).expect(0);
+            let pulled = run(pull);
+            // It may have been killed before it made the first file.
+            let is_empty = pulled.stderr.contains("holds no buffer");
+            assert!(pulled.status == Some(0) || is_empty, "{pulled:?}");
             let there = cat_all(&to);
             assert!(there.is_empty() || there == expected, "round {round}");
         }

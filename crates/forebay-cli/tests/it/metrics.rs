@@ -138,7 +138,8 @@ fn a_file_is_replaced_as_a_whole_until_a_signal() {
         values(&text)[&series("buffer_size_events", &scratch.buffer)],
         3.0
     );
-    let mut often = scratch.forebay("metrics", &["--every", "1ms", "--output"]);
+    let often = ["--every", "1ms", "--max-size", "1MiB", "--output"];
+    let mut often = scratch.forebay("metrics", &often);
     let often = often.arg(&file).spawn().unwrap();
     let mut reads = 0;
     crate::support::wait_until("rates", || {
@@ -150,6 +151,9 @@ fn a_file_is_replaced_as_a_whole_until_a_signal() {
         reads += 1;
         reads > 50 && text.contains("buffer_seconds_since_progress")
     });
+    let text = fs::read_to_string(&file).unwrap();
+    let full = series("buffer_seconds_to_full", &scratch.buffer);
+    assert!(text.contains(&format!("{full} +Inf\n")), "{text}");
     kill(often.id(), "TERM");
     finish(often).expect(128 + 15);
     let left: Vec<_> = fs::read_dir(&directory).unwrap().collect();

@@ -1,7 +1,9 @@
 //! `forebay move`, `copy`, `redrive` and `skip`.
 
 use crate::moments::Moments;
-use crate::support::{Scratch, copy, forebay, golden, kill, lines, run, run_with, snapshot};
+use crate::support::{
+    Scratch, copy, fill_counting_lines, forebay, golden, kill, lines, run, run_with, snapshot,
+};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -280,6 +282,20 @@ fn transfers_refuse_what_they_cannot_do() {
         .expect(2)
         .says("--max-size");
     assert_eq!(cat(&scratch.path("other")) + &scratch.cat(), lines(1, 10));
+}
+
+/// The target counts as every command reads it, however the source counted. Regression: it counted
+/// like the source, and seemed to have lost events.
+#[test]
+fn a_target_counts_as_it_will_be_read() {
+    let scratch = Scratch::new();
+    fill_counting_lines(&scratch.buffer, 10);
+    for (how, name) in [("lines", "a"), ("ids", "b")] {
+        run(between(&scratch, "copy", name, &["--count-events", how])).expect(0);
+        let mut verify = forebay(["verify"]);
+        verify.arg(scratch.path(name));
+        run(verify).expect(0);
+    }
 }
 
 /// Vector opens no buffer that holds a record with another number than its own.

@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::refuse_reserved;
 use super::staged::StagedFile;
 use crate::buffer::take_lock;
 use crate::counter::EventCounter;
@@ -81,6 +82,7 @@ impl NewBuffer {
         data_file_size: u64,
         acknowledged: u64,
     ) -> Result<Self> {
+        refuse_reserved(&*storage, dir)?;
         recovery::prepare(&*storage, dir)?;
         let lock = take_lock(&*storage, dir)?;
         install::finish(&*storage, dir)?;
@@ -158,6 +160,14 @@ impl NewBuffer {
     /// # Errors
     /// Those of the storage.
     pub(crate) fn finish(mut self, next_id: u64) -> Result<Built> {
+        if next_id > MAX_RECORD_ID {
+            let message = format!(
+                "the next record id is said to be {next_id}, and ids end at {MAX_RECORD_ID}; nothing \
+                 was changed"
+            );
+            let kind = ErrorKind::InvalidRecord;
+            return Err(Error::with_path(kind, &self.dir, message));
+        }
         let next_id = next_id
             .max(self.old_next_id)
             .max(self.expected.unwrap_or(1))
@@ -263,6 +273,15 @@ fn empty_buffer(storage: &Arc<dyn Storage>, dir: &Path) -> Result<(Vec<Out>, u64
             dir.display()
         );
         return Err(Error::with_path(ErrorKind::InvalidConfig, dir, message));
+    }
+    if let Some(id) = facts.survey.blocked.first() {
+        let path = dir.join(file_name(*id));
+        let message = format!(
+            "{} is not a file, so no data file can have this name; nothing was changed: move it away, \
+             or give another directory",
+            path.display()
+        );
+        return Err(Error::with_path(ErrorKind::NotABuffer, &path, message));
     }
     let files = facts.survey.files.iter();
     let stale = facts.survey.stale.iter().map(|(file, _)| file);

@@ -286,9 +286,9 @@ pub(super) fn progress(patient: &Patient) -> Vec<Answer> {
     let empty = patient.meter.time_to_empty();
     let empty = empty.map(|time| format!(", none in {} at this rate", age(time.as_secs_f64())));
     let moves = format!(
-        "{:.0} events/s in, {:.0} events/s out, {} waiting{}",
-        rates.events_in,
-        rates.events_out,
+        "{} events/s in, {} events/s out, {} waiting{}",
+        HumanCount(rates.events_in as u64),
+        HumanCount(rates.events_out as u64),
         HumanCount(unread.events),
         empty.unwrap_or_default()
     );

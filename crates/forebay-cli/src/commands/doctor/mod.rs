@@ -15,11 +15,12 @@ use crate::buffer::rates::Meter;
 use crate::buffer::steps;
 use crate::failure::{Outcome, Result};
 use crate::io::standard::{Stream, require};
-use crate::live::{Counter, Progress};
+use crate::output::live::{Counter, Progress};
 use crate::output::{colours, count, note, print};
 use clap::ValueHint;
 use forebay::{Inspection, Verification, VerifyOptions};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -85,14 +86,17 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     found.report(&args.paths)?;
     let mut has_errors = !found.errors.is_empty();
     let mut has_problems = false;
+    let mut sync_times = SyncTimes::new();
     for (index, directory) in found.buffers.iter().enumerate() {
         counter.done(index as u64, found.buffers.len() as u64);
-        let Some(answers) = examine(args, directory, &counter).unwrap_or_else(|failure| {
-            counter.clear();
-            note(failure.message);
-            has_errors = true;
-            None
-        }) else {
+        let Some(answers) =
+            examine(args, directory, &counter, &mut sync_times).unwrap_or_else(|failure| {
+                counter.clear();
+                note(failure.message);
+                has_errors = true;
+                None
+            })
+        else {
             continue;
         };
         counter.clear();
@@ -107,6 +111,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         false => Outcome::Fine.with_findings(has_problems),
     })
 }
+
+/// How long a sync takes, measured once for each file system that is mounted at a path; `None`
+/// where it cannot be measured.
+type SyncTimes = BTreeMap<PathBuf, Option<Duration>>;
 
 /// How an answer is meant. In order of weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -197,7 +205,12 @@ impl Patient {
 /// # Errors
 ///
 /// It cannot be looked at.
-fn examine(args: &Args, directory: &Path, counter: &Counter) -> Result<Option<Vec<Answer>>> {
+fn examine(
+    args: &Args,
+    directory: &Path,
+    counter: &Counter,
+    sync_times: &mut SyncTimes,
+) -> Result<Option<Vec<Answer>>> {
     let mut meter = Meter::over(Duration::MAX);
     let begun = Instant::now();
     let mut look = Look::at(directory, args.counting);
@@ -240,7 +253,7 @@ fn examine(args: &Args, directory: &Path, counter: &Counter) -> Result<Option<Ve
     let mount = system::Mount::of(directory);
     answers.extend(surroundings::file_system(&patient, mount.as_ref()));
     if !args.quick {
-        answers.extend(surroundings::syncs(&patient, mount.as_ref()));
+        answers.extend(surroundings::syncs(&patient, mount.as_ref(), sync_times));
     }
     answers.extend(surroundings::clock(&patient));
     answers.extend(surroundings::leftovers(&patient));
@@ -328,7 +341,7 @@ fn text(directory: &Path, answers: &[Answer]) -> String {
 
 /// Where the text of an answer begins, and how long its lines are at most.
 const INDENT: usize = 24;
-const LINE_LEN: usize = 76;
+const LINE_LEN: usize = 56;
 
 /// The words of a text in lines.
 fn wrapped(text: &str) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Checks of what is around the buffer: disk, file system, permissions, clock.
 
 use super::system::{self, Mount};
-use super::{Answer, Patient};
+use super::{Answer, Patient, SyncTimes};
 use crate::output::{age, bytes, count};
 use std::collections::BTreeSet;
 use std::fs;
@@ -167,11 +167,14 @@ pub(super) fn permissions(patient: &Patient) -> Vec<Answer> {
 
 /// File systems on which a sync promises little.
 pub(super) fn file_system(patient: &Patient, mount: Option<&Mount>) -> Vec<Answer> {
+    mount.map_or_else(Vec::new, |mount| {
+        of_mount(mount, &format!("findmnt --target {}", patient.quoted()))
+    })
+}
+
+/// `look` is the command that shows the mount.
+fn of_mount(mount: &Mount, look: &str) -> Vec<Answer> {
     const CHECK: &str = "file system";
-    let Some(mount) = mount else {
-        return Vec::new();
-    };
-    let look = format!("findmnt --target {}", patient.quoted());
     let kind = mount.kind.as_str();
     let has = |option: &str| mount.options.iter().any(|has| has == option);
     let mut answers = Vec::new();
@@ -193,7 +196,7 @@ pub(super) fn file_system(patient: &Patient, mount: Option<&Mount>) -> Vec<Answe
         answers.push(Answer::problem(
             CHECK,
             format!("{kind} at {} {says}", mount.point.display()),
-            &look,
+            look,
         ));
         return answers;
     }
@@ -217,7 +220,7 @@ pub(super) fn file_system(patient: &Patient, mount: Option<&Mount>) -> Vec<Answe
         Some(says) => answers.push(Answer::note(
             CHECK,
             format!("{kind} at {} {says}", mount.point.display()),
-            &look,
+            look,
         )),
         None => answers.push(Answer::ok(
             CHECK,
@@ -236,22 +239,38 @@ pub(super) fn file_system(patient: &Patient, mount: Option<&Mount>) -> Vec<Answe
 }
 
 /// How long a sync takes.
-pub(super) fn syncs(patient: &Patient, mount: Option<&Mount>) -> Vec<Answer> {
-    const CHECK: &str = "syncs";
+pub(super) fn syncs(
+    patient: &Patient,
+    mount: Option<&Mount>,
+    sync_times: &mut SyncTimes,
+) -> Vec<Answer> {
     // Nothing that could sync: the answer about the file system says it.
     if mount.is_some_and(|mount| matches!(mount.kind.as_str(), "tmpfs" | "ramfs")) {
         return Vec::new();
     }
-    let Some(took) = system::sync_time(&patient.directory) else {
+    let measure = || system::sync_time(&patient.directory);
+    let took = match mount {
+        Some(mount) => *sync_times
+            .entry(mount.point.clone())
+            .or_insert_with(measure),
+        None => measure(),
+    };
+    let Some(took) = took else {
         return Vec::new();
     };
-    let took_text = format!("a sync of 4 KiB takes {took:.1?}");
     let measure = format!(
         "forebay bench --quick --work append_synced --dir {}",
         super::quoted(above(&patient.directory))
     );
+    vec![of_sync_time(took, measure)]
+}
+
+/// `measure` is the command that measures more closely.
+fn of_sync_time(took: Duration, measure: String) -> Answer {
+    const CHECK: &str = "syncs";
+    let took_text = format!("a sync of 4 KiB takes {took:.1?}");
     if took < SYNC_TOO_FAST {
-        return vec![Answer::note(
+        return Answer::note(
             CHECK,
             format!(
                 "{took_text}, which only a device with a cache that survives power cuts can do. If \
@@ -259,16 +278,16 @@ pub(super) fn syncs(patient: &Patient, mount: Option<&Mount>) -> Vec<Answer> {
                  controller without battery), and a power cut takes what was synced"
             ),
             measure,
-        )];
+        );
     }
     if took > SYNC_SLOW {
-        return vec![Answer::note(
+        return Answer::note(
             CHECK,
             format!("{took_text}: the device is slow, busy or failing"),
             measure,
-        )];
+        );
     }
-    vec![Answer::ok(CHECK, took_text)]
+    Answer::ok(CHECK, took_text)
 }
 
 /// The directory that holds a buffer's.
@@ -354,4 +373,47 @@ fn size_below(path: &Path, seen: &mut BTreeSet<std::path::PathBuf>) -> (u64, u64
         total.1 += len;
     }
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::Verdict;
+
+    #[test]
+    fn a_device_that_syncs_too_fast_or_too_slowly_is_noted() {
+        for (micros, verdict, says) in [
+            (20, Verdict::Note, "survives power cuts"),
+            (4_000, Verdict::Ok, "takes 4.0ms"),
+            (400_000, Verdict::Note, "slow, busy or failing"),
+        ] {
+            let answer = of_sync_time(Duration::from_micros(micros), "measure".to_owned());
+            assert_eq!(answer.verdict, verdict);
+            assert!(answer.says.contains(says), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn file_systems_with_weak_syncs_are_named() {
+        for (kind, options, verdict, says) in [
+            ("ext4", "rw,relatime", Verdict::Ok, "ext4 at /mnt"),
+            ("ext4", "rw,nobarrier", Verdict::Problem, "without barriers"),
+            ("ext4", "ro,relatime", Verdict::Problem, "read-only"),
+            ("tmpfs", "rw", Verdict::Problem, "in memory"),
+            ("overlay", "rw,volatile", Verdict::Problem, "ignores syncs"),
+            ("overlay", "rw", Verdict::Note, "gone with the container"),
+            ("nfs4", "rw,vers=4.2", Verdict::Note, "another machine"),
+            ("fuse.sshfs", "rw", Verdict::Note, "FUSE"),
+        ] {
+            let mount = Mount {
+                point: "/mnt".into(),
+                kind: kind.to_owned(),
+                options: options.split(',').map(str::to_owned).collect(),
+            };
+            let answers = of_mount(&mount, "findmnt");
+            let worst = answers.iter().max_by_key(|answer| answer.verdict).unwrap();
+            assert_eq!(worst.verdict, verdict, "{kind} {options}");
+            assert!(worst.says.contains(says), "{worst:?}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use crate::consumer::dead_letters::DeadLetters;
 use crate::consumer::pump::{End, Plan, Pump};
 use crate::failure::{Failure, Result};
 use crate::io::framing::Framing;
-use crate::live::Live;
+use crate::output::live::Live;
 use forebay::Config;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

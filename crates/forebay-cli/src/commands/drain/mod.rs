@@ -20,7 +20,7 @@ use crate::consumer::dead_letters::is_same;
 use crate::consumer::options::ProgramOptions;
 use crate::failure::{Failure, Outcome, Result, no_thread};
 use crate::io::standard::{Stream, require};
-use crate::live::{Live, Total};
+use crate::output::live::{Live, Total};
 use crate::output::{count, is_watched, print};
 use crate::stop::Stop;
 use clap::ValueHint;

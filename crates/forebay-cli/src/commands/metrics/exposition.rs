@@ -77,7 +77,9 @@ fn sorted(text: &str) -> String {
             let (mut values, head): (Vec<_>, Vec<_>) =
                 metric.lines().partition(|line| !line.starts_with('#'));
             values.sort_unstable();
-            [head, values].concat().join("\n") + "\n"
+            let text = [head, values].concat().join("\n") + "\n";
+            // The format's own spelling, which the recorder does not use.
+            text.replace(" inf\n", " +Inf\n")
         })
         .collect();
     metrics.sort_unstable();

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// The time of which rates are shown.
 const WINDOW: Duration = Duration::from_secs(10);
+/// Without an acknowledgement for this long, events that wait are said to be stuck.
+pub(super) const STUCK: Duration = Duration::from_secs(10);
 /// How many looks back the sparklines go.
 pub(super) const HISTORY_LEN: usize = 240;
 
@@ -28,7 +30,7 @@ pub(super) struct Buffer {
 pub(super) enum Shown {
     /// Nothing yet.
     Nothing,
-    Figures(Figures),
+    Figures(Box<Figures>),
     /// The last look failed.
     Error(String),
 }
@@ -100,7 +102,7 @@ impl Buffer {
     pub(super) fn take(
         &mut self,
         at: Instant,
-        look: Result<Inspection, String>,
+        look: Result<Box<Inspection>, String>,
         max_size: Option<u64>,
     ) {
         let inspection = match look {
@@ -115,7 +117,8 @@ impl Buffer {
         if let Some(rates) = self.meters.step.rates() {
             self.history.add(rates.events_in, rates.events_out);
         }
-        self.shown = Shown::Figures(Figures::of(&inspection, &self.meters.window, max_size));
+        let figures = Figures::of(&inspection, &self.meters.window, max_size);
+        self.shown = Shown::Figures(Box::new(figures));
     }
 
     /// The figures, if the last look succeeded.

@@ -22,7 +22,7 @@ pub(super) enum News {
     Seen {
         at: Instant,
         directory: PathBuf,
-        seen: Result<Inspection, String>,
+        seen: Result<Box<Inspection>, String>,
     },
     /// Every buffer was looked at.
     Round,
@@ -93,7 +93,10 @@ fn look(
         .event_counter(counting::auto())
         .count_records(false);
     let see = |directory: &Path| News::Seen {
-        seen: options.inspect(directory).map_err(|e| format!("{e:#}")),
+        seen: match options.inspect(directory) {
+            Ok(inspection) => Ok(Box::new(inspection)),
+            Err(error) => Err(format!("{error:#}")),
+        },
         at: Instant::now(),
         directory: directory.to_owned(),
     };

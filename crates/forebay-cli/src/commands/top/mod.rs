@@ -5,16 +5,20 @@
 //! - The terminal is given back as it was, however the command ends, except by SIGKILL.
 //! - Looks at buffers are made in a thread of their own: a disk that hangs holds up no key.
 
+mod detail;
 mod draw;
 mod figures;
+mod list;
+mod look;
 mod looks;
 mod screen;
 mod short;
 mod state;
 
+use self::look::Look;
 use self::looks::{Looks, News};
 use self::screen::{Key, Screen};
-use self::state::{Look, State};
+use self::state::State;
 use crate::args::sizes::{Size, Time};
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
@@ -164,9 +168,8 @@ fn require_terminal() -> Result<()> {
 /// Whether the terminal takes more than ASCII, by the locale.
 fn is_utf8() -> bool {
     let names = ["LC_ALL", "LC_CTYPE", "LANG"];
-    let set = names.iter().filter_map(std::env::var_os);
-    let locale = set.filter(|value| !value.is_empty()).next();
-    match locale {
+    let mut set = names.iter().filter_map(std::env::var_os);
+    match set.find(|value| !value.is_empty()) {
         Some(locale) => {
             let locale = locale.to_string_lossy().to_lowercase();
             locale.contains("utf-8") || locale.contains("utf8")

@@ -29,6 +29,11 @@ fn scaled(number: f64, step: f64, units: &[&str]) -> String {
     format!("{scaled:.decimals$}{}", units[unit])
 }
 
+/// `37%`, of a part from 0 to 1.
+pub(super) fn percent(part: f64) -> String {
+    format!("{:.0}%", part * 100.0)
+}
+
 /// A time in its largest unit: `0s`, `45s`, `90m`, `30h`, `12d`, `3y`.
 pub(super) fn time(time: Duration) -> String {
     match time.as_secs() {

@@ -3,6 +3,7 @@
 //! Invariant: nothing here reads a buffer, a clock or a terminal.
 
 use super::figures::{Buffer, Figures};
+use super::look::Look;
 use forebay::Inspection;
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -23,14 +24,6 @@ pub(super) struct State {
     pub(super) last_look: Option<Duration>,
     pub(super) look: Look,
     max_size: Option<u64>,
-}
-
-/// What the terminal can show.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
-    pub(super) has_colours: bool,
-    /// Block characters; otherwise ASCII.
-    pub(super) has_blocks: bool,
 }
 
 /// What the buffers are sorted by.
@@ -115,7 +108,12 @@ impl State {
     }
 
     /// Takes note of a look at a buffer, which may be a new one.
-    pub(super) fn take(&mut self, at: Instant, directory: &Path, seen: Result<Inspection, String>) {
+    pub(super) fn take(
+        &mut self,
+        at: Instant,
+        directory: &Path,
+        seen: Result<Box<Inspection>, String>,
+    ) {
         let max_size = self.max_size;
         self.buffer(directory).take(at, seen, max_size);
         self.arrange();

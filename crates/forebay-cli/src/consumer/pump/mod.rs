@@ -34,7 +34,7 @@ use crate::consumer::suspects::{Next, Suspects};
 use crate::failure::{Failure, Result};
 use crate::io::framing::Framing;
 use crate::io::outgoing::Outgoing;
-use crate::live::{Flow, Live};
+use crate::output::live::{Flow, Live};
 use crate::stop::Stop;
 use forebay::{Item, Reader, TryRecv, Usage};
 use std::ffi::OsString;

@@ -295,14 +295,6 @@ impl Work<'_> {
                 name: LEDGER_FILE_NAME.to_owned(),
             },
         }];
-        if self.plan.renumber {
-            // Other buffers have noted what was taken from this one by its ids.
-            let name = install::IDENTITY_FILE_NAME.to_owned();
-            out.push(match in_place {
-                true => Out::Delete { name },
-                false => Out::Keep { name },
-            });
-        }
         for file in &self.plan.files {
             let (name, new_name) = (file.name.clone(), file.new_name.clone());
             match (file.action, new_name) {

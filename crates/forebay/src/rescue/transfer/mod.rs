@@ -7,27 +7,30 @@
 //!   the next attempt, no record is lost and none is taken twice.
 //! - Only synced records are moved: what a power cut takes back is not taken yet.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::notes::{Notes, identity};
+use self::notes::{Judgement, Notes, identities};
 use self::source::{Record, Source};
 use super::addition::Addition;
-use super::{SPARE_LEN, free_bytes, is_same};
+use super::{SPARE_LEN, free_bytes, is_same, refuse_reserved};
 use crate::buffer::take_lock;
 use crate::config::{Config, OnCorruption};
 use crate::counter::EventCounter;
-use crate::directory::install::{self, IDENTITY_FILE_NAME};
+use crate::directory::install::{self, IDENTITY_FILE_NAME, TRANSFERS_FILE_NAME};
 use crate::directory::options::{LookOptions, look_options};
 use crate::directory::recovery::prepare;
 use crate::directory::survey::Survey;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
 use crate::format::record::frame_len;
-use crate::storage::{Lock, Storage};
+use crate::storage::{Lock, Storage, uninterrupted};
 
 mod notes;
 mod source;
@@ -221,8 +224,8 @@ impl<'p> TransferOptions<'p> {
         let to = Target::lock(&storage, to.as_ref())?;
         let source = Source::to_move(self.config(from))?;
         // Under the lock of the buffer.
-        let identity = identity(&*storage, from)?;
-        self.run(from, source, &identity, &to)
+        let identities = identities(&*storage, from)?;
+        self.run(from, source, &identities, &to)
     }
 
     /// Copies the unread records of the buffer in `from`, which may be open elsewhere, to the end of
@@ -238,9 +241,9 @@ impl<'p> TransferOptions<'p> {
             return Err(is_the_same(from));
         }
         let to = Target::lock(&storage, to.as_ref())?;
-        let identity = identity(&*storage, from)?;
+        let identities = identities(&*storage, from)?;
         let source = Source::to_copy(&self.look, from)?;
-        self.run(from, source, &identity, &to)
+        self.run(from, source, &identities, &to)
     }
 
     /// Acknowledges the unread records of the buffer in `from` without taking them anywhere: they
@@ -300,18 +303,21 @@ impl<'p> TransferOptions<'p> {
         mut self,
         from: &Path,
         mut source: Source,
-        identity: &str,
+        identities: &[String],
         to: &Target<'_>,
     ) -> Result<Transfer> {
         let counter = self.to_counter.clone();
         let counter = counter.unwrap_or_else(|| self.look.event_counter.clone());
-        let mut notes = Notes::read(&*to.storage, to.dir)?;
-        // Nothing else writes there, so it holds for the whole transfer.
-        let before = notes.of(identity);
+        let notes = Notes::read(&*to.storage, to.dir)?;
+        // What was taken before this transfer; nothing else writes there meanwhile.
+        let before = notes.of(identities);
+        let mut taken = before.clone();
+        let mut early = Vec::new();
+        let mut early_count = 0;
         let mut transfer = Transfer::default();
         let mut next = None;
         loop {
-            to.refuse_without_space()?;
+            let window_len = self.data_file_size.min(to.room()?);
             let mut addition = Addition::begin(&to.storage, to.dir, &counter)?;
             let (mut records, mut acks) = (0, Vec::new());
             let end = loop {
@@ -329,20 +335,29 @@ impl<'p> TransferOptions<'p> {
                 if record.id >= self.before {
                     break End::Limit;
                 }
-                if let Some(taken) = before.filter(|taken| record.id <= taken.last_id) {
-                    if record.id == taken.last_id && record.taken() != taken {
-                        break End::Error(was_set_back(from, record.id));
+                match before.judge(record.id, record.checksum()) {
+                    Judgement::Early => {
+                        early_count += 1;
+                        early.extend(record.ack);
+                        continue;
                     }
-                    transfer.taken_before += 1;
-                    acks.extend(record.ack);
-                    continue;
+                    Judgement::Taken => {
+                        transfer.taken_before += 1 + std::mem::take(&mut early_count);
+                        acks.append(&mut early);
+                        acks.extend(record.ack);
+                        continue;
+                    }
+                    Judgement::New if early_count > 0 => {
+                        break End::Error(is_of_another_history(from, record.id));
+                    }
+                    Judgement::New => {}
                 }
                 let (metadata, payload) = match self.changed(&record, from) {
                     Ok(changed) => changed,
                     Err(error) => break End::Error(error),
                 };
                 let len = addition.len + frame_len(payload.len()) as u64;
-                if records > 0 && (len > self.data_file_size || records == WINDOW_RECORDS) {
+                if records > 0 && (len > window_len || records == WINDOW_RECORDS) {
                     next = Some(record);
                     break End::Window;
                 }
@@ -352,7 +367,7 @@ impl<'p> TransferOptions<'p> {
                 let events = counter.count(metadata, &payload);
                 addition.push(metadata, events, &payload)?;
                 records += 1;
-                notes.set(identity, record.taken());
+                taken.note(record.id, record.checksum());
                 transfer.records += 1;
                 transfer.events += record.events;
                 transfer.bytes += record.payload.len() as u64;
@@ -362,10 +377,14 @@ impl<'p> TransferOptions<'p> {
                 }
             };
             if records > 0 {
-                addition.commit(notes.text().as_bytes())?;
+                addition.commit(notes.text_with(&identities[0], &taken).as_bytes())?;
                 transfer.synced = transfer.records;
             }
             source.acknowledge(acks)?;
+            let end = match end {
+                End::Complete if early_count > 0 => End::Error(ends_too_early(from)),
+                end => end,
+            };
             match end {
                 End::Window => {}
                 End::Limit | End::Complete => {
@@ -416,10 +435,12 @@ struct Target<'d> {
 
 impl<'d> Target<'d> {
     fn lock(storage: &Arc<dyn Storage>, dir: &'d Path) -> Result<Self> {
+        refuse_reserved(&**storage, dir)?;
         prepare(&**storage, dir)?;
         let lock = take_lock(&**storage, dir)?;
         // What was noted is there only once an interrupted transfer is finished.
         install::finish(&**storage, dir)?;
+        forget_without_buffer(&**storage, dir)?;
         Ok(Self {
             storage: Arc::clone(storage),
             dir,
@@ -427,17 +448,38 @@ impl<'d> Target<'d> {
         })
     }
 
-    fn refuse_without_space(&self) -> Result<()> {
+    /// The bytes that a data file may have so that it fits on the disk.
+    fn room(&self) -> Result<u64> {
         let free = free_bytes(&*self.storage, self.dir)?;
-        let Some(free) = free.filter(|free| *free < SPARE_LEN) else {
-            return Ok(());
+        let Some(free) = free else {
+            return Ok(u64::MAX);
         };
+        if free > SPARE_LEN {
+            return Ok(free - SPARE_LEN);
+        }
         let dir = self.dir.display();
         let message = format!(
             "{dir} has {free} bytes of free space, which is too little to go on; what was taken \
              before is synced there; free some space, and begin again"
         );
         Err(Error::with_path(ErrorKind::DiskFull, self.dir, message))
+    }
+}
+
+/// Deletes the notes of a buffer whose files were deleted: nothing of what was taken is there.
+fn forget_without_buffer(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    let names = uninterrupted(|| storage.list(dir));
+    let names = names.map_err(|e| Error::io("list the directory", dir, e))?;
+    let is_of_buffer = |name: &OsStr| name == LEDGER_FILE_NAME || parse_file_name(name).is_some();
+    if names.iter().any(|entry| is_of_buffer(&entry.name)) {
+        return Ok(());
+    }
+    let path = dir.join(TRANSFERS_FILE_NAME);
+    match uninterrupted(|| storage.delete(&path)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        deleted => deleted
+            .and_then(|()| uninterrupted(|| storage.sync_dir(dir)))
+            .map_err(|e| Error::io("delete", &path, e)),
     }
 }
 
@@ -458,13 +500,28 @@ fn is_full(dir: &Path, max_size: u64) -> Error {
     Error::with_path(ErrorKind::Full, dir, message)
 }
 
-/// The ids of the buffer were given out again after a power cut, or it is another one.
-fn was_set_back(from: &Path, id: u64) -> Error {
+/// The notes and the buffer tell different stories, and records of which nothing tells whether they
+/// were taken come before the first difference.
+fn is_of_another_history(from: &Path, id: u64) -> Error {
+    unknown_history(
+        from,
+        &format!("record {id} is not the one that was taken under this id before"),
+    )
+}
+
+fn ends_too_early(from: &Path) -> Error {
+    unknown_history(
+        from,
+        "the last records that were taken from it are not there",
+    )
+}
+
+fn unknown_history(from: &Path, why: &str) -> Error {
+    let dir = from.display();
     let message = format!(
-        "record {id} of {} is not the one that was taken under this id before, so nothing tells \
-         which records were taken; a power cut may have taken the records back, or the files are \
-         of another buffer; to take all of them, delete the file {IDENTITY_FILE_NAME} there",
-        from.display()
+        "nothing tells which records of {dir} were taken before: {why}; an older copy of it may have \
+         been put back, or it was made from a copy of another buffer; nothing was acknowledged that \
+         is not known to be taken; to take all of it, delete {IDENTITY_FILE_NAME} there"
     );
     Error::with_path(ErrorKind::Corrupt, from, message)
 }

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::notes::Taken;
 use crate::config::{Config, Io, ReaderSees};
 use crate::directory::options::LookOptions;
 use crate::directory::records::{Records, RecordsOptions};
@@ -24,11 +23,8 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn taken(&self) -> Taken {
-        Taken {
-            last_id: self.id,
-            checksum: checksum(self.id, self.metadata, &self.payload),
-        }
+    pub(super) fn checksum(&self) -> u32 {
+        checksum(self.id, self.metadata, &self.payload)
     }
 }
 

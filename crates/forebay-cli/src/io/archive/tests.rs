@@ -139,7 +139,10 @@ fn damage_to_an_export_in_text_never_changes_a_record() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1 << bit;
             match read(&damaged) {
-                Ok((_, records)) => assert_eq!(records, some(), "byte {at}, bit {bit}"),
+                Ok((header, records)) => {
+                    assert_eq!(header, HEADER, "byte {at}, bit {bit}");
+                    assert_eq!(records, some(), "byte {at}, bit {bit}");
+                }
                 Err(_) => noticed += 1,
             }
         }

@@ -28,6 +28,19 @@ struct First<'a> {
     decoded: bool,
     acknowledged_id: u64,
     next_record_id: u64,
+    /// Of the values above. Absent in a line that was edited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<u32>,
+}
+
+impl First<'_> {
+    fn sum(&self) -> u32 {
+        let values = format!(
+            "{} {} {} {} {}",
+            self.scope, self.salvage, self.decoded, self.acknowledged_id, self.next_record_id
+        );
+        crc32fast::hash(values.as_bytes())
+    }
 }
 
 /// A record. Keys may be added, not renamed.
@@ -75,7 +88,7 @@ fn write_line(value: &impl Serialize, to: &mut Vec<u8>) {
 }
 
 pub(super) fn write_header(header: &Header, to: &mut Vec<u8>) {
-    let first = First {
+    let mut first = First {
         format: NAME.into(),
         version: VERSION.into(),
         scope: if header.all { "all" } else { "live" }.into(),
@@ -83,7 +96,9 @@ pub(super) fn write_header(header: &Header, to: &mut Vec<u8>) {
         decoded: header.decoded,
         acknowledged_id: header.acknowledged_id,
         next_record_id: header.next_record_id,
+        checksum: None,
     };
+    first.checksum = Some(first.sum());
     write_line(&first, to);
 }
 
@@ -129,6 +144,10 @@ pub(super) fn read_header(feed: &mut Feed) -> Result<Next<Header>> {
     }
     if first.version != u64::from(VERSION) {
         return Err(of_another_version(first.version));
+    }
+    if first.checksum.is_some_and(|sum| sum != first.sum()) {
+        let what = "the checksum of its first line does not match; leave it out if that was edited";
+        return Err(no_export(what));
     }
     let header = Header {
         all: first.scope == "all",

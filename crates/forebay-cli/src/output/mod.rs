@@ -9,6 +9,8 @@ use indicatif::{HumanBytes, HumanCount};
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 
+pub(crate) mod live;
+
 /// Prints a message on standard error.
 pub(crate) fn note(text: impl Display) {
     // A failure to write to standard error cannot be reported anywhere.
