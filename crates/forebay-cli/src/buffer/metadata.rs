@@ -84,6 +84,27 @@ pub(crate) fn metadata_of_vector(directory: &Path) -> Option<u32> {
     Some(record.metadata)
 }
 
+/// Refuses a record with `metadata` for the buffer in `to` if that is Vector's and its records
+/// have another number, `of_vector`.
+///
+/// # Errors
+///
+/// Why, for a message about the record.
+pub(crate) fn refuse_for_vector(
+    of_vector: Option<u32>,
+    metadata: u32,
+    to: &Path,
+) -> Result<(), String> {
+    match of_vector {
+        Some(wanted) if wanted != metadata => Err(format!(
+            "its metadata is {metadata}, and {} is a buffer of Vector's, which would not open it \
+             again: move it to another buffer",
+            to.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The newest record or the oldest unread one, if it is Vector's.
 fn record_of_vector(directory: &Path) -> forebay::Result<Option<StoredRecord>> {
     let options = RecordsOptions::new();

@@ -4,7 +4,7 @@
 
 use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes::{Size, number};
-use crate::buffer::metadata::metadata_of_vector;
+use crate::buffer::metadata::{metadata_of_vector, refuse_for_vector};
 use crate::buffer::opening::require_buffer;
 use crate::buffer::pace::{Pace, Rate};
 use crate::buffer::{letters, steps};
@@ -201,14 +201,8 @@ fn run(
                     (metadata, payload.into())
                 }
             };
-            match of_vector {
-                Some(wanted) if wanted != metadata => Err(format!(
-                    "its metadata is {metadata}, and {} is a buffer of Vector's, which would not \
-                     open it again: move it to another buffer",
-                    args.to.display()
-                )),
-                _ => Ok((metadata, payload)),
-            }
+            refuse_for_vector(of_vector, metadata, &args.to)?;
+            Ok((metadata, payload))
         });
     let mut options = options.on_progress(|transfer| {
         let done = transfer.bytes + transfer.records * frame_len(0) as u64;

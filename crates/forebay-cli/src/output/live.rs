@@ -130,14 +130,20 @@ impl Live {
                 self.bar.tick();
                 *shown = flow;
             }
-            Shows::Part(waiting) => {
-                let now = flow.waiting.map_or(0, |(_, bytes)| bytes);
-                self.bar.inc(waiting.saturating_sub(now));
-                *waiting = now.min(*waiting);
+            Shows::Part(_) => {
+                self.leave_waiting(flow.waiting.map_or(0, |(_, bytes)| bytes));
                 self.bar.tick();
             }
         }
         self.shown_at = Instant::now();
+    }
+
+    /// Notes, of a part of a total, that only so many bytes wait in it.
+    pub(crate) fn leave_waiting(&mut self, bytes: u64) {
+        if let Shows::Part(waiting) = &mut self.shows {
+            self.bar.inc(waiting.saturating_sub(bytes));
+            *waiting = bytes.min(*waiting);
+        }
     }
 
     /// Prints a message on standard error, and draws the line again below it.

@@ -114,6 +114,15 @@ fn repair_and_mend_print_the_keys_of_the_page() {
     assert_eq!(keys, documented("mend"));
 }
 
+#[cfg(unix)]
+#[test]
+fn drain_prints_the_keys_of_the_page() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    let keys = printed([scratch.forebay("drain", &["--json", "--", "wc"])]);
+    assert_eq!(keys, documented("drain"));
+}
+
 #[test]
 fn cat_prints_the_keys_of_the_page() {
     let scratch = Scratch::new();

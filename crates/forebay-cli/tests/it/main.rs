@@ -15,6 +15,8 @@ mod closed;
 mod counting;
 #[cfg(unix)]
 mod doctor;
+#[cfg(unix)]
+mod drain;
 mod export;
 #[cfg(unix)]
 mod full_disk;

@@ -2,6 +2,7 @@
 
 use super::Drain;
 use super::report::{Drained, State};
+use crate::buffer::metadata::{metadata_of_vector, refuse_for_vector};
 use crate::buffer::opening::LOCK_INTERVAL;
 use crate::buffer::pace::Pace;
 use crate::buffer::steps;
@@ -27,9 +28,9 @@ pub(super) fn drain(
 ) -> Result<Drained> {
     let counter = steps::counter(drain.args.counting, directory)?;
     let begun = Instant::now();
-    let mut seen = Transfer::default();
+    let mut synced = Transfer::default();
     let result = loop {
-        let result = move_all(drain, directory, to, &counter, &mut live, &mut seen);
+        let result = move_all(drain, directory, to, &counter, &mut live, &mut synced);
         let is_locked = |error: &Error| error.kind() == ErrorKind::Locked;
         let may_wait = begun.elapsed() < drain.args.wait.0;
         if !(result.as_ref().is_err_and(is_locked) && may_wait) {
@@ -43,14 +44,15 @@ pub(super) fn drain(
     let mut drained = Drained::new(directory, State::Empty);
     let transfer = match result {
         Ok(transfer) => {
-            if !transfer.is_complete {
-                drained.state = State::Stopped;
+            match transfer.is_complete {
+                true => live.leave_waiting(0),
+                false => drained.state = State::Stopped,
             }
             transfer
         }
         Err(error) => {
             drained.state = State::Failed(failure(error));
-            seen
+            synced
         }
     };
     drained.records = transfer.records;
@@ -67,22 +69,31 @@ pub(super) fn drain(
     Ok(drained)
 }
 
-/// `seen` is what is known of the transfer even if it fails.
+/// `synced` becomes what is known to be synced even if the transfer fails.
 fn move_all(
     drain: &Drain<'_>,
     directory: &Path,
     to: &Path,
     counter: &EventCounter,
     live: &mut Live,
-    seen: &mut Transfer,
+    synced: &mut Transfer,
 ) -> forebay::Result<Transfer> {
     let pace = Pace::new(drain.args.rate);
     let waiting = super::unread_bytes(directory);
+    let of_vector = metadata_of_vector(to);
+    let mut last = Transfer::default();
     TransferOptions::new()
         .event_counter(counter.clone())
         .on_corruption(drain.args.on_corruption.into())
+        .change(|_, metadata, payload| {
+            refuse_for_vector(of_vector, metadata, to)?;
+            Ok((metadata, payload.clone()))
+        })
         .on_progress(|transfer| {
-            *seen = *transfer;
+            if transfer.synced == last.records {
+                *synced = last;
+            }
+            last = *transfer;
             let done = transfer.bytes + transfer.records * frame_len(0) as u64;
             live.show(|| Flow {
                 waiting: Some((0, waiting.saturating_sub(done))),

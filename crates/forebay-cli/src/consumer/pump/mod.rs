@@ -318,9 +318,10 @@ impl<'a> Pump<'a> {
     /// # Errors
     ///
     /// The acknowledgements cannot be synced.
-    pub(crate) fn close(self) -> Result<Closed> {
+    pub(crate) fn close(mut self) -> Result<Closed> {
         self.reader.sync_acks()?;
         let usage = self.reader.usage();
+        self.display.leave_waiting(usage.unread.bytes);
         self.reader.close()?;
         Ok(Closed {
             usage,
