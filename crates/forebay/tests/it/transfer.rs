@@ -417,6 +417,25 @@ fn copies_at_the_same_time_agree_on_the_identity() {
     }
 }
 
+/// Regression: the way off a full disk failed because there was no space for the identity.
+#[test]
+fn records_move_off_a_full_disk() {
+    for free in [0, 10, 40, 4000] {
+        let (from, to) = (Sim::new(), temp_dir());
+        fill(&from, FROM, (0..20).map(|n| numbered(MOVED, n, 60)));
+        let used: u64 = from.files(FROM).iter().map(|(_, len)| len).sum();
+        from.set_capacity(Some(used + free));
+        // The simulated machine has one disk, so the target is on another one: that of the system.
+        let storage: Arc<dyn Storage> = Arc::new(TwoDisks(from.clone()));
+        let options = || TransferOptions::new().storage(Arc::clone(&storage));
+        let moved = options().max_records(5).move_records(FROM, to.path());
+        assert_eq!(moved.unwrap().records, 5, "{free}");
+        from.set_capacity(None);
+        let moved = options().move_records(FROM, to.path()).unwrap();
+        assert_eq!((moved.records, moved.taken_before), (15, 0), "{free}");
+    }
+}
+
 /// A process that is killed while it makes the identity leaves a part of it.
 #[test]
 fn a_part_of_an_identity_is_made_anew() {
