@@ -148,6 +148,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             let of_vector = metadata_of_vector(to);
             let options = options.event_counter_of_target(EventCounter::one()).change(
                 |id, metadata, payload| {
+                    refuse_for_vector(of_vector, 0, to)?;
                     let record = (id, metadata, &payload[..]);
                     let letter = letters::letter(record, Failed::default(), Some(reason));
                     Ok((0, letter.into()))

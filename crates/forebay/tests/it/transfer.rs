@@ -1,14 +1,15 @@
 //! Moving and copying: every record of the one buffer comes to the other, once, in order, whatever
 //! stops the transfers and whatever else happens to the two buffers between them.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay::storage::Storage;
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
+use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
 use forebay::{
     Config, ErrorKind, EventCounter, Item, Reader, SyncPolicy, TransferOptions, VerifyOptions,
     Writer,
@@ -417,22 +418,83 @@ fn copies_at_the_same_time_agree_on_the_identity() {
     }
 }
 
+/// A machine with a disk for the source, and another one for everything else.
+#[derive(Debug)]
+struct TwoDisks {
+    source: Sim,
+    other: Sim,
+}
+
+impl TwoDisks {
+    fn of(&self, path: &Path) -> &Sim {
+        match path.starts_with(FROM) {
+            true => &self.source,
+            false => &self.other,
+        }
+    }
+}
+
+impl Storage for TwoDisks {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.of(dir).create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.of(dir).list(dir)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
+        self.of(path).open(path, access)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.of(from).rename(from, to)
+    }
+
+    fn delete(&self, path: &Path) -> io::Result<()> {
+        self.of(path).delete(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.of(dir).sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        self.of(path).lock(path)
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Box<dyn Map>> {
+        self.of(path).map(path)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<Option<u64>> {
+        self.of(dir).free_bytes(dir)
+    }
+}
+
 /// Regression: the way off a full disk failed because there was no space for the identity.
 #[test]
 fn records_move_off_a_full_disk() {
     for free in [0, 10, 40, 4000] {
-        let (from, to) = (Sim::new(), temp_dir());
-        fill(&from, FROM, (0..20).map(|n| numbered(MOVED, n, 60)));
-        let used: u64 = from.files(FROM).iter().map(|(_, len)| len).sum();
-        from.set_capacity(Some(used + free));
-        // The simulated machine has one disk, so the target is on another one: that of the system.
-        let storage: Arc<dyn Storage> = Arc::new(TwoDisks(from.clone()));
+        let (source, other) = (Sim::new(), Sim::new());
+        fill(&source, FROM, (0..20).map(|n| numbered(MOVED, n, 60)));
+        let used: u64 = source.files(FROM).iter().map(|(_, len)| len).sum();
+        source.set_capacity(Some(used + free));
+        let storage: Arc<dyn Storage> = Arc::new(TwoDisks {
+            source: source.clone(),
+            other: other.clone(),
+        });
         let options = || TransferOptions::new().storage(Arc::clone(&storage));
-        let moved = options().max_records(5).move_records(FROM, to.path());
+        let moved = options().max_records(5).copy_records(FROM, TO);
         assert_eq!(moved.unwrap().records, 5, "{free}");
-        from.set_capacity(None);
-        let moved = options().move_records(FROM, to.path()).unwrap();
-        assert_eq!((moved.records, moved.taken_before), (15, 0), "{free}");
+        let moved = options().max_records(5).move_records(FROM, TO).unwrap();
+        assert_eq!((moved.records, moved.taken_before), (5, 5), "{free}");
+        // With space, the buffer gets an identity, and what was noted before still counts.
+        source.set_capacity(None);
+        let moved = options().move_records(FROM, TO).unwrap();
+        assert_eq!((moved.records, moved.taken_before), (10, 0), "{free}");
+        let expected: Vec<_> = (0..20).map(|n| (MOVED, n)).collect();
+        assert_eq!(take(&other, TO, usize::MAX), expected);
     }
 }
 
