@@ -6,6 +6,7 @@
 use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes::{Size, Time, number};
 use crate::buffer::letters::{self, Failed};
+use crate::buffer::metadata::{metadata_of_vector, refuse_for_vector};
 use crate::buffer::opening::require_buffer;
 use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
@@ -144,6 +145,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                 options = options.max_size(bytes);
             }
             let reason = args.reason.as_deref().unwrap_or("skipped");
+            let of_vector = metadata_of_vector(to);
             let options = options.event_counter_of_target(EventCounter::one()).change(
                 |id, metadata, payload| {
                     let record = (id, metadata, &payload[..]);

@@ -53,8 +53,8 @@ fn a_buffer_is_made_again_from_either_format() {
             let count = if scope == "all" { 5 } else { 4 };
             assert!(text.contains(&format!("holds {count} records")), "{text}");
             assert_eq!(
-                export(&to, &["--scope", "all"], 0),
-                export(&scratch.buffer, &["--scope", scope], 0).replace_scope("live", "all"),
+                after_header(&export(&to, &["--scope", "all"], 0)),
+                after_header(&export(&scratch.buffer, &["--scope", scope], 0)),
             );
             let mut command = forebay(["verify", "--json"]);
             command.arg(&to);
@@ -74,20 +74,10 @@ fn a_buffer_is_made_again_from_either_format() {
     assert_eq!(snapshot(&scratch.buffer), before);
 }
 
-/// What the header says of the scope is not part of what is compared.
-trait ReplaceScope {
-    fn replace_scope(self, from: &str, to: &str) -> Self;
-}
-
-impl ReplaceScope for Vec<u8> {
-    fn replace_scope(self, from: &str, to: &str) -> Self {
-        let text = String::from_utf8(self).unwrap();
-        let (from, to) = (
-            format!("\"scope\":\"{from}\""),
-            format!("\"scope\":\"{to}\""),
-        );
-        text.replacen(&from, &to, 1).into_bytes()
-    }
+/// The lines of an export after the header, whose scope may differ.
+fn after_header(export: &[u8]) -> Vec<u8> {
+    let len = export.iter().take_while(|byte| **byte != b'\n').count();
+    export[len..].to_vec()
 }
 
 #[test]
@@ -191,7 +181,13 @@ fn a_damaged_export_makes_no_buffer() {
     for format in ["ndjson", "binary"] {
         let whole = export(&scratch.buffer, &["--format", format], 0);
         let mut damaged = whole.clone();
-        let middle = damaged.len() / 2;
+        let mut middle = damaged.len() / 2;
+        if format == "ndjson" {
+            // In a value: a key that nobody knows is passed over.
+            let payload = b"\"payload\":\"";
+            let rest = damaged[middle..].windows(payload.len());
+            middle += rest.take_while(|bytes| bytes != payload).count() + payload.len();
+        }
         damaged[middle] ^= 1;
         for wrong in [&whole[..whole.len() - 1], &whole[..middle], &damaged] {
             import(&to, wrong).expect(2).says("nothing was imported");

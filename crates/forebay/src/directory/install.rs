@@ -189,6 +189,23 @@ pub(crate) fn is_unfinished(storage: &dyn Storage, dir: &Path) -> Result<bool> {
     Ok(names.contains(LIST_OUT) || names.contains(LIST_IN))
 }
 
+/// Whether an opening would finish an installation that was interrupted; false if its list is
+/// damaged.
+///
+/// # Errors
+/// Those of the storage.
+pub(crate) fn can_be_finished(storage: &dyn Storage, dir: &Path) -> Result<bool> {
+    let repair = dir.join(REPAIR_DIR_NAME);
+    for name in [LIST_IN, LIST_OUT] {
+        match read_list(storage, &repair.join(name)) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::Corrupt || is_absent(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
 /// The ids that repairs have reported missing.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use super::staged::StagedFile;
 use crate::config::{Config, OnCorruption};
 use crate::counter::EventCounter;
 use crate::directory::install::{self, Installation, List, Out, TRANSFERS_FILE_NAME};
-use crate::directory::recovery::{RecoveryOptions, create, recover};
+use crate::directory::recovery::{DataFile, RecoveryOptions, create, recover};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id::{LEDGER_FILE_NAME, file_name};
 use crate::format::ledger::LedgerState;
@@ -77,6 +77,16 @@ impl Addition {
             }
             _ => recovered.next_file_id,
         };
+        // With all ids taken there is none for the new file.
+        let is_taken = |file: &DataFile| file.file_id == file_id && file.len > 0;
+        if recovered.files.iter().any(is_taken) {
+            let message = format!(
+                "the buffer in {} has as many data files as there can be; what was taken before is \
+                 synced there; take records out of it, and begin again",
+                dir.display()
+            );
+            return Err(Error::with_path(ErrorKind::Full, dir, message));
+        }
         let reader = recovered.files.get(recovered.acknowledged.0);
         let installation = Installation::begin_without_original(&**storage, dir)?;
         let path = installation.path_of_new(&file_name(file_id));

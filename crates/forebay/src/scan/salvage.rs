@@ -271,11 +271,10 @@ impl Scanner {
     /// Whether frames after `at` refute the frame at `at`, which would end after the end of
     /// the file.
     ///
-    /// They refute it if their ids follow, and they lead to the end of the file, and either the
-    /// first intact one leaves room for a frame at `at` (inner frames of its payload could be
-    /// nearer) or the caller knows that their records were written. If they lead only to an
-    /// incomplete frame, which a crash leaves, both are required, because a torn payload can
-    /// look the same. Other damage may lie between `at` and them.
+    /// They refute it if their ids follow and two of three hold: they lead to the end of the
+    /// file; the first intact one leaves room for a frame at `at` (inner frames of its payload
+    /// could be nearer); the caller knows that their records were written. One alone does not
+    /// do, because a torn payload can look the same. Other damage may lie between `at` and them.
     fn chain_refutes_a_tear(&mut self, at: u64) -> io::Result<bool> {
         let salvage = self.salvage();
         if salvage.known_to < salvage.end {
@@ -305,26 +304,11 @@ impl Scanner {
         if intact.offset == at + DELIMITER_LEN as u64 && !intact.offset.is_multiple_of(SECTOR_LEN) {
             return Ok(false);
         }
-        let has_room = is_own_root || intact.offset >= at + FRAME_OVERHEAD as u64;
-        let is_chain = is_own_root || is_unbroken || (has_room && self.ends_incomplete()?);
+        let has_room = intact.offset >= at + FRAME_OVERHEAD as u64;
         let is_known = intact.id < self.written_to;
-        let is_possible = is_own_root || is_known || (is_unbroken && has_room);
-        Ok(is_chain
-            && is_possible
-            && (self.follows(&intact) || self.leads_past_known_id(&intact, end)?))
-    }
-
-    /// Whether the last frame found in the file is followed by an incomplete frame, by a part
-    /// of a delimiter, or by zeros up to the end.
-    fn ends_incomplete(&mut self) -> io::Result<bool> {
-        let salvage = self.salvage();
-        let file_end = salvage.end;
-        let Some(end) = salvage.runs.back().map(|run| run.end) else {
-            return Ok(false);
-        };
-        Ok(salvage.zero_from <= end
-            || file_end - end < DELIMITER_LEN as u64
-            || self.is_torn_at(end)?)
+        let reasons = [is_unbroken, has_room, is_known];
+        let is_possible = is_own_root || reasons.iter().filter(|holds| **holds).count() >= 2;
+        Ok(is_possible && (self.follows(&intact) || self.leads_past_known_id(&intact, end)?))
     }
 
     /// Whether the frames from `first` on, the last of which ends at `end`, lead past the id

@@ -160,6 +160,58 @@ fn whole_frames_inside_damage_are_found() {
     assert_eq!(salvage.missing, vec![2..3_u64; 1]);
 }
 
+/// The extent of a record with a wrong checksum is certain, so a frame in its payload is no record.
+#[test]
+fn a_frame_in_the_payload_of_a_damaged_record_is_none() {
+    let sim = Sim::new();
+    let inner = payload(7, 40);
+    let mut outer = vec![0; 16 + forebay::format::record::frame_len(40)];
+    forebay::format::record::encode(&mut outer[16..], 77, 0, &inner);
+    let mut bytes = Vec::new();
+    for (id, payload) in [(1, &inner), (2, &outer), (3, &inner)] {
+        let at = bytes.len();
+        bytes.resize(at + forebay::format::record::frame_len(payload.len()), 0);
+        forebay::format::record::encode(&mut bytes[at..], id, 0, payload);
+    }
+    let at = forebay::format::record::frame_len(40) + 8;
+    bytes[at] ^= 1;
+    sim.write_file("/pieces/buffer-data-0.dat", &bytes).unwrap();
+    assert_eq!(salvage_all(&sim, &["/pieces"]).records, 2);
+    let ids: Vec<u64> = records(&sim, NEW, EventCounter::one())
+        .into_keys()
+        .collect();
+    assert_eq!(ids, [1, 3]);
+}
+
+/// While files are being replaced nothing tells what is acknowledged, so that is finished first.
+#[test]
+fn an_interrupted_repair_is_finished_before_a_salvage() {
+    let mut refused = 0;
+    for operations in 0..80 {
+        let sim = Sim::new();
+        buffer(&sim);
+        let path = format!("{DIR}/buffer-data-1.dat");
+        let mut bytes = sim.read_file(&path).unwrap();
+        bytes[20] ^= 1;
+        sim.write_file(&path, &bytes).unwrap();
+        sim.power_off_after(sim.operations() + operations);
+        let repair = forebay::RepairOptions::new().storage(Arc::new(sim.clone()));
+        let _ = repair.repair(DIR);
+        let sim = sim.kill();
+        match options(&sim).plan(&[DIR]) {
+            Ok(plan) => assert_eq!((plan.records, plan.conflicts), (59, 0), "{operations}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Locked, "{operations}");
+                refused += 1;
+            }
+        }
+        let config = Config::new(DIR).storage(Arc::new(sim.clone()));
+        drop(config.open().unwrap());
+        assert_eq!(salvage_all(&sim, &[DIR]).records, 59, "{operations}");
+    }
+    assert!(refused > 5, "{refused}");
+}
+
 #[test]
 fn what_a_ledger_says_is_acknowledged_is_left_out() {
     let sim = Sim::new();

@@ -361,6 +361,33 @@ fn directories_that_a_buffer_uses_itself_are_no_targets() {
     assert_eq!(take(&sim, FROM, usize::MAX).len(), 10);
 }
 
+/// Regression: the new file took the place of the oldest one.
+#[test]
+fn a_target_with_every_file_id_takes_nothing() {
+    let sim = Sim::new();
+    let len = forebay::format::record::frame_len(9);
+    for id in 0..65_535 {
+        let mut bytes = vec![0; len];
+        let payload = numbered(FOREIGN, id, 0);
+        forebay::format::record::encode(&mut bytes, id + 1, 0, &payload);
+        sim.write_file(format!("{TO}/buffer-data-{id}.dat"), &bytes)
+            .unwrap();
+    }
+    let ledger = forebay::format::ledger::LedgerState {
+        writer_next_record_id: 65_536,
+        writer_file_id: 65_534,
+        reader_file_id: 0,
+        reader_last_record_id: 0,
+    };
+    sim.write_file(format!("{TO}/buffer.db"), &ledger.to_bytes())
+        .unwrap();
+    fill(&sim, FROM, (0..10).map(|n| numbered(MOVED, n, 60)));
+    let error = options(&sim).move_records(FROM, TO).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Full);
+    assert_eq!(take(&sim, FROM, usize::MAX).len(), 10);
+    assert_eq!(take(&sim, TO, 1), [(FOREIGN, 0)]);
+}
+
 /// The identity is made once, whoever makes it. Regression: of two first copies at the same time
 /// each noted an identity of its own.
 #[test]
@@ -387,6 +414,25 @@ fn copies_at_the_same_time_agree_on_the_identity() {
             let again = copy(name);
             assert_eq!((again.records, again.taken_before), (0, 5));
         }
+    }
+}
+
+/// Regression: the way off a full disk failed because there was no space for the identity.
+#[test]
+fn records_move_off_a_full_disk() {
+    for free in [0, 10, 40, 4000] {
+        let (from, to) = (Sim::new(), temp_dir());
+        fill(&from, FROM, (0..20).map(|n| numbered(MOVED, n, 60)));
+        let used: u64 = from.files(FROM).iter().map(|(_, len)| len).sum();
+        from.set_capacity(Some(used + free));
+        // The simulated machine has one disk, so the target is on another one: that of the system.
+        let storage: Arc<dyn Storage> = Arc::new(TwoDisks(from.clone()));
+        let options = || TransferOptions::new().storage(Arc::clone(&storage));
+        let moved = options().max_records(5).move_records(FROM, to.path());
+        assert_eq!(moved.unwrap().records, 5, "{free}");
+        from.set_capacity(None);
+        let moved = options().move_records(FROM, to.path()).unwrap();
+        assert_eq!((moved.records, moved.taken_before), (15, 0), "{free}");
     }
 }
 

@@ -84,6 +84,7 @@ fn move_all(
     let mut last = Transfer::default();
     TransferOptions::new()
         .event_counter(counter.clone())
+        .event_counter_of_target(drain.args.counting.counter_to_write())
         .on_corruption(drain.args.on_corruption.into())
         .change(|_, metadata, payload| {
             refuse_for_vector(of_vector, metadata, to)?;

@@ -332,6 +332,18 @@ impl Sources {
             ));
         }
         let is_unfinished = install::is_unfinished(&**storage, source)?;
+        if is_unfinished && install::can_be_finished(&**storage, source)? {
+            return Err(Error::with_path(
+                ErrorKind::Locked,
+                source,
+                format!(
+                    "files of the buffer in {} were being replaced, by a repair or a move to it, and \
+                     that was interrupted; open the buffer (or a copy of the directory), which \
+                     finishes it, and salvage then",
+                    source.display()
+                ),
+            ));
+        }
         let ledger = match is_unfinished {
             // The ledger may be on its way.
             true => None,
@@ -348,10 +360,14 @@ impl Sources {
             let dir = source.join(&entry.name);
             match entry.name.to_str() {
                 Some(QUARANTINE_DIR_NAME) => self.add_files_of(storage, &dir, known)?,
-                // Until a repair is finished, some files are there and some here.
+                // What a damaged list does not tell: some files are there, and some in the place
+                // of the last original.
                 Some(REPAIR_DIR_NAME) if is_unfinished => {
-                    for entry in list(storage, &dir)? {
-                        self.add_files_of(storage, &dir.join(&entry.name), known)?;
+                    let numbers = list(storage, &dir)?.into_iter();
+                    let numbers = numbers.filter_map(|entry| entry.name.to_str()?.parse().ok());
+                    if let Some(number) = numbers.max() {
+                        let number: u32 = number;
+                        self.add_files_of(storage, &dir.join(number.to_string()), known)?;
                     }
                     self.add_files_of(storage, &dir, known)?;
                 }

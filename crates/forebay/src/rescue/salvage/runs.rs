@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use crate::counter::EventCounter;
 use crate::error::{Error, ErrorKind, Result};
-use crate::scan::{Check, Found, ScanOptions, Scanned, Scanner, each_frame};
+use crate::scan::{Check, DamageKind, Found, ScanOptions, Scanned, Scanner, each_frame};
 use crate::storage::{Access, File, Storage, uninterrupted};
 use crate::sync::pool::Pool;
 
@@ -162,13 +162,16 @@ impl Runs {
                 }
                 Some(Scanned::Damage(damage)) => {
                     let end = len.min(damage.offset + damage.len);
-                    let mut whole = 0;
-                    self.each_whole_frame(&file, damage.offset..end, |this, found, payload| {
-                        whole += found.frame_len;
-                        this.sort(found, payload, true, known, &mut tally);
-                    })
-                    .map_err(|e| Error::read(&path, damage.offset, e))?;
-                    tally.damaged_bytes += end - damage.offset - whole;
+                    tally.damaged_bytes += end - damage.offset;
+                    // Of a frame with a wrong checksum the extent is certain: what is whole in it
+                    // is its payload.
+                    if damage.kind != DamageKind::Checksum {
+                        self.each_whole_frame(&file, damage.offset..end, |this, found, payload| {
+                            tally.damaged_bytes -= found.frame_len;
+                            this.sort(found, payload, true, known, &mut tally);
+                        })
+                        .map_err(|e| Error::read(&path, damage.offset, e))?;
+                    }
                 }
             }
             progress(scanner.offset());

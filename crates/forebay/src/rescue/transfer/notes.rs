@@ -49,10 +49,15 @@ pub(super) enum Judgement {
 
 impl Taken {
     pub(super) fn judge(&self, id: u64, checksum: u32) -> Judgement {
-        match self.0.front() {
-            Some((first, _)) if id < *first => Judgement::Early,
-            _ if self.0.contains(&(id, checksum)) => Judgement::Taken,
-            _ => Judgement::New,
+        let (Some((first, _)), Some((last, _))) = (self.0.front(), self.0.back()) else {
+            return Judgement::New;
+        };
+        if id < *first {
+            return Judgement::Early;
+        }
+        match id <= *last && self.0.contains(&(id, checksum)) {
+            true => Judgement::Taken,
+            false => Judgement::New,
         }
     }
 
@@ -151,7 +156,7 @@ pub(super) fn identities(storage: &dyn Storage, dir: &Path) -> Result<Vec<String
     let by_path = format!("path:{}", path.to_string_lossy().replace(['\n', '\t'], "?"));
     match identity(storage, dir) {
         Ok(identity) => Ok(vec![identity, by_path]),
-        Err(error) if is_read_only(&error) => Ok(vec![by_path]),
+        Err(error) if cannot_be_made(&error) => Ok(vec![by_path]),
         Err(error) => Err(error),
     }
 }
@@ -169,7 +174,11 @@ fn identity(storage: &dyn Storage, dir: &Path) -> Result<String> {
                 let made = write_all(&*file, new.as_bytes(), 0)
                     .and_then(|()| uninterrupted(|| file.sync()))
                     .and_then(|()| uninterrupted(|| storage.sync_dir(dir)));
-                made.map_err(|e| Error::io("make", &path, e))?;
+                if let Err(e) = made {
+                    // Otherwise the next attempt waits for a part of it to become whole.
+                    let _ = storage.delete(&path);
+                    return Err(Error::io("make", &path, e));
+                }
                 return Ok(new.trim_end().to_owned());
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -202,13 +211,16 @@ fn parse_identity(text: &str) -> Option<String> {
     is_one.then(|| identity.to_owned())
 }
 
-fn is_read_only(error: &Error) -> bool {
+fn cannot_be_made(error: &Error) -> bool {
     use std::error::Error as _;
     let source = error.source().and_then(|source| source.downcast_ref());
     source.is_some_and(|e: &io::Error| {
         matches!(
             e.kind(),
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            io::ErrorKind::PermissionDenied
+                | io::ErrorKind::ReadOnlyFilesystem
+                | io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
         )
     })
 }

@@ -532,3 +532,36 @@ fn a_damaged_record_behind_a_displaced_delimiter_hides_no_intact_one() {
         only_lost(&buffer(&[file], next, 4), 4, 10, &[7, 8, 9]);
     }
 }
+
+/// A page of an older time has a length that leads beyond the end of the last file, and a power cut
+/// left neither a whole nor an incomplete record at that end, but a damaged one. Everything was cut
+/// as one torn record, with seven records that had been written and synced.
+#[test]
+fn a_length_that_leads_beyond_a_damaged_last_frame_hides_no_written_record() {
+    let old = frames(1..=17, SECTOR);
+    for (hole, zeros) in [
+        (100..2000, 0),
+        (100..2000, 512),
+        (8..2100, 0),
+        (600..700, 3000),
+    ] {
+        let mut new = frames(18..=30, SECTOR);
+        let long = frames(9..=9, 64 << 10);
+        new[..512].copy_from_slice(&long[..512]);
+        let at = new.len();
+        new.extend(frames(31..=31, 2064));
+        new[at + hole.start..at + hole.end].fill(0);
+        new.resize(new.len() + zeros, 0);
+        let sim = buffer(&[old.clone(), new], 31, 3);
+        let (writer, mut reader) = open(&sim);
+        let wanted: Vec<u64> = (4..=17).chain(19..=30).collect();
+        assert_eq!(read(&mut reader), (wanted.clone(), 1), "{hole:?} {zeros}");
+        let next = writer.append(&payload(31, SECTOR)).unwrap();
+        assert_eq!(next.id(), Some(31));
+        drop((writer, reader));
+        let (_writer, mut reader) = open(&sim.kill());
+        let (ids, _) = read(&mut reader);
+        let again: Vec<u64> = wanted.into_iter().chain([31]).collect();
+        assert_eq!(ids, again, "{hole:?} {zeros}");
+    }
+}
