@@ -5,8 +5,8 @@
 
 use crate::output::{age, bytes, note};
 use forebay::Usage;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use std::fmt::Display;
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
+use std::fmt::{self, Display};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -214,7 +214,7 @@ impl Total {
 }
 
 /// How progress over bytes is shown.
-const OVER_BYTES: &str = "{bar:30} {bytes} of {total_bytes} ({bytes_per_sec}, {eta} left)";
+const OVER_BYTES: &str = "{bar:30} {bytes} of {total_bytes} ({bytes_per_sec}{left})";
 
 /// A progress bar over bytes, whose total [`bytes`](Self::bytes) sets.
 #[derive(Debug)]
@@ -296,10 +296,18 @@ impl Counter {
     }
 }
 
+/// The time left, once something has moved: before that it is not known.
+fn left(state: &ProgressState, text: &mut dyn fmt::Write) {
+    if state.per_sec() > 0.0 {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ", {:#} left", HumanDuration(state.eta()));
+    }
+}
+
 fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
     // With a bad template the bar keeps its default style.
     match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
+        Ok(style) => bar.with_style(style.with_key("left", left)),
         Err(_) => bar,
     }
 }

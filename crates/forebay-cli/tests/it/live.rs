@@ -74,6 +74,20 @@ fn push_more(scratch: &Scratch) {
 }
 
 #[test]
+fn a_drain_shows_the_rate_and_the_time_left() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 1000));
+    let terminal = Terminal::new();
+    // Some seconds, of which the first shows nothing.
+    let options = ["--rate", "512/s", "--redeliver", "0", "--", "cat"];
+    let drain = start(&scratch, &terminal, "drain", &options);
+    terminal.wait_for(" of 46.88 KiB (");
+    terminal.wait_for(" left)");
+    assert_eq!(finish(drain).expect(0).stdout_text(), lines(1, 1000));
+    terminal.wait_for("buffer: empty, 1,000 records taken");
+}
+
+#[test]
 fn nothing_is_shown_where_that_is_asked_for() {
     let scratch = Scratch::new();
     let terminal = Terminal::new();
