@@ -23,8 +23,9 @@
 //! - Own root against delimiter: the delimiter wins if it leads to a run or to the end and
 //!   nothing contradicts it. It also wins if the id in the root makes no sense, because a
 //!   payload can begin with an inner frame whose delimiter is cut off.
-//! - A torn frame against frames after it up to the end of the file: the frames win if their
-//!   ids follow closely and there is room for a frame before them.
+//! - A torn frame against frames after it: the frames win if their ids follow closely and two
+//!   of three hold. They lead to the end of the file, there is room for a frame before them,
+//!   or the caller knows that their records were written.
 //!
 //! Two cases cannot be told from the bytes. A record whose middle was taken out of the file
 //! looks like a torn record that holds frames. The records after it are then given up,
