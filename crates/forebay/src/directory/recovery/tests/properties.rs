@@ -126,13 +126,14 @@ fn essence(mut recovered: Recovered) -> Recovered {
 }
 
 /// The result of a recovery without file ids: of two files with the same bytes, either may
-/// be the one that stays.
+/// be the one that stays. With one of them the file ids may give the same order as the records,
+/// with the other one not, and then the next record goes to a new file.
 fn place(recovered: Recovered) -> Recovered {
     let mut recovered = essence(recovered);
     for file in &mut recovered.files {
         file.file_id = 0;
     }
-    recovered.writer = recovered.writer.map(|(_, len)| (0, len));
+    recovered.writer = None;
     recovered.next_file_id = 0;
     recovered
 }
