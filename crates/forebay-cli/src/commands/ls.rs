@@ -31,7 +31,7 @@ The state of a buffer is
   open    a process has it open, which HELD BY names
   ORPHAN  no process has it open, and events wait in it
   empty   no process has it open, and nothing waits in it
-  repair  a repair is going on, or was interrupted
+  repair  files are being replaced, by a repair or a move, or that was interrupted
   error   it cannot be looked at; standard error says why
 
 FINDINGS says what opening would find in the ledger and at the ends of the data.

@@ -117,7 +117,7 @@ fn a_buffer_that_cannot_be_looked_at_is_not_up() {
     fs::create_dir(scratch.buffer.join("repair")).unwrap();
     fs::write(scratch.buffer.join("repair/list.in"), "").unwrap();
     let ran = run(scratch.forebay("metrics", &[])).expect(2);
-    let ran = ran.says("run the repair again");
+    let ran = ran.says("open the buffer, which finishes it");
     let values = values(&ran.stdout_text());
     assert_eq!(values[&series("buffer_up", &scratch.buffer)], 0.0);
     assert!(!values.contains_key(&series("buffer_size_events", &scratch.buffer)));
