@@ -225,6 +225,9 @@ fn an_interrupted_repair_is_a_state() {
     let rows = ls(&[scratch.root.path()], &["--damaged"], 1);
     assert_eq!(rows[0].1["state"], "repair");
     let error = rows[0].1["error"].as_str().unwrap();
-    assert!(error.contains("open the buffer, which finishes it"), "{error}");
+    assert!(
+        error.contains("open the buffer, which finishes it"),
+        "{error}"
+    );
     assert_eq!(rows[0].1["unread"]["events"], Value::Null);
 }
