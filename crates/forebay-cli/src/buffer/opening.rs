@@ -8,7 +8,7 @@ use crate::failure::{Failure, Result, no_buffer};
 use crate::output::live::Live;
 use crate::output::{count, note};
 use crate::stop::Stop;
-use forebay::{Config, ErrorKind, Finding, Reader, Recovery, Severity, Writer};
+use forebay::{Config, ErrorKind, Finding, InspectOptions, Reader, Recovery, Severity, Writer};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -134,6 +134,13 @@ fn open_silently(
             return Ok(None);
         }
     }
+}
+
+/// The bytes of data files from the first unread record on; 0 if that cannot be known.
+pub(crate) fn unread_bytes(directory: &Path) -> u64 {
+    let options = InspectOptions::new().count_records(false);
+    let inspection = options.inspect(directory);
+    inspection.map_or(0, |inspection| inspection.unread.bytes)
 }
 
 /// Makes sure that there is a buffer, for commands that must not create one.

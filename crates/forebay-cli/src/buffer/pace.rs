@@ -1,8 +1,12 @@
 //! A limit on bytes per second.
+//!
+//! Invariant: a pause is not made up for. A receiver that was down does not get, when it is
+//! back, all at once what it would have got meanwhile.
 
 use crate::args::sizes::size_or_zero;
 use crate::stop::Stop;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes per second, such as `5MiB/s`; at least one.
@@ -22,44 +26,62 @@ impl FromStr for Rate {
     }
 }
 
-impl Rate {
-    /// Bytes per second.
-    pub(crate) fn bytes(self) -> u64 {
-        self.0
-    }
-}
-
-/// Slows a loop down to a rate.
+/// Limits the bytes a second that all threads together take.
 #[derive(Debug)]
 pub(crate) struct Pace {
     rate: Option<Rate>,
-    begun: Instant,
+    /// When the next bytes are due.
+    next: Mutex<Instant>,
 }
 
 impl Pace {
-    /// Begins now. Without a rate it never waits.
+    /// Begins now. Without a rate everything is due at once.
     pub(crate) fn new(rate: Option<Rate>) -> Self {
         Self {
             rate,
-            begun: Instant::now(),
+            next: Mutex::new(Instant::now()),
         }
     }
 
-    /// Waits until so many bytes since the beginning are within the rate, or the stop is set.
-    pub(crate) fn keep(&self, bytes: u64, stop: &Stop) {
-        while let Some(early) = self.early(bytes, self.begun.elapsed())
-            && !stop.is_set()
-        {
-            stop.wait(early);
-        }
+    /// At most this many bytes are to be taken at a time, so that they go out evenly: what a
+    /// quarter of a second allows, and not more than `max`.
+    pub(crate) fn portion(&self, max: usize) -> usize {
+        let Some(rate) = self.rate else { return max };
+        usize::try_from(rate.0 / 4).unwrap_or(max).clamp(1, max)
     }
 
-    /// By how much so many bytes are too early.
-    fn early(&self, bytes: u64, elapsed: Duration) -> Option<Duration> {
-        let rate = self.rate?;
-        let due = Duration::from_secs_f64(bytes as f64 / rate.0 as f64);
-        due.checked_sub(elapsed).filter(|early| !early.is_zero())
+    /// How long until the next bytes are due; zero if they are.
+    pub(crate) fn due_in(&self) -> Duration {
+        if self.rate.is_none() {
+            return Duration::ZERO;
+        }
+        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        next.saturating_duration_since(Instant::now())
     }
+
+    /// Notes that so many bytes are taken.
+    pub(crate) fn take(&self, bytes: u64) {
+        let Some(rate) = self.rate else { return };
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = after(*next, Instant::now(), bytes, rate);
+    }
+
+    /// Takes so many bytes, and waits until the next ones are due or the stop is set.
+    pub(crate) fn take_and_wait(&self, bytes: u64, stop: &Stop) {
+        self.take(bytes);
+        loop {
+            let due_in = self.due_in();
+            if due_in.is_zero() || stop.is_set() {
+                return;
+            }
+            stop.wait(due_in);
+        }
+    }
+}
+
+/// When bytes are due after `bytes` that are taken now and were due at `next`.
+fn after(next: Instant, now: Instant, bytes: u64, rate: Rate) -> Instant {
+    next.max(now) + Duration::from_secs_f64(bytes as f64 / rate.0 as f64)
 }
 
 #[cfg(test)]
@@ -75,11 +97,41 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_due_when_those_before_them_were_within_the_rate() {
+        let rate = Rate(1000);
+        let begun = Instant::now();
+        let next = after(begun, begun, 500, rate);
+        assert_eq!(next - begun, Duration::from_millis(500));
+        // Two threads, one right after the other.
+        let next = after(next, begun, 1500, rate);
+        assert_eq!(next - begun, Duration::from_secs(2));
+        // A pause of an hour is not made up for.
+        let later = begun + Duration::from_secs(3600);
+        assert_eq!(
+            after(next, later, 1000, rate) - later,
+            Duration::from_secs(1)
+        );
+    }
+
+    #[test]
     fn what_is_over_the_rate_is_early() {
-        let pace = Pace::new(Some(Rate(1000)));
-        let early = pace.early(5000, Duration::from_secs(3));
-        assert_eq!(early, Some(Duration::from_secs(2)));
-        assert_eq!(pace.early(5000, Duration::from_secs(5)), None);
-        assert_eq!(Pace::new(None).early(u64::MAX, Duration::ZERO), None);
+        let begun = Instant::now();
+        let next = after(begun, begun, 5000, Rate(1000));
+        let elapsed = |seconds| begun + Duration::from_secs(seconds);
+        let early = next.saturating_duration_since(elapsed(3));
+        assert_eq!(early, Duration::from_secs(2));
+        assert!(next.saturating_duration_since(elapsed(5)).is_zero());
+    }
+
+    #[test]
+    fn without_a_rate_everything_is_due() {
+        let pace = Pace::new(None);
+        pace.take(u64::MAX);
+        assert_eq!(pace.due_in(), Duration::ZERO);
+        assert_eq!(pace.portion(4096), 4096);
+        let slow = Pace::new(Some(Rate(100)));
+        assert_eq!(slow.portion(4096), 25);
+        slow.take(u64::from(u32::MAX));
+        assert!(!slow.due_in().is_zero());
     }
 }

@@ -8,8 +8,8 @@ use crate::args::{BufferOptions, FramingOptions, FullPolicy, LimitOptions};
 use crate::buffer::durability::{PATIENCE, abandon, refused, sync, waiting_for_space};
 use crate::buffer::metadata::MetadataOptions;
 use crate::buffer::opening::{self, Waiting};
+use crate::buffer::pace::Pace;
 use crate::consumer::acks::AckStream;
-use crate::consumer::allowance::Allowance;
 use crate::consumer::child::Output;
 use crate::consumer::options::ProgramOptions;
 use crate::consumer::pump::{End, Plan, Pump};
@@ -189,7 +189,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if stop.is_set() {
         return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
     }
-    let allowance = Allowance::new(None);
+    let pace = Pace::new(None);
     let plan = Plan {
         directory: args.buffer.directory(),
         command: &args.command,
@@ -198,7 +198,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         grace: args.program.grace.0,
         output: Output::Stdout,
         is_strict: args.program.max_attempts.is_some(),
-        allowance: &allowance,
+        pace: &pace,
         max_attempts: args.program.max_attempts,
     };
     let buffer_full = AtomicBool::new(false);

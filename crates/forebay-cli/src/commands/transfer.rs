@@ -5,7 +5,7 @@
 use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes::{Size, number};
 use crate::buffer::metadata::{metadata_of_vector, refuse_for_vector};
-use crate::buffer::opening::require_buffer;
+use crate::buffer::opening::{require_buffer, unread_bytes};
 use crate::buffer::pace::{Pace, Rate};
 use crate::buffer::{letters, steps};
 use crate::failure::{Failure, Outcome, Result};
@@ -15,10 +15,10 @@ use crate::output::{self, bytes, count, print};
 use crate::stop::Stop;
 use clap::ValueHint;
 use forebay::format::record::frame_len;
-use forebay::{ErrorKind, EventCounter, InspectOptions, Transfer, TransferOptions};
+use forebay::{ErrorKind, EventCounter, Transfer, TransferOptions};
 use serde::Serialize;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// How a transfer deals with the buffer that records come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,9 +184,9 @@ fn run(
     require_buffer(&args.from)?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
     let counter = counter?;
-    let total = unread_bytes(&args.from, &counter)?;
+    let total = unread_bytes(&args.from);
     let progress = Progress::over_bytes();
-    let pace = Pace::new(args.rate);
+    let (pace, mut paced) = (Pace::new(args.rate), 0);
     let of_vector = metadata_of_vector(&args.to);
     let options = TransferOptions::new()
         .event_counter(counter)
@@ -207,7 +207,8 @@ fn run(
     let mut options = options.on_progress(|transfer| {
         let done = transfer.bytes + transfer.records * frame_len(0) as u64;
         progress.bytes(done.min(total), total);
-        pace.keep(transfer.bytes, &stop);
+        pace.take_and_wait(transfer.bytes - paced, &stop);
+        paced = transfer.bytes;
         match stop.is_set() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -234,13 +235,6 @@ fn run(
     })?;
     let outcome = stop.signal().map_or(Outcome::Fine, Outcome::Stopped);
     Ok(outcome.with_findings(transfer.events_lost > 0))
-}
-
-/// The bytes of the unread records, about.
-pub(crate) fn unread_bytes(directory: &Path, counter: &EventCounter) -> Result<u64> {
-    let options = InspectOptions::new().event_counter(counter.clone());
-    let inspection = options.count_records(false).inspect(directory)?;
-    Ok(inspection.unread.bytes)
 }
 
 /// What programs rely on: keys may be added, not renamed.

@@ -2,7 +2,6 @@
 //! fails.
 
 pub(crate) mod acks;
-pub(crate) mod allowance;
 pub(crate) mod backoff;
 pub(crate) mod child;
 pub(crate) mod dead_letters;

@@ -8,6 +8,7 @@ use crate::failure::{Failure, Result};
 use indicatif::{HumanBytes, HumanCount};
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 
 pub(crate) mod live;
 
@@ -57,6 +58,20 @@ pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
+/// A path as one word of a shell command.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    let text = match text.starts_with('-') {
+        true => format!("./{text}"),
+        false => text.into_owned(),
+    };
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// `1 record`, `2,000 records`.
 pub(crate) fn count(number: u64, one: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -102,6 +117,22 @@ mod tests {
             (400.0 * 86_400.0 + 3_600.0, "400d 1h"),
         ] {
             assert_eq!(age(seconds), text);
+        }
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_the_shell() {
+        for (path, word) in [
+            ("/var/lib/a-b", "/var/lib/a-b"),
+            ("-rf", "./-rf"),
+            ("/var/lib/spool", "/var/lib/spool"),
+            ("my spool", "'my spool'"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("$(x)", "'$(x)'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), word);
         }
     }
 }

@@ -17,7 +17,7 @@ use self::charts::{Sizes, Times, age};
 use self::map::{Overview, Row};
 use crate::args::counting::ReadCountingOptions;
 use crate::buffer::verdict;
-use crate::output::{bytes, count};
+use crate::output::{bytes, count, quoted};
 use askama::Template;
 use forebay::format::file_id::file_name;
 use forebay::{Finding, LedgerCondition, Severity};
@@ -134,7 +134,7 @@ fn capitalised(text: &str) -> String {
 }
 
 fn steps(facts: &Facts) -> Vec<Step> {
-    let directory = words::quoted(&facts.inspection.directory);
+    let directory = quoted(&facts.inspection.directory);
     let step = |command: &str, does| Step {
         command: format!("forebay {command} {directory}"),
         does,

@@ -2,7 +2,6 @@
 
 use forebay::FindingKind;
 use jiff::Timestamp;
-use std::path::Path;
 use std::time::SystemTime;
 
 /// A time in UTC, to the second; `?` if it is out of range.
@@ -15,16 +14,6 @@ pub(crate) fn time(time: SystemTime) -> String {
 /// The same for a time that may be unknown.
 pub(crate) fn maybe_time(at: Option<SystemTime>) -> String {
     at.map_or_else(String::new, time)
-}
-
-/// A directory as a shell takes it.
-pub(crate) fn quoted(directory: &Path) -> String {
-    let text = directory.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.into_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
 }
 
 /// What a finding means, in one sentence.
@@ -46,22 +35,5 @@ pub(crate) fn meaning(kind: FindingKind) -> &'static str {
         FindingKind::LedgerBehind => "There are records that the ledger does not count.",
         FindingKind::LedgerAhead => "The ledger counts records that are not there.",
         _ => "",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_with_other_characters_is_quoted() {
-        for (directory, quoted_as) in [
-            ("/var/lib/spool", "/var/lib/spool"),
-            ("my spool", "'my spool'"),
-            ("it's", r"'it'\''s'"),
-            ("", "''"),
-        ] {
-            assert_eq!(quoted(Path::new(directory)), quoted_as);
-        }
     }
 }

@@ -1,11 +1,10 @@
 //! `forebay doctor`.
 
 use crate::support::{
-    Scratch, copy, finish, forebay, golden, kill, lines, read_line, run, snapshot, wait_until,
+    Scratch, copy, finish, forebay, golden, kill, lines, run, snapshot, wait_until,
 };
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -73,18 +72,8 @@ fn run_in_shell(command: &str, directory: &Path) -> Option<i32> {
 
 /// A process that has the buffer open, with five unread events.
 fn holder(scratch: &Scratch) -> Child {
-    let mut holder = scratch
-        .forebay("push", &["--report-synced", "--flush-interval", "1ms"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    holder
-        .stdin
-        .as_mut()
-        .unwrap()
-        .write_all(lines(1, 5).as_bytes())
-        .unwrap();
-    assert_eq!(read_line(holder.stdout.as_mut().unwrap()), "5");
+    let (mut holder, stdin) = scratch.held(&lines(1, 5));
+    holder.stdin = Some(stdin);
     holder
 }
 

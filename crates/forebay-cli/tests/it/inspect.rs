@@ -1,10 +1,8 @@
 //! `forebay inspect`.
 
-use crate::support::{Scratch, copy, finish, golden, lines, read_line, run, snapshot};
+use crate::support::{Scratch, copy, finish, golden, lines, run, snapshot};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Write;
-use std::process::Stdio;
 
 #[test]
 fn the_json_has_the_keys_that_programs_rely_on() {
@@ -70,14 +68,7 @@ fn the_age_of_the_oldest_record_is_told_in_words() {
 #[test]
 fn an_open_buffer_is_described_with_its_holder() {
     let scratch = Scratch::new();
-    let mut holder = scratch
-        .forebay("push", &["--report-synced", "--flush-interval", "1ms"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = holder.stdin.take().unwrap();
-    stdin.write_all(lines(1, 5).as_bytes()).unwrap();
-    assert_eq!(read_line(holder.stdout.as_mut().unwrap()), "5");
+    let (holder, stdin) = scratch.held(&lines(1, 5));
     let before = snapshot(&scratch.buffer);
     let json = scratch.json("inspect", 0);
     assert_eq!(json["locked"], true);

@@ -1,10 +1,8 @@
 //! The page of `forebay inspect --html`.
 
-use crate::support::{Scratch, copy, finish, golden, lines, read_line, run, snapshot};
+use crate::support::{Scratch, copy, finish, golden, lines, run, snapshot};
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
-use std::process::Stdio;
 
 /// Writes the page beside the buffer, and returns it.
 #[track_caller]
@@ -119,14 +117,7 @@ fn the_page_of_an_empty_buffer_says_so() {
 #[test]
 fn the_page_of_an_open_buffer_names_its_holder() {
     let scratch = Scratch::new();
-    let mut holder = scratch
-        .forebay("push", &["--report-synced", "--flush-interval", "1ms"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = holder.stdin.take().unwrap();
-    stdin.write_all(lines(1, 5).as_bytes()).unwrap();
-    assert_eq!(read_line(holder.stdout.as_mut().unwrap()), "5");
+    let (holder, stdin) = scratch.held(&lines(1, 5));
     let before = snapshot(&scratch.buffer);
     let page = page(&scratch);
     check(&page);

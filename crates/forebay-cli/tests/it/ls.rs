@@ -1,7 +1,7 @@
 //! `forebay ls`.
 
 use crate::support::{
-    Scratch, copy, finish, forebay, golden, kill, lines, read_line, run, run_with, snapshot,
+    Scratch, copy, finish, forebay, golden, kill, lines, run, run_with, snapshot,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -130,14 +130,7 @@ fn fill_is_told_for_the_maximum_size_that_was_given() {
 #[test]
 fn an_open_buffer_names_its_process_and_is_healthy() {
     let scratch = Scratch::new();
-    let mut holder = scratch
-        .forebay("push", &["--report-synced", "--flush-interval", "1ms"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = holder.stdin.take().unwrap();
-    stdin.write_all(lines(1, 5).as_bytes()).unwrap();
-    assert_eq!(read_line(holder.stdout.as_mut().unwrap()), "5");
+    let (holder, _stdin) = scratch.held(&lines(1, 5));
     let before = snapshot(&scratch.buffer);
     for options in [&[][..], &["--verify"]] {
         let rows = ls(&[scratch.root.path()], options, 0);

@@ -288,14 +288,7 @@ fn a_server_waits_for_its_first_buffer() {
 #[test]
 fn rules_dashboard_and_page_name_values_that_exist() {
     let scratch = Scratch::new();
-    let mut holder = scratch
-        .forebay("push", &["--report-synced", "--flush-interval", "1ms"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = holder.stdin.take().unwrap();
-    stdin.write_all(b"a\n").unwrap();
-    assert_eq!(read_line(holder.stdout.as_mut().unwrap()), "1");
+    let (holder, stdin) = scratch.held("a\n");
     let (server, address) = serve(&scratch.buffer);
     get(&address, "/metrics");
     let text = get(&address, "/metrics").1;

@@ -332,14 +332,7 @@ fn a_signal_that_was_ignored_from_the_start_stays_ignored() {
 #[test]
 fn a_buffer_in_use_is_an_error_or_waited_for() {
     let scratch = Scratch::new();
-    let mut holder = scratch
-        .forebay("push", &["--report-synced", "--flush-interval", "1ms"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = holder.stdin.take().unwrap();
-    stdin.write_all(b"1\n").unwrap();
-    assert_eq!(read_line(holder.stdout.as_mut().unwrap()), "1");
+    let (holder, stdin) = scratch.held("1\n");
 
     let ran = run_with(scratch.forebay("push", &[]), b"2\n")
         .expect(2)
@@ -367,14 +360,7 @@ fn a_buffer_in_use_is_an_error_or_waited_for() {
 #[test]
 fn a_buffer_that_was_removed_meanwhile_is_an_error() {
     let scratch = Scratch::new();
-    let mut push = scratch
-        .forebay("push", &["--report-synced", "--flush-interval", "1ms"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = push.stdin.take().unwrap();
-    stdin.write_all(b"1\n").unwrap();
-    assert_eq!(read_line(push.stdout.as_mut().unwrap()), "1");
+    let (push, mut stdin) = scratch.held("1\n");
     std::fs::remove_dir_all(&scratch.buffer).unwrap();
     stdin.write_all(b"2\n").unwrap();
     drop(stdin);

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -184,6 +184,20 @@ impl Scratch {
     #[track_caller]
     pub(crate) fn cat(&self) -> String {
         run(self.forebay("cat", &[])).expect(0).stdout_text()
+    }
+
+    /// A process that has the buffer open, after it has stored and synced these lines. It ends with
+    /// its input.
+    pub(crate) fn held(&self, lines: &str) -> (Child, ChildStdin) {
+        let args = ["--report-synced", "--flush-interval", "1ms"];
+        let mut holder = self.forebay("push", &args);
+        let mut holder = holder.stdin(Stdio::piped()).spawn().expect("it starts");
+        let mut stdin = holder.stdin.take().expect("a pipe");
+        stdin.write_all(lines.as_bytes()).expect("it reads");
+        let count = lines.lines().count().to_string();
+        let stdout = holder.stdout.as_mut().expect("a pipe");
+        while read_line(stdout) != count {}
+        (holder, stdin)
     }
 
     /// `inspect --json`, or another command that prints one JSON value.

@@ -2,7 +2,7 @@
 
 use crate::support::{Scratch, finish, forebay, kill, lines, run, snapshot};
 use crate::terminal::Terminal;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 /// Gives the terminal back: the other screen, and the cursor.
 const GIVEN_BACK: [&str; 2] = ["\x1b[?1049l", "\x1b[?25h"];
@@ -51,17 +51,7 @@ fn buffers_below_a_directory_are_shown_and_left_alone() {
 fn an_open_buffer_is_shown_while_it_fills() {
     use std::io::Write;
     let scratch = Scratch::new();
-    let mut holder = scratch
-        .forebay("push", &["--report-synced", "--flush-interval", "1ms"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = holder.stdin.take().unwrap();
-    stdin.write_all(lines(1, 5).as_bytes()).unwrap();
-    assert_eq!(
-        crate::support::read_line(holder.stdout.as_mut().unwrap()),
-        "5"
-    );
+    let (holder, mut stdin) = scratch.held(&lines(1, 5));
     let terminal = Terminal::new();
     let top = start(&scratch, &terminal, &["--interval", "100ms"]);
     terminal.wait_for_screen("5 events");

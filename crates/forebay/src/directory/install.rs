@@ -26,9 +26,10 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::directory::sealed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
-use crate::storage::{Access, Storage, read_full, uninterrupted, write_all};
+use crate::storage::{Access, Storage, uninterrupted, write_all};
 
 /// The name of the directory in the buffer's directory.
 pub(crate) const REPAIR_DIR_NAME: &str = "repair";
@@ -44,8 +45,6 @@ const REPORT: &str = "report.json";
 pub(crate) const TRANSFERS_FILE_NAME: &str = "transfers";
 pub(crate) const IDENTITY_FILE_NAME: &str = "identity";
 
-/// A longer list is damaged.
-const LIST_LEN_MAX: u64 = 64 << 20;
 /// At most this many missing ranges of ids are noted.
 pub(crate) const MISSING_MAX: usize = 1 << 20;
 
@@ -372,22 +371,11 @@ fn text_of(number: u32, list: &List) -> String {
     for ids in list.missing.iter().take(MISSING_MAX) {
         let _ = writeln!(text, "missing {} {}", ids.start, ids.end);
     }
-    let sum = crc32fast::hash(text.as_bytes());
-    let _ = writeln!(text, "end {sum:08x}");
-    text
+    sealed::seal(text)
 }
 
 fn read_list(storage: &dyn Storage, path: &Path) -> Result<(u32, List)> {
-    let read = || -> io::Result<Vec<u8>> {
-        let file = storage.open(path, Access::Read)?;
-        let len = file.len()?.min(LIST_LEN_MAX);
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        let read = read_full(&*file, &mut bytes, 0)?;
-        bytes.truncate(read);
-        Ok(bytes)
-    };
-    let bytes = uninterrupted(read).map_err(|e| Error::io("read", path, e))?;
-    let text = String::from_utf8_lossy(&bytes);
+    let text = sealed::read(storage, path).map_err(|e| Error::io("read", path, e))?;
     parse(&text).ok_or_else(|| {
         Error::with_path(
             ErrorKind::Corrupt,
@@ -403,12 +391,7 @@ fn read_list(storage: &dyn Storage, path: &Path) -> Result<(u32, List)> {
 }
 
 fn parse(text: &str) -> Option<(u32, List)> {
-    let (body, end) = text.split_at(text.trim_end().rfind('\n')? + 1);
-    let sum = end.strip_prefix("end ")?.trim_end();
-    if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(body.as_bytes()) {
-        return None;
-    }
-    let mut lines = body.lines();
+    let mut lines = sealed::unseal(text)?.lines();
     let number = lines.next()?.strip_prefix("original ")?.parse().ok()?;
     let mut list = List::default();
     for line in lines {

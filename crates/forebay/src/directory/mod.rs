@@ -14,5 +14,6 @@ pub(crate) mod options;
 pub(crate) mod quarantine;
 pub(crate) mod records;
 pub(crate) mod recovery;
+pub(crate) mod sealed;
 pub(crate) mod survey;
 pub(crate) mod verify;

@@ -5,7 +5,6 @@
 //! - Records come in the order of their ids, each once, as a reader would get them.
 //! - Memory is bounded: one chunk, or one record that is longer.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -114,9 +113,8 @@ pub struct Records {
     /// The index of the file with the first record, and its offset there.
     begin: (usize, u64),
     skipped: Skipped,
-    /// The spans that were stepped over, if they are to be noted: index of the file, begin and
-    /// end.
-    stepped_over: Option<Vec<(usize, Range<u64>)>>,
+    /// What was stepped over, each with the index of its file, if that is to be noted.
+    stepped_over: Option<Vec<(usize, Damage)>>,
     ended: bool,
 }
 
@@ -220,11 +218,11 @@ impl Records {
 
     /// The damaged spans and records without a place that were noted so far, each with the path
     /// of its file.
-    pub(crate) fn stepped_over(&self) -> impl Iterator<Item = (PathBuf, Range<u64>)> {
+    pub(crate) fn stepped_over(&self) -> impl Iterator<Item = (PathBuf, Damage)> {
         let spans = self.stepped_over.iter().flatten();
-        spans.map(|(index, span)| {
+        spans.map(|(index, damage)| {
             let file = &self.survey.files[*index];
-            (self.survey.path(file), span.clone())
+            (self.survey.path(file), *damage)
         })
     }
 
@@ -253,7 +251,7 @@ impl Records {
                     }
                     if let Some(spans) = &mut self.stepped_over {
                         // Its id was passed, perhaps without a record.
-                        spans.push((index, found.offset..found.offset + found.frame_len));
+                        spans.push((index, found.misplaced()));
                     }
                 }
             }
@@ -284,7 +282,7 @@ impl Records {
 
     fn step_over(&mut self, index: usize, damage: &Damage) {
         if let Some(spans) = &mut self.stepped_over {
-            spans.push((index, damage.offset..damage.offset + damage.len));
+            spans.push((index, *damage));
         }
         let is_last = index + 1 == self.survey.files.len();
         let at_end = damage.offset + damage.len >= self.survey.files[index].len;

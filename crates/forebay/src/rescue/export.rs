@@ -17,7 +17,7 @@ use crate::directory::records::{Records, RecordsOptions, Skipped, StoredRecord};
 use crate::directory::survey::open_data_file;
 use crate::error::{Error, Result};
 use crate::format::file_id::parse_file_name;
-use crate::scan::{Check, ScanOptions, Scanned, Scanner, each_frame};
+use crate::rescue::pieces::{each_whole_frame, is_worth_searching, may_hold_records, whole_frame};
 use crate::storage::{File, Storage, uninterrupted};
 use crate::sync::pool::Pool;
 
@@ -145,8 +145,10 @@ impl ExportOptions {
         if search.gaps.is_empty() {
             return Ok(search.found);
         }
-        for (path, span) in records.stepped_over() {
-            search.part(path, Some(span))?;
+        for (path, damage) in records.stepped_over() {
+            if is_worth_searching(damage.kind) {
+                search.part(path, Some(damage.offset..damage.offset + damage.len))?;
+            }
         }
         for path in records.stale() {
             search.part(path, None)?;
@@ -166,16 +168,9 @@ fn quarantined(storage: &dyn Storage, dir: &Path) -> Result<Vec<PathBuf>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(|e| Error::io("list the directory", &dir, e))?,
     };
-    let holds_records = |name: &std::ffi::OsStr| {
-        // A file that was there before has a number behind its name.
-        let text = name.to_string_lossy();
-        text.ends_with(".bytes")
-            || parse_file_name(name).is_some()
-            || text.starts_with("buffer-data-") && !text.ends_with(".json")
-    };
     let mut paths: Vec<PathBuf> = entries
         .into_iter()
-        .filter(|entry| entry.is_file && holds_records(&entry.name))
+        .filter(|entry| entry.is_file && may_hold_records(&entry.name))
         .map(|entry| dir.join(&entry.name))
         .collect();
     paths.sort();
@@ -255,33 +250,27 @@ impl Search<'_> {
         if span.is_empty() {
             return Ok(());
         }
-        let (pool, path) = (pool(), Arc::new(path));
-        let mut frames = Vec::new();
-        each_frame(&file, span.clone(), &pool, |offset, _id| {
-            frames.push(offset);
-        })
-        .map_err(|e| Error::read(&path, span.start, e))?;
-        // They come with the last one first. Frames inside another one are part of its payload.
-        let mut before = span.end;
-        for offset in frames {
-            if offset >= before {
-                continue;
-            }
-            let Some((record, end)) = read_record(&file, &path, self.look, offset..before)? else {
-                continue;
-            };
-            before = offset;
-            if self.gaps.fill(record.id, record.events) {
-                self.found.push(Salvaged {
-                    id: record.id,
-                    events: record.events,
-                    path: Arc::clone(&path),
-                    offset,
-                    end,
-                });
-            }
-        }
-        Ok(())
+        let path = Arc::new(path);
+        let (max_frame_len, counter) = (self.look.max_frame_len, &self.look.event_counter);
+        each_whole_frame(
+            &file,
+            span.clone(),
+            max_frame_len,
+            &pool(),
+            |found, payload| {
+                let events = counter.count(found.metadata, payload);
+                if self.gaps.fill(found.id, events) {
+                    self.found.push(Salvaged {
+                        id: found.id,
+                        events,
+                        path: Arc::clone(&path),
+                        offset: found.offset,
+                        end: found.offset + found.frame_len,
+                    });
+                }
+            },
+        )
+        .map_err(|e| Error::read(&path, span.start, e))
     }
 }
 
@@ -289,34 +278,28 @@ fn pool() -> Pool {
     Pool::new(CHUNK_LEN, 2)
 }
 
-/// The record of a frame at the beginning of a part of a file, and where the frame ends.
+/// The record of the frame with which a part of a file begins.
 fn read_record(
     file: &Arc<dyn File>,
     path: &Path,
     look: &LookOptions,
     part: Range<u64>,
-) -> Result<Option<(StoredRecord, u64)>> {
-    let options = ScanOptions {
-        max_frame_len: look.max_frame_len,
-        check: Check::Checksums,
-    };
-    let (offset, file) = (part.start, Arc::clone(file));
-    let mut scanner = Scanner::over_file(file, offset, part.end, options, pool());
-    let item = scanner.next().map_err(|e| Error::read(path, offset, e))?;
-    let Some(Scanned::Record(found)) = item else {
-        return Ok(None);
-    };
-    let payload = scanner.slice(&found);
-    let name = path.file_name().unwrap_or_default();
-    let record = StoredRecord {
-        id: found.id,
-        events: look.event_counter.count(found.metadata, &payload),
-        metadata: found.metadata,
-        payload,
-        file_id: parse_file_name(name).unwrap_or(0),
-        offset,
-    };
-    Ok(Some((record, offset + found.frame_len)))
+) -> Result<Option<StoredRecord>> {
+    let offset = part.start;
+    let whole = whole_frame(file, part, look.max_frame_len, &pool());
+    let whole = whole.map_err(|e| Error::read(path, offset, e))?;
+    Ok(whole.map(|(scanner, found)| {
+        let payload = scanner.slice(&found);
+        let name = path.file_name().unwrap_or_default();
+        StoredRecord {
+            id: found.id,
+            events: look.event_counter.count(found.metadata, &payload),
+            metadata: found.metadata,
+            payload,
+            file_id: parse_file_name(name).unwrap_or(0),
+            offset,
+        }
+    }))
 }
 
 /// The records of a buffer as they were when the export began. Each is a [`StoredRecord`]; of
@@ -381,8 +364,8 @@ impl Export {
                 }
                 None => None,
             };
-            return match record.filter(|(record, _)| record.id == salvaged.id) {
-                Some((record, _)) => Ok(Some(record)),
+            return match record.filter(|record| record.id == salvaged.id) {
+                Some(record) => Ok(Some(record)),
                 None => Err(Error::read(
                     path,
                     salvaged.offset,

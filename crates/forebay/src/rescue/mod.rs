@@ -14,6 +14,7 @@ mod addition;
 mod build;
 pub(crate) mod export;
 pub(crate) mod import;
+mod pieces;
 pub(crate) mod repair;
 pub(crate) mod salvage;
 mod staged;

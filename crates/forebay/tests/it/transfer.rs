@@ -11,8 +11,8 @@ use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
 use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
 use forebay::{
-    Config, ErrorKind, EventCounter, Item, Reader, SyncPolicy, TransferOptions, VerifyOptions,
-    Writer,
+    Config, ErrorKind, EventCounter, Item, Reader, RecordsOptions, RepairOptions, SyncPolicy,
+    TransferOptions, VerifyOptions, Writer,
 };
 
 use crate::support::{Rng, number_from, payload, small, temp_dir};
@@ -56,22 +56,31 @@ fn kind_and_number(payload: &[u8]) -> (u8, u64) {
     (payload[0], number)
 }
 
-/// The records that a buffer delivers, acknowledged if `ack`.
+/// The records that a buffer without damage delivers, acknowledged.
 fn take(sim: &Sim, dir: &str, max: usize) -> Vec<(u8, u64)> {
+    let (taken, lost) = take_and_lose(sim, dir, max);
+    assert_eq!(lost, 0, "{dir}");
+    taken
+}
+
+/// The records that a buffer delivers, acknowledged, and the events that it reports lost.
+fn take_and_lose(sim: &Sim, dir: &str, max: usize) -> (Vec<(u8, u64)>, u64) {
     let (writer, mut reader) = open(sim, dir);
     drop(writer);
-    let mut taken = Vec::new();
+    let (mut taken, mut lost) = (Vec::new(), 0);
     while taken.len() < max
         && let Some(item) = reader.recv().unwrap()
     {
-        let Item::Record(delivery) = item else {
-            panic!("{item:?}");
-        };
-        taken.push(kind_and_number(delivery.payload()));
-        delivery.ack();
+        match item {
+            Item::Record(delivery) => {
+                taken.push(kind_and_number(delivery.payload()));
+                delivery.ack();
+            }
+            Item::Lost(loss) => lost += loss.events,
+        }
     }
     reader.close().unwrap();
-    taken
+    (taken, lost)
 }
 
 fn fill(sim: &Sim, dir: &str, records: impl Iterator<Item = Vec<u8>>) {
@@ -91,7 +100,7 @@ fn records_move_with_contents_metadata_and_order() {
     let transfer = options(&sim).move_records(FROM, TO).unwrap();
     assert_eq!((transfer.records, transfer.synced), (50, 50));
     assert!(transfer.is_complete);
-    let records = forebay::RecordsOptions::new().storage(Arc::new(sim.clone()));
+    let records = RecordsOptions::new().storage(Arc::new(sim.clone()));
     let records: Vec<_> = records.records(TO).unwrap().map(Result::unwrap).collect();
     for (n, record) in records.iter().enumerate() {
         let (kind, number) = if n < 5 { (FOREIGN, n) } else { (MOVED, n - 5) };
@@ -209,7 +218,7 @@ fn records_can_be_changed_on_the_way() {
         .move_records(FROM, TO)
         .unwrap();
     assert_eq!((moved.records, moved.taken_before), (5, 0));
-    let records = forebay::RecordsOptions::new().storage(Arc::new(sim.clone()));
+    let records = RecordsOptions::new().storage(Arc::new(sim.clone()));
     for (n, record) in records.records(TO).unwrap().map(Result::unwrap).enumerate() {
         let expected = numbered(MOVED, n as u64, 0);
         assert_eq!(record.payload[..9], expected[..9]);
@@ -498,14 +507,20 @@ fn records_move_off_a_full_disk() {
     }
 }
 
-/// A process that is killed while it makes the identity leaves a part of it.
+/// A process that is killed while it makes the identity leaves a part of it, and a power cut may
+/// leave zeros.
 #[test]
 fn a_part_of_an_identity_is_made_anew() {
     let sim = Sim::new();
     fill(&sim, FROM, (0..5).map(|n| numbered(MOVED, n, 60)));
-    sim.write_file(format!("{FROM}/identity"), b"0123").unwrap();
-    assert_eq!(options(&sim).copy_records(FROM, TO).unwrap().records, 5);
-    assert_eq!(sim.read_file(format!("{FROM}/identity")).unwrap().len(), 33);
+    let identity = format!("{FROM}/identity");
+    for (number, part) in [&b"0123"[..], &[0; 33], b""].into_iter().enumerate() {
+        sim.write_file(&identity, part).unwrap();
+        let to = format!("{TO}-{number}");
+        assert_eq!(options(&sim).copy_records(FROM, &to).unwrap().records, 5);
+        let made = sim.read_file(&identity).unwrap();
+        assert_eq!((made.len(), made.contains(&0)), (33, false));
+    }
     sim.write_file(format!("{FROM}/identity"), &[b'x'; 100])
         .unwrap();
     let error = options(&sim).copy_records(FROM, TO).unwrap_err();
@@ -525,13 +540,38 @@ fn a_source_with_new_ids_goes_on() {
         let last = bytes.len() - 40;
         bytes[last] ^= 1;
         sim.write_file(&path, &bytes).unwrap();
-        let repair = forebay::RepairOptions::new()
-            .renumber(true)
-            .in_place(in_place);
+        let repair = RepairOptions::new().renumber(true).in_place(in_place);
         let repair = repair.storage(Arc::new(sim.clone())).repair(FROM).unwrap();
         assert!(repair.plan.is_needed());
         let moved = options(&sim).move_records(FROM, TO).unwrap();
         assert_eq!((moved.records, moved.taken_before), (7, 0));
+    }
+}
+
+/// A copy is killed anywhere, made again, and loses power: what it noted still belongs to the
+/// buffer. Regression: the second copy used an identity that the first one had not synced.
+#[test]
+fn an_identity_is_synced_before_it_is_used() {
+    let machine = Sim::new();
+    fill(&machine, FROM, (0..5).map(|n| numbered(MOVED, n, 60)));
+    let all = {
+        let sim = machine.kill();
+        options(&sim).copy_records(FROM, TO).unwrap();
+        sim.operations()
+    };
+    for stopped_before in 0..all {
+        let sim = machine.kill();
+        sim.power_off_after(stopped_before);
+        let _ = options(&sim).copy_records(FROM, TO);
+        let again = sim.kill();
+        options(&again).copy_records(FROM, TO).unwrap();
+        for seed in 0..8 {
+            let sim = again.crash(seed);
+            options(&sim).copy_records(FROM, TO).unwrap();
+            let expected: Vec<_> = (0..5).map(|n| (MOVED, n)).collect();
+            let taken = take(&sim, TO, usize::MAX);
+            assert_eq!(taken, expected, "stopped before {stopped_before}, {seed}");
+        }
     }
 }
 
@@ -566,6 +606,17 @@ fn buffers_that_are_open_are_refused() {
 /// `FOREBAY_TRANSFER_SEEDS` choose the seeds.
 #[test]
 fn nothing_is_lost_or_taken_twice_over_several_lives() {
+    each_seed(|seed| lives(seed, false));
+}
+
+/// The same, and between the transfers payloads of records in both buffers are damaged, and both are
+/// repaired, in place or not, stopped or not. Only what was damaged may be missing.
+#[test]
+fn damage_and_repairs_between_transfers_cost_only_what_was_damaged() {
+    each_seed(|seed| lives(seed, true));
+}
+
+fn each_seed(lives: impl Fn(u64) + std::panic::RefUnwindSafe) {
     let first = number_from("FOREBAY_TRANSFER_SEED", 1);
     for seed in first..first + number_from("FOREBAY_TRANSFER_SEEDS", 150) {
         let result = std::panic::catch_unwind(|| lives(seed));
@@ -576,13 +627,14 @@ fn nothing_is_lost_or_taken_twice_over_several_lives() {
     }
 }
 
-fn lives(seed: u64) {
+fn lives(seed: u64, with_damage: bool) {
     let mut rng = Rng(seed);
     let mut sim = Sim::new();
     fill(&sim, FROM, std::iter::empty());
     let (mut moved, mut foreign) = (0, 0);
     // What was appended without a sync may be gone after a power cut.
     let mut unsure = Vec::new();
+    let mut damaged = Vec::new();
     let mut come = Vec::new();
     let copies_only = rng.below(4) == 0;
     for _ in 0..6 {
@@ -613,31 +665,84 @@ fn lives(seed: u64) {
             }
             _ => {
                 let max = rng.below(40) as usize;
-                come.extend(take(&sim, TO, max));
+                come.extend(take_and_lose(&sim, TO, max).0);
             }
         }
         sim = transferred(&sim, &mut rng, copies_only);
+        if with_damage {
+            for dir in [FROM, TO] {
+                damaged.extend(harmed(&sim, dir, &mut rng));
+                sim = repaired(&sim, dir, &mut rng);
+            }
+        }
+    }
+    if with_damage {
+        // Only an opening finishes a repair, and a copy opens nothing.
+        fill(&sim, FROM, std::iter::empty());
     }
     match copies_only {
         true => options(&sim).copy_records(FROM, TO).unwrap(),
         false => options(&sim).move_records(FROM, TO).unwrap(),
     };
-    let options = VerifyOptions::new().storage(Arc::new(sim.clone()));
-    let verification = options.verify(TO).unwrap();
-    assert!(verification.is_clean(), "{verification:#?}");
-    come.extend(take(&sim, TO, usize::MAX));
-    let of = |kind| {
-        let come = come.iter().filter(move |(of, _)| *of == kind);
-        come.map(|(_, number)| *number).collect::<Vec<u64>>()
-    };
-    assert_eq!(of(FOREIGN), (0..foreign).collect::<Vec<_>>());
-    let of_moved = of(MOVED);
-    assert!(of_moved.is_sorted_by(|a, b| a < b), "{of_moved:?}");
-    for number in (0..moved).filter(|number| !unsure.contains(number)) {
-        assert!(of_moved.contains(&number), "{number} is lost: {of_moved:?}");
+    if !with_damage {
+        let options = VerifyOptions::new().storage(Arc::new(sim.clone()));
+        let verification = options.verify(TO).unwrap();
+        assert!(verification.is_clean(), "{verification:#?}");
+    }
+    come.extend(take_and_lose(&sim, TO, usize::MAX).0);
+    for kind in [FOREIGN, MOVED] {
+        let of_kind = come.iter().filter(|(of, _)| *of == kind);
+        let numbers: Vec<u64> = of_kind.map(|(_, number)| *number).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+        let count = if kind == MOVED { moved } else { foreign };
+        let may_be_missing = |number: &u64| {
+            damaged.contains(&(kind, *number)) || (kind == MOVED && unsure.contains(number))
+        };
+        for number in (0..count).filter(|number| !may_be_missing(number)) {
+            assert!(numbers.contains(&number), "{number} is lost: {numbers:?}");
+        }
     }
     if !copies_only {
-        assert_eq!(take(&sim, FROM, usize::MAX), []);
+        assert_eq!(take_and_lose(&sim, FROM, usize::MAX).0, []);
+    }
+}
+
+/// Damages the payloads of some records of a buffer, acknowledged ones too, and returns which.
+fn harmed(sim: &Sim, dir: &str, rng: &mut Rng) -> Vec<(u8, u64)> {
+    let options = RecordsOptions::new()
+        .all(true)
+        .storage(Arc::new(sim.clone()));
+    // There may be no buffer yet, or one whose files were being replaced.
+    let Ok(records) = options.records(dir) else {
+        return Vec::new();
+    };
+    let records: Vec<_> = records.map(Result::unwrap).collect();
+    let mut damaged = Vec::new();
+    for _ in 0..rng.below(3).min(records.len() as u64) {
+        let record = &records[rng.below(records.len() as u64) as usize];
+        let path = format!("{dir}/buffer-data-{}.dat", record.file_id);
+        let mut bytes = sim.read_file(&path).unwrap();
+        let at = record.offset + 8 + rng.below(record.payload.len() as u64);
+        bytes[at as usize] ^= 1 << rng.below(8);
+        sim.write_file(&path, &bytes).unwrap();
+        damaged.push(kind_and_number(&record.payload));
+    }
+    damaged
+}
+
+/// The machine after a repair of a buffer, or none, which may be stopped.
+fn repaired(sim: &Sim, dir: &str, rng: &mut Rng) -> Sim {
+    if rng.below(2) == 0 {
+        return sim.clone();
+    }
+    if rng.below(2) == 0 {
+        sim.power_off_after(sim.operations() + rng.below(80));
+    }
+    let repair = RepairOptions::new().in_place(rng.below(2) == 0);
+    let _ = repair.storage(Arc::new(sim.clone())).repair(dir);
+    match rng.below(2) {
+        0 => sim.kill(),
+        _ => sim.crash(rng.below(8)),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Checks of what is in the buffer, and of the process that has it open.
 
-use super::{Answer, Patient, quoted, system};
+use super::{Answer, Patient, system};
 use crate::buffer::holder::Condition;
-use crate::output::{age, bytes, count};
+use crate::output::{age, bytes, count, quoted};
 use forebay::{Finding, FindingKind, Severity};
 use indicatif::HumanCount;
 use std::collections::{BTreeMap, BTreeSet};

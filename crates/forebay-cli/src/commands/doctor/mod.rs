@@ -16,7 +16,7 @@ use crate::buffer::steps;
 use crate::failure::{Outcome, Result};
 use crate::io::standard::{Stream, require};
 use crate::output::live::{Counter, Progress};
-use crate::output::{colours, count, note, print};
+use crate::output::{colours, count, note, print, quoted};
 use clap::ValueHint;
 use forebay::{Inspection, Verification, VerifyOptions};
 use serde::Serialize;
@@ -361,20 +361,6 @@ fn wrapped(text: &str) -> Vec<String> {
     lines
 }
 
-/// A path as one word of a shell command.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
-    let text = match text.starts_with('-') {
-        true => format!("./{text}"),
-        false => text.into_owned(),
-    };
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,19 +372,5 @@ mod tests {
         assert_eq!(wrapped(&format!("{word} {word}")), [word.as_str(), &word]);
         let long = "y".repeat(LINE_LEN + 1);
         assert_eq!(wrapped(&format!("a {long} b")), ["a", &long, "b"]);
-    }
-
-    #[test]
-    fn a_path_is_one_word_of_the_shell() {
-        for (path, word) in [
-            ("/var/lib/a-b", "/var/lib/a-b"),
-            ("-rf", "./-rf"),
-            ("a b", "'a b'"),
-            ("it's", r"'it'\''s'"),
-            ("$(x)", "'$(x)'"),
-            ("", "''"),
-        ] {
-            assert_eq!(quoted(Path::new(path)), word);
-        }
     }
 }

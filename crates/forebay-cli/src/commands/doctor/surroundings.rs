@@ -2,7 +2,7 @@
 
 use super::system::{self, Mount};
 use super::{Answer, Patient, SyncTimes};
-use crate::output::{age, bytes, count};
+use crate::output::{age, bytes, count, quoted};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -260,7 +260,7 @@ pub(super) fn syncs(
     };
     let measure = format!(
         "forebay bench --quick --work append_synced --dir {}",
-        super::quoted(above(&patient.directory))
+        quoted(above(&patient.directory))
     );
     vec![of_sync_time(took, measure)]
 }
@@ -348,7 +348,7 @@ pub(super) fn leftovers(patient: &Patient) -> Vec<Answer> {
                     count(files, "file"),
                     bytes(len)
                 ),
-                format!("ls -lR {}", super::quoted(&path)),
+                format!("ls -lR {}", quoted(&path)),
             ));
         }
     }

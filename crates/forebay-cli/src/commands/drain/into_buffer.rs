@@ -4,6 +4,7 @@ use super::Drain;
 use super::report::{Drained, State};
 use crate::buffer::metadata::{metadata_of_vector, refuse_for_vector};
 use crate::buffer::opening::LOCK_INTERVAL;
+use crate::buffer::opening::unread_bytes;
 use crate::buffer::pace::Pace;
 use crate::buffer::steps;
 use crate::failure::{Failure, Result};
@@ -78,8 +79,8 @@ fn move_all(
     live: &mut Live,
     synced: &mut Transfer,
 ) -> forebay::Result<Transfer> {
-    let pace = Pace::new(drain.args.rate);
-    let waiting = super::unread_bytes(directory);
+    let (pace, mut paced) = (Pace::new(drain.args.rate), 0);
+    let waiting = unread_bytes(directory);
     let of_vector = metadata_of_vector(to);
     let mut last = Transfer::default();
     TransferOptions::new()
@@ -100,7 +101,8 @@ fn move_all(
                 waiting: Some((0, waiting.saturating_sub(done))),
                 ..Flow::default()
             });
-            pace.keep(transfer.bytes, &drain.stop);
+            pace.take_and_wait(transfer.bytes - paced, &drain.stop);
+            paced = transfer.bytes;
             match drain.stop.is_set() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),

@@ -3,9 +3,9 @@
 use super::report::{Drained, State};
 use super::{Args, Drain};
 use crate::buffer::opening;
+use crate::buffer::pace::Pace;
 use crate::buffer::steps;
 use crate::consumer::acks::Acks;
-use crate::consumer::allowance::Allowance;
 use crate::consumer::child::Output;
 use crate::consumer::dead_letters::DeadLetters;
 use crate::consumer::pump::{End, Plan, Pump};
@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 pub(super) struct Program<'a> {
     args: &'a Args,
     framing: Framing,
-    allowance: Allowance,
+    pace: Pace,
     acks: Option<Acks>,
     dead_letters: Option<DeadLetters>,
 }
@@ -34,7 +34,7 @@ impl<'a> Program<'a> {
         Ok(Self {
             args,
             framing: args.framing.framing()?,
-            allowance: Allowance::new(args.rate),
+            pace: Pace::new(args.rate),
             acks,
             dead_letters,
         })
@@ -137,7 +137,7 @@ impl<'a> Program<'a> {
                 false => Output::Stdout,
             },
             is_strict: true,
-            allowance: &self.allowance,
+            pace: &self.pace,
             max_attempts: program.max_attempts,
         }
     }

@@ -14,6 +14,7 @@ use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes::Time;
 use crate::args::{CorruptionPolicy, FramingOptions};
 use crate::buffer::opening::require_buffer;
+use crate::buffer::opening::unread_bytes;
 use crate::buffer::pace::Rate;
 use crate::consumer::acks::AckStream;
 use crate::consumer::dead_letters::is_same;
@@ -24,7 +25,6 @@ use crate::output::live::{Live, Total};
 use crate::output::{count, is_watched, print};
 use crate::stop::Stop;
 use clap::ValueHint;
-use forebay::InspectOptions;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -241,14 +241,6 @@ fn refuse_repetition(args: &Args) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The bytes that wait in a buffer, about; 0 if that cannot be known.
-fn unread_bytes(directory: &Path) -> u64 {
-    let options = InspectOptions::new().count_records(false);
-    options
-        .inspect(directory)
-        .map_or(0, |inspection| inspection.unread.bytes)
 }
 
 /// What the threads share.

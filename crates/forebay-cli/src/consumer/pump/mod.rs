@@ -23,9 +23,9 @@ mod taking;
 pub(crate) use self::ending::End;
 use self::ending::{Failed, HowEnded, Verdict};
 use crate::buffer::losses::Losses;
+use crate::buffer::pace::Pace;
 use crate::buffer::patience::patiently;
 use crate::consumer::acks::Acks;
-use crate::consumer::allowance::Allowance;
 use crate::consumer::backoff::{Backoff, Progress};
 use crate::consumer::child::{Child, Children, Output, StartError};
 use crate::consumer::dead_letters::DeadLetters;
@@ -77,7 +77,7 @@ pub(crate) struct Plan<'a> {
     /// Only a program that ends with status 0, or acknowledges, takes the last records.
     pub(crate) is_strict: bool,
     /// How much programs may get a second.
-    pub(crate) allowance: &'a Allowance,
+    pub(crate) pace: &'a Pace,
     /// How often a program may fail on a record before the record is set aside.
     pub(crate) max_attempts: Option<NonZeroU64>,
 }
@@ -373,7 +373,7 @@ impl<'a> Pump<'a> {
             let has_too_many = self.run.flight.len() >= UNACKNOWLEDGED_MAX;
             if self.run.outgoing.is_empty() && !self.run.gets_no_more() {
                 self.run.outgoing.clear();
-                if !has_too_many && self.plan.allowance.due_in().is_zero() {
+                if !has_too_many && self.plan.pace.due_in().is_zero() {
                     self.fetch()?;
                 }
                 self.handle_stall(child, has_too_many)?;
@@ -389,7 +389,7 @@ impl<'a> Pump<'a> {
                 true => self.display.clear(),
                 false => self.show(),
             }
-            let due_in = self.plan.allowance.due_in();
+            let due_in = self.plan.pace.due_in();
             let limit = match all_written && !is_done && !due_in.is_zero() {
                 true => due_in.min(BLOCKED),
                 false => BLOCKED,
@@ -416,15 +416,15 @@ impl<'a> Pump<'a> {
     /// Fetches records that the buffer has, or waits a little for the next one.
     fn fetch(&mut self) -> Result<()> {
         let (reader, run) = (&mut self.reader, &mut self.run);
-        let allowance = self.plan.allowance;
+        let pace = self.plan.pace;
         let mut push = |payload: &[u8]| {
-            allowance.take(payload.len() as u64);
+            pace.take(payload.len() as u64);
             run.outgoing
                 .push(payload, self.plan.framing)
                 .map_err(|error| Failure::new(error.to_string()))
         };
         if !run.is_alone {
-            let bytes_max = allowance.portion(BATCH_BYTES);
+            let bytes_max = pace.portion(BATCH_BYTES);
             match patiently(|| reader.try_recv_batch(BATCH_RECORDS, bytes_max))? {
                 TryRecv::Ready(batch) => {
                     self.losses.note(batch.lost(), Some(&self.display));

@@ -13,8 +13,9 @@ use std::borrow::Cow;
 
 /// What the first line calls the format.
 const NAME: &str = "forebay-export";
-/// The longest line: each byte of the longest payload as an escape of six.
-const LINE_LEN_MAX: usize = 6 * MAX_PAYLOAD_LEN + (1 << 10);
+/// The longest line: each byte of the longest payload as an escape of six. Where that does not fit
+/// the address space, there is no limit but memory.
+const LINE_LEN_MAX: usize = MAX_PAYLOAD_LEN.saturating_mul(6).saturating_add(1 << 10);
 
 /// The first line. Keys may be added, not renamed.
 #[derive(Debug, Serialize, Deserialize)]

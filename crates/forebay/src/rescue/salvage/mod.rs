@@ -22,6 +22,7 @@ use crate::directory::recovery;
 use crate::directory::survey::Survey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rescue::build::NewBuffer;
+use crate::rescue::pieces::may_hold_records;
 use crate::rescue::{SPARE_LEN, free_bytes, is_same};
 use crate::storage::{Access, Entry, Storage, uninterrupted};
 
@@ -32,9 +33,6 @@ const LISTED_MAX: usize = 1 << 16;
 
 /// How often progress is reported, in bytes.
 const PROGRESS_STEP: u64 = 4 << 20;
-
-/// Data files and pieces of them have names that begin like this.
-const DATA_FILE_PREFIX: &str = "buffer-data-";
 
 /// How to salvage: options in the manner of [`std::fs::OpenOptions`], ended by
 /// [`plan`](Self::plan) or [`salvage`](Self::salvage).
@@ -401,10 +399,7 @@ impl Sources {
         entries: &[Entry],
         known: Known,
     ) -> Result<()> {
-        let is_data = |entry: &&Entry| {
-            let name = entry.name.to_string_lossy();
-            entry.is_file && name.starts_with(DATA_FILE_PREFIX) && !name.ends_with(".json")
-        };
+        let is_data = |entry: &&Entry| entry.is_file && may_hold_records(&entry.name);
         for entry in entries.iter().filter(is_data) {
             self.add_file(storage, dir.join(&entry.name), known)?;
         }

@@ -9,7 +9,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -18,7 +17,8 @@ use bytes::Bytes;
 
 use crate::counter::EventCounter;
 use crate::error::{Error, ErrorKind, Result};
-use crate::scan::{Check, DamageKind, Found, ScanOptions, Scanned, Scanner, each_frame};
+use crate::rescue::pieces::{each_whole_frame, is_worth_searching};
+use crate::scan::{Check, Found, ScanOptions, Scanned, Scanner};
 use crate::storage::{Access, File, Storage, uninterrupted};
 use crate::sync::pool::Pool;
 
@@ -163,13 +163,18 @@ impl Runs {
                 Some(Scanned::Damage(damage)) => {
                     let end = len.min(damage.offset + damage.len);
                     tally.damaged_bytes += end - damage.offset;
-                    // Of a frame with a wrong checksum the extent is certain: what is whole in it
-                    // is its payload.
-                    if damage.kind != DamageKind::Checksum {
-                        self.each_whole_frame(&file, damage.offset..end, |this, found, payload| {
-                            tally.damaged_bytes -= found.frame_len;
-                            this.sort(found, payload, true, known, &mut tally);
-                        })
+                    if is_worth_searching(damage.kind) {
+                        let (part, pool) = (damage.offset..end, self.pool.clone());
+                        each_whole_frame(
+                            &file,
+                            part,
+                            self.max_frame_len,
+                            &pool,
+                            |found, payload| {
+                                tally.damaged_bytes -= found.frame_len;
+                                self.sort(found, payload, true, known, &mut tally);
+                            },
+                        )
                         .map_err(|e| Error::read(&path, damage.offset, e))?;
                     }
                 }
@@ -183,39 +188,6 @@ impl Runs {
     fn open(&self, path: &Path) -> Result<Arc<dyn File>> {
         let file = uninterrupted(|| self.storage.open(path, Access::Read));
         file.map(Arc::from).map_err(|e| Error::io("open", path, e))
-    }
-
-    /// Calls `take` with the whole frames inside a damaged part, in order. Its first frame may
-    /// seem torn and still be followed by records, so no frame needs to lead to them.
-    fn each_whole_frame(
-        &mut self,
-        file: &Arc<dyn File>,
-        part: Range<u64>,
-        mut take: impl FnMut(&mut Self, &Found, &[u8]),
-    ) -> io::Result<()> {
-        let mut frames = Vec::new();
-        let mut end = part.end;
-        each_frame(file, part.clone(), &self.pool, |offset, _| {
-            frames.push(offset);
-        })?;
-        let mut whole = Vec::new();
-        // The last frame comes first, and a frame before any that is inside it.
-        for offset in frames.into_iter().filter(|offset| *offset >= part.start) {
-            if offset >= end {
-                continue;
-            }
-            let mut scanner = self.scanner(file, offset..end);
-            if let Some(Scanned::Record(found)) = scanner.next()?
-                && found.offset == offset
-            {
-                end = offset;
-                whole.push((scanner, found));
-            }
-        }
-        for (scanner, found) in whole.iter().rev() {
-            take(self, found, scanner.payload(found));
-        }
-        Ok(())
     }
 
     /// Takes note of a record of the file that is being read, unless it is acknowledged.

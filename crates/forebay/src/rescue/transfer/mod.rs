@@ -377,7 +377,7 @@ impl<'p> TransferOptions<'p> {
                 }
             };
             if records > 0 {
-                addition.commit(notes.text_with(&identities[0], &taken).as_bytes())?;
+                addition.commit(notes.text_with(identities, &taken).as_bytes())?;
                 transfer.synced = transfer.records;
             }
             source.acknowledge(acks)?;

@@ -13,18 +13,16 @@
 //! compared with the noted ones ([`Taken::judge`]).
 
 use crate::sync::thread;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::directory::install::{IDENTITY_FILE_NAME, TRANSFERS_FILE_NAME};
+use crate::directory::sealed;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Access, Storage, read_full, uninterrupted, write_all};
-
-/// A longer file is damaged.
-const LEN_MAX: u64 = 16 << 20;
+use crate::storage::{Access, File, Storage, uninterrupted, write_all};
 
 /// So many of the last records that were taken are noted, of the buffer that records are being
 /// taken from and of every other one.
@@ -86,7 +84,7 @@ impl Notes {
     /// Those of the storage; [`ErrorKind::Corrupt`] if the file is damaged.
     pub(super) fn read(storage: &dyn Storage, dir: &Path) -> Result<Self> {
         let path = dir.join(TRANSFERS_FILE_NAME);
-        match read_text(storage, &path) {
+        match sealed::read(storage, &path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             text => {
                 let text = text.map_err(|e| Error::io("read", &path, e))?;
@@ -95,15 +93,15 @@ impl Notes {
         }
     }
 
-    /// What was taken from a buffer with one of these identities.
+    /// What was taken from a buffer that is known by these identities.
     pub(super) fn of(&self, identities: &[String]) -> Taken {
-        let mut notes = self.0.iter();
-        let note = notes.find(|(identity, _)| identities.contains(identity));
-        note.map(|(_, taken)| taken.clone()).unwrap_or_default()
+        let notes = self.0.iter().filter(|(of, _)| identities.contains(of));
+        let records: BTreeSet<_> = notes.flat_map(|(_, taken)| &taken.0).copied().collect();
+        Taken(records.into_iter().collect())
     }
 
-    /// The notes as text, with these of the buffer with this identity.
-    pub(super) fn text_with(&self, identity: &str, taken: &Taken) -> String {
+    /// The notes as text, with these of the buffer with these identities, under the first of them.
+    pub(super) fn text_with(&self, identities: &[String], taken: &Taken) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();
         let mut write = |identity: &str, taken: &Taken| {
@@ -115,24 +113,23 @@ impl Notes {
             }
             text.push('\n');
         };
-        for (other, taken) in self.0.iter().filter(|(other, _)| other != identity) {
+        for (other, taken) in self
+            .0
+            .iter()
+            .filter(|(other, _)| !identities.contains(other))
+        {
             let mut taken = taken.clone();
             taken.keep(NOTED_OF_OTHERS_MAX);
             write(other, &taken);
         }
-        write(identity, taken);
-        let sum = crc32fast::hash(text.as_bytes());
-        let _ = writeln!(text, "end {sum:08x}");
-        text
+        if let Some(identity) = identities.first() {
+            write(identity, taken);
+        }
+        sealed::seal(text)
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (body, end) = text.split_at(text.trim_end().rfind('\n').map_or(0, |at| at + 1));
-        let sum = end.strip_prefix("end ")?.trim_end();
-        if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(body.as_bytes()) {
-            return None;
-        }
-        let notes = body.lines().map(|line| {
+        let notes = sealed::unseal(text)?.lines().map(|line| {
             let (identity, records) = line.split_once('\t')?;
             let records = records.split(',').map(|record| {
                 let (id, checksum) = record.split_once(':')?;
@@ -154,47 +151,43 @@ impl Notes {
 pub(super) fn identities(storage: &dyn Storage, dir: &Path) -> Result<Vec<String>> {
     let path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let by_path = format!("path:{}", path.to_string_lossy().replace(['\n', '\t'], "?"));
-    match identity(storage, dir) {
-        Ok(identity) => Ok(vec![identity, by_path]),
-        Err(error) if cannot_be_made(&error) => Ok(vec![by_path]),
-        Err(error) => Err(error),
-    }
+    Ok(match identity(storage, dir)? {
+        Some(identity) => vec![identity, by_path],
+        None => vec![by_path],
+    })
 }
+
+/// The length of the file: sixteen bytes in hexadecimal digits, and the end of the line.
+const IDENTITY_LEN: usize = 33;
 
 /// How often a file is read that another process may just be writing, and how long to wait.
 const READS: u32 = 40;
 const READ_PAUSE: Duration = Duration::from_millis(25);
 
-fn identity(storage: &dyn Storage, dir: &Path) -> Result<String> {
+/// The identity of a buffer; `None` if there is none and none can be made. One that is there and
+/// cannot be read is an error: without it, records could be taken again.
+fn identity(storage: &dyn Storage, dir: &Path) -> Result<Option<String>> {
     let path = dir.join(IDENTITY_FILE_NAME);
     let new = format!("{:016x}{:016x}\n", random(), random());
     for read in 0..READS {
-        match uninterrupted(|| storage.open(&path, Access::CreateNew)) {
-            Ok(file) => {
-                let made = write_all(&*file, new.as_bytes(), 0)
-                    .and_then(|()| uninterrupted(|| file.sync()))
-                    .and_then(|()| uninterrupted(|| storage.sync_dir(dir)));
-                if let Err(e) = made {
-                    // Otherwise the next attempt waits for a part of it to become whole.
-                    let _ = storage.delete(&path);
-                    return Err(Error::io("make", &path, e));
-                }
-                return Ok(new.trim_end().to_owned());
-            }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            // Where nothing can be created there may be one all the same.
-            Err(e) => {
-                let error = Error::io("make", &path, e);
-                let there = read_text(storage, &path).ok();
-                return there.and_then(|text| parse_identity(&text)).ok_or(error);
-            }
-        }
-        let text = read_text(storage, &path).map_err(|e| Error::io("read", &path, e))?;
+        let text = match sealed::read(storage, &path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => match make(storage, &path, &new) {
+                Ok(()) => return Ok(parse_identity(&new)),
+                // Another process was faster.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(e) if cannot_be_made(&e) => return Ok(None),
+                Err(e) => return Err(Error::io("make", &path, e)),
+            },
+            text => text.map_err(|e| Error::io("read", &path, e))?,
+        };
         match parse_identity(&text) {
-            Some(identity) => return Ok(identity),
+            Some(identity) => {
+                settle(storage, &path).map_err(|e| Error::io("sync", &path, e))?;
+                return Ok(Some(identity));
+            }
             // A process is writing it, or was killed or lost power while it did.
-            None if text.len() < new.len() && read + 1 < READS => thread::sleep(READ_PAUSE),
-            None if new.len() >= text.len() => {
+            None if is_unfinished(&text) && read + 1 < READS => thread::sleep(READ_PAUSE),
+            None if is_unfinished(&text) => {
                 uninterrupted(|| storage.delete(&path))
                     .map_err(|e| Error::io("delete", &path, e))?;
                 return identity(storage, dir);
@@ -205,38 +198,60 @@ fn identity(storage: &dyn Storage, dir: &Path) -> Result<String> {
     Err(damaged(&path))
 }
 
+fn make(storage: &dyn Storage, path: &Path, text: &str) -> io::Result<()> {
+    let file = uninterrupted(|| storage.open(path, Access::CreateNew))?;
+    let made = write_all(&*file, text.as_bytes(), 0).and_then(|()| sync(storage, path, &*file));
+    if made.is_err() {
+        // Otherwise the next attempt waits for a part of it to become whole.
+        let _ = storage.delete(path);
+    }
+    made
+}
+
+/// Syncs an identity that another process may have made and not synced, because it was killed. One
+/// that this process may not write is not of such a process.
+fn settle(storage: &dyn Storage, path: &Path) -> io::Result<()> {
+    match uninterrupted(|| storage.open(path, Access::Write)) {
+        Err(e) if cannot_be_made(&e) => Ok(()),
+        file => sync(storage, path, &*file?),
+    }
+}
+
+fn sync(storage: &dyn Storage, path: &Path, file: &dyn File) -> io::Result<()> {
+    uninterrupted(|| file.sync())?;
+    match path.parent() {
+        Some(dir) => uninterrupted(|| storage.sync_dir(dir)),
+        None => Ok(()),
+    }
+}
+
 fn parse_identity(text: &str) -> Option<String> {
     let identity = text.trim_end();
-    let is_one = identity.len() == 32 && identity.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_one =
+        identity.len() + 1 == IDENTITY_LEN && identity.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_one.then(|| identity.to_owned())
 }
 
-fn cannot_be_made(error: &Error) -> bool {
-    use std::error::Error as _;
-    let source = error.source().and_then(|source| source.downcast_ref());
-    source.is_some_and(|e: &io::Error| {
-        matches!(
-            e.kind(),
-            io::ErrorKind::PermissionDenied
-                | io::ErrorKind::ReadOnlyFilesystem
-                | io::ErrorKind::StorageFull
-                | io::ErrorKind::QuotaExceeded
-        )
-    })
+/// Whether it was not written to its end. After a power cut a file may have its length, and zeros
+/// for bytes. Nothing was noted under such an identity: it is synced before it is used.
+fn is_unfinished(text: &str) -> bool {
+    text.len() < IDENTITY_LEN || text.contains('\0')
+}
+
+/// Whether the file system is read-only or full.
+fn cannot_be_made(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// A number that no other process gets: each of these hashers has random keys.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-fn read_text(storage: &dyn Storage, path: &Path) -> io::Result<String> {
-    let file = uninterrupted(|| storage.open(path, Access::Read))?;
-    let len = uninterrupted(|| file.len())?.min(LEN_MAX);
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-    let read = read_full(&*file, &mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn damaged(path: &Path) -> Error {
@@ -259,13 +274,14 @@ mod tests {
     fn notes_are_read_back_exactly_and_not_at_all_when_they_are_damaged() {
         let mut notes = Notes::default();
         for (identity, last_id) in [("0123", 8), ("path:/a dir/b", 9), ("0123", 300)] {
-            let mut taken = notes.of(&[identity.to_owned()]);
+            let identities = [identity.to_owned()];
+            let mut taken = notes.of(&identities);
             for id in last_id - 5..=last_id {
                 taken.note(id, 7 * id as u32);
             }
-            let text = notes.text_with(identity, &taken);
+            let text = notes.text_with(&identities, &taken);
             notes = Notes::parse(&text).unwrap();
-            assert_eq!(notes.of(&[identity.to_owned()]), taken);
+            assert_eq!(notes.of(&identities), taken);
             for at in 0..text.len() {
                 let cut = Notes::parse(&text[..at]);
                 assert_eq!(cut.is_some(), at + 1 == text.len(), "cut at {at}");
@@ -277,6 +293,22 @@ mod tests {
             }
         }
         assert_eq!(notes.0.len(), 2);
+    }
+
+    /// Regression: the older note of a buffer that had been known by its path was found first, and
+    /// what had been taken since was taken again.
+    #[test]
+    fn a_buffer_has_one_note_whatever_it_was_known_by() {
+        let mut taken = Taken::default();
+        taken.note(1, 1);
+        let by_path = ["path:/from".to_owned()];
+        let notes = Notes::parse(&Notes::default().text_with(&by_path, &taken)).unwrap();
+        let both = ["0123".to_owned(), "path:/from".to_owned()];
+        let mut taken = notes.of(&both);
+        taken.note(2, 2);
+        let notes = Notes::parse(&notes.text_with(&both, &taken)).unwrap();
+        assert_eq!(notes.of(&both), taken);
+        assert_eq!(notes.0.len(), 1);
     }
 
     #[test]
