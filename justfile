@@ -48,7 +48,7 @@ models schedules="5000" *words="":
 
 # micro-benchmarks of the format and of acknowledging
 micro *words:
-    cargo bench -p forebay --bench micro -- {{ words }}
+    cargo bench -p forebay-bench --bench micro -- {{ words }}
 
 # instructions of the hot paths, against scripts/instructions.txt (needs valgrind); or `--update` it
 instructions *flags:

@@ -24,8 +24,8 @@
 //!   nothing contradicts it. It also wins if the id in the root makes no sense, because a
 //!   payload can begin with an inner frame whose delimiter is cut off.
 //! - A torn frame against frames after it: the frames win if their ids follow closely and two
-//!   of three hold. They lead to the end of the file, there is room for a frame before them,
-//!   or the caller knows that their records were written.
+//!   of three hold. They lead to the end of the file, or beyond that of the torn frame; there is
+//!   room for a frame before them; the caller knows that one of their records was written.
 //!
 //! Two cases cannot be told from the bytes. A record whose middle was taken out of the file
 //! looks like a torn record that holds frames. The records after it are then given up,
@@ -40,7 +40,7 @@ use super::search::{Run, Salvage, Search};
 use super::{
     Check, Damage, DamageKind, Found, Mended, Scanned, Scanner, Source, StatedEnd, Verdict,
 };
-use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root};
+use crate::format::record::{ALIGN, DELIMITER_LEN, FRAME_OVERHEAD, ROOT_LEN, Root, stated_len};
 use crate::storage::uninterrupted;
 
 /// A disk replaces at least this many bytes at a time.
@@ -252,6 +252,17 @@ impl Scanner {
         Ok(false)
     }
 
+    /// Where the frame at `at` would end, if its delimiter is possible.
+    fn claimed_end(&mut self, at: u64) -> io::Result<Option<u64>> {
+        self.seek(at);
+        self.fill(DELIMITER_LEN)?;
+        let delimiter = self.chunk[self.at..].first_chunk();
+        let len = delimiter.and_then(|delimiter| stated_len(*delimiter));
+        Ok(len
+            .filter(|len| *len <= self.max_frame_len)
+            .map(|len| at + len))
+    }
+
     /// Whether the delimiter at `at` leads past the written bytes.
     fn is_torn_at(&mut self, at: u64) -> io::Result<bool> {
         self.seek(at);
@@ -273,9 +284,10 @@ impl Scanner {
     /// the file.
     ///
     /// They refute it if their ids follow and two of three hold: they lead to the end of the
-    /// file; the first intact one leaves room for a frame at `at` (inner frames of its payload
-    /// could be nearer); the caller knows that their records were written. One alone does not
-    /// do, because a torn payload can look the same. Other damage may lie between `at` and them.
+    /// file, or to an incomplete frame that would end after the one at `at`; the first intact one
+    /// leaves room for a frame at `at` (inner frames of its payload could be nearer); the caller
+    /// knows that one of their records was written. One alone does not do, because a torn payload
+    /// can look the same. Other damage may lie between `at` and them.
     fn chain_refutes_a_tear(&mut self, at: u64) -> io::Result<bool> {
         let salvage = self.salvage();
         if salvage.known_to < salvage.end {
@@ -289,13 +301,21 @@ impl Scanner {
         };
         let end = salvage.runs.back().map_or(first.end, |run| run.end);
         let is_own_root = first.start == at;
+        // No frame of its payload would end after it.
+        let leads_to_end = is_unbroken || self.claimed_end(end)? > self.claimed_end(at)?;
         // A damaged frame known by its root is no inner frame of a torn payload: those were
-        // written whole. So only intact ones tell how much room there is.
+        // written whole. So only intact ones tell how much room there is. But it has an id.
+        let mut claimed = None;
         let intact = loop {
             let Some(run) = self.salvage().runs.get(place).copied() else {
                 return Ok(is_own_root && at >= from);
             };
-            if let Some(found) = self.first_record(run)? {
+            if run.by_root {
+                match self.frame_of_root(run)? {
+                    Ok(found) => break found,
+                    Err(id) => claimed = claimed.or(id.map(|id| (id, run.start))),
+                }
+            } else if let Some(found) = self.first_record(run)? {
                 break found;
             }
             place += 1;
@@ -306,8 +326,12 @@ impl Scanner {
             return Ok(false);
         }
         let has_room = intact.offset >= at + FRAME_OVERHEAD as u64;
-        let is_known = intact.id < self.written_to;
-        let reasons = [is_unbroken, has_room, is_known];
+        // An id that the intact one follows is hardly a wrong one.
+        let is_known = intact.id < self.written_to
+            || claimed.is_some_and(|(id, offset)| {
+                id < self.written_to && intact.id.saturating_sub(id) <= intact.offset - offset
+            });
+        let reasons = [leads_to_end, has_room, is_known];
         let is_possible = is_own_root || reasons.iter().filter(|holds| **holds).count() >= 2;
         Ok(is_possible && (self.follows(&intact) || self.leads_past_known_id(&intact, end)?))
     }

@@ -565,3 +565,34 @@ fn a_length_that_leads_beyond_a_damaged_last_frame_hides_no_written_record() {
         assert_eq!(ids, again, "{hole:?} {zeros}");
     }
 }
+
+/// A kill left an incomplete record at the end of the last file, and the intact one before it is
+/// not in the ledger yet. The page that replaces the first one has a length that leads beyond the
+/// end. The record before the intact one is damaged, but its root tells that it is one that the
+/// ledger knows. Everything was cut as one torn record, and the id of the intact one given out again.
+#[test]
+fn the_root_of_a_damaged_record_vouches_for_the_intact_one_behind_it() {
+    let old = frames_of(1, &[456, 15_960]);
+    for next in [10, 11] {
+        // The page holds records 3 to 8, and the beginning of record 9.
+        let mut new = frames_of(3, &[560, 560, 560, 560, 560, 560, 2240, 2760, 2512]);
+        new.truncate(new.len() - 875);
+        new[..4096].copy_from_slice(&old[496..496 + 4096]);
+        let gone: Vec<u64> = (3..=9).collect();
+        only_lost(&buffer(&[old.clone(), new], next, 0), 0, 10, &gone);
+    }
+}
+
+/// The same, and no ledger knows the records behind the page. The incomplete record ends after the
+/// one that the page claims, so it is none of its payload.
+#[test]
+fn an_incomplete_record_that_extends_beyond_a_claimed_one_refutes_it() {
+    let old = frames_of(1, &[456, 9760]);
+    for next in 3..=11 {
+        let mut new = frames_of(3, &[560, 560, 560, 560, 560, 560, 2240, 360, 4000]);
+        new.truncate(new.len() - 875);
+        new[..4096].copy_from_slice(&old[496..496 + 4096]);
+        let gone: Vec<u64> = (3..=9).collect();
+        only_lost(&buffer(&[old.clone(), new], next, 0), 0, 10, &gone);
+    }
+}

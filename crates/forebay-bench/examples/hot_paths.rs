@@ -1,7 +1,7 @@
 //! The hot paths alone, for profilers and for counting instructions.
 //!
 //! ```text
-//! cargo run --release --example hot_paths -- WORK PAYLOAD_BYTES RECORDS [DIR]
+//! cargo run --release -p forebay-bench --example hot_paths -- WORK PAYLOAD_BYTES RECORDS [DIR]
 //! ```
 //!
 //! `WORK` is `append`, `append_batch`, `read_ack`, `read_ack_single`, `concurrent` (one thread

@@ -2,7 +2,7 @@
 //! checksummed, by one thread or by two that pass the blocks on. No buffer is involved.
 //!
 //! ```text
-//! cargo run --release --example cores -- PAYLOAD_BYTES [DIR]
+//! cargo run --release -p forebay-bench --example cores -- PAYLOAD_BYTES [DIR]
 //! ```
 //!
 //! Each figure is the best of some rounds, in GB/s of whole frames.
