@@ -86,13 +86,13 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut import = options
         .begin(&args.directory, header.acknowledged_id)
         .map_err(refused)?;
-    if !push_all(&mut import, reader)? {
+    let Some(unchecked) = push_all(&mut import, reader)? else {
         return stopped();
-    }
+    };
     let imported = import.finish(header.next_record_id).map_err(refused)?;
     print(&match args.json {
-        true => json(&header, &imported) + "\n",
-        false => text(args, &header, &imported),
+        true => json(&header, &imported, unchecked) + "\n",
+        false => text(args, &header, &imported, unchecked),
     })?;
     Ok(Outcome::Fine)
 }
@@ -105,8 +105,9 @@ fn refused(error: forebay::Error) -> Failure {
     }
 }
 
-/// Adds all records of an export; false if the stop was set.
-fn push_all(import: &mut Import, mut reader: Reader) -> Result<bool> {
+/// Adds all records of an export, and says how many came without a checksum; `None` if the stop was
+/// set.
+fn push_all(import: &mut Import, mut reader: Reader) -> Result<Option<u64>> {
     let progress = Progress::over_bytes();
     let mut live = Live::new(
         reader.progress().1.is_some(),
@@ -125,7 +126,7 @@ fn push_all(import: &mut Import, mut reader: Reader) -> Result<bool> {
                     .map_err(refused)?;
             }
             Next::End => break,
-            Next::Stopped => return Ok(false),
+            Next::Stopped => return Ok(None),
         }
         records += 1;
         match reader.progress() {
@@ -142,7 +143,7 @@ fn push_all(import: &mut Import, mut reader: Reader) -> Result<bool> {
     }
     progress.clear();
     live.clear();
-    Ok(true)
+    Ok(Some(reader.unchecked()))
 }
 
 /// What programs rely on: keys may be added, not renamed.
@@ -153,6 +154,7 @@ struct Report {
     acknowledged_id: u64,
     next_record_id: u64,
     missing: Vec<Missing>,
+    unchecked: u64,
     was_there: bool,
 }
 
@@ -162,7 +164,7 @@ struct Missing {
     last_id: u64,
 }
 
-fn json(header: &Header, imported: &Imported) -> String {
+fn json(header: &Header, imported: &Imported, unchecked: u64) -> String {
     output::json(&Report {
         records: imported.records,
         events: imported.events,
@@ -176,17 +178,25 @@ fn json(header: &Header, imported: &Imported) -> String {
                 last_id: ids.end - 1,
             })
             .collect(),
+        unchecked,
         was_there: imported.was_there,
     })
 }
 
-fn text(args: &Args, header: &Header, imported: &Imported) -> String {
+fn text(args: &Args, header: &Header, imported: &Imported, unchecked: u64) -> String {
     let what = match imported.was_there {
         true => "was there already, with the same records:",
         false => "holds",
     };
+    let unchecked = match unchecked {
+        0 => String::new(),
+        _ => format!(
+            "; {} without a checksum, as in an edited line",
+            count(unchecked, "record")
+        ),
+    };
     format!(
-        "{} {what} {} with {}; the next record gets the id {}{}\n",
+        "{} {what} {} with {}; the next record gets the id {}{}{unchecked}\n",
         args.directory.display(),
         count(imported.records, "record"),
         count(imported.events, "event"),

@@ -74,6 +74,28 @@ fn a_buffer_is_made_again_from_either_format() {
     assert_eq!(snapshot(&scratch.buffer), before);
 }
 
+/// A line whose key `checksum` is damaged looks like an edited one, so import says how many have
+/// none.
+#[test]
+fn lines_without_a_checksum_are_counted() {
+    let scratch = Scratch::new();
+    scratch.push("one\ntwo\nthree\n");
+    let text = String::from_utf8(export(&scratch.buffer, &[], 0)).unwrap();
+    let whole = import(&scratch.path("whole"), text.as_bytes());
+    assert!(!whole.expect(0).stdout_text().contains("checksum"));
+    let edited: Vec<String> = text
+        .lines()
+        .map(|line| match line.contains("\"two\"") {
+            true => line.replace("\"checksum\"", "\"chacksum\""),
+            false => line.to_owned(),
+        })
+        .collect();
+    let edited = edited.join("\n") + "\n";
+    let said = import(&scratch.path("edited"), edited.as_bytes());
+    let said = said.expect(0).stdout_text();
+    assert!(said.contains("; 1 record without a checksum"), "{said}");
+}
+
 /// The lines of an export after the header, whose scope may differ.
 fn after_header(export: &[u8]) -> Vec<u8> {
     let len = export.iter().take_while(|byte| **byte != b'\n').count();

@@ -143,6 +143,8 @@ pub(crate) enum Next<T> {
 pub(crate) struct Reader {
     format: Format,
     totals: Totals,
+    /// The records whose lines have no checksum, because they were edited.
+    unchecked: u64,
     sums: crc32fast::Hasher,
     feed: Feed,
     /// The payload of the last record, where it is not as in the stream.
@@ -172,6 +174,7 @@ impl Reader {
                 Self {
                     format,
                     totals: Totals::default(),
+                    unchecked: 0,
                     sums: crc32fast::Hasher::new(),
                     feed,
                     payload: Vec::new(),
@@ -190,9 +193,16 @@ impl Reader {
     pub(crate) fn next(&mut self) -> Result<Next<Entry<'_>>> {
         let (feed, totals) = (&mut self.feed, &mut self.totals);
         match self.format {
-            Format::Ndjson => text::read_record(feed, totals, &mut self.payload),
+            Format::Ndjson => {
+                text::read_record(feed, totals, &mut self.unchecked, &mut self.payload)
+            }
             Format::Binary => binary::read_record(feed, totals, &mut self.sums),
         }
+    }
+
+    /// How many of the records so far came without a checksum.
+    pub(crate) fn unchecked(&self) -> u64 {
+        self.unchecked
     }
 
     /// Bytes that were read so far, and how many there are, if that is known.

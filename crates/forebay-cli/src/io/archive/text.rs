@@ -164,6 +164,7 @@ pub(super) fn read_header(feed: &mut Feed) -> Result<Next<Header>> {
 pub(super) fn read_record<'p>(
     feed: &mut Feed,
     totals: &mut Totals,
+    unchecked: &mut u64,
     payload: &'p mut Vec<u8>,
 ) -> Result<Next<Entry<'p>>> {
     let at = feed.taken();
@@ -213,9 +214,13 @@ pub(super) fn read_record<'p>(
         metadata,
         payload,
     };
-    if line.checksum.is_some_and(|sum| sum != entry.checksum()) {
-        let what = "its checksum does not match; leave it out of a line that was edited";
-        return Err(wrong(what.to_owned()));
+    match line.checksum {
+        Some(sum) if sum != entry.checksum() => {
+            let what = "its checksum does not match; leave it out of a line that was edited";
+            return Err(wrong(what.to_owned()));
+        }
+        Some(_) => {}
+        None => *unchecked += 1,
     }
     totals.add(&entry);
     Ok(Next::Item(entry))
