@@ -1,8 +1,9 @@
 //! Reading a file some of whose sectors cannot be read.
 //!
-//! Invariant: an unreadable page becomes zeros only if another page of the same read can be
-//! read. Otherwise the error is returned, and nothing counts as damage: a disk that is gone
-//! may come back.
+//! Invariants:
+//! - A page becomes zeros only after it could not be read several times: the error may pass.
+//! - It becomes zeros only if another page of the same read can be read. Otherwise the error is
+//!   returned, and nothing counts as damage: a disk that is gone may come back.
 
 use std::io;
 
@@ -10,6 +11,9 @@ use crate::storage::{File, read_full};
 
 /// What a page cache reads at a time; no disk has larger sectors.
 const PAGE_LEN: usize = 4096;
+
+/// How often a page is read before it counts as unreadable.
+const PAGE_READS: u32 = 8;
 
 /// Reads as [`read_full`] does. If the device reports an error, it reads again, page by
 /// page, and zeros the pages that cannot be read. The scanner reports those zeros as damage
@@ -50,7 +54,7 @@ fn read_pages(
         let page_left = PAGE_LEN - (at % PAGE_LEN as u64) as usize;
         let end = buf.len().min(done + page_left);
         let page = &mut buf[done..end];
-        match read_full(file, page, at) {
+        match read_page(file, page, at) {
             Ok(n) if n < page.len() => {
                 done += n;
                 break;
@@ -75,6 +79,18 @@ fn read_pages(
     Ok((read, Some(error)))
 }
 
+/// Reads a page, again if the device reports an error.
+fn read_page(file: &dyn File, page: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut read = read_full(file, page, at);
+    for _ in 1..PAGE_READS {
+        match &read {
+            Err(e) if is_device_error(e) => read = read_full(file, page, at),
+            _ => break,
+        }
+    }
+    read
+}
+
 /// Whether the device failed to read a part of the file; other parts may be readable.
 pub(crate) fn is_device_error(e: &io::Error) -> bool {
     // EIO; on Windows ERROR_CRC (a bad sector) and ERROR_IO_DEVICE.
@@ -84,19 +100,33 @@ pub(crate) fn is_device_error(e: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
     use super::*;
     use crate::storage::fault::Errno;
 
-    /// 16 KiB of ones; reading a page in `bad` fails.
+    /// 16 KiB of ones; reading a page in `bad` fails, and the first `failing` reads do.
     #[derive(Debug)]
     struct Disk {
         bad: Vec<u64>,
+        failing: AtomicU32,
+    }
+
+    fn disk(bad: &[u64], failing: u32) -> Disk {
+        Disk {
+            bad: bad.to_vec(),
+            failing: failing.into(),
+        }
     }
 
     impl File for Disk {
         fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
             let end = (offset + buf.len() as u64).min(16384);
             let touched = offset / 4096..end.div_ceil(4096);
+            let fails = |left: u32| left.checked_sub(1);
+            if self.failing.fetch_update(Relaxed, Relaxed, fails).is_ok() {
+                return Err(Errno::Eio.error());
+            }
             if self.bad.iter().any(|page| touched.contains(page)) {
                 return Err(Errno::Eio.error());
             }
@@ -125,7 +155,7 @@ mod tests {
     #[test]
     fn only_the_unreadable_page_becomes_zeros() {
         let mut buf = vec![9; 20000];
-        let read = read_around(&Disk { bad: vec![2] }, &mut buf, 100).unwrap();
+        let read = read_around(&disk(&[2], 0), &mut buf, 100).unwrap();
         assert_eq!(read, 16284);
         let zeros = 8192 - 100..12288 - 100;
         for (i, byte) in buf[..read].iter().enumerate() {
@@ -136,9 +166,18 @@ mod tests {
     #[test]
     fn a_disk_that_reads_nothing_is_an_error() {
         let mut buf = vec![0; 8192];
-        let disk = Disk {
-            bad: vec![0, 1, 2, 3],
-        };
+        let disk = disk(&[0, 1, 2, 3], 0);
         assert!(read_around(&disk, &mut buf, 0).is_err());
+    }
+
+    /// Regression: a page was zeros after one error in a read of its own, and an opening took a
+    /// file that could not be read for a moment for an empty one.
+    #[test]
+    fn a_page_whose_error_passes_is_read() {
+        for failing in 0..=PAGE_READS {
+            let mut buf = vec![9; 16384];
+            let read = read_around(&disk(&[], failing), &mut buf, 0).unwrap();
+            assert_eq!((read, buf), (16384, vec![1; 16384]), "{failing}");
+        }
     }
 }

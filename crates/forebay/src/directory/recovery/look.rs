@@ -212,19 +212,21 @@ impl Look<'_> {
             });
         }
         let mut end = self.walk_to_end(index)?;
-        if let Some(tail) = end.tail.filter(|tail| is_tail(tail.kind)) {
-            // The zeros may be pages that could not be read. If they can be read now, the file
-            // is walked again; otherwise the tail is not cut.
+        if let Some(tail) = end.tail {
+            // It may be pages that could not be read. If they can be read now, the file is walked
+            // again; otherwise the tail is not cut.
             let readable = self.is_readable(file, &*open, tail.offset)?;
             if readable {
                 end = self.walk_to_end(index)?;
             }
-            if let Some(again) = &mut end.tail
-                && (!readable || again.offset < tail.offset)
-            {
-                again.kind = DamageKind::BadRecord;
+            if is_tail(tail.kind) {
+                if let Some(again) = &mut end.tail
+                    && (!readable || again.offset < tail.offset)
+                {
+                    again.kind = DamageKind::BadRecord;
+                }
+                self.look_into_tail(file, &open, &tail, &mut end)?;
             }
-            self.look_into_tail(file, &open, &tail, &mut end)?;
         }
         Ok(end)
     }

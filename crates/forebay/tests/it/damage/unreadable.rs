@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use forebay::format::ledger::LedgerState;
 use forebay::storage::fault::Errno;
 use forebay::storage::sim::Sim;
 use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
@@ -181,4 +182,38 @@ fn a_ledger_that_cannot_be_read_is_a_damaged_one() {
     let (writer, mut reader) = config().storage(storage).open().unwrap();
     assert!(writer.recovery().is_damaged());
     assert_eq!(drain(&mut reader), (200, 0, 0));
+}
+
+/// The device fails for a moment while a buffer is opened, and only the files tell how many records
+/// there are, because a power cut set the ledger back. Regression: pages were taken for zeros after
+/// one error, the file for one without records, and their ids would have been given out again.
+#[test]
+fn pages_that_cannot_be_read_for_a_moment_cost_nothing_at_opening() {
+    for pages in 1..=7 {
+        for failures in 1..=8 {
+            let mut disk = disk("buffer-data-0.dat");
+            let ledger = LedgerState {
+                writer_next_record_id: 1,
+                writer_file_id: 0,
+                reader_file_id: 0,
+                reader_last_record_id: 0,
+            };
+            let path = format!("{DIR}/buffer.db");
+            disk.sim.write_file(path, &ledger.to_bytes()).unwrap();
+            disk.page = (0, pages * 4096);
+            disk.failures.store(failures, Ordering::SeqCst);
+            let open = || config().storage(Arc::new(disk.clone())).open();
+            let (writer, mut reader) = match open() {
+                Ok(opened) => opened,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+                    open().unwrap()
+                }
+            };
+            let what = format!("{pages} pages, {failures} failures");
+            assert_eq!(writer.append(b"next").unwrap().id(), Some(201), "{what}");
+            let (came, lost, _) = drain(&mut reader);
+            assert_eq!((came, lost), (201, 0), "{what}");
+        }
+    }
 }
