@@ -169,6 +169,29 @@ pub(crate) fn require_buffer(directory: &Path) -> Result<()> {
     }
 }
 
+/// Whether files of a buffer were being replaced, by a repair or a move to it, and that was
+/// interrupted. An opening finishes it.
+pub(crate) fn is_interrupted(directory: &Path) -> bool {
+    let looked = InspectOptions::new()
+        .count_records(false)
+        .inspect(directory);
+    looked.is_err_and(|error| error.kind() == ErrorKind::Locked)
+}
+
+/// Finishes what [`is_interrupted`] tells of, if it does.
+///
+/// # Errors
+///
+/// Those of opening.
+pub(crate) fn finish_interrupted(directory: &Path) -> Result<()> {
+    if is_interrupted(directory) {
+        let (writer, reader) = Config::new(directory).open()?;
+        drop(writer);
+        reader.close()?;
+    }
+    Ok(())
+}
+
 /// Reports those findings of opening that are `wanted`: damage always, what a crash
 /// leaves only if `verbose`.
 fn report_recovery(

@@ -230,7 +230,11 @@ fn report(args: &Args, done: &Done) -> Result<()> {
                 events: done.totals.events,
                 events_salvaged: done.events_salvaged,
                 events_lost: done.events_lost,
-                bytes: done.bytes,
+                // Of an incomplete export there is no file.
+                bytes: match done.written {
+                    Written::All => done.bytes,
+                    _ => 0,
+                },
                 acknowledged_id: done.header.acknowledged_id,
                 next_record_id: done.header.next_record_id,
             }) + "\n"),

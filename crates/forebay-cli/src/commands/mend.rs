@@ -3,7 +3,7 @@
 use crate::args::BufferOptions;
 use crate::args::counting::ReadCountingOptions;
 use crate::buffer::findings::{self, JsonFinding};
-use crate::buffer::opening::{self, require_buffer};
+use crate::buffer::opening::{self, is_interrupted, require_buffer};
 use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
@@ -27,8 +27,8 @@ A Vector of version 0.57 or before may lose records that it appends after zeros
 at the end of a data file, so mend a buffer before such a version opens it.
 
 The exit status is
-  0  when there was nothing, or only what a crash leaves behind
-  1  when there was damage or a loss
+  0  when opening found nothing, or only what a crash leaves behind
+  1  when it found damage or a loss; `forebay verify` reads everything
   2  on errors")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -42,6 +42,7 @@ pub(crate) struct Args {
 /// What programs rely on: keys may be added, not renamed.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
+    finished_interrupted: bool,
     findings: Vec<JsonFinding<'a>>,
     events_lost: u64,
 }
@@ -54,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let config = args
         .buffer
         .config(steps::counter(args.buffer.counting, directory)?);
+    let was_interrupted = is_interrupted(directory);
     let opened = opening::open(&config, args.buffer.wait.into(), args.buffer.verbose, &stop)?;
     let Some((writer, reader)) = opened else {
         return Ok(stop.signal().map_or(Outcome::Fine, Outcome::Stopped));
@@ -66,20 +68,33 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             let findings = recovery.findings.iter().map(JsonFinding::of).collect();
             let events_lost = recovery.events_lost;
             json(&Report {
+                finished_interrupted: was_interrupted,
                 findings,
                 events_lost,
             }) + "\n"
         }
-        false => format!("{}: {}", directory.display(), text(&recovery)),
+        false => format!(
+            "{}: {}",
+            directory.display(),
+            text(&recovery, was_interrupted)
+        ),
     })?;
     Ok(Outcome::Fine.with_findings(recovery.is_damaged() || recovery.events_lost > 0))
 }
 
-fn text(recovery: &Recovery) -> String {
+fn text(recovery: &Recovery, was_interrupted: bool) -> String {
+    let mut text = match (was_interrupted, recovery.findings.is_empty()) {
+        (true, _) => "finished a repair or a move to it that was interrupted\n".to_owned(),
+        (false, true) => return "nothing to mend\n".to_owned(),
+        (false, false) => String::new(),
+    };
     if recovery.findings.is_empty() {
-        return "nothing to mend\n".to_owned();
+        return text;
     }
-    let mut text = "mended\n\n".to_owned();
+    text += match recovery.is_damaged() {
+        true => "what can be mended is; `forebay repair` removes the damage\n\n",
+        false => "mended\n\n",
+    };
     findings::table(&mut text, &recovery.findings);
     text
 }

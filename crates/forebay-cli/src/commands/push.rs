@@ -406,7 +406,8 @@ impl<'a> Push<'a> {
                 Err(failure.but(format!("before it, {stored}")))
             }
             End::Input | End::Stop => {
-                if self.args.buffer.verbose || (is_watched() && !self.args.quiet) {
+                let is_told = is_watched() || matches!(end, End::Stop);
+                if self.args.buffer.verbose || (is_told && !self.args.quiet) {
                     note(format!(
                         "{stored} ({}) in {}, in {:.2} s",
                         bytes(self.producer.payload_bytes()),

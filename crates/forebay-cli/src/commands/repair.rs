@@ -4,6 +4,7 @@
 
 use crate::args::counting::ReadCountingOptions;
 use crate::buffer::findings::{self, JsonFinding, JsonIds};
+use crate::buffer::opening::is_interrupted;
 use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
@@ -37,7 +38,8 @@ buffer finds it as it was, or finishes the repair.
 
 The ids of lost records stay missing. `verify` knows from then on that they were
 reported. With --renumber the ids of all records follow one another; they differ
-then from those under which records were delivered before.
+then from those under which records were delivered before, and `forebay copy`
+takes again what it took before.
 
 The buffer must not be open in another process, Forebay's or Vector's.
 
@@ -87,6 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if let Some(dir) = &args.keep_original {
         options = options.keep_original(dir);
     }
+    let finishes = args.apply && is_interrupted(&args.directory);
     let repair = match args.apply {
         true => options.repair(&args.directory),
         false => options.plan(&args.directory).map(Repair::of_plan),
@@ -98,7 +101,12 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         _ => Failure::from(error),
     })?;
     let text = match args.json {
-        true => json(args, &repair) + "\n",
+        true => json(args, &repair, finishes) + "\n",
+        false if finishes => {
+            let dir = args.directory.display();
+            format!("{dir}: finished a repair or a move to it that was interrupted\n")
+                + &text(args, &repair)
+        }
         false => text(args, &repair),
     };
     print(&text)?;
@@ -110,6 +118,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 struct Report<'a> {
     needed: bool,
     applied: bool,
+    finished_interrupted: bool,
     original: Option<&'a Path>,
     findings: Vec<JsonFinding<'a>>,
     findings_omitted: u64,
@@ -132,11 +141,12 @@ struct File<'a> {
     kept_bytes: u64,
 }
 
-fn json(args: &Args, repair: &Repair) -> String {
+fn json(args: &Args, repair: &Repair, finished_interrupted: bool) -> String {
     let plan = &repair.plan;
     output::json(&Report {
         needed: plan.is_needed(),
         applied: args.apply && plan.is_needed(),
+        finished_interrupted,
         original: repair.original.as_deref(),
         findings: plan
             .verification

@@ -28,7 +28,9 @@ Examples:
 
 A SOURCE is the directory of a buffer in any state (its data files and its
 quarantine), a directory with pieces, or a single file. Sources are only read, so a
-disk that is mounted read-only will do.
+disk that is mounted read-only will do. A buffer that is open elsewhere is refused;
+so is one in which a repair or a move was interrupted: `forebay mend` finishes it, or
+give its data files and the directories in its repair/ as sources of their own.
 
 Every record whose checksum holds goes to the new buffer: in the order of the ids,
 each once, with its id and its metadata. Records inside a damaged part are searched

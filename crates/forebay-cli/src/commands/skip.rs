@@ -7,7 +7,7 @@ use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes::{Size, Time, number};
 use crate::buffer::letters::{self, Failed};
 use crate::buffer::metadata::{metadata_of_vector, refuse_for_vector};
-use crate::buffer::opening::require_buffer;
+use crate::buffer::opening::{finish_interrupted, require_buffer};
 use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
@@ -125,6 +125,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let directory = &args.directory;
     require_buffer(directory)?;
     let counter = steps::counter(args.counting, directory)?;
+    finish_interrupted(directory)?;
     let selected = select(args, &counter)?;
     if selected.records > 0 && !args.yes {
         confirm(args, &selected)?;

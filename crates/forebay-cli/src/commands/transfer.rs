@@ -286,7 +286,7 @@ fn text(kind: Kind, args: &Common, transfer: &Transfer) -> String {
     text += &match (transfer.is_complete, kind) {
         (true, Kind::Copy) => format!("{to} has everything that was unread in {from}\n"),
         (true, _) => format!("{from} is empty\n"),
-        (false, _) => format!("{from} has more\n"),
+        (false, _) => format!("{from} may have more\n"),
     };
     text
 }

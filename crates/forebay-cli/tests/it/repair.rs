@@ -145,3 +145,41 @@ fn mending_cuts_off_what_a_crash_leaves() {
     assert!(text.contains("nothing to mend"), "{text}");
     assert_eq!(scratch.pull(), lines(1, 10));
 }
+
+/// Each command that changes a buffer finishes a repair that was interrupted, and those of repairs
+/// say so.
+#[test]
+fn an_interrupted_repair_is_finished_by_what_comes_next() {
+    let interrupted = || {
+        let (scratch, _) = damaged();
+        run(scratch.forebay("repair", &["--apply"])).expect(0);
+        let repair = scratch.buffer.join("repair");
+        fs::rename(repair.join("1/list"), repair.join("list.in")).unwrap();
+        run(scratch.forebay("verify", &[]))
+            .expect(2)
+            .says("`forebay mend`");
+        scratch
+    };
+    for command in ["mend", "repair"] {
+        let options = match command {
+            "repair" => vec!["--apply"],
+            _ => vec![],
+        };
+        let scratch = interrupted();
+        let text = run(scratch.forebay(command, &options))
+            .expect(0)
+            .stdout_text();
+        assert!(text.contains("finished a repair"), "{text}");
+        let text = run(scratch.forebay(command, &options))
+            .expect(0)
+            .stdout_text();
+        assert!(!text.contains("finished"), "{text}");
+        let scratch = interrupted();
+        let json = [&options[..], &["--json"]].concat();
+        let text = run(scratch.forebay(command, &json)).expect(0).stdout_text();
+        assert!(text.contains("\"finished_interrupted\":true"), "{text}");
+    }
+    let scratch = interrupted();
+    run(scratch.forebay("skip", &["--max", "1", "--discard", "--yes"]));
+    run(scratch.forebay("verify", &[])).expect(0);
+}

@@ -84,6 +84,19 @@ fn ctrl_c_and_a_signal_end_it_and_give_the_terminal_back() {
     assert_given_back(&terminal);
 }
 
+/// Regression: reading keys from a terminal that was closed never ended, took a processor, and no
+/// signal was heard any more.
+#[test]
+fn a_terminal_that_is_closed_ends_it() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 3));
+    let terminal = Terminal::new();
+    let top = start(&scratch, &terminal, &[]);
+    terminal.wait_for_screen("1 orphan");
+    terminal.hang_up();
+    finish(top).expect(129);
+}
+
 #[test]
 fn without_a_terminal_or_a_buffer_it_is_an_error() {
     let scratch = Scratch::new();

@@ -30,6 +30,9 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// What the end of the terminal counts as. Not every system has a name for it.
+const SIGHUP: i32 = 1;
+
 /// How long to wait for a key before news of the looks are taken.
 const KEY_WAIT: Duration = Duration::from_millis(100);
 /// The screen is drawn at least this often, because it says how old the last look is.
@@ -72,7 +75,8 @@ without UTF-8. For programs, use `forebay inspect --json`.
 The exit status is
   0        when `q` ended it
   2        on errors, such as no terminal
-  128 + n  after signal n; Ctrl-C counts as SIGINT")]
+  128 + n  after signal n; Ctrl-C counts as SIGINT, and a terminal that is closed
+           as SIGHUP")]
 pub(crate) struct Args {
     /// Directories of buffers, or directories with buffers below them
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, required = true)]
@@ -139,6 +143,7 @@ fn watch(mut state: State, looks: &Looks, stop: &Stop) -> io::Result<Outcome> {
         match screen.key(KEY_WAIT)? {
             Some(Key::Quit) => return Ok(Outcome::Fine),
             Some(Key::Interrupt) => return Ok(stopped(SIGINT)),
+            Some(Key::Gone) => return Ok(stopped(SIGHUP)),
             Some(Key::Suspend) => screen.suspend()?,
             Some(Key::Act(action)) => state.act(action),
             Some(Key::Redraw) => screen.redraw()?,

@@ -36,6 +36,8 @@ pub(super) enum Key {
     /// Ctrl-Z, for the same reason.
     Suspend,
     Act(Action),
+    /// The terminal was closed, or its connection was.
+    Gone,
     /// The size has changed, or somebody has written over it (Ctrl-L).
     Redraw,
 }
@@ -76,15 +78,48 @@ impl Screen {
 
     /// The next key that means something, if there is one before `wait` is over.
     pub(super) fn key(&self, wait: Duration) -> io::Result<Option<Key>> {
-        if !event::poll(wait)? {
-            return Ok(None);
+        // Of what was read at once there may be more keys. A terminal that is gone must be noticed
+        // before each attempt to read from it: that would never end.
+        for wait in [Duration::ZERO, wait] {
+            if is_gone(wait)? {
+                return Ok(Some(Key::Gone));
+            }
+            if event::poll(rest(wait))? {
+                return Ok(match event::read()? {
+                    Event::Key(key) if key.kind != KeyEventKind::Release => meaning(key),
+                    Event::Resize(..) => Some(Key::Redraw),
+                    _ => None,
+                });
+            }
         }
-        Ok(match event::read()? {
-            Event::Key(key) if key.kind != KeyEventKind::Release => meaning(key),
-            Event::Resize(..) => Some(Key::Redraw),
-            _ => None,
-        })
+        Ok(None)
     }
+}
+
+/// Waits for a key, and returns whether the terminal is gone.
+#[cfg(unix)]
+fn is_gone(wait: Duration) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdin = io::stdin();
+    let mut ready = [PollFd::new(&stdin, PollFlags::IN)];
+    let wait = Timespec::try_from(wait).ok();
+    match poll(&mut ready, wait.as_ref()) {
+        // By a signal, such as that of a new size.
+        Err(rustix::io::Errno::INTR) => return Ok(false),
+        polled => polled?,
+    };
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    Ok(ready[0].revents().intersects(gone))
+}
+
+#[cfg(not(unix))]
+fn is_gone(_: Duration) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// How long to wait after [`is_gone`] has.
+fn rest(wait: Duration) -> Duration {
+    if cfg!(unix) { Duration::ZERO } else { wait }
 }
 
 fn meaning(key: KeyEvent) -> Option<Key> {

@@ -36,7 +36,7 @@ impl End {
             Self::Drained(status) => format!("{name} ended with status {status}"),
             Self::Stopped => format!("{name} was stopped"),
             Self::Enough => format!(
-                "{name} ended before its input did; what it did not read stays in {directory}"
+                "{name} ended before its input did; if it left records, they stay in {directory}"
             ),
             Self::Unacknowledged(records) => {
                 let what = match records {

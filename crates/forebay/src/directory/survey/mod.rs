@@ -284,7 +284,8 @@ fn unfinished_repair(dir: &Path) -> Error {
         dir,
         format!(
             "files of the buffer in {} are being replaced, by a repair or a move to it, or that was \
-             interrupted; if no process does it any more, open the buffer, which finishes it",
+             interrupted; if no process does it any more, open the buffer, which finishes it (`forebay \
+             mend` does)",
             dir.display()
         ),
     )

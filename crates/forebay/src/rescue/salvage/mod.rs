@@ -337,7 +337,8 @@ impl Sources {
                 format!(
                     "files of the buffer in {} were being replaced, by a repair or a move to it, and \
                      that was interrupted; open the buffer (or a copy of the directory), which \
-                     finishes it, and salvage then",
+                     finishes it, and salvage then; or give its data files and the directories \
+                     in its repair/ as sources",
                     source.display()
                 ),
             ));
