@@ -158,7 +158,6 @@ impl<'s> Installation<'s> {
         sync_dir(self.storage, &repair)?;
         sync_dir(self.storage, &self.dir)?;
         rename(self.storage, &new, &out)?;
-        sync_dir(self.storage, &repair)?;
         finish(self.storage, &self.dir)
     }
 }
@@ -170,6 +169,11 @@ impl<'s> Installation<'s> {
 pub(crate) fn finish(storage: &dyn Storage, dir: &Path) -> Result<()> {
     let repair = dir.join(REPAIR_DIR_NAME);
     let names = names_in(storage, &repair)?;
+    if names.contains(LIST_OUT) || names.contains(LIST_IN) {
+        // Nothing moves before the name of the list is durable. Who gave it may have been killed
+        // before it was synced.
+        sync_dir(storage, &repair)?;
+    }
     if names.contains(LIST_OUT) && !names.contains(LIST_IN) {
         move_out(storage, dir)?;
     }

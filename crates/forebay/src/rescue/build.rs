@@ -154,6 +154,11 @@ impl NewBuffer {
         Ok(())
     }
 
+    /// Whether the buffer that was here before has given out this id.
+    pub(crate) fn was_given_out(&self, id: u64) -> bool {
+        id < self.old_next_id
+    }
+
     /// Installs the buffer. Its next record gets the id `next_id`, or a higher one that follows
     /// the records. If this fails after the installation began, the next opening finishes it.
     ///

@@ -55,9 +55,10 @@ impl ImportOptions {
     /// Begins a buffer in `dir`, which is made if it is missing. Events up to the id
     /// `acknowledged_id` will count as acknowledged.
     ///
-    /// If there is a buffer with unread events, the records that are pushed are compared with
-    /// its records, and [`Import::finish`] succeeds if they are the same. A buffer without unread
-    /// events is replaced; it must not have given out any of the ids before.
+    /// If there is a buffer with unread events, or one that has given out the id of the first record,
+    /// the records that are pushed are compared with its records, and [`Import::finish`] succeeds if
+    /// they are the same. Any other buffer without unread events is replaced; it must not have given
+    /// out any of the ids before.
     ///
     /// # Errors
     /// [`ErrorKind::NotABuffer`] if `dir` holds something else; [`ErrorKind::Locked`] if a buffer
@@ -74,13 +75,12 @@ impl ImportOptions {
         let work = match new {
             Ok(new) => Work::Make(Box::new(new)),
             Err(error) if error.kind() == ErrorKind::InvalidConfig => {
-                let options = RecordsOptions::new().all(true).storage(storage);
-                let records = Box::new(options.records(dir)?);
-                Work::Compare(records, error)
+                Work::compare(&storage, dir, error)?
             }
             Err(error) => return Err(error),
         };
         Ok(Import {
+            storage,
             dir: dir.to_owned(),
             work,
             imported: Imported::default(),
@@ -91,6 +91,7 @@ impl ImportOptions {
 /// A buffer that is being imported. Dropped before [`finish`](Self::finish), it leaves no buffer.
 #[derive(Debug)]
 pub struct Import {
+    storage: Arc<dyn Storage>,
     dir: PathBuf,
     work: Work,
     imported: Imported,
@@ -101,6 +102,14 @@ enum Work {
     Make(Box<NewBuffer>),
     /// There is a buffer; the error says so, if it holds other records.
     Compare(Box<Records>, Error),
+}
+
+impl Work {
+    fn compare(storage: &Arc<dyn Storage>, dir: &Path, error: Error) -> Result<Self> {
+        let options = RecordsOptions::new().all(true);
+        let records = options.storage(Arc::clone(storage)).records(dir)?;
+        Ok(Self::Compare(Box::new(records), error))
+    }
 }
 
 /// What was imported.
@@ -139,8 +148,17 @@ impl Import {
                 message,
             ));
         }
+        if let Work::Make(new) = &mut self.work
+            && let Err(error) = new.push(id, metadata, events, payload)
+        {
+            if self.imported.records > 0 || !new.was_given_out(id) {
+                return Err(error);
+            }
+            // Everything that is there is acknowledged. It may be the same.
+            self.work = Work::compare(&self.storage, &self.dir, error)?;
+        }
         match &mut self.work {
-            Work::Make(new) => new.push(id, metadata, events, payload)?,
+            Work::Make(_) => {}
             Work::Compare(records, other) => {
                 let record = records.next().transpose()?;
                 let is_same = record.is_some_and(|record| {

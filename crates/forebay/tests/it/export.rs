@@ -357,9 +357,21 @@ fn an_import_that_is_interrupted_can_be_made_again() {
             (20, 5, 5, payload(20, 900)),
         ],
     };
+    // In the second one, everything is acknowledged.
+    for (acknowledged_id, next_record_id) in [(4, 30), (24, 25)] {
+        let from = Exported {
+            acknowledged_id,
+            next_record_id,
+            ..from.clone()
+        };
+        interrupted_imports(&from);
+    }
+}
+
+fn interrupted_imports(from: &Exported) {
     let whole = Sim::new();
     whole.keep_history();
-    import(&whole, 1 << 10, &from).unwrap();
+    import(&whole, 1 << 10, from).unwrap();
     let expected = export(&options(&whole, counter()).all(true), TO);
     assert_eq!(expected.records, from.records);
     let (mut made, mut was_there) = (0, 0);
@@ -370,7 +382,7 @@ fn an_import_that_is_interrupted_can_be_made_again() {
                 0 => stopped.kill(),
                 seed => stopped.crash(seed - 1),
             };
-            let imported = import(&stopped, 1 << 10, &from).unwrap();
+            let imported = import(&stopped, 1 << 10, from).unwrap();
             match imported.was_there {
                 true => was_there += 1,
                 false => made += 1,

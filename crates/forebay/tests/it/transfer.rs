@@ -12,7 +12,7 @@ use forebay::storage::sim::Sim;
 use forebay::storage::{Access, Entry, File, Lock, Map, Storage};
 use forebay::{
     Config, ErrorKind, EventCounter, Item, Reader, RecordsOptions, RepairOptions, SyncPolicy,
-    TransferOptions, VerifyOptions, Writer,
+    TransferOptions, TryRecv, VerifyOptions, Writer,
 };
 
 use crate::support::{Rng, number_from, payload, small, temp_dir};
@@ -573,6 +573,69 @@ fn an_identity_is_synced_before_it_is_used() {
             assert_eq!(taken, expected, "stopped before {stopped_before}, {seed}");
         }
     }
+}
+
+/// A backup is put back and goes on differently, but some of its new records are the same as those
+/// that were taken under their ids. Regression: one of these was enough to take all records before
+/// it for taken, and to acknowledge them.
+#[test]
+fn records_that_repeat_prove_no_history() {
+    let record = |first: u64, n: u64| match n % 2 {
+        0 => numbered(FOREIGN, 0, 60),
+        _ => numbered(MOVED, first + n, 60),
+    };
+    let sim = Sim::new();
+    fill(&sim, FROM, (1..=100).map(|n| record(0, n)));
+    options(&sim).copy_records(FROM, TO).unwrap();
+    let backup = files(&sim, FROM);
+    fill(&sim, FROM, (101..=501).map(|n| record(0, n)));
+    let moved = options(&sim).move_records(FROM, TO).unwrap();
+    assert_eq!((moved.records, moved.taken_before), (401, 100));
+    replace(&sim, FROM, &backup);
+    fill(&sim, FROM, (101..=400).map(|n| record(1000, n)));
+    let error = options(&sim).move_records(FROM, TO).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let (writer, mut reader) = open(&sim, FROM);
+    assert_eq!(writer.usage().unread.events, 400);
+    assert!(matches!(reader.try_recv(), Ok(TryRecv::Ready(_))));
+}
+
+/// A transfer is killed at any moment, and power fails at any moment while the next opening finishes
+/// it. Regression: files moved before the list that says so was durable.
+#[test]
+fn a_second_stop_while_an_installation_is_finished_costs_nothing() {
+    let machine = Sim::new();
+    fill(&machine, FROM, (0..14).map(|n| numbered(MOVED, n, 60)));
+    let all = {
+        let sim = machine.kill();
+        options(&sim).move_records(FROM, TO).unwrap();
+        sim.operations()
+    };
+    let mut unfinished = 0;
+    for first in 0..all {
+        let sim = machine.kill();
+        sim.power_off_after(first);
+        let _ = options(&sim).move_records(FROM, TO);
+        let killed = sim.kill();
+        let in_repair = killed.files(format!("{TO}/repair"));
+        if !in_repair.iter().any(|(name, _)| name.starts_with("list.")) {
+            continue;
+        }
+        for second in 0..16 {
+            for seed in (1..80).step_by(2) {
+                unfinished += 1;
+                let sim = killed.kill();
+                sim.power_off_after(second);
+                let _ = options(&sim).move_records(FROM, TO);
+                let sim = sim.crash(seed);
+                options(&sim).move_records(FROM, TO).unwrap();
+                let expected: Vec<_> = (0..14).map(|n| (MOVED, n)).collect();
+                let taken = take(&sim, TO, usize::MAX);
+                assert_eq!(taken, expected, "before {first}, {second}, seed {seed}");
+            }
+        }
+    }
+    assert!(unfinished > 1000, "{unfinished}");
 }
 
 #[test]

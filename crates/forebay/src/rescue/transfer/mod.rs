@@ -30,6 +30,7 @@ use crate::directory::survey::Survey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
 use crate::format::record::frame_len;
+use crate::read::delivery::Ack;
 use crate::storage::{Lock, Storage, uninterrupted};
 
 mod notes;
@@ -312,8 +313,9 @@ impl<'p> TransferOptions<'p> {
         // What was taken before this transfer; nothing else writes there meanwhile.
         let before = notes.of(identities);
         let mut taken = before.clone();
-        let mut early = Vec::new();
-        let mut early_count = 0;
+        let mut doubtful = Doubtful::default();
+        // Whether a record was met that the source did not have when the notes were made.
+        let mut is_another = false;
         let mut transfer = Transfer::default();
         let mut next = None;
         loop {
@@ -335,23 +337,36 @@ impl<'p> TransferOptions<'p> {
                 if record.id >= self.before {
                     break End::Limit;
                 }
-                match before.judge(record.id, record.checksum()) {
+                let judgement = match is_another {
+                    true => Judgement::New,
+                    false => before.judge(record.id, record.checksum()),
+                };
+                match judgement {
                     Judgement::Early => {
-                        early_count += 1;
-                        early.extend(record.ack);
+                        doubtful.early += 1;
+                        doubtful.acks.extend(record.ack);
+                        continue;
+                    }
+                    Judgement::Taken if doubtful.early > 0 => {
+                        doubtful.noted += 1;
+                        doubtful.acks.extend(record.ack);
                         continue;
                     }
                     Judgement::Taken => {
-                        transfer.taken_before += 1 + std::mem::take(&mut early_count);
-                        acks.append(&mut early);
+                        transfer.taken_before += 1;
                         acks.extend(record.ack);
                         continue;
                     }
-                    Judgement::New if early_count > 0 => {
+                    Judgement::Other if doubtful.early > 0 => {
                         break End::Error(is_of_another_history(from, record.id));
                     }
+                    Judgement::New if doubtful.early > 0 && doubtful.noted == 0 => {
+                        break End::Error(is_of_another_history(from, record.id));
+                    }
+                    Judgement::Other => is_another = true,
                     Judgement::New => {}
                 }
+                transfer.taken_before += doubtful.settle(&mut acks);
                 let (metadata, payload) = match self.changed(&record, from) {
                     Ok(changed) => changed,
                     Err(error) => break End::Error(error),
@@ -376,15 +391,21 @@ impl<'p> TransferOptions<'p> {
                     break End::Limit;
                 }
             };
+            let end = match end {
+                End::Complete if doubtful.early > 0 && doubtful.noted == 0 => {
+                    End::Error(ends_too_early(from))
+                }
+                End::Complete => {
+                    transfer.taken_before += doubtful.settle(&mut acks);
+                    End::Complete
+                }
+                end => end,
+            };
             if records > 0 {
                 addition.commit(notes.text_with(identities, &taken).as_bytes())?;
                 transfer.synced = transfer.records;
             }
             source.acknowledge(acks)?;
-            let end = match end {
-                End::Complete if early_count > 0 => End::Error(ends_too_early(from)),
-                end => end,
-            };
             match end {
                 End::Window => {}
                 End::Limit | End::Complete => {
@@ -502,6 +523,24 @@ fn is_full(dir: &Path, max_size: u64) -> Error {
 
 /// The notes and the buffer tell different stories, and records of which nothing tells whether they
 /// were taken come before the first difference.
+/// Records that were taken before, if what comes next shows the same history.
+#[derive(Debug, Default)]
+struct Doubtful {
+    /// So many come before all that is noted.
+    early: u64,
+    /// So many after these are noted.
+    noted: u64,
+    acks: Vec<Ack>,
+}
+
+impl Doubtful {
+    /// They were taken before: moves what acknowledges them, and returns how many they are.
+    fn settle(&mut self, acks: &mut Vec<Ack>) -> u64 {
+        acks.append(&mut self.acks);
+        std::mem::take(&mut self.early) + std::mem::take(&mut self.noted)
+    }
+}
+
 fn is_of_another_history(from: &Path, id: u64) -> Error {
     unknown_history(
         from,
@@ -521,7 +560,8 @@ fn unknown_history(from: &Path, why: &str) -> Error {
     let message = format!(
         "nothing tells which records of {dir} were taken before: {why}; an older copy of it may have \
          been put back, or it was made from a copy of another buffer; nothing was acknowledged that \
-         is not known to be taken; to take all of it, delete {IDENTITY_FILE_NAME} there"
+         is not known to be taken; to take all of it, delete {IDENTITY_FILE_NAME} there, or take it to \
+         another buffer"
     );
     Error::with_path(ErrorKind::Corrupt, from, message)
 }

@@ -38,10 +38,12 @@ pub(super) struct Taken(VecDeque<(u64, u32)>);
 pub(super) enum Judgement {
     /// It is one of those that are noted.
     Taken,
-    /// It is not, although its id is among theirs or higher.
+    /// It is not, although its id is among theirs: the history is another one from here on.
+    Other,
+    /// Its id is higher than theirs.
     New,
-    /// Its id is lower than theirs. It was taken if a noted record comes after it, because then
-    /// both are of one history.
+    /// Its id is lower than theirs. It was taken if all that come after it up to their last id are
+    /// noted, because then both are of one history.
     Early,
 }
 
@@ -53,9 +55,10 @@ impl Taken {
         if id < *first {
             return Judgement::Early;
         }
-        match id <= *last && self.0.contains(&(id, checksum)) {
-            true => Judgement::Taken,
+        match id <= *last {
             false => Judgement::New,
+            true if self.0.contains(&(id, checksum)) => Judgement::Taken,
+            true => Judgement::Other,
         }
     }
 
@@ -319,7 +322,7 @@ mod tests {
             taken.note(id, id as u32);
         }
         assert_eq!(taken.judge(400, 400), Judgement::Taken);
-        assert_eq!(taken.judge(400, 1), Judgement::New);
+        assert_eq!(taken.judge(400, 1), Judgement::Other);
         assert_eq!(taken.judge(401, 401), Judgement::New);
         assert_eq!(taken.judge(144, 144), Judgement::Early);
         // Another history goes on from 300.

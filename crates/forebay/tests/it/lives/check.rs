@@ -184,7 +184,9 @@ fn check_claims(claims: &Claims, stop: Stop, there: &Inventory) -> Check {
                 let known = claims.records.get(&record.id).map(|known| &known.record);
                 // Old bytes may bring back records that a power cut took. Without its ledger a
                 // buffer may begin at any id.
-                let is_old = claims.damaged && known.is_none();
+                let taken_back = claims.taken_back.get(&record.id);
+                let is_back = taken_back.is_some_and(|before| before.contains(record));
+                let is_old = known.is_none() && (claims.damaged || stop.is_power_cut() && is_back);
                 if known != Some(record) && !is_old {
                     return Err(format!(
                         "ALIEN: {record:?} came, {known:?} was appended: {items}"

@@ -66,6 +66,8 @@ pub(super) enum Fact {
     /// The kernel forgot clean pages that never reached the disk, and with them these
     /// records.
     Evicted(Vec<u64>),
+    /// The buffer was opened, which syncs what an earlier process cut off.
+    Opened,
 }
 
 /// What is known of a buffer at one moment.
@@ -86,6 +88,9 @@ pub(super) struct Claims {
     pub(super) given_ever: u64,
     /// The id where this life began to read.
     pub(super) first: u64,
+    /// Records that processes which were killed had cut off again. A power cut may bring them
+    /// back, because the cut was not synced.
+    pub(super) taken_back: BTreeMap<u64, Vec<Record>>,
     /// A sync of a data file may have failed since the power came on.
     pub(super) syncs_failed: bool,
     pub(super) ledger_failed: bool,
@@ -142,6 +147,7 @@ impl Claims {
             }
             Fact::SyncsMayFail => self.syncs_failed = true,
             Fact::LedgerMayFail => self.ledger_failed = true,
+            Fact::Opened => self.taken_back.clear(),
             Fact::Evicted(ids) => {
                 self.evicted = true;
                 for id in ids {
@@ -225,6 +231,11 @@ impl Claims {
             next.syncs_failed = self.syncs_failed;
             next.ledger_failed = self.ledger_failed;
             next.evicted = self.evicted;
+            next.taken_back = self.taken_back.clone();
+            for known in self.records.range(next.given..).map(|(_, known)| known) {
+                let before = next.taken_back.entry(known.record.id).or_default();
+                before.push(known.record.clone());
+            }
         }
         // A power cut may take acknowledgements that are not synced.
         for (id, known) in self.records.range(next.acks_synced..next.first) {

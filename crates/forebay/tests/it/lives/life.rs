@@ -179,6 +179,7 @@ impl Life {
             let opened = caught(|| config.storage(storage).open());
             if let Some((writer, reader)) = self.outcome("open", opened)? {
                 self.handles = Some(Handles { writer, reader });
+                self.promise(Fact::Opened);
                 return self.check_opened().map(|()| true);
             }
             if attempt == 1 {
