@@ -621,8 +621,8 @@ fn a_second_stop_while_an_installation_is_finished_costs_nothing() {
         if !in_repair.iter().any(|(name, _)| name.starts_with("list.")) {
             continue;
         }
-        for second in 0..16 {
-            for seed in (1..80).step_by(2) {
+        for second in 0..12 {
+            for seed in (1..40).step_by(2) {
                 unfinished += 1;
                 let sim = killed.kill();
                 sim.power_off_after(second);
