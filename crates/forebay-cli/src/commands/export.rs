@@ -231,9 +231,9 @@ fn report(args: &Args, done: &Done) -> Result<()> {
                 events_salvaged: done.events_salvaged,
                 events_lost: done.events_lost,
                 // Of an incomplete export there is no file.
-                bytes: match done.written {
-                    Written::All => done.bytes,
-                    _ => 0,
+                bytes: match done.written == Written::All || args.output.is_none() {
+                    true => done.bytes,
+                    false => 0,
                 },
                 acknowledged_id: done.header.acknowledged_id,
                 next_record_id: done.header.next_record_id,

@@ -284,6 +284,63 @@ fn a_repair_that_is_interrupted_loses_nothing() {
     );
 }
 
+/// A repair is killed at any moment, and power fails at any moment while the next opening finishes
+/// it. Regression: files moved before the list that says so was durable.
+#[test]
+fn a_second_stop_while_a_repair_is_finished_costs_nothing() {
+    let machine = Sim::new();
+    let config = |sim: &Sim| {
+        let config = Config::new(DIR).max_size(64 << 10).data_file_size(1 << 10);
+        config.storage(Arc::new(sim.clone()))
+    };
+    let (writer, reader) = config(&machine).open().unwrap();
+    for n in 0..14 {
+        writer.append(&payload(n, 68)).unwrap();
+    }
+    writer.close().unwrap();
+    reader.close().unwrap();
+    let path = format!("{DIR}/buffer-data-0.dat");
+    let mut bytes = machine.read_file(&path).unwrap();
+    bytes[200] ^= 1;
+    machine.write_file(&path, &bytes).unwrap();
+    for in_place in [false, true] {
+        let repair = |sim: &Sim| {
+            options(sim, EventCounter::one())
+                .in_place(in_place)
+                .repair(DIR)
+        };
+        let whole = machine.kill();
+        repair(&whole).unwrap();
+        let all = whole.operations();
+        let expected = read(&whole, EventCounter::one()).0;
+        assert_eq!(expected.len(), 13);
+        let mut unfinished = 0;
+        for first in 0..all {
+            let sim = machine.kill();
+            sim.power_off_after(first);
+            let _ = repair(&sim);
+            let killed = sim.kill();
+            let in_repair = killed.files(format!("{DIR}/repair"));
+            if !in_repair.iter().any(|(name, _)| name.starts_with("list.")) {
+                continue;
+            }
+            for second in 0..12 {
+                for seed in (1..40).step_by(2) {
+                    unfinished += 1;
+                    let sim = killed.kill();
+                    sim.power_off_after(second);
+                    drop(config(&sim).open());
+                    let sim = sim.crash(seed);
+                    repair(&sim).unwrap();
+                    let come = read(&sim, EventCounter::one()).0;
+                    assert_eq!(come, expected, "{in_place} {first} {second} {seed}");
+                }
+            }
+        }
+        assert!(unfinished > 500, "{unfinished}");
+    }
+}
+
 /// Whatever call fails, the repair says so, and what is there afterwards delivers the same.
 #[test]
 fn a_repair_during_which_a_call_fails_loses_nothing() {

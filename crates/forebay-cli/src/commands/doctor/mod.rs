@@ -51,8 +51,9 @@ Checks every buffer in and below the directories:
   leftovers    what quarantine and repairs have kept
 
 The command under an answer does what the answer says, or shows what it would do
-(`forebay repair` without --apply). Nothing in a buffer is changed. To measure syncs, 128 KiB at most are written to a file without a name in
-the buffer's directory, which is gone at once; --quick leaves that out.
+(`forebay repair` without --apply). Nothing in a buffer is changed. To measure
+syncs, 128 KiB at most are written to a file without a name in the buffer's
+directory, which is gone at once; --quick leaves that out.
 
 The exit status is
   0  when there is no problem; notes are no problems
