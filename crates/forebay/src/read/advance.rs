@@ -23,17 +23,8 @@ impl Reader {
             .map_or_else(Bytes::new, |source| source.scanner.slice(found))
     }
 
-    #[inline]
+    /// [`advance_with_care`](Self::advance_with_care) as a call of its own.
     pub(super) fn advance(&mut self) -> Result<Advance> {
-        // The counter is called before anything changes, so there is no need to note where this
-        // began.
-        if let Some((found, events, stretch)) = self.next_expected() {
-            return Ok(Advance::Record {
-                found,
-                events,
-                stretch,
-            });
-        }
         self.begin();
         let advance = self.advance_with_care();
         self.finish();

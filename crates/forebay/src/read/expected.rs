@@ -15,7 +15,8 @@ impl Reader {
             && self.at >= self.filter_until
     }
 
-    /// The next record, if it is sound and has the expected id.
+    /// The next record, if it is sound and has the expected id. The counter is called before
+    /// anything changes, so a panic there leaves nothing to go back to.
     #[inline]
     pub(super) fn next_expected(&mut self) -> Option<(Found, u64, Stretch)> {
         if !self.is_calm() || self.unfinished.is_some() {

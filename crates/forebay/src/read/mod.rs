@@ -203,6 +203,9 @@ impl Reader {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recv(&mut self) -> Result<Option<Item>> {
+        if let Some(delivery) = self.recv_expected() {
+            return Ok(Some(Item::Record(delivery)));
+        }
         self.wait_for(None, Self::try_recv)
             .and_then(|found| self.or_nobody_writes(found))
     }
@@ -221,6 +224,9 @@ impl Reader {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<TryRecv<Item>> {
+        if let Some(delivery) = self.recv_expected() {
+            return Ok(TryRecv::Ready(Item::Record(delivery)));
+        }
         loop {
             if self.is_stopped() {
                 return Ok(TryRecv::End);
@@ -232,6 +238,16 @@ impl Reader {
         }
     }
 
+    /// The next record, if it is read already and nothing else has to be done for it.
+    #[inline]
+    fn recv_expected(&mut self) -> Option<Delivery> {
+        if self.is_stopped() {
+            return None;
+        }
+        let (found, events, stretch) = self.next_expected()?;
+        Some(self.deliver(&found, events, stretch))
+    }
+
     fn try_recv_visible(&mut self) -> Result<TryRecv<Item>> {
         loop {
             let next = match self.advance()? {
@@ -240,14 +256,8 @@ impl Reader {
                     events,
                     stretch,
                 } => {
-                    let count = Count {
-                        events,
-                        bytes: found.frame_len,
-                    };
-                    self.shared.meters.note_delivered(count);
-                    let payload = self.slice(&found);
-                    let ack = Ack::new(&self.shared, stretch);
-                    TryRecv::Ready(Item::Record(Delivery::new(&found, events, payload, ack)))
+                    let delivery = self.deliver(&found, events, stretch);
+                    return Ok(TryRecv::Ready(Item::Record(delivery)));
                 }
                 Advance::Lost(loss) => match self.hand_out_loss(loss) {
                     Some(lost) => TryRecv::Ready(Item::Lost(lost)),
@@ -259,6 +269,19 @@ impl Reader {
             self.let_go_of_source();
             return Ok(next);
         }
+    }
+
+    /// The delivery of a record that was just read.
+    #[inline(always)]
+    fn deliver(&mut self, found: &Found, events: u64, stretch: Stretch) -> Delivery {
+        self.shared.meters.note_delivered(Count {
+            events,
+            bytes: found.frame_len,
+        });
+        let payload = self.slice(found);
+        let ack = Ack::new(&self.shared, stretch);
+        self.let_go_of_source();
+        Delivery::new(found, events, payload, ack)
     }
 
     /// Up to `max_records` records with payloads of `max_bytes` bytes together

@@ -103,13 +103,21 @@ impl Reader {
 
     /// Closes the data file, or gives the memory back, if everything visible there is read. The
     /// file may be deleted while the reader waits, and its space is free only once it is closed.
+    #[inline]
     pub(super) fn let_go_of_source(&mut self) {
+        if let Some(source) = &self.source
+            && source.scanner.offset() >= source.to
+            && self.stash.is_none()
+        {
+            self.let_go_unless_there_is_more();
+        }
+    }
+
+    #[cold]
+    fn let_go_unless_there_is_more(&mut self) {
         let Some(source) = &self.source else {
             return;
         };
-        if self.stash.is_some() || source.scanner.offset() < source.to {
-            return;
-        }
         if let Some((span, _)) = &source.file {
             let log = lock(&self.shared.log);
             let visible = self.visible(&log).offset;
