@@ -118,8 +118,9 @@ pub(crate) fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Loc
             ErrorKind::Locked,
             &path,
             format!(
-                "the buffer is in use{holder}: its lock file {} is held; one process at a time \
-                 can open a buffer (looking at it does not need the lock)",
+                "the buffer is in use{holder}: its lock file {} is held, and one process at a time \
+                 can open a buffer; stop that process first (to look at the buffer, or to copy \
+                 from it, needs no lock)",
                 path.display()
             ),
         )

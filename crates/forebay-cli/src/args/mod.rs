@@ -16,6 +16,11 @@ use forebay::{Config, EventCounter, OnCorruption, SyncPolicy, WhenFull};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The file that an option names; `-` is standard input or output, as when there is no option.
+pub(crate) fn file(option: &Option<PathBuf>) -> Option<&Path> {
+    option.as_deref().filter(|path| *path != Path::new("-"))
+}
+
 /// A buffer has at least this many data files, if no other size is set for them.
 const DATA_FILES_MIN: u64 = 16;
 

@@ -62,8 +62,9 @@ pub(crate) fn letter(
 ///
 /// In words: it is no letter.
 pub(crate) fn open(letter: &[u8]) -> Result<(u32, Vec<u8>), String> {
-    let letter: Letter<'_> = serde_json::from_slice(letter)
-        .map_err(|error| format!("it is no dead letter of `pipe` or `skip` ({error})"))?;
+    let letter: Letter<'_> = serde_json::from_slice(letter).map_err(|_| {
+        "it is no dead letter of `pipe` or `skip` (`move` takes any record)".to_owned()
+    })?;
     let payload = match (letter.payload, letter.payload_base64) {
         (Some(text), None) => text.into_owned().into_bytes(),
         (None, Some(base64)) => BASE64_STANDARD

@@ -29,6 +29,17 @@ pub(crate) enum NoLook {
     Error(String),
 }
 
+impl NoLook {
+    /// Why this error was met.
+    pub(crate) fn of(error: &forebay::Error) -> Self {
+        match error.kind() {
+            ErrorKind::Locked => Self::Repair(format!("{error:#}")),
+            ErrorKind::NotABuffer => Self::Gone,
+            _ => Self::Error(format!("{error:#}")),
+        }
+    }
+}
+
 /// The buffers below paths, and what cannot be listed, in words.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -85,11 +96,7 @@ impl Look {
             .and_then(|counter| {
                 let options = InspectOptions::new().event_counter(counter);
                 let inspection = options.count_records(false).inspect(directory);
-                inspection.map_err(|error| match error.kind() {
-                    ErrorKind::Locked => NoLook::Repair(format!("{error:#}")),
-                    ErrorKind::NotABuffer => NoLook::Gone,
-                    _ => NoLook::Error(format!("{error:#}")),
-                })
+                inspection.map_err(|error| NoLook::of(&error))
             });
         Self {
             directory: directory.to_owned(),

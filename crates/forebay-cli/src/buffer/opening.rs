@@ -115,7 +115,7 @@ fn open_silently(
         };
         match (error.kind(), waiting.for_space) {
             (ErrorKind::Locked, _) if begun.elapsed() >= waiting.for_lock.0 => {
-                let hint = "wait for it with --wait 1m, or stop the other process";
+                let hint = "--wait 1m waits for it";
                 return Err(Failure::from(error).but(hint));
             }
             (ErrorKind::Locked, _) => stop.wait(LOCK_INTERVAL.min(waiting.for_lock.0)),

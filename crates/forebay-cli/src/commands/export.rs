@@ -4,6 +4,7 @@
 //! gets its name only once the export is complete and synced.
 
 use crate::args::counting::ReadCountingOptions;
+use crate::args::file;
 use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::archive::{Entry, Format, Header, Totals, Writer};
@@ -53,7 +54,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     counting: ReadCountingOptions,
 
-    /// The file to write [default: standard output]
+    /// The file to write; `-` is standard output [default: -]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
@@ -95,7 +96,13 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             "--decode is for --format ndjson; the binary format holds payloads as they are",
         ));
     }
-    if args.output.is_none() || args.json {
+    let output = file(&args.output);
+    if output.is_none() && args.json {
+        return Err(Failure::new(
+            "--json and the export cannot both go to standard output; give a file to --output",
+        ));
+    }
+    if output.is_none() || args.json {
         require(Stream::Output)?;
     }
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
@@ -104,7 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         .all(args.scope == Scope::All)
         .salvage(args.salvage)
         .export(&args.directory)?;
-    let mut to = match &args.output {
+    let mut to = match output {
         None => Target::Standard(Sink::stdout(stop.clone())),
         Some(path) => Target::create(path)?,
     };
@@ -224,14 +231,14 @@ fn report(args: &Args, done: &Done) -> Result<()> {
     if args.json {
         return print(
             &(output::json(&Report {
-                output: args.output.as_deref(),
+                output: file(&args.output),
                 complete: done.written == Written::All,
                 records: done.totals.records,
                 events: done.totals.events,
                 events_salvaged: done.events_salvaged,
                 events_lost: done.events_lost,
                 // Of an incomplete export there is no file.
-                bytes: match done.written == Written::All || args.output.is_none() {
+                bytes: match done.written == Written::All || file(&args.output).is_none() {
                     true => done.bytes,
                     false => 0,
                 },
@@ -240,7 +247,7 @@ fn report(args: &Args, done: &Done) -> Result<()> {
             }) + "\n"),
         );
     }
-    if let Some(path) = &args.output
+    if let Some(path) = file(&args.output)
         && done.written == Written::All
         && is_watched()
     {

@@ -3,12 +3,13 @@
 //! Invariant: the buffer is there as a whole or not at all, and importing again after a kill
 //! has the same result.
 
+use crate::args::file;
 use crate::args::sizes::Size;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::archive::{Feed, Header, Next, Reader};
 use crate::io::standard::{Stream, require};
 use crate::output::live::{Flow, Live, Progress};
-use crate::output::{self, count, print};
+use crate::output::{self, count, note, print};
 use crate::stop::Stop;
 use clap::ValueHint;
 use forebay::{ErrorKind, Import, ImportOptions, Imported};
@@ -45,7 +46,7 @@ pub(crate) struct Args {
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     directory: PathBuf,
 
-    /// The file to read [default: standard input]
+    /// The file to read; `-` is standard input [default: -]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     input: Option<PathBuf>,
 
@@ -59,16 +60,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    if args.input.is_none() {
+    let input = file(&args.input);
+    if input.is_none() {
         require(Stream::Input)?;
     }
     require(Stream::Output)?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
-    let feed = match &args.input {
+    let feed = match input {
         None => Feed::standard(stop.clone()),
         Some(path) => Feed::file(path, stop.clone())?,
     };
-    let stopped = || Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
+    let stopped = || {
+        note("stopped; nothing was imported");
+        Ok(Outcome::Stopped(stop.signal().unwrap_or_default()))
+    };
     let (header, reader) = match Reader::open(feed)? {
         Next::Item(opened) => opened,
         Next::Stopped | Next::End => return stopped(),

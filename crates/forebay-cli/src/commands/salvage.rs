@@ -111,6 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     to: Option<&'a Path>,
+    was_there: bool,
     records: u64,
     events: u64,
     bytes: u64,
@@ -144,6 +145,7 @@ fn json(args: &Args, salvage: &Salvage) -> String {
     let files = salvage.files.iter();
     output::json(&Report {
         to: args.to.as_deref(),
+        was_there: salvage.was_there,
         records: salvage.records,
         events: salvage.events,
         bytes: salvage.bytes,
@@ -245,6 +247,9 @@ fn text(args: &Args, salvage: &Salvage) -> String {
         bytes(salvage.bytes)
     );
     let _ = match &args.to {
+        Some(to) if salvage.was_there => {
+            writeln!(text, "{} holds them already: {found}", to.display())
+        }
         Some(to) => writeln!(text, "salvaged {found} to {}", to.display()),
         None => writeln!(
             text,

@@ -160,10 +160,11 @@ impl Live {
 }
 
 impl Drop for Live {
-    /// What still waits in a part of a total is not waited for any more.
+    /// Takes the line away. What still waits in a part of a total is not waited for any more.
     fn drop(&mut self) {
-        if let Shows::Part(waiting) = self.shows {
-            self.bar.dec_length(waiting);
+        match self.shows {
+            Shows::Line(_) => self.bar.finish_and_clear(),
+            Shows::Part(waiting) => self.bar.dec_length(waiting),
         }
     }
 }

@@ -7,9 +7,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::build::{Built, NewBuffer};
+use super::target::{Target, Targeted};
 use crate::config::Config;
-use crate::directory::records::{Records, RecordsOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 use crate::storage::os::Os;
@@ -66,23 +65,10 @@ impl ImportOptions {
     pub fn begin(&self, dir: impl AsRef<Path>, acknowledged_id: u64) -> Result<Import> {
         let dir = dir.as_ref();
         let storage = self.storage.clone().unwrap_or_else(|| Arc::new(Os::new()));
-        let new = NewBuffer::create(
-            Arc::clone(&storage),
-            dir,
-            self.data_file_size,
-            acknowledged_id,
-        );
-        let work = match new {
-            Ok(new) => Work::Make(Box::new(new)),
-            Err(error) if error.kind() == ErrorKind::InvalidConfig => {
-                Work::compare(&storage, dir, error)?
-            }
-            Err(error) => return Err(error),
-        };
+        let target = Target::create(&storage, dir, self.data_file_size, acknowledged_id)?;
         Ok(Import {
-            storage,
             dir: dir.to_owned(),
-            work,
+            target,
             imported: Imported::default(),
         })
     }
@@ -91,25 +77,9 @@ impl ImportOptions {
 /// A buffer that is being imported. Dropped before [`finish`](Self::finish), it leaves no buffer.
 #[derive(Debug)]
 pub struct Import {
-    storage: Arc<dyn Storage>,
     dir: PathBuf,
-    work: Work,
+    target: Target,
     imported: Imported,
-}
-
-#[derive(Debug)]
-enum Work {
-    Make(Box<NewBuffer>),
-    /// There is a buffer; the error says so, if it holds other records.
-    Compare(Box<Records>, Error),
-}
-
-impl Work {
-    fn compare(storage: &Arc<dyn Storage>, dir: &Path, error: Error) -> Result<Self> {
-        let options = RecordsOptions::new().all(true);
-        let records = options.storage(Arc::clone(storage)).records(dir)?;
-        Ok(Self::Compare(Box::new(records), error))
-    }
 }
 
 /// What was imported.
@@ -148,27 +118,7 @@ impl Import {
                 message,
             ));
         }
-        if let Work::Make(new) = &mut self.work
-            && let Err(error) = new.push(id, metadata, events, payload)
-        {
-            if self.imported.records > 0 || !new.was_given_out(id) {
-                return Err(error);
-            }
-            // Everything that is there is acknowledged. It may be the same.
-            self.work = Work::compare(&self.storage, &self.dir, error)?;
-        }
-        match &mut self.work {
-            Work::Make(_) => {}
-            Work::Compare(records, other) => {
-                let record = records.next().transpose()?;
-                let is_same = record.is_some_and(|record| {
-                    (record.id, record.metadata) == (id, metadata) && record.payload == payload
-                });
-                if !is_same {
-                    return Err(other.clone());
-                }
-            }
-        }
+        self.target.push(id, metadata, events, payload)?;
         self.imported.records += 1;
         self.imported.events = self.imported.events.saturating_add(events);
         Ok(())
@@ -181,20 +131,12 @@ impl Import {
     /// [`ErrorKind::InvalidConfig`] if the buffer that is there has more records; otherwise those
     /// of the system. After an error the next opening finds no record, or all of them.
     pub fn finish(self, next_record_id: u64) -> Result<Imported> {
-        let mut imported = self.imported;
-        match self.work {
-            Work::Make(new) => {
-                let Built { missing, .. } = new.finish(next_record_id)?;
-                imported.missing = missing;
-            }
-            Work::Compare(mut records, other) => {
-                if records.next().transpose()?.is_some() || records.next_id() < next_record_id {
-                    return Err(other);
-                }
-                imported.was_there = true;
-            }
-        }
-        Ok(imported)
+        let Targeted { missing, was_there } = self.target.finish(next_record_id)?;
+        Ok(Imported {
+            missing,
+            was_there,
+            ..self.imported
+        })
     }
 
     /// The directory of the buffer.

@@ -18,6 +18,7 @@ mod pieces;
 pub(crate) mod repair;
 pub(crate) mod salvage;
 mod staged;
+mod target;
 pub(crate) mod transfer;
 
 /// Space that is left free beside new files: for lists, reports and directories.

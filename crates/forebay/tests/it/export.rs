@@ -374,7 +374,7 @@ fn interrupted_imports(from: &Exported) {
     import(&whole, 1 << 10, from).unwrap();
     let expected = export(&options(&whole, counter()).all(true), TO);
     assert_eq!(expected.records, from.records);
-    let (mut made, mut was_there) = (0, 0);
+    let (mut made, mut was_there, mut second_stops) = (0, 0, 0);
     for operations in 0..=whole.operations() {
         for seed in 0..6 {
             let stopped = whole.at(operations).unwrap();
@@ -391,7 +391,29 @@ fn interrupted_imports(from: &Exported) {
             assert_eq!(again, expected, "{operations} {seed}");
             check_clean(&stopped, TO, counter());
         }
+        // The import that finishes it is stopped as well.
+        let killed = whole.at(operations).unwrap().kill();
+        let being_installed = killed.files(format!("{TO}/repair"));
+        if !being_installed
+            .iter()
+            .any(|(name, _)| name.starts_with("list."))
+        {
+            continue;
+        }
+        for second in 0..12 {
+            for seed in 1..10 {
+                let sim = killed.kill();
+                sim.power_off_after(second);
+                let _ = import(&sim, 1 << 10, from);
+                let sim = sim.crash(seed);
+                import(&sim, 1 << 10, from).unwrap();
+                let again = export(&options(&sim, counter()).all(true), TO);
+                assert_eq!(again, expected, "{operations} {second} {seed}");
+                second_stops += 1;
+            }
+        }
     }
+    assert!(second_stops > 500, "{second_stops}");
     assert!(made > 50 && was_there > 20, "{made} {was_there}");
 }
 

@@ -290,6 +290,57 @@ fn what_cannot_be_salvaged_is_said_before_anything_is_written() {
     assert_eq!(error.kind(), ErrorKind::Locked);
 }
 
+/// A salvage is killed at any moment, and the next one is stopped by a power cut at any moment: the
+/// one after that has the same result as a salvage that nothing interrupts.
+#[test]
+fn a_salvage_that_is_interrupted_can_be_made_again() {
+    let machine = Sim::new();
+    let (name, mut bytes) = buffer(&machine).remove(0);
+    bytes[200] ^= 1;
+    machine.write_file(format!("{DIR}/{name}"), &bytes).unwrap();
+    let whole = machine.kill();
+    let expected = options(&whole).salvage(&[DIR], NEW).unwrap();
+    assert_eq!((expected.records, expected.was_there), (59, false));
+    let all = records(&whole, NEW, EventCounter::one());
+    let again = |sim: &Sim, what: &str| {
+        let salvage = options(sim).salvage(&[DIR], NEW);
+        let salvage = salvage.unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        let was_there = salvage.was_there;
+        assert_eq!(salvage.records, expected.records, "{what}");
+        assert_eq!(records(sim, NEW, EventCounter::one()), all, "{what}");
+        assert_is_clean(sim, NEW, EventCounter::one());
+        was_there
+    };
+    assert!(again(&whole, "at once"));
+    let (mut made, mut was_there) = (0, 0);
+    for first in 0..whole.operations() {
+        let sim = machine.kill();
+        sim.power_off_after(first);
+        let _ = options(&sim).salvage(&[DIR], NEW);
+        let killed = sim.kill();
+        match again(&killed.kill(), &format!("{first}")) {
+            true => was_there += 1,
+            false => made += 1,
+        }
+        let being_installed = killed.files(format!("{NEW}/repair"));
+        if !being_installed
+            .iter()
+            .any(|(name, _)| name.starts_with("list."))
+        {
+            continue;
+        }
+        for second in 0..12 {
+            for seed in 1..10 {
+                let sim = killed.kill();
+                sim.power_off_after(second);
+                let _ = options(&sim).salvage(&[DIR], NEW);
+                again(&sim.crash(seed), &format!("{first} {second} {seed}"));
+            }
+        }
+    }
+    assert!(made > 20 && was_there > 5, "{made} {was_there}");
+}
+
 /// Random buffers whose files were cut, damaged, copied and moved apart: what comes out is what is
 /// intact in at least one place. `FOREBAY_SALVAGE_SEED` and `FOREBAY_SALVAGE_SEEDS` choose the
 /// seeds.

@@ -113,9 +113,7 @@ fn move_all(
 
 fn failure(error: Error) -> Failure {
     match error.kind() {
-        ErrorKind::Locked => {
-            Failure::from(error).but("wait for it with --wait 1m, or stop the other process")
-        }
+        ErrorKind::Locked => Failure::from(error).but("--wait 1m waits for it"),
         _ => Failure::from(error),
     }
 }

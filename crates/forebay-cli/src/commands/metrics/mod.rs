@@ -8,6 +8,7 @@ mod exposition;
 mod serving;
 
 use crate::args::counting::ReadCountingOptions;
+use crate::args::file;
 use crate::args::max_sizes::MaxSizeOptions;
 use crate::args::sizes::Time;
 use crate::buffer::looks::{Found, Look, NoLook};
@@ -53,7 +54,7 @@ pub(crate) struct Args {
     #[arg(value_name = "DIR", required = true, value_hint = ValueHint::DirPath)]
     paths: Vec<PathBuf>,
 
-    /// Write to a file instead of standard output
+    /// The file to write; `-` is standard output [default: -]
     ///
     /// The file is replaced as a whole, as the textfile collector of Prometheus'
     /// node exporter needs it; its name must end in .prom there.
@@ -85,9 +86,12 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if let Some(address) = args.listen {
         return serving::run(address, watch);
     }
-    match (&args.output, args.every) {
+    match (file(&args.output), args.every) {
         (Some(file), Some(Time(every))) => again_and_again(&mut watch, file, every),
-        (file, _) => once(&mut watch, file.as_deref()),
+        (None, Some(_)) => Err(Failure::new(
+            "--every rewrites a file; give one to --output, not standard output",
+        )),
+        (file, None) => once(&mut watch, file),
     }
 }
 

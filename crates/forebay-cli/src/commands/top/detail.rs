@@ -3,6 +3,7 @@
 use super::figures::{Buffer, Figures, STUCK, Shown};
 use super::look::{Look, bold};
 use super::short::{self, percent};
+use crate::buffer::looks::NoLook;
 use crate::output::{bytes, count};
 use indicatif::HumanCount;
 use ratatui::style::{Color, Style};
@@ -23,8 +24,18 @@ pub(super) fn describe(buffer: &Buffer, look: Look, width: u16) -> Vec<Line<'sta
     let figures = match &buffer.shown {
         Shown::Figures(figures) => figures,
         Shown::Nothing => return lines,
-        Shown::Error(error) => {
-            lines.push(Line::styled(error.clone(), look.marked(Color::Red)));
+        Shown::NoLook(NoLook::Gone) => {
+            lines.push(Line::from("there is no buffer here any more"));
+            return lines;
+        }
+        Shown::NoLook(NoLook::Repair(says)) => {
+            lines.extend(short::lines(says, width).into_iter().map(Line::from));
+            return lines;
+        }
+        Shown::NoLook(NoLook::Error(says)) => {
+            let style = look.marked(Color::Red);
+            let says = short::lines(says, width).into_iter();
+            lines.extend(says.map(|line| Line::styled(line, style)));
             return lines;
         }
     };

@@ -2,6 +2,7 @@
 //!
 //! Invariant: plain values, so that a picture can be drawn of any.
 
+use crate::buffer::looks::NoLook;
 use crate::buffer::rates::{Meter, Rates};
 use forebay::format::file_id::file_name;
 use forebay::{Inspection, LedgerCondition};
@@ -32,7 +33,7 @@ pub(super) enum Shown {
     Nothing,
     Figures(Box<Figures>),
     /// The last look failed.
-    Error(String),
+    NoLook(NoLook),
 }
 
 /// The figures of one look.
@@ -102,13 +103,13 @@ impl Buffer {
     pub(super) fn take(
         &mut self,
         at: Instant,
-        look: Result<Box<Inspection>, String>,
+        look: Result<Box<Inspection>, NoLook>,
         max_size: Option<u64>,
     ) {
         let inspection = match look {
             Ok(inspection) => inspection,
-            Err(error) => {
-                self.shown = Shown::Error(error);
+            Err(why) => {
+                self.shown = Shown::NoLook(why);
                 return;
             }
         };
@@ -125,7 +126,7 @@ impl Buffer {
     pub(super) fn figures(&self) -> Option<&Figures> {
         match &self.shown {
             Shown::Figures(figures) => Some(figures),
-            Shown::Nothing | Shown::Error(_) => None,
+            Shown::Nothing | Shown::NoLook(_) => None,
         }
     }
 }

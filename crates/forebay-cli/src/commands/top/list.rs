@@ -4,6 +4,7 @@ use super::figures::{Figures, STUCK, Shown};
 use super::look::{Look, bold};
 use super::short::{self, percent};
 use super::state::{Sort, State};
+use crate::buffer::looks::NoLook;
 use crate::buffer::rates::Rates;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
@@ -131,9 +132,13 @@ pub(super) fn draw_list(frame: &mut Frame<'_>, state: &State, area: Rect) {
                 cells.collect()
             }
             Shown::Nothing => vec![Cell::from("...")],
-            Shown::Error(_) => {
-                let style = state.look.marked(Color::Red);
-                vec![Cell::from(Span::styled("error", style))]
+            Shown::NoLook(why) => {
+                let (word, colour) = match why {
+                    NoLook::Repair(_) => ("repair", Color::Yellow),
+                    NoLook::Gone => ("gone", Color::DarkGray),
+                    NoLook::Error(_) => ("error", Color::Red),
+                };
+                vec![Cell::from(Span::styled(word, state.look.marked(colour)))]
             }
         };
         Row::new(std::iter::once(name).chain(cells))

@@ -3,6 +3,7 @@
 //! Invariant: looking takes at most a fifth of a processor, however many buffers there are.
 
 use crate::args::counting;
+use crate::buffer::looks::NoLook;
 use crate::failure::{Failure, Result, no_thread};
 use forebay::{ErrorKind, InspectOptions, Inspection, find_buffers};
 use std::collections::BTreeSet;
@@ -22,7 +23,7 @@ pub(super) enum News {
     Seen {
         at: Instant,
         directory: PathBuf,
-        seen: Result<Box<Inspection>, String>,
+        seen: Result<Box<Inspection>, NoLook>,
     },
     /// Every buffer was looked at.
     Round,
@@ -95,7 +96,7 @@ fn look(
     let see = |directory: &Path| News::Seen {
         seen: match options.inspect(directory) {
             Ok(inspection) => Ok(Box::new(inspection)),
-            Err(error) => Err(format!("{error:#}")),
+            Err(error) => Err(NoLook::of(&error)),
         },
         at: Instant::now(),
         directory: directory.to_owned(),

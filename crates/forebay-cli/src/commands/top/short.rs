@@ -45,6 +45,26 @@ pub(super) fn time(time: Duration) -> String {
     }
 }
 
+/// A text in lines of at most so many characters, broken at spaces where there are any.
+pub(super) fn lines(text: &str, width: u16) -> Vec<String> {
+    let width = usize::from(width).max(1);
+    let shown = |c: char| if c.is_control() { '?' } else { c };
+    let mut rest: Vec<char> = text.chars().map(shown).collect();
+    let mut lines = Vec::new();
+    while rest.len() > width {
+        let space = rest[..=width].iter().rposition(|c| *c == ' ');
+        let at = space.filter(|at| *at > 0).unwrap_or(width);
+        let behind = rest.split_off(at);
+        lines.push(rest.iter().collect());
+        rest = behind;
+        if rest[0] == ' ' {
+            rest.remove(0);
+        }
+    }
+    lines.push(rest.into_iter().collect());
+    lines
+}
+
 /// The end of a text, which tells paths apart, in so many characters.
 pub(super) fn end(text: &str, width: u16, has_blocks: bool) -> String {
     let width = usize::from(width);
@@ -104,6 +124,16 @@ mod tests {
         ] {
             assert_eq!(time(Duration::from_secs(seconds)), shown);
         }
+    }
+
+    #[test]
+    fn a_long_text_is_broken_at_spaces() {
+        assert_eq!(lines("one two", 7), ["one two"]);
+        assert_eq!(lines("one two three", 7), ["one two", "three"]);
+        assert_eq!(lines("one two three", 6), ["one", "two", "three"]);
+        assert_eq!(lines("/a/long/path to", 4), ["/a/l", "ong/", "path", "to"]);
+        assert_eq!(lines("", 4), [""]);
+        assert_eq!(lines("ab", 0), ["a", "b"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use super::figures::{Buffer, Figures};
 use super::look::Look;
+use crate::buffer::looks::NoLook;
 use forebay::Inspection;
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -112,7 +113,7 @@ impl State {
         &mut self,
         at: Instant,
         directory: &Path,
-        seen: Result<Box<Inspection>, String>,
+        seen: Result<Box<Inspection>, NoLook>,
     ) {
         let max_size = self.max_size;
         self.buffer(directory).take(at, seen, max_size);

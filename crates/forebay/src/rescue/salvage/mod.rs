@@ -21,8 +21,8 @@ use crate::directory::quarantine::QUARANTINE_DIR_NAME;
 use crate::directory::recovery;
 use crate::directory::survey::Survey;
 use crate::error::{Error, ErrorKind, Result};
-use crate::rescue::build::NewBuffer;
 use crate::rescue::pieces::may_hold_records;
+use crate::rescue::target::Target;
 use crate::rescue::{SPARE_LEN, free_bytes, is_same};
 use crate::storage::{Access, Entry, Storage, uninterrupted};
 
@@ -118,6 +118,8 @@ pub struct Salvage {
     pub bytes: u64,
     /// The id that the next record of the new buffer gets.
     pub next_id: u64,
+    /// Whether the new buffer was there already, with the same records.
+    pub was_there: bool,
     /// No record of the new buffer has this id or a lower one, and none is missing there.
     last_id: u64,
 }
@@ -175,7 +177,8 @@ impl<'p> SalvageOptions<'p> {
 
     /// Writes everything that checks out to a new buffer in `to`: a directory that is missing or
     /// empty, or holds an empty buffer. A kill or a power cut leaves no buffer there, or the whole
-    /// one, or a state that the next opening finishes.
+    /// one, or a state that the next opening finishes. To salvage the same again is no error: if
+    /// the buffer is there with the same records, nothing is changed.
     ///
     /// # Errors
     /// As [`plan`](Self::plan); before anything is written, [`ErrorKind::InvalidRecord`] if records
@@ -192,14 +195,16 @@ impl<'p> SalvageOptions<'p> {
         if let Some(source) = sources.iter().find(is_target) {
             return Err(is_a_source(source.as_ref()));
         }
-        let (mut runs, salvage) = self.look(sources)?;
+        let (mut runs, mut salvage) = self.look(sources)?;
         if salvage.conflicts > 0 && !self.renumber {
             return Err(has_conflicts(&salvage, to));
         }
         let size = self.data_file_size;
         let size = size.unwrap_or(Config::DEFAULT_MAX_DATA_FILE_SIZE);
-        let mut new = NewBuffer::create(storage.clone(), to, size, salvage.last_id)?;
-        refuse_without_space(&*storage, to, salvage.bytes)?;
+        let mut new = Target::create(&storage, to, size, salvage.last_id)?;
+        if !new.is_there() {
+            refuse_without_space(&*storage, to, salvage.bytes)?;
+        }
         let mut track = Track::new(self.renumber, &self.look.event_counter);
         runs.merge(|_, copies| {
             track.each(copies, |id, copy, events| {
@@ -208,7 +213,7 @@ impl<'p> SalvageOptions<'p> {
             self.progress.at(track.bytes, salvage.bytes);
             Ok(())
         })?;
-        new.finish(salvage.next_id)?;
+        salvage.was_there = new.finish(salvage.next_id)?.was_there;
         Ok(salvage)
     }
 

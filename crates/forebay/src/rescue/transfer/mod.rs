@@ -222,6 +222,8 @@ impl<'p> TransferOptions<'p> {
         if is_same(&self.look, from, to.as_ref()) {
             return Err(is_the_same(from));
         }
+        // A buffer in use is refused before anything is made in `to`.
+        drop(take_lock(&*storage, from)?);
         let to = Target::lock(&storage, to.as_ref())?;
         let source = Source::to_move(self.config(from))?;
         // Under the lock of the buffer.

@@ -1,6 +1,7 @@
 //! Pictures of made-up states.
 
 use super::*;
+use crate::buffer::looks::NoLook;
 use crate::buffer::rates::Rates;
 use crate::commands::top::detail::sparkline;
 use crate::commands::top::figures::{Limit, Shown};
@@ -117,7 +118,9 @@ fn state(look: Look) -> State {
         ("/var/spool/done", Shown::Figures(Box::new(closed))),
         (
             "/var/spool/gone",
-            Shown::Error("there is no directory /var/spool/gone".into()),
+            Shown::NoLook(NoLook::Error(
+                "there is no directory /var/spool/gone".into(),
+            )),
         ),
     ] {
         let buffer = state.buffer(Path::new(directory));
@@ -188,6 +191,23 @@ fn a_terminal_of_any_size_is_drawn_on() {
     assert!(drawn(&state, 40, 24).contains("/old"));
     let empty = State::new(Duration::from_secs(1), None, BLOCKS);
     assert!(drawn(&empty, 80, 24).contains("0 buffers"));
+}
+
+/// What an interrupted repair needs is read to its end, and it is no error.
+#[test]
+fn an_interrupted_repair_says_what_to_do() {
+    let mut state = State::new(Duration::from_secs(1), None, BLOCKS);
+    let says = "files of the buffer in /var/spool/torn were being replaced, by a repair or a move \
+                to it, and that was interrupted; `forebay mend` finishes it";
+    let buffer = state.buffer(Path::new("/var/spool/torn"));
+    buffer.shown = Shown::NoLook(NoLook::Repair(says.to_owned()));
+    let drawn = drawn(&state, 80, 24);
+    assert!(
+        drawn.contains("torn") && drawn.contains(" repair\n"),
+        "{drawn}"
+    );
+    assert!(drawn.contains("`forebay mend` finishes it"), "{drawn}");
+    assert!(!drawn.contains("error"), "{drawn}");
 }
 
 #[test]
