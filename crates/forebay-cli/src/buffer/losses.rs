@@ -2,7 +2,7 @@
 
 use crate::buffer::opening::REPORTS_MAX;
 use crate::output::live::Live;
-use crate::output::{count, note};
+use crate::output::{bytes, count, note};
 use forebay::format::file_id::{FILE_ID_COUNT, MAX_FILE_ID, parse_file_name};
 use forebay::{Lost, LostReason, Usage};
 use std::collections::HashSet;
@@ -16,6 +16,21 @@ pub(crate) const MAY_COUNT_EVENTS: &str = "if the program that fills the buffer 
 /// The directory in a buffer's with what a repair has replaced, and the list of events that
 /// were lost before it.
 const REPAIR_DIRECTORY: &str = "repair";
+
+/// What reading without opening has stepped over. A crash leaves such spans as well.
+pub(crate) fn stepped_over(spans: u64, len: u64, events_lost: u64) -> String {
+    let (spans, lost) = match events_lost {
+        0 => (count(spans, "span"), "nothing is lost".to_owned()),
+        events => (
+            count(spans, "damaged span"),
+            format!("{} lost", count(events, "event")),
+        ),
+    };
+    format!(
+        "stepped over {spans} ({}); {lost}; `forebay verify` tells where and what",
+        bytes(len)
+    )
+}
 
 /// What was lost so far.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@
 use crate::args::FramingOptions;
 use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes;
-use crate::buffer::losses::{MAY_COUNT_EVENTS, Steps};
+use crate::buffer::losses::{MAY_COUNT_EVENTS, Steps, stepped_over};
 use crate::buffer::opening::REPORTS_MAX;
 use crate::buffer::steps;
 use crate::buffer::watch::Watch;
@@ -15,7 +15,7 @@ use crate::io::framing::Framing;
 use crate::io::sink::{Sink, Written};
 use crate::io::standard::{Stream, require};
 use crate::io::translator::{Translated, Translator};
-use crate::output::{bytes, count, is_watched, note};
+use crate::output::{count, is_watched, note};
 use crate::stop::Stop;
 use crate::vector::{self, Shown};
 use base64::Engine as _;
@@ -273,12 +273,7 @@ impl Cat<'_> {
                 false => format!("{events} missing; `forebay verify` tells where"),
             });
         } else if skipped.spans > 0 {
-            note(format!(
-                "stepped over {} ({}); {} lost; `forebay verify` tells where",
-                count(skipped.spans, "damaged span"),
-                bytes(skipped.bytes),
-                count(skipped.events, "event")
-            ));
+            note(stepped_over(skipped.spans, skipped.bytes, skipped.events));
         }
         self.flush()
     }

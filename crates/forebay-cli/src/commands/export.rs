@@ -5,6 +5,7 @@
 
 use crate::args::counting::ReadCountingOptions;
 use crate::args::file;
+use crate::buffer::losses::stepped_over;
 use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::archive::{Entry, Format, Header, Totals, Writer};
@@ -135,6 +136,7 @@ struct Done {
     events_lost: u64,
     events_salvaged: u64,
     spans: u64,
+    spans_len: u64,
     bytes: u64,
 }
 
@@ -191,6 +193,7 @@ fn copy(args: &Args, mut export: Export, to: &mut Target, stop: &Stop) -> Result
         events_lost: export.lost().events,
         events_salvaged: export.events_salvaged(),
         spans: export.lost().spans,
+        spans_len: export.lost().bytes,
         bytes: total,
     })
 }
@@ -217,11 +220,7 @@ fn report(args: &Args, done: &Done) -> Result<()> {
         ));
     }
     if done.spans > 0 {
-        note(format!(
-            "stepped over {}; {} lost; `forebay verify` tells where",
-            count(done.spans, "damaged span"),
-            count(done.events_lost, "event")
-        ));
+        note(stepped_over(done.spans, done.spans_len, done.events_lost));
     } else if done.events_lost > 0 {
         note(format!(
             "{} missing; `forebay verify` tells where",

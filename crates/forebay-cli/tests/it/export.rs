@@ -355,3 +355,43 @@ fn a_signal_ends_an_import_without_a_buffer() {
     import(&to, &bytes).expect(0);
     assert_eq!(cat_all(&to), cat_all(&scratch.buffer));
 }
+
+/// `-` names the standard streams, as with other programs; it makes no file of that name.
+#[test]
+fn a_dash_is_a_standard_stream() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 5));
+    let exported = export(&scratch.buffer, &[], 0);
+    let mut command = scratch.forebay("export", &["--output", "-"]);
+    command.current_dir(scratch.path(""));
+    assert_eq!(run(command).expect(0).stdout, exported);
+    assert!(!scratch.path("-").exists() && !scratch.path("-.partial").exists());
+    let to = scratch.path("to");
+    let mut command = forebay(["import", "--input", "-"]);
+    command.arg(&to);
+    run_with(command, &exported).expect(0);
+    let text = String::from_utf8(export(&to, &["--scope", "all"], 0)).unwrap();
+    assert_eq!(text.lines().count(), 7, "{text}");
+    run(scratch.forebay("export", &["--output", "-", "--json"]))
+        .expect(2)
+        .says("give a file to --output");
+    run(scratch.forebay("metrics", &["--output", "-", "--every", "1s"]))
+        .expect(2)
+        .says("give one to --output");
+}
+
+/// What a crash leaves at the end is no damage.
+#[test]
+fn what_a_crash_leaves_is_stepped_over_and_called_no_damage() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 5));
+    let file = scratch.buffer.join("buffer-data-0.dat");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes.extend_from_within(..20);
+    fs::write(&file, bytes).unwrap();
+    for command in ["cat", "export"] {
+        let ran = run(scratch.forebay(command, &[])).expect(0);
+        assert!(!ran.stderr.contains("damage"), "{ran:?}");
+        ran.says("stepped over 1 span (20 B); nothing is lost");
+    }
+}

@@ -167,7 +167,7 @@ fn dead_letters_go_back_as_they_were() {
     run(redrive)
         .expect(2)
         .says("record 5 of")
-        .says("no dead letter");
+        .says("no dead letter of `pipe` or `skip` (`move` takes any record)");
     assert_eq!(cat(scratch.path("dead").as_path()), "no letter\n");
 }
 
@@ -349,4 +349,28 @@ fn golden_buffers_are_moved() {
         cat.arg(scratch.path("other"));
         assert!(run(cat).expect(0).stdout == expected, "{}", path.display());
     }
+}
+
+/// A buffer in use is refused with what can be done, and nothing is made where its records were to
+/// go.
+#[test]
+fn a_move_from_a_buffer_in_use_makes_nothing() {
+    let scratch = Scratch::new();
+    let (mut holder, stdin) = scratch.held("one\n");
+    let to = scratch.path("to");
+    for command in ["move", "drain"] {
+        let mut refused = scratch.forebay(command, &[]);
+        if command == "drain" {
+            refused.arg("--to");
+        }
+        refused.arg(&to);
+        run(refused).expect(2).says("stop that process first");
+        assert!(!to.exists(), "{command}");
+    }
+    let mut copy = scratch.forebay("copy", &[]);
+    copy.arg(&to);
+    run(copy).expect(0);
+    drop(stdin);
+    holder.wait().unwrap();
+    assert_eq!(cat(&to), "one\n");
 }
