@@ -339,7 +339,7 @@ fn conclude(
     }
     if dropped > 0 {
         note(format!(
-            "dropped {}: the buffer was full",
+            "dropped {}: the buffer, or the disk, was full",
             count(dropped, "record")
         ));
     }

@@ -374,7 +374,7 @@ impl<'a> Push<'a> {
         let (accepted, dropped) = (self.producer.accepted(), self.producer.dropped());
         if dropped > 0 {
             note(format!(
-                "dropped {}: the buffer was full",
+                "dropped {}: the buffer, or the disk, was full",
                 count(dropped, "record")
             ));
         }

@@ -330,12 +330,18 @@ pub(super) fn clock(patient: &Patient) -> Vec<Answer> {
 pub(super) fn leftovers(patient: &Patient) -> Vec<Answer> {
     const CHECK: &str = "leftovers";
     let mut answers = Vec::new();
-    for (name, what) in [
+    for (name, what, use_of_it) in [
         (
             "quarantine",
             "damaged bytes that opening and reading have set aside",
+            "Nothing reads them",
         ),
-        ("repair", "the original files of earlier repairs"),
+        (
+            "repair",
+            "what earlier repairs, salvages or imports have left: original files, and lists of \
+             missing ids",
+            "Only `verify` reads a list, so that it does not report these ids again",
+        ),
     ] {
         let path = patient.directory.join(name);
         let (files, len) = size_below(&path, &mut BTreeSet::new());
@@ -343,8 +349,8 @@ pub(super) fn leftovers(patient: &Patient) -> Vec<Answer> {
             answers.push(Answer::note(
                 CHECK,
                 format!(
-                    "{name}/ holds {what}: {}, {}. Nothing reads them; delete them when nobody \
-                     needs them any more",
+                    "{name}/ holds {what}: {}, {}. {use_of_it}; delete them when nobody needs them \
+                     any more",
                     count(files, "file"),
                     bytes(len)
                 ),
