@@ -63,7 +63,7 @@ fn delivered() -> ((Writer, Reader), Vec<Delivery>) {
         .open()
         .and_then(|(writer, mut reader)| {
             writer.append_batch(&vec![[b'x'; 64]; RECORDS])?;
-            let batch = reader.recv_batch(RECORDS, usize::MAX)?;
+            let batch = reader.recv_batch(RECORDS, u64::MAX)?;
             let deliveries = batch
                 .into_iter()
                 .flat_map(|b| b.into_deliveries())

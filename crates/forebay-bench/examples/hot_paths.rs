@@ -123,7 +123,7 @@ fn append_batches(writer: &Writer, payload: &[u8], records: usize) -> forebay::R
 
 fn read_batches(reader: &mut Reader) -> forebay::Result<usize> {
     let mut count = 0;
-    while let Some(batch) = reader.recv_batch(BATCH, usize::MAX)? {
+    while let Some(batch) = reader.recv_batch(BATCH, u64::MAX)? {
         count += batch.len();
         for record in batch.records() {
             std::hint::black_box(record.payload);

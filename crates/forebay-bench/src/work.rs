@@ -20,7 +20,7 @@ pub(crate) const BATCH_RECORDS: usize = 1_000;
 /// Batches of long records are shorter, but hold at least this many records.
 const BATCH_RECORDS_MIN: usize = 16;
 /// Payload bytes of a batch.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: u64 = 1 << 20;
 /// Records between two checks of the stop.
 const STRIDE: u64 = 4_096;
 /// Bytes of records that a reader that keeps up finds at a time: less than the buffer
@@ -45,7 +45,7 @@ pub(crate) fn config(dir: &Path, size: u64) -> Config {
 
 /// The number of records in a batch of records with this payload length.
 pub(crate) fn batch_records(payload_len: usize) -> usize {
-    (BATCH_BYTES / payload_len).clamp(BATCH_RECORDS_MIN, BATCH_RECORDS)
+    (BATCH_BYTES as usize / payload_len).clamp(BATCH_RECORDS_MIN, BATCH_RECORDS)
 }
 
 /// The results of a [`cycle`]: filling a buffer, opening it with all unread, draining it.

@@ -18,13 +18,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderName, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use forebay::aio::{AsyncReader, AsyncWriter};
-use forebay::{Batch, Config, ErrorKind, WhenFull};
-
-type Answer = (StatusCode, [(HeaderName, &'static str); 1], String);
+use forebay::{Batch, Config, WhenFull};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -39,8 +38,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (writer, reader) = config.open_async().await?;
     let forwarder = tokio::spawn(forward(reader, upstream));
 
+    // What can never be appended is answered with 413.
+    let longest = usize::try_from(writer.max_record_size())?;
     let app = Router::new()
         .route("/events", post(accept))
+        .layer(DefaultBodyLimit::max(longest))
         .with_state(writer);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}/events", listener.local_addr()?);
@@ -52,24 +54,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Answers once the event is synced. Requests that wait at the same time share a sync.
-async fn accept(State(writer): State<AsyncWriter>, event: Bytes) -> Answer {
+async fn accept(State(writer): State<AsyncWriter>, event: Bytes) -> Response {
     let synced = match writer.append(&event).await {
         Ok(receipt) => receipt.synced().await,
         Err(error) => Err(error),
     };
-    let retry_after = (header::RETRY_AFTER, "1");
     match synced {
-        Ok(()) => (
-            StatusCode::OK,
-            [(header::CONNECTION, "keep-alive")],
-            String::new(),
-        ),
+        Ok(()) => StatusCode::OK.into_response(),
         Err(error) => {
-            let status = match error.kind() {
-                ErrorKind::InvalidRecord => StatusCode::PAYLOAD_TOO_LARGE,
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            (status, [retry_after], format!("{error:#}\n"))
+            let retry_after = [(header::RETRY_AFTER, "1")];
+            let text = format!("{error:#}\n");
+            (StatusCode::SERVICE_UNAVAILABLE, retry_after, text).into_response()
         }
     }
 }

@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     if let Some(usage) = monitor.usage() {
-        forebay::metrics::report("orders", &usage);
+        forebay::telemetry::report("orders", &usage);
     }
     print!("{}", scrape.render());
     Ok(())

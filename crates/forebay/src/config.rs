@@ -154,6 +154,14 @@ impl Config {
     pub const DEFAULT_MAX_SIZE: u64 = 1 << 30;
     /// The greatest default of [`data_file_size`](Self::data_file_size): 128 MiB.
     pub const DEFAULT_MAX_DATA_FILE_SIZE: u64 = DEFAULT_MAX_DATA_FILE_SIZE;
+    /// By default, so many data files of the same length make up [`max_size`](Self::max_size): 16,
+    /// or more if they would be longer than
+    /// [`DEFAULT_MAX_DATA_FILE_SIZE`](Self::DEFAULT_MAX_DATA_FILE_SIZE).
+    pub const DEFAULT_DATA_FILES: u64 = 16;
+    /// The default of [`quarantine_max_size`](Self::quarantine_max_size): 64 MiB.
+    pub const DEFAULT_QUARANTINE_MAX_SIZE: u64 = 64 << 20;
+    /// The default of [`min_free_space`](Self::min_free_space): none.
+    pub const DEFAULT_MIN_FREE_SPACE: u64 = 0;
     /// The default of [`flush_interval`](Self::flush_interval): 500 ms.
     pub const DEFAULT_FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -171,8 +179,8 @@ impl Config {
             sync: SyncPolicy::default(),
             reader_sees: ReaderSees::default(),
             on_corruption: OnCorruption::default(),
-            quarantine_max_size: 64 << 20,
-            min_free_space: 0,
+            quarantine_max_size: Self::DEFAULT_QUARANTINE_MAX_SIZE,
+            min_free_space: Self::DEFAULT_MIN_FREE_SPACE,
             when_full: WhenFull::default(),
             event_counter: EventCounter::one(),
             io: Io::default(),
@@ -316,7 +324,8 @@ impl Config {
         let largest_file = ((self.max_size - LEDGER_ALLOWANCE) / 2).min(MAX_DATA_FILE_SIZE);
         let smallest_file = MIN_DATA_FILE_SIZE.max(self.max_size / MAX_DATA_FILES);
         let data_file_size = self.data_file_size.unwrap_or_else(|| {
-            let share = (self.max_size / 16).clamp(MIN_DATA_FILE_SIZE, DEFAULT_MAX_DATA_FILE_SIZE);
+            let share = (self.max_size / Self::DEFAULT_DATA_FILES)
+                .clamp(MIN_DATA_FILE_SIZE, DEFAULT_MAX_DATA_FILE_SIZE);
             share.max(smallest_file)
         });
         check(

@@ -49,13 +49,15 @@ pub enum ErrorKind {
     NotABuffer,
     /// The operating system refused access.
     PermissionDenied,
-    /// The buffer is full: its records take [`max_size`](crate::Config::max_size) bytes. Or the disk
-    /// takes nothing, and memory is full. The policy is to reject, or the time to wait for space ran out. Nothing was accepted (of a
-    /// batch: what [`BatchError`](crate::BatchError) says). Try again once more is acknowledged.
+    /// The buffer is full: its records take [`max_size`](crate::Config::max_size) bytes, or all
+    /// data files there can be. The policy is to reject, or the time to wait for room ran out.
+    /// Nothing was accepted (of a batch: what [`BatchError`](crate::BatchError) says). Try again
+    /// once more is acknowledged.
     Full,
-    /// The file system or a quota is full, or less is free than
-    /// [`min_free_space`](crate::Config::min_free_space). Nothing was accepted (of a batch: what
-    /// [`BatchError`](crate::BatchError) says). Try again once space was freed.
+    /// The disk takes nothing: the file system or a quota is full, less is free than
+    /// [`min_free_space`](crate::Config::min_free_space), or the disk hangs and memory is full.
+    /// Nothing was accepted (of a batch: what [`BatchError`](crate::BatchError) says). Try again
+    /// once space was freed, or the disk works again.
     DiskFull,
     /// The buffer is full and its reader is closed, so nothing makes space any more. Nothing was
     /// accepted. Trying again is useless until the buffer is opened again.

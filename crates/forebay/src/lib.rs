@@ -59,7 +59,7 @@
 //! | --- | --- |
 //! | `tokio` | [`aio`]: async writer and reader |
 //! | `serde_json` | `Json`, `JsonLines`: codecs for types that implement `serde`'s traits |
-//! | `metrics` | `metrics::report`: usage through the `metrics` facade |
+//! | `metrics` | `telemetry::report`: usage through the `metrics` facade |
 //! | `sim` | `storage::sim` and `storage::fault`: for tests |
 
 // Documentation of features links to items that exist only with the feature.
@@ -100,7 +100,7 @@ pub use edge::codec::{Codec, Raw, Text, Versioned};
 #[cfg(feature = "serde_json")]
 pub use edge::codec::{Json, JsonLines};
 #[cfg(feature = "metrics")]
-pub use edge::metrics;
+pub use edge::telemetry;
 pub use edge::typed::{TypedItem, TypedReader, TypedWriter};
 pub use error::{Error, ErrorKind, Result};
 pub use read::delivery::{Ack, Batch, BatchItems, Delivery, Item, Record};

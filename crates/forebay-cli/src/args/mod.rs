@@ -21,9 +21,6 @@ pub(crate) fn file(option: &Option<PathBuf>) -> Option<&Path> {
     option.as_deref().filter(|path| *path != Path::new("-"))
 }
 
-/// A buffer has at least this many data files, if no other size is set for them.
-const DATA_FILES_MIN: u64 = 16;
-
 /// How long an append waits for space before it returns, so that the stop is checked.
 const APPEND_WAIT: Duration = Duration::from_millis(200);
 
@@ -222,7 +219,7 @@ impl LimitOptions {
             .max_size
             .map_or(Config::DEFAULT_MAX_SIZE, |size| size.0);
         // From here on, data files do not become larger with the buffer.
-        let is_large = max_size / DATA_FILES_MIN >= Config::DEFAULT_MAX_DATA_FILE_SIZE;
+        let is_large = max_size / Config::DEFAULT_DATA_FILES >= Config::DEFAULT_MAX_DATA_FILE_SIZE;
         match (self.max_record_size, self.data_file_size) {
             (Some(_), _) => "--max-record-size",
             (None, Some(_)) => "--data-file-size",
@@ -278,9 +275,12 @@ mod tests {
         assert_eq!(max_size, Config::DEFAULT_MAX_SIZE);
         let Time(interval) = default("flush_interval").parse().unwrap();
         assert_eq!(interval, Config::DEFAULT_FLUSH_INTERVAL);
+        let Size(min_free_space) = default("min_free_space").parse().unwrap();
+        assert_eq!(min_free_space, Config::DEFAULT_MIN_FREE_SPACE);
         let largest = default("data_file_size");
         let (share, largest) = largest.rsplit_once(' ').unwrap();
         assert_eq!(share, "a sixteenth of the maximum size, at most");
+        assert_eq!(Config::DEFAULT_DATA_FILES, 16);
         let Size(largest) = largest.parse().unwrap();
         assert_eq!(largest, Config::DEFAULT_MAX_DATA_FILE_SIZE);
         let given = command.try_get_matches_from(["limits"]).unwrap();

@@ -100,7 +100,7 @@ impl JsonIds {
     }
 }
 
-/// Ranges of ids in words: `4 to 9, 12`.
+/// Ranges of ids in words: `ids 4 to 9, 12`.
 pub(crate) fn id_ranges(ranges: &[Range<u64>]) -> String {
     let listed = ranges.iter().take(RANGES_MAX);
     let mut listed: Vec<String> = listed
@@ -113,5 +113,9 @@ pub(crate) fn id_ranges(ranges: &[Range<u64>]) -> String {
     if more > 0 {
         listed.push(count(more, "more range"));
     }
-    listed.join(", ")
+    let word = match ranges {
+        [ids] if ids.end - ids.start == 1 => "id",
+        _ => "ids",
+    };
+    format!("{word} {}", listed.join(", "))
 }

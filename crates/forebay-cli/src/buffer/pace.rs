@@ -45,9 +45,9 @@ impl Pace {
 
     /// At most this many bytes are to be taken at a time, so that they go out evenly: what a
     /// quarter of a second allows, and not more than `max`.
-    pub(crate) fn portion(&self, max: usize) -> usize {
+    pub(crate) fn portion(&self, max: u64) -> u64 {
         let Some(rate) = self.rate else { return max };
-        usize::try_from(rate.0 / 4).unwrap_or(max).clamp(1, max)
+        (rate.0 / 4).clamp(1, max)
     }
 
     /// How long until the next bytes are due; zero if they are.

@@ -50,6 +50,12 @@ pub(crate) fn conclusion(
              nothing is lost then"
         );
     }
+    if damage(verification).next().is_none() {
+        return format!(
+            "no damage, only what a crash leaves behind; {lost}, as a power cut takes events that \
+             were not synced. Opening the buffer tidies it up"
+        );
+    }
     let is_ledger = |finding: &Finding| finding.file.as_deref() == Some(LEDGER_FILE_NAME);
     if verification.events_lost == 0 && damage(verification).all(is_ledger) {
         return format!("damaged; {lost}. Opening the buffer mends the ledger from the data files");

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 /// At most this many records and payload bytes are taken from the buffer at a time.
 const BATCH_RECORDS: usize = 16 << 10;
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: u64 = 256 << 10;
 /// How often an empty buffer is checked for changes, with `--follow`.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 /// How long this program may take to end after a signal.

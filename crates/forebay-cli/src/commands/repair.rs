@@ -205,7 +205,7 @@ fn text(args: &Args, repair: &Repair) -> String {
     let lost: u64 = plan.missing.iter().map(|ids| ids.end - ids.start).sum();
     let ids = match plan.missing.is_empty() {
         true => String::new(),
-        false => format!(", ids {}", findings::id_ranges(&plan.missing)),
+        false => format!(", {}", findings::id_ranges(&plan.missing)),
     };
     let _ = writeln!(text, "lost: {}{ids}", count(lost, "event"));
     match &repair.original {

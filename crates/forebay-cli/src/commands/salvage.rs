@@ -235,7 +235,7 @@ fn text(args: &Args, salvage: &Salvage) -> String {
         let missing: u64 = salvage.missing.iter().map(|ids| ids.end - ids.start).sum();
         let _ = writeln!(
             text,
-            "missing: {}, ids {}",
+            "missing: {}, {}",
             count(missing, "event"),
             findings::id_ranges(&salvage.missing)
         );

@@ -22,8 +22,8 @@ Examples:
 
 Each finding is one damaged span, with its file, offset, length and the events
 that the record ids prove lost there. Its severity is
-  normal  for what a crash leaves behind, and opening the buffer mends without
-          loss
+  normal  for what a crash leaves behind, and opening the buffer mends; events
+          that were not synced before a power cut may be lost with it
   damage  for everything else
 
 If the program that fills the buffer counts several events a record, say so with

@@ -76,11 +76,11 @@ pub(crate) enum Step {
 }
 
 impl Producer {
-    /// Reads records of at most `max_len` bytes. With `keeps`, what
+    /// Reads records of at most `max_len` bytes, which fit into memory. With `keeps`, what
     /// [`take_back`](Self::take_back) takes back is appended again.
     pub(crate) fn new(
         framing: Framing,
-        max_len: usize,
+        max_len: u64,
         stored_as: StoredAs,
         limits: &LimitOptions,
         keeps: bool,
@@ -92,7 +92,7 @@ impl Producer {
             counter: stored_as.counter,
             when_full: limits.when_full,
             longer: limits.options_for_longer_records(),
-            splitter: Splitter::new(framing, max_len),
+            splitter: Splitter::new(framing, max_len as usize),
             records: Vec::new(),
             next: 0,
             ended: false,

@@ -265,7 +265,7 @@ fn what_damage_and_repairs_left_is_noted() {
     let answers = doctor(&scratch.buffer, &["--quick"], 0);
     let (says, _) = one(&answers, "leftovers", "note");
     assert!(
-        says.starts_with("repair/ holds the original files"),
+        says.starts_with("repair/ holds what earlier repairs"),
         "{says}"
     );
     fs::write(scratch.buffer.join("repair/list.out"), "").unwrap();

@@ -246,7 +246,7 @@ fn what_cannot_be_drained_keeps_nothing_else_from_it() {
         ]
     );
     let ran = ran
-        .says("wait for it with --wait 1m")
+        .says("--wait 1m waits for it")
         .says("ended with status 5, after 1 restart in a row")
         .says("no such directory")
         .says("holds no buffer");

@@ -298,9 +298,9 @@ fn rules_dashboard_and_page_name_values_that_exist() {
         .filter(|name| text.contains(&format!("# TYPE {name} ")))
         .collect();
     assert_eq!(printed.len(), 20, "{printed:?}");
-    let of_library = forebay::metrics::COUNTERS
+    let of_library = forebay::telemetry::COUNTERS
         .iter()
-        .chain(&forebay::metrics::GAUGES)
+        .chain(&forebay::telemetry::GAUGES)
         .map(|metric| metric.name.to_owned());
     let all: BTreeSet<String> = printed.iter().cloned().chain(of_library).collect();
     for file in [

@@ -307,7 +307,7 @@ fn dead_letters_that_are_open_elsewhere_are_an_error_at_the_start() {
     let (push, stdin) = hold(&scratch);
     run(careful_pipe(&scratch, &[], "touch \"$0/started\""))
         .expect(2)
-        .says("wait for it with --wait 1m");
+        .says("--wait 1m waits for it");
     assert!(!scratch.path("started").exists());
     drop(stdin);
     finish(push).expect(0);

@@ -32,7 +32,7 @@ fn a_plan_says_what_is_kept_and_lost_and_changes_nothing() {
     for said in [
         "buffer-data-0.dat is written anew, with 9 records",
         "to keep: 9 records with 9 events",
-        "lost: 1 event, ids 5",
+        "lost: 1 event, id 5",
         "nothing was changed; --apply does it",
     ] {
         assert!(text.contains(said), "{said}: {text}");

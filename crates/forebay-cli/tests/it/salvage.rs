@@ -29,7 +29,7 @@ fn a_plan_says_what_checks_out_and_writes_nothing() {
     let text = run(salvage(&scratch, None, &[])).expect(1).stdout_text();
     for said in [
         "buffer-data-0.dat: 9 records, 48 B of 480 B are no record",
-        "missing: 1 event, ids 5",
+        "missing: 1 event, id 5",
         "to salvage: 9 records with 9 events",
         "nothing was written; --to does it",
     ] {
@@ -56,7 +56,15 @@ fn what_checks_out_comes_to_a_new_buffer_without_a_ledger() {
     verify.arg(scratch.path("new"));
     run(verify).expect(0);
     assert_eq!(cat(&scratch, "new"), lines(1, 4) + &lines(6, 10));
-    // The new buffer is not written over.
+    // Once more, as after a kill.
+    let again = run(salvage(&scratch, Some("new"), &[]))
+        .expect(1)
+        .stdout_text();
+    assert!(again.contains("holds them already: 9 records"), "{again}");
+    // A buffer with other records is not written over.
+    let mut push = forebay(["push"]);
+    push.arg(scratch.path("new"));
+    run_with(push, b"another\n").expect(0);
     run(salvage(&scratch, Some("new"), &[]))
         .expect(2)
         .says("unread events");

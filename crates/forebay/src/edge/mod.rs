@@ -4,5 +4,5 @@
 pub mod aio;
 pub(crate) mod codec;
 #[cfg(feature = "metrics")]
-pub mod metrics;
+pub mod telemetry;
 pub(crate) mod typed;

@@ -227,7 +227,8 @@ impl<C> fmt::Debug for TypedWriter<C> {
     }
 }
 
-/// An item of a typed reader.
+/// An item of a typed reader. There will be no others: match all three, so that no loss is
+/// overlooked.
 #[derive(Debug)]
 pub enum TypedItem<V> {
     /// A value, and the delivery to acknowledge.
@@ -319,7 +320,7 @@ impl<C: Codec> TypedReader<C> {
     pub fn recv_batch(
         &mut self,
         max_records: usize,
-        max_bytes: usize,
+        max_bytes: u64,
     ) -> Result<Option<Vec<TypedItem<C::Value>>>> {
         let batch = self.reader.recv_batch(max_records, max_bytes)?;
         Ok(batch.map(|batch| decode_all(&*self.codec, self.reader.meters(), batch)))

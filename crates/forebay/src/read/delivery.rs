@@ -19,7 +19,7 @@ use crate::state::lost::Lost;
 use crate::state::shared::Shared;
 use crate::state::stream::Position;
 
-/// What a reader meets.
+/// What a reader meets. There will be no other items: match both, so that no loss is overlooked.
 #[derive(Debug)]
 pub enum Item {
     /// A record.
@@ -154,7 +154,7 @@ pub struct Batch {
     entries: Vec<Entry>,
     lost: Vec<Lost>,
     count: Count,
-    payload_bytes: usize,
+    payload_bytes: u64,
 }
 
 /// A record of a batch. There are many, so it is small: a chunk is shorter than 4 GiB, and a record
@@ -235,7 +235,7 @@ impl Batch {
         payload: Range<usize>,
     ) {
         debug_assert_eq!(stretch.from.next_id, id, "what is lost was reported");
-        self.payload_bytes += payload.len();
+        self.payload_bytes += payload.len() as u64;
         self.count.add(count(events, payload.len()));
         self.entries.push(Entry {
             from: stretch.from.offset,
@@ -258,7 +258,7 @@ impl Batch {
             let is_kept = is_kept(entry.id, entry.id + events);
             if is_kept {
                 self.count.add(count(events, entry.len as usize));
-                self.payload_bytes += entry.len as usize;
+                self.payload_bytes += u64::from(entry.len);
             }
             is_kept
         });
@@ -298,7 +298,7 @@ impl Batch {
     }
 
     /// The bytes of its records' payloads.
-    pub fn payload_bytes(&self) -> usize {
+    pub fn payload_bytes(&self) -> u64 {
         self.payload_bytes
     }
 

@@ -49,7 +49,7 @@ impl Reader {
         &mut self,
         batch: &mut Batch,
         records_max: usize,
-        room: &mut usize,
+        room: &mut u64,
     ) -> bool {
         if !self.is_calm() {
             return true;
@@ -77,11 +77,11 @@ impl Reader {
                 let Some(stretch) = expected(tail, id_limit, root.id, events, end) else {
                     return false;
                 };
-                if len > *room && !batch.is_empty() {
+                if len as u64 > *room && !batch.is_empty() {
                     has_room = false;
                     return false;
                 }
-                *room = room.saturating_sub(len);
+                *room = room.saturating_sub(len as u64);
                 source.show_chunk(batch);
                 let payload = payload_at..payload_at + len;
                 batch.push(stretch, root.id, root.metadata, events, payload);

@@ -111,7 +111,7 @@ enum Advance {
     End,
 }
 
-/// What a call that does not wait, or not for ever, found.
+/// What a call that does not wait, or not for ever, found. There will be no other outcomes.
 #[derive(Debug)]
 pub enum TryRecv<T> {
     /// An item, or a batch of them.
@@ -291,7 +291,7 @@ impl Reader {
     /// # Errors
     /// As [`recv`](Self::recv). Records that were read before an error are returned first, and the
     /// error by the next call.
-    pub fn recv_batch(&mut self, max_records: usize, max_bytes: usize) -> Result<Option<Batch>> {
+    pub fn recv_batch(&mut self, max_records: usize, max_bytes: u64) -> Result<Option<Batch>> {
         self.wait_for(None, |reader| reader.try_recv_batch(max_records, max_bytes))
             .and_then(|found| self.or_nobody_writes(found))
     }
@@ -303,7 +303,7 @@ impl Reader {
     pub fn recv_batch_timeout(
         &mut self,
         max_records: usize,
-        max_bytes: usize,
+        max_bytes: u64,
         timeout: Duration,
     ) -> Result<TryRecv<Batch>> {
         self.wait_for(deadline_after(timeout), |reader| {
@@ -315,11 +315,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`recv_batch`](Self::recv_batch).
-    pub fn try_recv_batch(
-        &mut self,
-        max_records: usize,
-        max_bytes: usize,
-    ) -> Result<TryRecv<Batch>> {
+    pub fn try_recv_batch(&mut self, max_records: usize, max_bytes: u64) -> Result<TryRecv<Batch>> {
         loop {
             match self.read_ahead(max_records, max_bytes)? {
                 TryRecv::Ready(ahead) => {
@@ -338,7 +334,7 @@ impl Reader {
     pub(crate) fn read_ahead(
         &mut self,
         max_records: usize,
-        max_bytes: usize,
+        max_bytes: u64,
     ) -> Result<TryRecv<Ahead>> {
         if self.is_stopped() {
             return Ok(TryRecv::End);
@@ -349,7 +345,7 @@ impl Reader {
         found
     }
 
-    fn fill_batch(&mut self, max_records: usize, max_bytes: usize) -> Result<TryRecv<Ahead>> {
+    fn fill_batch(&mut self, max_records: usize, max_bytes: u64) -> Result<TryRecv<Ahead>> {
         let max_records = max_records.max(1);
         let mut batch = Batch::new(&self.shared, self.batch_len.min(max_records));
         let mut losses = Vec::new();
@@ -366,11 +362,11 @@ impl Reader {
                     stretch,
                 }) => {
                     let len = found.payload.len();
-                    if len > room && !holds_nothing {
+                    if len as u64 > room && !holds_nothing {
                         self.put_back(found, stretch);
                         break;
                     }
-                    room = room.saturating_sub(len);
+                    room = room.saturating_sub(len as u64);
                     if let Some(source) = &self.source {
                         source.show_chunk(&mut batch);
                     }

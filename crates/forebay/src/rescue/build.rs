@@ -13,7 +13,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::refuse_reserved;
 use super::staged::StagedFile;
 use crate::buffer::take_lock;
 use crate::counter::EventCounter;
@@ -82,7 +81,6 @@ impl NewBuffer {
         data_file_size: u64,
         acknowledged: u64,
     ) -> Result<Self> {
-        refuse_reserved(&*storage, dir)?;
         recovery::prepare(&*storage, dir)?;
         let lock = take_lock(&*storage, dir)?;
         install::finish(&*storage, dir)?;

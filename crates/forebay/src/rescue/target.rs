@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build::{Built, NewBuffer};
+use super::refuse_reserved;
 use crate::directory::records::{Records, RecordsOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
@@ -49,6 +50,7 @@ impl Target {
         data_file_size: u64,
         acknowledged: u64,
     ) -> Result<Self> {
+        refuse_reserved(&**storage, dir)?;
         let new = NewBuffer::create(Arc::clone(storage), dir, data_file_size, acknowledged);
         let work = match new {
             Ok(new) => Work::Make(Box::new(new)),

@@ -467,7 +467,7 @@ impl Shared {
                 ),
             ),
             NoRoom::Busy => (
-                ErrorKind::Full,
+                ErrorKind::DiskFull,
                 format!(
                     "the disk of {dir} has not taken the records before this one, memory holds no \
                      more of them, and the record was not accepted; try again later, and see \

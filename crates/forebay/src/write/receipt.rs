@@ -293,9 +293,9 @@ impl From<BatchError> for Error {
             (0, 0) => batch.error,
             (accepted, 0) => batch
                 .error
-                .noting(&format!(" ({accepted} records of the batch were accepted)")),
+                .noting(&format!(" (accepted of the batch: {accepted})")),
             (accepted, dropped) => batch.error.noting(&format!(
-                " ({accepted} records of the batch were accepted, {dropped} dropped)"
+                " (accepted of the batch: {accepted}, dropped: {dropped})"
             )),
         }
     }

@@ -294,8 +294,8 @@ impl Writer {
 
     /// The largest payload that can be appended, in bytes: what was configured,
     /// or what follows from the data file size.
-    pub fn max_record_size(&self) -> usize {
-        self.shared.limits.max_record_len
+    pub fn max_record_size(&self) -> u64 {
+        self.shared.limits.max_record_len as u64
     }
 
     /// What went through the buffer, and what is in it.

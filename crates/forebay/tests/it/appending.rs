@@ -123,7 +123,7 @@ fn what_a_batch_accepted_before_the_disk_was_full_is_delivered() {
     assert_eq!(error.receipt().id(), Some(accepted));
     let message = error.to_string();
     assert!(!message.contains("nothing was accepted"), "{message}");
-    let told = format!("{accepted} records of the batch were accepted");
+    let told = format!("accepted of the batch: {accepted}");
     assert!(message.contains(&told), "{message}");
     // A batch that is refused as a whole says so.
     let message = writer.append_batch(&batch).unwrap_err().to_string();

@@ -117,7 +117,7 @@ fn long_data_files_are_deleted_as_well() {
     assert_eq!(data_files(dir.path()).len(), 4);
     writer.close().unwrap();
     let mut records = 0;
-    while let Some(batch) = reader.recv_batch(16, usize::MAX).unwrap() {
+    while let Some(batch) = reader.recv_batch(16, u64::MAX).unwrap() {
         records += batch.len();
         batch.ack();
     }
@@ -215,7 +215,7 @@ fn a_batch_holds_no_more_records_than_asked_for_wherever_a_chunk_ends() {
     }
     drop(writer);
     let mut lens = Vec::new();
-    while let Some(batch) = reader.recv_batch(3, usize::MAX).unwrap() {
+    while let Some(batch) = reader.recv_batch(3, u64::MAX).unwrap() {
         lens.push(batch.len());
         batch.ack();
     }

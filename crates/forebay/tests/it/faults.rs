@@ -177,7 +177,7 @@ fn a_flush_onto_a_full_disk_may_be_given_up() {
 fn the_longest_record_that_fits_is_told() {
     let (_sim, fault) = faulty();
     let (writer, _reader) = open(&fault, config()).unwrap();
-    let longest = vec![b'x'; writer.max_record_size()];
+    let longest = vec![b'x'; writer.max_record_size() as usize];
     assert!(writer.append(&longest).unwrap().accepted());
     let error = writer.append(&[&longest[..], b"x"].concat()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidRecord);

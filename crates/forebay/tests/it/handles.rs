@@ -134,7 +134,7 @@ async fn an_async_batch_goes_on_where_single_items_ended() {
             delivery.ack();
         }
         // This future is dropped while it reads from the disk, or is ready at once.
-        let dropped = reader.recv_batch(7, usize::MAX);
+        let dropped = reader.recv_batch(7, u64::MAX);
         if let Ok(batch) = tokio::time::timeout(Duration::ZERO, dropped).await {
             let batch = batch.unwrap().unwrap();
             assert!((1..=7).contains(&batch.len()) && !batch.is_empty());
@@ -172,7 +172,7 @@ fn a_batch_iterates_over_records_and_losses_in_order() {
     bytes[4 * 144 + 50] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let (_writer, mut reader) = open(&small(dir.path()));
-    let batch = reader.recv_batch(100, usize::MAX).unwrap().unwrap();
+    let batch = reader.recv_batch(100, u64::MAX).unwrap().unwrap();
     assert_eq!((batch.len(), batch.lost().len()), (9, 1));
     assert_eq!(batch.records().count(), 9);
     let ids: Vec<_> = batch

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use forebay::metrics::{COUNTERS, GAUGES};
+use forebay::telemetry::{COUNTERS, GAUGES};
 use forebay::{Usage, WhenFull};
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder};
 use metrics::{SharedString, Unit};
@@ -89,8 +89,8 @@ impl Recorder for Keeper {
 fn reported(usage: &Usage) -> BTreeMap<String, f64> {
     let keeper = Keeper::default();
     metrics::with_local_recorder(&keeper, || {
-        forebay::metrics::report("orders", usage);
-        forebay::metrics::report("orders", usage);
+        forebay::telemetry::report("orders", usage);
+        forebay::telemetry::report("orders", usage);
     });
     let values = keeper.0.lock().unwrap().clone();
     let described = keeper.1.lock().unwrap();

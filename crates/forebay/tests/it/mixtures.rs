@@ -198,7 +198,7 @@ impl Reading {
                 if is_stopped {
                     reader.stopper().stop();
                     assert!(reader.recv().await.unwrap().is_none());
-                    let all = reader.recv_batch(usize::MAX, usize::MAX).await;
+                    let all = reader.recv_batch(usize::MAX, u64::MAX).await;
                     assert!(all.unwrap().is_none());
                 }
                 match self.rng.below(2) {
@@ -367,9 +367,9 @@ impl Reading {
         }
     }
 
-    fn limits(&mut self) -> (usize, usize) {
+    fn limits(&mut self) -> (usize, u64) {
         let records = [1, 3, 20, usize::MAX][self.rng.below(4) as usize];
-        let bytes = [0, 500, 5000, usize::MAX][self.rng.below(4) as usize];
+        let bytes = [0, 500, 5000, u64::MAX][self.rng.below(4) as usize];
         (records, bytes)
     }
 }

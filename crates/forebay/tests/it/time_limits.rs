@@ -92,7 +92,7 @@ fn an_append_does_not_wait_for_a_disk_that_hangs() {
             Err(error) => break error,
         }
     };
-    assert_eq!(error.kind(), ErrorKind::Full);
+    assert_eq!(error.kind(), ErrorKind::DiskFull);
     assert!(error.to_string().contains("hangs"), "{error}");
     let accepted = writer.usage().received.events;
     let error = writer.try_append(&[0; 1000]).unwrap_err();
@@ -133,7 +133,7 @@ async fn an_async_append_does_not_wait_longer_than_it_may_for_a_disk_that_hangs(
             Err(error) => break error,
         }
     };
-    assert_eq!(error.kind(), ErrorKind::Full);
+    assert_eq!(error.kind(), ErrorKind::DiskFull);
     assert!(error.to_string().contains("hangs"), "{error}");
     gate.open();
     writer.append(b"it goes on").await.unwrap();

@@ -58,7 +58,7 @@ async fn a_backlog_on_disk_is_read_after_reopening() {
     let (_writer, mut reader) = open(&config).await;
     let mut next = 1;
     while next <= 20_000 {
-        for item in reader.recv_batch(100, usize::MAX).await.unwrap().unwrap() {
+        for item in reader.recv_batch(100, u64::MAX).await.unwrap().unwrap() {
             let delivery = record(Some(item));
             assert_eq!(delivery.id(), next);
             next += 1;

@@ -159,7 +159,7 @@ async fn values_go_through_futures() {
     take(reader.recv().await.unwrap().unwrap());
     take(reader.recv_timeout(long).await.unwrap().ready().unwrap());
     take(reader.try_recv().await.unwrap().ready().unwrap());
-    for item in reader.recv_batch(2, usize::MAX).await.unwrap().unwrap() {
+    for item in reader.recv_batch(2, u64::MAX).await.unwrap().unwrap() {
         take(item);
     }
     while let Some(item) = reader.next().await {

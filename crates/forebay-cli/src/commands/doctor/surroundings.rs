@@ -3,13 +3,11 @@
 use super::system::{self, Mount};
 use super::{Answer, Patient, SyncTimes};
 use crate::output::{age, bytes, count, quoted};
+use forebay::Config;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
-
-/// What the quarantine may take besides the maximum size.
-const QUARANTINE_BYTES: u64 = 64 << 20;
 
 /// A file system with less is close to full.
 const FREE_BYTES_MIN: u64 = 64 << 20;
@@ -50,7 +48,9 @@ pub(super) fn space(patient: &Patient) -> Vec<Answer> {
                 ),
                 &look,
             ));
-        } else if let Some(room) = room.filter(|room| free < room + QUARANTINE_BYTES) {
+        } else if let Some(room) =
+            room.filter(|room| free < room + Config::DEFAULT_QUARANTINE_MAX_SIZE)
+        {
             answers.push(Answer::problem(
                 CHECK,
                 format!(
@@ -58,7 +58,7 @@ pub(super) fn space(patient: &Patient) -> Vec<Answer> {
                      for damaged bytes, but {} are free. Free some space, or lower the maximum \
                      size",
                     bytes(room),
-                    bytes(QUARANTINE_BYTES),
+                    bytes(Config::DEFAULT_QUARANTINE_MAX_SIZE),
                     bytes(free)
                 ),
                 &look,

@@ -171,9 +171,9 @@ mod tests {
     /// What embeds the library and what looks from outside can be watched with the same rules.
     #[test]
     fn the_names_are_those_of_the_library_where_it_has_the_value() {
-        let of_library = forebay::metrics::COUNTERS
+        let of_library = forebay::telemetry::COUNTERS
             .iter()
-            .chain(&forebay::metrics::GAUGES);
+            .chain(&forebay::telemetry::GAUGES);
         let of_library: BTreeSet<_> = of_library.map(|metric| metric.name).collect();
         let ours: BTreeSet<_> = COUNTERS.iter().chain(&GAUGES).map(|m| m.0).collect();
         let shared: Vec<_> = ours.intersection(&of_library).copied().collect();

@@ -47,7 +47,7 @@ use std::time::{Duration, Instant};
 
 /// At most this many records and payload bytes are taken from the buffer at a time.
 const BATCH_RECORDS: usize = 16 << 10;
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: u64 = 256 << 10;
 /// How long the end of a program, or a stop, goes unnoticed while the buffer is
 /// empty.
 const IDLE: Duration = Duration::from_millis(100);

@@ -138,13 +138,17 @@ fn refuse(dir: &Path, report: &Recovery) -> Result<()> {
         return Ok(());
     };
     let path = dir.join(finding.file.as_deref().unwrap_or_default());
+    let lost = match finding.events_lost {
+        0 => "nothing is lost".to_owned(),
+        1 => "1 event is lost".to_owned(),
+        events => format!("{events} events are lost"),
+    };
     let message = format!(
-        "{} is damaged at offset {} ({}, {} events lost) and the configuration refuses damage; \
+        "{} is damaged at offset {} (finding {}; {lost}) and the configuration refuses damage; \
          verify the buffer, or open it with another on_corruption, which steps over damage",
         path.display(),
         finding.offset,
         finding.kind,
-        finding.events_lost,
     );
     Err(Error::with_path(ErrorKind::Corrupt, &path, message).at(finding.offset))
 }

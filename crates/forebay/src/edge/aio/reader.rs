@@ -35,7 +35,7 @@ use crate::write::writer::Writer;
 /// At most this many records are read ahead from disk at a time.
 const READ_RECORDS: usize = 8192;
 /// At most this many payload bytes are read ahead from disk at a time.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: u64 = 1 << 20;
 
 /// A [`Reader`] whose waits are futures; also a [`Stream`](futures_core::Stream)
 /// of items.
@@ -107,7 +107,7 @@ impl AsyncReader {
     pub async fn recv_batch(
         &mut self,
         max_records: usize,
-        max_bytes: usize,
+        max_bytes: u64,
     ) -> Result<Option<Batch>> {
         let limits = (max_records, max_bytes);
         poll_fn(|cx| self.poll_waiting(cx, |reader, cx| reader.poll_batch(cx, limits))).await
@@ -120,7 +120,7 @@ impl AsyncReader {
     pub async fn recv_batch_timeout(
         &mut self,
         max_records: usize,
-        max_bytes: usize,
+        max_bytes: u64,
         timeout: Duration,
     ) -> Result<TryRecv<Batch>> {
         let batch = self.recv_batch(max_records, max_bytes);
@@ -134,7 +134,7 @@ impl AsyncReader {
     pub async fn try_recv_batch(
         &mut self,
         max_records: usize,
-        max_bytes: usize,
+        max_bytes: u64,
     ) -> Result<TryRecv<Batch>> {
         poll_fn(|cx| self.poll_batch(cx, (max_records, max_bytes))).await
     }
@@ -283,7 +283,7 @@ impl AsyncReader {
     fn poll_batch(
         &mut self,
         cx: &mut Context<'_>,
-        limits: (usize, usize),
+        limits: (usize, u64),
     ) -> Poll<Result<TryRecv<Batch>>> {
         self.shared.check_async()?;
         loop {
@@ -332,7 +332,7 @@ impl AsyncReader {
         )
     }
 
-    fn read_elsewhere(&mut self, (max_records, max_bytes): (usize, usize)) {
+    fn read_elsewhere(&mut self, (max_records, max_bytes): (usize, u64)) {
         if let State::Here(mut reader) = std::mem::replace(&mut self.state, State::Gone) {
             self.state = State::Reading(spawn_blocking(move || {
                 let read = AssertUnwindSafe(|| reader.read_ahead(max_records, max_bytes));
@@ -402,7 +402,7 @@ impl AsyncReader {
     }
 }
 
-fn fits(batch: &Batch, (max_records, max_bytes): (usize, usize)) -> bool {
+fn fits(batch: &Batch, (max_records, max_bytes): (usize, u64)) -> bool {
     let is_one = batch.len() <= 1;
     is_one || (batch.len() <= max_records && batch.payload_bytes() <= max_bytes)
 }

@@ -191,7 +191,7 @@ impl<C: Codec> AsyncTypedReader<C> {
     pub async fn recv_batch(
         &mut self,
         max_records: usize,
-        max_bytes: usize,
+        max_bytes: u64,
     ) -> Result<Option<Vec<TypedItem<C::Value>>>> {
         let batch = self.reader.recv_batch(max_records, max_bytes).await?;
         Ok(batch.map(|batch| decode_all(&*self.codec, self.reader.meters(), batch)))

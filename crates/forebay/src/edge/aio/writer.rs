@@ -218,8 +218,8 @@ impl AsyncWriter {
     }
 
     /// The largest payload that can be appended, in bytes; see [`Writer::max_record_size`].
-    pub fn max_record_size(&self) -> usize {
-        self.shared().limits.max_record_len
+    pub fn max_record_size(&self) -> u64 {
+        self.shared().limits.max_record_len as u64
     }
 
     /// A handle that only reads figures; see [`Writer::monitor`].

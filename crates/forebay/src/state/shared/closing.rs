@@ -197,8 +197,13 @@ impl Shared {
             kind,
             &self.dir,
             format!(
-                "closing the buffer in {}: the last {events} events accepted are not durable: {why}",
-                self.dir.display()
+                "closing the buffer in {}: {} not durable: {why}",
+                self.dir.display(),
+                match events {
+                    0 => "the last acknowledgements are".to_owned(),
+                    1 => "the last event accepted is".to_owned(),
+                    _ => format!("the last {events} events accepted are"),
+                }
             ),
         ))
     }

@@ -38,7 +38,7 @@ fn a_reader_that_rests_holds_no_deleted_file() {
         // Reads all records of the first file and no more; then the reader is idle.
         let count = std::fs::metadata(dir.path().join(&first)).unwrap().len() / 1040;
         if by_batch {
-            let batch = reader.recv_batch(count as usize, usize::MAX).unwrap();
+            let batch = reader.recv_batch(count as usize, u64::MAX).unwrap();
             let batch = batch.unwrap();
             assert_eq!(batch.len() as u64, count);
             batch.ack();

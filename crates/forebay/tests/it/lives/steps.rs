@@ -250,7 +250,7 @@ impl Life {
     fn read_batch(&mut self) -> Check {
         let (records, bytes) = (1 + self.rng.below(12), 1 + self.rng.below(20_000));
         let reader = &mut self.handles().reader;
-        let found = caught(|| reader.try_recv_batch(records as usize, bytes as usize));
+        let found = caught(|| reader.try_recv_batch(records as usize, bytes));
         match self.outcome("try_recv_batch", found)? {
             Some(TryRecv::Ready(batch)) => {
                 let mut lost: Vec<Lost> = batch.lost().to_vec();

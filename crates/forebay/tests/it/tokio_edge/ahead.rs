@@ -94,11 +94,11 @@ impl Way {
                 .into_iter()
                 .collect(),
             Self::Batch => {
-                let batch = reader.recv_batch(3, usize::MAX).await.unwrap();
+                let batch = reader.recv_batch(3, u64::MAX).await.unwrap();
                 batch.into_iter().flatten().collect()
             }
             Self::TryBatch => loop {
-                match reader.try_recv_batch(3, usize::MAX).await.unwrap() {
+                match reader.try_recv_batch(3, u64::MAX).await.unwrap() {
                     TryRecv::Ready(batch) => return batch.into_iter().collect(),
                     TryRecv::Empty => tokio::task::yield_now().await,
                     TryRecv::End => return vec![],
@@ -124,7 +124,7 @@ fn what_is_acknowledged_after_a_rewind_does_not_come_again() {
             assert_eq!(record(reader.recv().await.unwrap()).id(), 1);
             if matches!(way, Way::Batch | Way::TryBatch) {
                 // The future is dropped, but its read goes on in the background.
-                assert!(poll_once(reader.recv_batch(3, usize::MAX)).is_none());
+                assert!(poll_once(reader.recv_batch(3, u64::MAX)).is_none());
                 background_is_done().await;
             }
             old.into_iter().for_each(Delivery::ack);
@@ -161,7 +161,7 @@ fn a_value_that_is_acknowledged_after_a_rewind_does_not_come_again() {
         for _ in 0..2 {
             ids.push(take(reader.next().await.transpose().unwrap()).id());
         }
-        for item in reader.recv_batch(2, usize::MAX).await.unwrap().unwrap() {
+        for item in reader.recv_batch(2, u64::MAX).await.unwrap().unwrap() {
             ids.push(take(Some(item)).id());
         }
         while let Some(item) = reader.recv().await.unwrap() {
@@ -200,14 +200,13 @@ async fn end_having_read_ahead(sim: &Sim, ending: &str) -> bool {
     let mut reader = AsyncReader::new(reader(sim));
     record(reader.recv().await.unwrap()).ack();
     // Takes back what was read ahead, and reads it again in the background.
-    if ending.ends_with("during a read") && poll_once(reader.recv_batch(100, usize::MAX)).is_some()
-    {
+    if ending.ends_with("during a read") && poll_once(reader.recv_batch(100, u64::MAX)).is_some() {
         return false;
     }
     if ending.starts_with("stop") {
         reader.stopper().stop();
         assert!(reader.recv().await.unwrap().is_none());
-        assert!(reader.recv_batch(100, usize::MAX).await.unwrap().is_none());
+        assert!(reader.recv_batch(100, u64::MAX).await.unwrap().is_none());
     }
     assert_eq!(reader.usage().lost.events, 0, "{ending}");
     match ending {

@@ -235,7 +235,7 @@ impl Life<'_> {
                         }
                         return;
                     }
-                    let read = reader.try_recv_batch(records as usize, bytes as usize);
+                    let read = reader.try_recv_batch(records as usize, bytes);
                     if let TryRecv::Ready(batch) = read.unwrap() {
                         items.extend(batch.lost().iter().cloned().map(Item::Lost));
                         items.extend(batch.into_deliveries().map(Item::Record));

@@ -56,9 +56,7 @@ impl Run {
 
     pub(super) fn recv_batch(&mut self) -> Check {
         let (records, bytes) = (1 + self.rng.below(5), 1 + self.rng.below(400));
-        let found = self
-            .reader()
-            .try_recv_batch(records as usize, bytes as usize);
+        let found = self.reader().try_recv_batch(records as usize, bytes);
         match must("try_recv_batch", found)? {
             TryRecv::Ready(batch) => {
                 if batch.len() > records as usize || !batch.lost().is_empty() {

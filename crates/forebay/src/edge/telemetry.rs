@@ -71,7 +71,7 @@ pub const GAUGES: [Metric; 7] = [
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// let (writer, _reader) = forebay::Config::new(dir.path()).open()?;
-/// forebay::metrics::report("orders", &writer.usage());
+/// forebay::telemetry::report("orders", &writer.usage());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn report(buffer: &str, usage: &Usage) {
