@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use forebay::{Ack, Config, Item, Reader, Writer};
+use forebay::{Ack, Config, ErrorKind, Item, Reader, Writer};
 
 const PRODUCERS: u64 = 4;
 
@@ -69,11 +69,11 @@ fn produce(
     let mut accepted = 0;
     while accepted < records && !stop.load(Ordering::SeqCst) {
         let record = format!("{first}-{producer}-{accepted}");
-        // With a full buffer, this thread must still see that it has to stop.
+        // With a full buffer or disk, this thread must still see that it has to stop.
         let wait = std::time::Duration::from_millis(100);
         match writer.append_timeout(record.as_bytes(), wait) {
             Ok(_) => accepted += 1,
-            Err(error) if error.kind() == forebay::ErrorKind::Full => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Full | ErrorKind::DiskFull) => {}
             Err(error) => return Err(error),
         }
     }
