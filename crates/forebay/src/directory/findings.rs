@@ -135,6 +135,16 @@ pub struct Finding {
     pub events_lost: u64,
 }
 
+impl Finding {
+    /// This loss, which a repair has reported already.
+    pub(crate) fn reported(self) -> Self {
+        Self {
+            severity: Severity::Normal,
+            ..self
+        }
+    }
+}
+
 /// What opening a buffer found and mended.
 ///
 /// Opening looks at the ledger and at the ends of the data that a crash can
@@ -144,7 +154,7 @@ pub struct Finding {
 pub struct Recovery {
     /// The findings, in the order of the data.
     pub findings: Vec<Finding>,
-    /// The events that all findings together lost.
+    /// The events that all findings together lost, without those that a repair has reported.
     pub events_lost: u64,
 }
 

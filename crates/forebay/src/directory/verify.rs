@@ -10,13 +10,11 @@
 //!   taken from the plan of an opening, so that the reader then meets the same.
 
 use std::fmt;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::counter::EventCounter;
 use crate::directory::findings::{Finding, FindingKind, Severity, is_tail};
-use crate::directory::install;
 use crate::directory::options::{LOOK_PAUSE, LOOKS_AGAIN, LookOptions, live_option, look_options};
 use crate::directory::recovery::{Facts, end_finding, look};
 use crate::directory::survey::walk::{IdTrack, Place, Step, Walk};
@@ -159,8 +157,7 @@ fn check(
     let (counter, max_frame_len) = (&options.look.event_counter, options.look.max_frame_len);
     let survey = Survey::take_existing(storage, dir, counter, max_frame_len)?;
     let facts = look(storage, survey, counter, max_frame_len)?;
-    let reported = install::missing(&**storage, dir)?;
-    let mut verifier = Verifier::new(&facts, options, reported);
+    let mut verifier = Verifier::new(&facts, options);
     verifier.before();
     let survey = &facts.survey;
     let unread = facts.unread();
@@ -209,11 +206,11 @@ fn check(
     Ok(verification)
 }
 
-/// A gap in the ids that a repair has left, and reported.
-fn reported_gap(kind: FindingKind, file: String, offset: u64, events_lost: u64) -> Finding {
+/// Ids that are missing at a place where no byte is.
+fn gap_at(kind: FindingKind, file: String, offset: u64, events_lost: u64) -> Finding {
     Finding {
         kind,
-        severity: Severity::Normal,
+        severity: Severity::Damage,
         file: Some(file),
         offset,
         length: 0,
@@ -255,13 +252,11 @@ struct Verifier<'a> {
     repeats: Option<(usize, u64, u64)>,
     /// The index of the last finding of overlapping ids, if it is listed.
     overlap: Option<usize>,
-    /// The missing ids that a repair has reported, in order.
-    reported: Vec<Range<u64>>,
     result: Verification,
 }
 
 impl<'a> Verifier<'a> {
-    fn new(facts: &'a Facts, options: &'a VerifyOptions<'a>, reported: Vec<Range<u64>>) -> Self {
+    fn new(facts: &'a Facts, options: &'a VerifyOptions<'a>) -> Self {
         let ledger = facts.believed_ledger();
         let files = &facts.survey.files;
         let unread = facts.unread();
@@ -276,7 +271,6 @@ impl<'a> Verifier<'a> {
             suspects: Vec::new(),
             repeats: None,
             overlap: None,
-            reported,
             result: Verification::default(),
         }
     }
@@ -467,11 +461,11 @@ impl<'a> Verifier<'a> {
         if suspects.is_empty() {
             if let Some((index, offset)) = behind {
                 let file = self.facts.survey.files[index].name();
-                if self.is_reported(expected..end) {
-                    self.list(reported_gap(FindingKind::IdGap, file, offset, gap));
-                } else {
-                    self.add_gap(FindingKind::IdGap, file, offset, gap);
-                }
+                let finding = gap_at(FindingKind::IdGap, file, offset, gap);
+                match self.facts.is_reported(expected..end) {
+                    true => self.list(finding.reported()),
+                    false => self.add(finding),
+                };
             }
             return;
         }
@@ -516,25 +510,7 @@ impl<'a> Verifier<'a> {
     }
 
     fn add_gap(&mut self, kind: FindingKind, file: String, offset: u64, events_lost: u64) {
-        self.add(Finding {
-            kind,
-            severity: Severity::Damage,
-            file: Some(file),
-            offset,
-            length: 0,
-            events_lost,
-        });
-    }
-
-    /// Whether a repair has reported all these ids missing.
-    fn is_reported(&self, ids: Range<u64>) -> bool {
-        let mut from = ids.start;
-        for reported in &self.reported {
-            if reported.start <= from {
-                from = from.max(reported.end);
-            }
-        }
-        from >= ids.end
+        self.add(gap_at(kind, file, offset, events_lost));
     }
 
     /// Adds a finding; returns its index, if it is listed.
@@ -577,11 +553,10 @@ impl<'a> Verifier<'a> {
                 ledger.writer_next_record_id = self.next_id;
             }
             let finding = ledger.and_then(|ledger| end_finding(&ledger, ids_end, is_there));
-            let is_reported = lost > 0 && self.is_reported(ids_end..self.next_id);
+            let is_reported = lost > 0 && self.facts.is_reported(ids_end..self.next_id);
             match (finding, files.last()) {
                 (Some(finding), _) if is_reported && finding.kind == FindingKind::LedgerAhead => {
-                    let file = finding.file.unwrap_or_default();
-                    self.list(reported_gap(finding.kind, file, 0, finding.events_lost));
+                    self.list(finding.reported());
                 }
                 (Some(finding), _) => _ = self.add(finding),
                 // Only the records themselves say that there were more.

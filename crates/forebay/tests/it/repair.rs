@@ -12,8 +12,8 @@ use forebay::storage::Storage;
 use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
 use forebay::{
-    Config, ErrorKind, EventCounter, FileAction, FindingKind, Item, RecordsOptions, RepairOptions,
-    Severity, Verification, VerifyOptions, Writer,
+    Config, ErrorKind, EventCounter, FileAction, FindingKind, InspectOptions, Item, OnCorruption,
+    RecordsOptions, RepairOptions, Severity, Verification, VerifyOptions, Writer,
 };
 
 use crate::crash::Stop;
@@ -404,6 +404,36 @@ fn a_gap_that_a_repair_has_reported_is_normal() {
             _ => None,
         });
     assert_eq!(lost.sum::<u64>(), before.events_lost);
+}
+
+/// Whoever looks at a repaired buffer sees no damage. Regression: only `verify` knew that a loss at
+/// the end of the data was reported; a look without reading, and each opening, called it damage
+/// again, and an opening that refuses damage failed.
+#[test]
+fn a_repaired_buffer_shows_no_damage_to_anyone() {
+    let mut reported = 0;
+    for golden in golden() {
+        let name = &golden.name;
+        let sim = machine(&golden);
+        options(&sim, golden.counter()).repair(DIR).unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(sim.clone());
+        let look = InspectOptions::new().event_counter(golden.counter());
+        let look = look.storage(storage.clone()).inspect(DIR).unwrap();
+        assert!(!look.recovery.is_damaged(), "{name}: {look:#?}");
+        assert_eq!(look.recovery.events_lost, 0, "{name}: {look:#?}");
+        assert!(verify(&sim, golden.counter()).is_clean(), "{name}");
+        let config = Config::new(DIR)
+            .event_counter(golden.counter())
+            .on_corruption(OnCorruption::Refuse)
+            .storage(storage);
+        let (writer, _reader) = config.open().unwrap_or_else(|e| panic!("{name}: {e:#}"));
+        let recovery = writer.recovery();
+        assert!(!recovery.is_damaged(), "{name}: {recovery:#?}");
+        assert_eq!(recovery.events_lost, 0, "{name}: {recovery:#?}");
+        let findings = &recovery.findings;
+        reported += findings.iter().filter(|f| f.events_lost > 0).count();
+    }
+    assert!(reported > 5, "{reported}");
 }
 
 #[test]

@@ -11,10 +11,12 @@
 //!   influence the ids.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::counter::EventCounter;
 use crate::directory::findings::{Finding, is_tail};
+use crate::directory::install;
 use crate::directory::survey::walk::{From, Step, Walk};
 use crate::directory::survey::{LedgerStatus, Survey, SurveyedFile, open_data_file, pool_for};
 use crate::error::{Error, Result};
@@ -45,9 +47,22 @@ pub(crate) struct Facts {
     /// file, if there is one.
     pub(super) ends: Vec<End>,
     pub(super) acknowledged_end: AcknowledgedEnd,
+    /// The ids that repairs have reported missing, in the order of their first ids.
+    reported: Vec<Range<u64>>,
 }
 
 impl Facts {
+    /// Whether repairs have reported all these ids missing.
+    pub(crate) fn is_reported(&self, ids: Range<u64>) -> bool {
+        let mut from = ids.start;
+        for reported in &self.reported {
+            if reported.start <= from {
+                from = from.max(reported.end);
+            }
+        }
+        from >= ids.end
+    }
+
     /// The ledger's state, unless it is missing, damaged or cannot be true.
     pub(crate) fn believed_ledger(&self) -> Option<LedgerState> {
         believe(&self.survey, &self.ends).ledger
@@ -111,10 +126,12 @@ pub(crate) fn look(
     };
     let ends = look.ends()?;
     let acknowledged_end = look.acknowledged_end(&ends)?;
+    let reported = install::missing(&**storage, &survey.dir)?;
     Ok(Facts {
         survey,
         ends,
         acknowledged_end,
+        reported,
     })
 }
 

@@ -132,8 +132,8 @@ pub(crate) fn recover(
 }
 
 fn refuse(dir: &Path, report: &Recovery) -> Result<()> {
-    let damage =
-        |finding: &&Finding| finding.severity == Severity::Damage || finding.events_lost > 0;
+    let is_loss = |finding: &&Finding| report.events_lost > 0 && finding.events_lost > 0;
+    let damage = |finding: &&Finding| finding.severity == Severity::Damage || is_loss(finding);
     let Some(finding) = report.findings.iter().find(damage) else {
         return Ok(());
     };

@@ -232,8 +232,14 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
         let finding = end_finding(&ledger, ids_end, |file_id| {
             survey.files.iter().any(|file| file.file_id == file_id)
         });
-        if let Some(finding) = finding {
-            add(finding);
+        let is_reported = lost > 0 && facts.is_reported(ids_end..believed.next_id);
+        match finding {
+            // The loss is known, and stays until more is appended.
+            Some(finding) if is_reported && finding.kind == FindingKind::LedgerAhead => {
+                report.findings.push(finding.reported());
+            }
+            Some(finding) => add(finding),
+            None => {}
         }
     }
     (report, lost_at_tail)
