@@ -2,11 +2,14 @@
 //!
 //! Invariant: the envelope holds everything of the record, so that it can be sent again.
 
+use crate::failure::Failure;
 use crate::output::json;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use forebay::RecordsOptions;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::path::Path;
 
 /// For programs: keys may be added, not renamed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,6 +76,26 @@ pub(crate) fn open(letter: &[u8]) -> Result<(u32, Vec<u8>), String> {
         _ => return Err("it needs one of payload and payload_base64".to_owned()),
     };
     Ok((letter.metadata, payload))
+}
+
+/// Refuses a buffer of other records for letters: `redrive` would stop at them, and Vector would not
+/// open its buffer again with a letter in it. What keeps the buffer from being read is left to the
+/// opening, which says it better.
+///
+/// # Errors
+///
+/// Its newest record is no letter.
+pub(crate) fn require_place(directory: &Path) -> Result<(), Failure> {
+    let newest = RecordsOptions::new().newest(directory).ok().flatten();
+    match newest {
+        Some(record) if open(&record.payload).is_err() => Err(Failure::new(format!(
+            "{} is no place for dead letters: its record {} is none, and `redrive` or the program \
+             that reads the buffer would stop at one or the other; give another directory",
+            directory.display(),
+            record.id
+        ))),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

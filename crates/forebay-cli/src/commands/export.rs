@@ -9,6 +9,7 @@ use crate::buffer::losses::stepped_over;
 use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::archive::{Entry, Format, Header, Totals, Writer};
+use crate::io::replace::refuse_in_buffer;
 use crate::io::sink::{Sink, Written};
 use crate::io::standard::{Stream, require};
 use crate::output::live::Progress;
@@ -278,6 +279,7 @@ enum Target {
 
 impl Target {
     fn create(path: &Path) -> Result<Self> {
+        refuse_in_buffer(path)?;
         let is_special = fs::metadata(path).is_ok_and(|about| !about.is_file());
         let partial = (!is_special).then(|| {
             let mut name = path.as_os_str().to_owned();

@@ -6,7 +6,6 @@
 use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes::{Size, Time, number};
 use crate::buffer::letters::{self, Failed};
-use crate::buffer::metadata::{metadata_of_vector, refuse_for_vector};
 use crate::buffer::opening::{finish_interrupted, require_buffer};
 use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
@@ -124,6 +123,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Output)?;
     let directory = &args.directory;
     require_buffer(directory)?;
+    if let Some(to) = &args.whereto.to {
+        letters::require_place(to)?;
+    }
     let counter = steps::counter(args.counting, directory)?;
     finish_interrupted(directory)?;
     let selected = select(args, &counter)?;
@@ -146,10 +148,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                 options = options.max_size(bytes);
             }
             let reason = args.reason.as_deref().unwrap_or("skipped");
-            let of_vector = metadata_of_vector(to);
             let options = options.event_counter_of_target(EventCounter::one()).change(
                 |id, metadata, payload| {
-                    refuse_for_vector(of_vector, 0, to)?;
                     let record = (id, metadata, &payload[..]);
                     let letter = letters::letter(record, Failed::default(), Some(reason));
                     Ok((0, letter.into()))

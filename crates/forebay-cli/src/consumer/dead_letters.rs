@@ -7,7 +7,7 @@
 
 use crate::args::sizes::Time;
 use crate::buffer::durability::{PATIENCE, no_space, sync};
-use crate::buffer::letters::{Failed, letter};
+use crate::buffer::letters::{Failed, letter, require_place};
 use crate::buffer::opening;
 use crate::failure::{Failure, Result};
 use crate::stop::Stop;
@@ -52,6 +52,7 @@ impl DeadLetters {
                 directory.display()
             )));
         }
+        require_place(directory)?;
         let mut config = Config::new(directory).when_full(WhenFull::Reject);
         if let Some(size) = max_size {
             config = config.max_size(size);

@@ -4,6 +4,7 @@
 //! program or the machine stops.
 
 use crate::failure::{Failure, Result};
+use forebay::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ impl Target {
                 parent.display()
             )));
         }
+        refuse_in_buffer(&resolved)?;
         let mut temporary = std::ffi::OsString::from(".");
         temporary.push(name);
         temporary.push(format!(".{}.tmp", std::process::id()));
@@ -85,6 +87,33 @@ impl Target {
         file.sync_all()?;
         fs::rename(&self.temporary, &self.path)
     }
+}
+
+/// Refuses a file in the directory of a buffer, or in one below it: it would take the place of a
+/// file of the buffer, or be taken for one.
+///
+/// # Errors
+///
+/// It is in one.
+pub(crate) fn refuse_in_buffer(path: &Path) -> Result<()> {
+    let Ok(parent) = parent(path).canonicalize() else {
+        return Ok(());
+    };
+    match parent.ancestors().find(|directory| is_buffer(directory)) {
+        None => Ok(()),
+        Some(buffer) => Err(Failure::new(format!(
+            "{} is in the directory of the buffer {}, where nothing is written; give another place",
+            path.display(),
+            buffer.display()
+        ))),
+    }
+}
+
+fn is_buffer(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name())
+        .any(|name| name == LEDGER_FILE_NAME || parse_file_name(&name).is_some())
 }
 
 fn parent(path: &Path) -> &Path {

@@ -395,3 +395,27 @@ fn what_a_crash_leaves_is_stepped_over_and_called_no_damage() {
         ran.says("stepped over 1 span (20 B); nothing is lost");
     }
 }
+
+/// Regression: `--output` in a buffer's directory took the place of its files, and 100 records were
+/// gone.
+#[test]
+fn no_file_is_written_into_a_buffer() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 5));
+    fs::create_dir(scratch.buffer.join("quarantine")).unwrap();
+    let before = snapshot(&scratch.buffer);
+    for name in ["buffer-data-0.dat", "buffer.db", "new", "quarantine/new"] {
+        let file = scratch.buffer.join(name);
+        let file = file.to_str().unwrap();
+        for command in [
+            ["export", "--output"],
+            ["metrics", "--output"],
+            ["inspect", "--html"],
+        ] {
+            run(scratch.forebay(command[0], &[command[1], file]))
+                .expect(2)
+                .says("where nothing is written");
+        }
+        assert_eq!(snapshot(&scratch.buffer), before, "{name}");
+    }
+}

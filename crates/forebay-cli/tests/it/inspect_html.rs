@@ -175,7 +175,7 @@ fn a_place_where_no_page_can_be_is_an_error_that_says_why() {
     for (file, why) in [
         (scratch.root.path(), "it is not a file"),
         (missing.as_path(), "there is no directory"),
-        (inside.as_path(), "is in the buffer's directory"),
+        (inside.as_path(), "is in the directory of the buffer"),
     ] {
         let mut command = scratch.forebay("inspect", &["--html"]);
         command.arg(file);

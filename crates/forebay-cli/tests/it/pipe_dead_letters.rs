@@ -2,8 +2,9 @@
 
 use crate::moments::Moments;
 use crate::pipe::{pipe, pipe_at_once, read};
-use crate::support::{Ran, Scratch, finish, forebay, kill, lines, run, run_with, wait_until};
-use serde_json::Value;
+use crate::support::{Ran, Scratch, copy, finish, forebay, golden, kill, lines, run, run_with};
+use crate::support::{snapshot, wait_until};
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
@@ -350,11 +351,12 @@ fn full_dead_letters_end_the_pipe_and_nothing_is_lost() {
     let scratch = Scratch::new();
     let size = "8KiB";
     let options = ["--max-size", size, "--when-full", "drop-newest"];
-    run_with(
-        on_dead(&scratch, "push", &options),
-        lines(1, 1000).as_bytes(),
-    )
-    .expect(1);
+    let letter = json!({
+        "id": 1, "attempts": 3, "exit_status": 1, "signal": null, "time": "1970-01-01T00:00:00Z",
+        "metadata": 0, "payload": "set aside before",
+    });
+    let many = format!("{letter}\n").repeat(1000);
+    run_with(on_dead(&scratch, "push", &options), many.as_bytes()).expect(1);
     let careful = |input: &str| -> Ran {
         let options = ["--dead-letters-max-size", size];
         run_with(
@@ -427,5 +429,35 @@ fn a_pipe_that_is_killed_while_it_sets_records_aside_loses_none() {
         let good: BTreeSet<u64> = (1..=TOTAL).filter(|n| n % 150 != 0).collect();
         assert!(did == good, "{:?}", good.difference(&did));
         assert_eq!(scratch.pull(), "");
+    }
+}
+
+/// Regression: letters went to a buffer of Vector's, which Vector would not have opened again, and
+/// to one of plain records, at which `redrive` stops.
+#[test]
+fn a_buffer_of_other_records_takes_no_dead_letters() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 5));
+    let dead = scratch.path("dead");
+    for of_vector in [true, false] {
+        match of_vector {
+            true => copy(&golden("vector-events"), &dead),
+            false => {
+                fs::remove_dir_all(&dead).unwrap();
+                run_with(on_dead(&scratch, "push", &[]), b"plain\n").expect(0);
+            }
+        }
+        let before = snapshot(&dead);
+        let refuses = |command: Command| {
+            run(command).expect(2).says("is no place for dead letters");
+            assert_eq!(snapshot(&dead), before);
+        };
+        refuses(careful_pipe(&scratch, &[], "exit 1"));
+        let to = ["--dead-letters", dead.to_str().unwrap()];
+        let options = [&["--max-attempts", "1"], &to[..], &["--", "false"]].concat();
+        refuses(scratch.forebay("drain", &options));
+        let options = ["--max", "1", "--yes", "--to", to[1]];
+        refuses(scratch.forebay("skip", &options));
+        assert_eq!(scratch.cat(), lines(1, 5));
     }
 }

@@ -105,7 +105,7 @@ fn once(watch: &mut Watch, file: Option<&Path>) -> Result<Outcome> {
     }
     match file {
         None => print(&text)?,
-        Some(file) => watch.target(file)?.write(text.as_bytes())?,
+        Some(file) => Target::new(file)?.write(text.as_bytes())?,
     }
     Ok(match watch.problems.is_empty() {
         true => Outcome::Fine,
@@ -121,7 +121,7 @@ fn again_and_again(watch: &mut Watch, file: &Path, every: Duration) -> Result<Ou
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
     // The first time, a file that cannot be written is a mistake; later, it may pass.
     let mut text = watch.text();
-    let target = watch.target(file)?;
+    let target = Target::new(file)?;
     target.write(text.as_bytes())?;
     let mut is_failing = false;
     loop {
@@ -191,21 +191,6 @@ impl Watch {
             meter: self.meters.get(directory),
             max_size: self.max_size.of(directory),
         })
-    }
-
-    /// The file to write to, which must not be in a buffer.
-    fn target(&self, file: &Path) -> Result<Target> {
-        let target = Target::new(file)?;
-        let mut buffers = self.meters.keys();
-        match buffers.find(|directory| target.is_in(directory)) {
-            None => Ok(target),
-            Some(directory) => Err(Failure::new(format!(
-                "{} is in the directory of the buffer {}, where nothing is written; give another \
-                 place",
-                file.display(),
-                directory.display()
-            ))),
-        }
     }
 
     fn no_buffer(&self) -> Failure {
