@@ -1,6 +1,6 @@
 //! Simulated crashes: seeded workloads are stopped before and after every storage operation,
-//! with several outcomes each. Each result is opened again and checked against every promise
-//! made by then.
+//! with several outcomes each. Each distinct result is opened again and checked against every
+//! promise made by then.
 //!
 //! A failure prints the variables with which the same test replays it. They can also be set to
 //! explore more than the everyday run does:
@@ -27,8 +27,8 @@ pub(crate) use check::{Stop, check_machine};
 const STEPS: usize = 60;
 
 /// The outcomes of a power cut that are tried at each operation. With seeds 0 and 1, none and all
-/// of the unsynced writes survive. Each of the others stands for a random seed that is even (a
-/// journalling kernel) or odd (a kernel that keeps no order), as it is itself.
+/// of the unsynced writes survive. 2 to 5 stand for random seeds of the same parity: even =
+/// `Kernel::Journalling`, odd = `Kernel::Careless`.
 const POWER_CUTS: &[Stop] = &[
     Stop::PowerCut(0),
     Stop::PowerCut(1),
@@ -85,6 +85,8 @@ fn explore(seed: u64, done: &Done, stops: &[Stop], explored: &mut Explored) -> C
     let mut met = HashSet::new();
     explored.events += done.events;
     for operations in 0..=done.sim.operations() {
+        // Before `left`, because this brings the replay up to these operations. The second call
+        // only returns what is known, which borrows the replay.
         replay.at(operations);
         let left = replay.left();
         let known = replay.at(operations);

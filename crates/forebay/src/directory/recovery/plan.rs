@@ -1,8 +1,10 @@
 //! Decides what opening does: a pure function of what was found.
 //!
 //! Invariants:
-//! - Where ledger and data files disagree, the data files are believed; the ledger only
-//!   moves the next record id forward and says what was acknowledged.
+//! - Where ledger and data files disagree, the data files are believed. The ledger moves the
+//!   next record id forward, says what was acknowledged, and names the writer's file: a new
+//!   file takes its id from there if there is no data file or their order is not certain, and
+//!   a finding says so if that file is missing.
 //! - Only a torn or a zero tail of the last data file is cut, and no data file is deleted.
 //! - No id is given out twice: ledger, records and the frames in a tail that is cut off tell
 //!   which ids were given out.
@@ -62,8 +64,8 @@ pub(crate) enum LedgerPlan {
 }
 
 impl Facts {
-    /// Where a walk over the unread records begins: where the reader will, with what the reader
-    /// will know, because both take it from the plan of an opening.
+    /// The start of a walk over the unread records. It is the reader's own start, because both
+    /// come from this plan.
     pub(crate) fn unread(&self) -> From {
         let Plan { recovered, cut, .. } = plan(self);
         From {
