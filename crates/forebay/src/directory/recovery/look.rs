@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::counter::EventCounter;
 use crate::directory::findings::{Finding, is_tail};
-use crate::directory::survey::walk::{From, Step, Walk};
+use crate::directory::survey::walk::{Step, Walk, WalkStart};
 use crate::directory::survey::{LedgerStatus, Survey, SurveyedFile, open_data_file, pool_for};
 use crate::error::{Error, Result};
 use crate::format::ledger::LedgerState;
@@ -347,7 +347,7 @@ impl Look<'_> {
         // they have. Records that continue that file are in their place, however few bytes.
         let before = self.last_before(index)?;
         let last_id = before.map_or(0, |(last_id, _)| last_id);
-        let from = From {
+        let from = WalkStart {
             at: (index, 0),
             last_id,
             next_id: before.map_or(0, |(_, next_id)| next_id),
@@ -412,7 +412,7 @@ impl Look<'_> {
         Ok(Some((before_id, 0)))
     }
 
-    pub(super) fn walk(&self, from: From) -> Walk {
+    pub(super) fn walk(&self, from: WalkStart) -> Walk {
         let (storage, survey) = (self.storage.clone(), self.survey);
         Walk::new(storage, survey, from, self.counter, self.max_frame_len)
     }

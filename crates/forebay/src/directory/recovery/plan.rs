@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use crate::directory::findings::{Finding, FindingKind, Recovery, Severity, is_tail};
 use crate::directory::survey::LedgerStatus;
-use crate::directory::survey::walk::From;
+use crate::directory::survey::walk::WalkStart;
 use crate::format::file_id::{FILE_ID_COUNT, LEDGER_FILE_NAME, file_name, next};
 use crate::format::ledger::LedgerState;
 use crate::scan::{Damage, DamageKind};
@@ -66,9 +66,9 @@ pub(crate) enum LedgerPlan {
 impl Facts {
     /// The start of a walk over the unread records. It is the reader's own start, because both
     /// come from this plan.
-    pub(crate) fn unread(&self) -> From {
+    pub(crate) fn unread(&self) -> WalkStart {
         let Plan { recovered, cut, .. } = plan(self);
-        From {
+        WalkStart {
             at: recovered.acknowledged,
             last_id: recovered.last_id,
             next_id: recovered.last_id.saturating_add(1),
