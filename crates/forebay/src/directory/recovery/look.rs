@@ -48,6 +48,12 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// How the last data file ends; `None` if there is no data file. It is the first of `ends`,
+    /// which begin with the newest file.
+    pub(super) fn last_end(&self) -> Option<&End> {
+        self.ends.first()
+    }
+
     /// The ledger's state, unless it is missing, damaged or cannot be true.
     pub(crate) fn believed_ledger(&self) -> Option<LedgerState> {
         believe(&self.survey, &self.ends).ledger

@@ -89,7 +89,7 @@ impl Facts {
 pub(crate) fn plan(facts: &Facts) -> Plan {
     let survey = &facts.survey;
     let believed = believe(survey, &facts.ends);
-    let tail = facts.ends.first().and_then(|end| end.tail.as_ref());
+    let tail = facts.last_end().and_then(|end| end.tail.as_ref());
     let mut files: Vec<DataFile> = survey
         .files
         .iter()
@@ -105,7 +105,7 @@ pub(crate) fn plan(facts: &Facts) -> Plan {
         len: tail.len,
         kind: tail.kind,
         events_lost: lost_at_tail,
-        holds_unread: facts.ends.first().is_some_and(|end| end.holds_unread),
+        holds_unread: facts.last_end().is_some_and(|end| end.holds_unread),
     });
     let mut writer = None;
     if let Some(last) = files.last_mut() {
@@ -113,7 +113,7 @@ pub(crate) fn plan(facts: &Facts) -> Plan {
         // After other damage a new file begins, so that the place of the next record does not
         // depend on how the damage is read. A new file also begins if the order of the files is
         // not certain, because the newest records may be in this file by mistake.
-        let records_end = facts.ends.first().map_or(0, |end| end.records_end);
+        let records_end = facts.last_end().map_or(0, |end| end.records_end);
         writer = (last.len == records_end && survey.order_is_certain)
             .then_some((last.file_id, last.len));
     }
@@ -212,7 +212,7 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
     let lost = believed.next_id.saturating_sub(ids_end);
     let last = survey.files.last();
     let end = last.map(|file| (survey.files.len() - 1, file.len));
-    let tail = facts.ends.first().and_then(|end| end.tail.as_ref());
+    let tail = facts.last_end().and_then(|end| end.tail.as_ref());
     // Damage that is not cut off is reported at each opening until the reader has passed it.
     let tail = tail.filter(|tail| is_tail(tail.kind) || end != Some(facts.acknowledged_end.at));
     let mut lost_at_tail = 0;
