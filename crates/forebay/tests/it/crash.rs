@@ -16,7 +16,7 @@ use std::hash::{Hash, Hasher};
 use forebay::storage::sim::Sim;
 
 use crate::support::{Rng, number_from};
-use crate::workload::{self, Check, DIR, Done, Events, Lean, Lie};
+use crate::workload::{self, Check, DIR, Done, Emphasis, Events, Lie};
 
 mod check;
 
@@ -120,18 +120,18 @@ fn explore(seed: u64, done: &Done, stops: &[Stop], explored: &mut Explored) -> C
 }
 
 /// Runs `everyday_seeds` seeds, or as many as `FOREBAY_SIM_SEEDS` says.
-fn run(lean: Lean, stops: &[Stop], everyday_seeds: u64) {
+fn run(emphasis: Emphasis, stops: &[Stop], everyday_seeds: u64) {
     let first = number_from("FOREBAY_SIM_SEED", 1);
     let count = number_from("FOREBAY_SIM_SEEDS", everyday_seeds);
     let mut explored = Explored::default();
     for seed in first..first + count {
-        let done = workload::run(seed, lean, STEPS, None);
+        let done = workload::run(seed, emphasis, STEPS, None);
         let result = done.and_then(|done| explore(seed, &done, stops, &mut explored));
         if let Err(e) = result {
-            panic!("{lean:?}: FOREBAY_SIM_SEED={seed} FOREBAY_SIM_SEEDS=1 {e}");
+            panic!("{emphasis:?}: FOREBAY_SIM_SEED={seed} FOREBAY_SIM_SEEDS=1 {e}");
         }
     }
-    eprintln!("{lean:?}, {count} seeds: {explored:?}");
+    eprintln!("{emphasis:?}, {count} seeds: {explored:?}");
     if count >= everyday_seeds && only_operation() == EVERY_OPERATION {
         let Events {
             refused,
@@ -143,7 +143,7 @@ fn run(lean: Lean, stops: &[Stop], everyday_seeds: u64) {
         } = explored.events;
         let rarest = refused.min(deleted).min(wrapped).min(reopened);
         assert!(rarest > 0, "{explored:?}");
-        assert!(redelivered.min(out_of_order) > 0 || lean == Lean::Durable);
+        assert!(redelivered.min(out_of_order) > 0 || emphasis == Emphasis::Durable);
         // If the process is only killed, there is one state for each operation.
         assert!(explored.distinct >= count * 20 * stops.len() as u64);
     }
@@ -151,44 +151,44 @@ fn run(lean: Lean, stops: &[Stop], everyday_seeds: u64) {
 
 #[test]
 fn every_promise_holds_after_every_crash() {
-    run(Lean::Even, ALL, 100);
+    run(Emphasis::Even, ALL, 100);
 }
 
 #[test]
 fn synced_events_survive_a_power_cut() {
-    run(Lean::Durable, POWER_CUTS, 100);
+    run(Emphasis::Durable, POWER_CUTS, 100);
 }
 
 #[test]
 fn readers_see_only_written_records() {
-    run(Lean::Reading, &[Stop::Killed], 100);
+    run(Emphasis::Reading, &[Stop::Killed], 100);
 }
 
 #[test]
 fn readers_see_only_synced_records_when_told_to() {
-    run(Lean::SeesSynced, ALL, 100);
+    run(Emphasis::SeesSynced, ALL, 100);
 }
 
 #[test]
 fn synced_acknowledgements_hold_after_a_power_cut() {
-    run(Lean::Reading, POWER_CUTS, 100);
+    run(Emphasis::Reading, POWER_CUTS, 100);
 }
 
 #[test]
 fn unacknowledged_events_come_again_in_order() {
-    run(Lean::Reopening, ALL, 100);
+    run(Emphasis::Reopening, ALL, 100);
 }
 
 #[test]
 fn batches_of_several_pages_are_whole_or_torn() {
-    run(Lean::Bulk, ALL, 100);
+    run(Emphasis::Bulk, ALL, 100);
 }
 
 #[test]
 fn a_sync_that_does_nothing_is_noticed() {
     for lie in [Lie::File, Lie::Dir, Lie::Map] {
         let noticed = (1..50).find_map(|seed| {
-            let done = workload::run(seed, Lean::Durable, STEPS, Some(lie)).ok()?;
+            let done = workload::run(seed, Emphasis::Durable, STEPS, Some(lie)).ok()?;
             explore(seed, &done, POWER_CUTS, &mut Explored::default()).err()
         });
         assert!(noticed.is_some(), "{lie:?} was not noticed");
