@@ -73,8 +73,8 @@ impl Stop {
         self.0.asked.load(Ordering::SeqCst) || self.signal().is_some()
     }
 
-    /// Whether the end was asked for more than once: who waits for it has lost patience.
-    /// Never where waking does not go through a descriptor.
+    /// Whether the user asked again for the end. Always false where waking does not go
+    /// through a descriptor.
     pub(crate) fn is_asked_again(&self) -> bool {
         #[cfg(unix)]
         return self.0.wake.count() > 1;

@@ -1,7 +1,10 @@
-//! Opening: prepare the directory, take the lock, write again what the previous process left
-//! unsynced, recover, delete its synced mark, build the parts and start the I/O thread.
+//! Opening: prepare the directory, take the lock, finish or undo an interrupted installation of
+//! files (a repair, a transfer), write again what the previous process left unsynced, recover,
+//! delete its synced mark, build the parts and start the I/O thread.
 //!
 //! Invariants:
+//! - An interrupted installation is finished first, because until then the directory may lack
+//!   data files.
 //! - The lock is held from before the first read of a data file until after the last write.
 //! - What the synced mark calls unsynced is written again before recovery syncs it, because a sync
 //!   by this process alone would prove nothing after a failed sync of the previous one. The mark

@@ -40,8 +40,8 @@ impl From<Time> for Waiting<'_> {
     }
 }
 
-/// Opens the buffer to read it; `None` when the stop was set while it waited. Findings with lost events are not reported
-/// here, because the reader comes to them.
+/// Opens the buffer to read it; `None` when the stop was set while it waited. Findings with
+/// lost events are not reported here, because the reader comes to them.
 ///
 /// # Errors
 ///

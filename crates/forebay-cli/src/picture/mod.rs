@@ -1,8 +1,8 @@
 //! The page of `inspect --html`: a buffer as a picture, to attach to an incident.
 //!
 //! Invariants:
-//! - One file that loads nothing and runs no script. Its markup is in `templates/page.html`, which escapes
-//!   whatever it is given.
+//! - One file that loads nothing and runs no script. Its markup is in `templates/page.html`,
+//!   which escapes whatever it is given.
 //! - Its length is bounded: long lists are cut, and say so.
 //! - It holds no payload.
 

@@ -1,6 +1,7 @@
 //! The protobuf messages that Vector writes as payloads, field by field.
 //!
-//! Decoding skips fields that are not declared here. Invariant: the tags are those of Vector's public schema and never change.
+//! Decoding skips fields that are not declared here. Invariant: the tags are those of Vector's
+//! public schema and never change.
 
 use std::collections::BTreeMap;
 

@@ -2,8 +2,8 @@
 //!
 //! The [`survey`] finds the files and their order. [`recovery`] decides what an opening does,
 //! and does it; [`quarantine`] keeps the damaged bytes. [`inspect`], [`verify`] and [`records`]
-//! only read; [`find`] looks for buffers. Recovery and verify report [`findings`]. [`install`] replaces files of a buffer by
-//! others.
+//! only read; [`find`] looks for buffers. Recovery and verify report [`findings`]. [`install`]
+//! replaces files of a buffer by others.
 
 pub(crate) mod find;
 pub(crate) mod findings;

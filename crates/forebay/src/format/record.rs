@@ -21,8 +21,8 @@
 //!
 //! Invariants:
 //! - A frame begins and ends at a multiple of 8.
-//! - Delimiter, pointer and length follow from one another. The checksum covers id,
-//!   metadata and payload, and none of those three.
+//! - Delimiter and pointer follow from the length; they leave eight lengths to try. The
+//!   checksum covers id, metadata and payload, and none of those three.
 //! - Ids are 1 ..= [`MAX_RECORD_ID`]. A frame with another id is not a record, even if its
 //!   checksum holds.
 
@@ -266,7 +266,8 @@ pub(crate) struct Frame<'b> {
 
 impl<'b> Frame<'b> {
     /// The frame at the beginning of `bytes`, if it lies within them and has at most
-    /// `max_len` bytes.
+    /// `max_len` bytes. A frame whose padding is not zero is left to the slower path in `scan`,
+    /// which believes it and reports the padding.
     #[inline]
     pub(crate) fn first(bytes: &'b [u8], max_len: u64) -> Option<Self> {
         let (delimiter, rest) = bytes.split_first_chunk::<DELIMITER_LEN>()?;

@@ -41,8 +41,8 @@ impl Reader {
         self.unfinished = None;
     }
 
-    /// Goes on reading from there. Damage between the last item and the place that was read last is
-    /// met again.
+    /// Moves the reader to this position. It reads what lies after it again, and finds the damage
+    /// there again.
     pub(super) fn go_to(&mut self, position: ReadPosition) {
         self.unfinished = None;
         self.source = None;

@@ -65,9 +65,11 @@ impl Batch {
 pub(crate) enum Sleep {
     /// Not at all; it looks at the intake before it falls asleep.
     Awake,
-    /// Until the open batch is due, or a full one is there: an append need not wake it.
+    /// For at most the time that the open batch may wait for more records. An append wakes it
+    /// only if a batch is full or the reader waits, so that several records are written with
+    /// one call. [`Intake::rouse`] ends this sleep too.
     Lingering,
-    /// Until a record is appended, or it is notified.
+    /// Until a record is appended, or it is roused.
     Idle,
 }
 
@@ -168,8 +170,9 @@ impl Intake {
 
     // ---- waking the write side ----
 
-    /// Makes the write side look at everything again. Returns whether its thread sleeps, so that
-    /// `Shared::work` has to be rung.
+    /// Asks the write side to look at everything once more before it sleeps. Returns whether its
+    /// thread sleeps: then the caller has to ring `Shared::work`, otherwise the thread sleeps on.
+    /// The thread counts as awake from here on, so only one of several callers rings.
     #[must_use]
     pub(crate) fn rouse(&mut self) -> bool {
         self.is_roused = true;
@@ -185,7 +188,8 @@ impl Intake {
         self.asleep
     }
 
-    /// For the code that drives the write side: a look at everything begins.
+    /// For the code that drives the write side, before it looks at everything: the thread is
+    /// awake, and this look answers each [`rouse`](Self::rouse) up to now.
     pub(crate) fn note_look(&mut self) {
         self.is_roused = false;
         self.asleep = Sleep::Awake;

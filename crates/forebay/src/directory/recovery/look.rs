@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::counter::EventCounter;
 use crate::directory::findings::{Finding, is_tail};
 use crate::directory::install;
-use crate::directory::survey::walk::{From, Step, Walk};
+use crate::directory::survey::walk::{Step, Walk, WalkStart};
 use crate::directory::survey::{LedgerStatus, Survey, SurveyedFile, open_data_file, pool_for};
 use crate::error::{Error, Result};
 use crate::format::ledger::LedgerState;
@@ -61,6 +61,12 @@ impl Facts {
             }
         }
         from >= ids.end
+    }
+
+    /// How the last data file ends; `None` if there is no data file. It is the first of `ends`,
+    /// which begin with the newest file.
+    pub(super) fn last_end(&self) -> Option<&End> {
+        self.ends.first()
     }
 
     /// The ledger's state, unless it is missing, damaged or cannot be true.
@@ -364,7 +370,7 @@ impl Look<'_> {
         // they have. Records that continue that file are in their place, however few bytes.
         let before = self.last_before(index)?;
         let last_id = before.map_or(0, |(last_id, _)| last_id);
-        let from = From {
+        let from = WalkStart {
             at: (index, 0),
             last_id,
             next_id: before.map_or(0, |(_, next_id)| next_id),
@@ -429,7 +435,7 @@ impl Look<'_> {
         Ok(Some((before_id, 0)))
     }
 
-    pub(super) fn walk(&self, from: From) -> Walk {
+    pub(super) fn walk(&self, from: WalkStart) -> Walk {
         let (storage, survey) = (self.storage.clone(), self.survey);
         Walk::new(storage, survey, from, self.counter, self.max_frame_len)
     }

@@ -7,7 +7,8 @@
 //! - A tail is cut durably before anything can be appended after it.
 //! - Afterwards all bytes of the data files are synced, including those that an earlier
 //!   process wrote and did not sync.
-//! - A buffer that was closed is opened without a write.
+//! - Recovery writes nothing in a buffer that was closed; it only syncs. Opening then writes the
+//!   ledger again, unchanged.
 
 use std::io;
 use std::path::Path;

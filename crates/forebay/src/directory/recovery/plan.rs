@@ -1,8 +1,10 @@
 //! Decides what opening does: a pure function of what was found.
 //!
 //! Invariants:
-//! - Where ledger and data files disagree, the data files are believed; the ledger only
-//!   moves the next record id forward and says what was acknowledged.
+//! - Where ledger and data files disagree, the data files are believed. The ledger moves the
+//!   next record id forward, says what was acknowledged, and names the writer's file: a new
+//!   file takes its id from there if there is no data file or their order is not certain, and
+//!   a finding says so if that file is missing.
 //! - Only a torn or a zero tail of the last data file is cut, and no data file is deleted.
 //! - No id is given out twice: ledger, records and the frames in a tail that is cut off tell
 //!   which ids were given out.
@@ -11,7 +13,7 @@ use std::collections::BTreeSet;
 
 use crate::directory::findings::{Finding, FindingKind, Recovery, Severity, is_tail};
 use crate::directory::survey::LedgerStatus;
-use crate::directory::survey::walk::From;
+use crate::directory::survey::walk::WalkStart;
 use crate::format::file_id::{FILE_ID_COUNT, LEDGER_FILE_NAME, file_name, next};
 use crate::format::ledger::LedgerState;
 use crate::scan::{Damage, DamageKind};
@@ -62,11 +64,11 @@ pub(crate) enum LedgerPlan {
 }
 
 impl Facts {
-    /// Where a walk over the unread records begins: where the reader will, with what the reader
-    /// will know, because both take it from the plan of an opening.
-    pub(crate) fn unread(&self) -> From {
+    /// The start of a walk over the unread records. It is the reader's own start, because both
+    /// come from this plan.
+    pub(crate) fn unread(&self) -> WalkStart {
         let Plan { recovered, cut, .. } = plan(self);
-        From {
+        WalkStart {
             at: recovered.acknowledged,
             last_id: recovered.last_id,
             next_id: recovered.last_id.saturating_add(1),
@@ -87,7 +89,7 @@ impl Facts {
 pub(crate) fn plan(facts: &Facts) -> Plan {
     let survey = &facts.survey;
     let believed = believe(survey, &facts.ends);
-    let tail = facts.ends.first().and_then(|end| end.tail.as_ref());
+    let tail = facts.last_end().and_then(|end| end.tail.as_ref());
     let mut files: Vec<DataFile> = survey
         .files
         .iter()
@@ -103,7 +105,7 @@ pub(crate) fn plan(facts: &Facts) -> Plan {
         len: tail.len,
         kind: tail.kind,
         events_lost: lost_at_tail,
-        holds_unread: facts.ends.first().is_some_and(|end| end.holds_unread),
+        holds_unread: facts.last_end().is_some_and(|end| end.holds_unread),
     });
     let mut writer = None;
     if let Some(last) = files.last_mut() {
@@ -111,7 +113,7 @@ pub(crate) fn plan(facts: &Facts) -> Plan {
         // After other damage a new file begins, so that the place of the next record does not
         // depend on how the damage is read. A new file also begins if the order of the files is
         // not certain, because the newest records may be in this file by mistake.
-        let records_end = facts.ends.first().map_or(0, |end| end.records_end);
+        let records_end = facts.last_end().map_or(0, |end| end.records_end);
         writer = (last.len == records_end && survey.order_is_certain)
             .then_some((last.file_id, last.len));
     }
@@ -210,7 +212,7 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
     let lost = believed.next_id.saturating_sub(ids_end);
     let last = survey.files.last();
     let end = last.map(|file| (survey.files.len() - 1, file.len));
-    let tail = facts.ends.first().and_then(|end| end.tail.as_ref());
+    let tail = facts.last_end().and_then(|end| end.tail.as_ref());
     // Damage that is not cut off is reported at each opening until the reader has passed it.
     let tail = tail.filter(|tail| is_tail(tail.kind) || end != Some(facts.acknowledged_end.at));
     let mut lost_at_tail = 0;

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::directory::survey::SurveyedFile;
-use crate::directory::survey::walk::{From, Step};
+use crate::directory::survey::walk::{Step, WalkStart};
 use crate::error::Result;
 use crate::scan::{Check, Found, Scanned};
 use crate::storage::File;
@@ -81,7 +81,7 @@ impl Look<'_> {
     ) -> Result<AcknowledgedEnd> {
         let at = (index, last.map_or(0, |last| last.end));
         let before = last.map_or(0, |last| last.id);
-        let mut walk = self.walk(From {
+        let mut walk = self.walk(WalkStart {
             at,
             last_id: before,
             next_id: before,
@@ -111,7 +111,7 @@ impl Look<'_> {
 
     /// The id of the first record there is, or 1.
     fn first_id(&self, limit: u64) -> Result<u64> {
-        let mut walk = self.walk(From {
+        let mut walk = self.walk(WalkStart {
             at: (0, 0),
             last_id: 0,
             next_id: 0,
@@ -229,7 +229,7 @@ impl Look<'_> {
     /// Whether the record after `last` has the id `id`: then `last` holds fewer
     /// events than the counter says, and is acknowledged as a whole.
     fn follows(&self, index: usize, last: &Last, id: u64) -> Result<bool> {
-        let mut walk = self.walk(From {
+        let mut walk = self.walk(WalkStart {
             at: (index, last.end),
             last_id: last.id,
             next_id: last.id,

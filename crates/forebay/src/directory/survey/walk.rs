@@ -41,7 +41,7 @@ pub(crate) enum Step {
 
 /// Where a walk begins, and which ids it expects.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct From {
+pub(crate) struct WalkStart {
     /// The index of the file, and the offset of a frame boundary in it.
     pub(crate) at: (usize, u64),
     /// A record with this id or a lower one is a repeat.
@@ -65,9 +65,9 @@ pub(crate) struct Walk {
     counter: EventCounter,
     /// The ids so far, the index of the current file, and the offset at which the walk
     /// began or begins in it.
-    from: From,
+    from: WalkStart,
     /// Where the unread records begin, while the walk is before that place.
-    unread: Option<From>,
+    unread: Option<WalkStart>,
     /// The index of the last file that was a step.
     last_step: Option<usize>,
     /// The scanner over the current file.
@@ -87,7 +87,7 @@ impl Walk {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
         survey: &Survey,
-        from: From,
+        from: WalkStart,
         counter: &EventCounter,
         max_frame_len: u64,
     ) -> Self {
@@ -113,7 +113,7 @@ impl Walk {
     /// the unread records.
     pub(crate) fn with_acknowledged(mut self, index: usize) -> Self {
         let unread = self.from;
-        self.from = From {
+        self.from = WalkStart {
             at: (index, 0),
             last_id: 0,
             limit: unread.next_id,

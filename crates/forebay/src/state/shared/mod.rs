@@ -90,8 +90,9 @@ pub(crate) struct Shared {
     pub progress: AtomicU64,
     /// With [`Io::Thread`], the thread of the write side.
     pub thread: Mutex<Option<JoinHandle<()>>>,
-    /// The last handle was dropped on that thread, which therefore finishes closing the buffer
-    /// itself.
+    /// The last handle was dropped on the write side's own thread, by a waker. A thread cannot
+    /// join itself, so the drop returns at once, and the thread finishes closing the buffer after
+    /// its last step.
     pub closes_itself: AtomicBool,
     pub lock: Mutex<Option<Box<dyn Lock>>>,
     /// The process that opened the buffer. A forked child has copies of the handles, but not the

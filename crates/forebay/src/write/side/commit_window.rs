@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_waits_for_those_who_are_missing_and_not_for_ever() {
+    fn it_waits_for_the_writers_of_the_last_sync_for_a_limited_time() {
         let hour = Duration::from_secs(3600);
         let mut window = CommitWindow::after(3, hour);
         assert!(!window.waits(0), "nobody asks");

@@ -119,9 +119,9 @@ impl WriteSide {
             || self.end_if_done(shared)?) // below
     }
 
-    /// Syncs the ledger if that is due, after trouble that ended the list before that line: who
-    /// waits for the ledger must not wait for space that only data needs. Returns whether it did
-    /// anything.
+    /// Syncs the ledger if that is due, after trouble that ended the list before that line: a
+    /// caller that waits for the ledger's sync must not wait for disk space. Returns whether it
+    /// did anything.
     #[cold]
     fn sync_ledger(&mut self, shared: &Shared) -> bool {
         if self.failure.is_poisoned() {

@@ -28,6 +28,13 @@ const PROGRAM: &str = "crates/forebay-cli/src";
 const MEASUREMENTS: &str = "crates/forebay-bench/src";
 const CRATES: [&str; 3] = [LIBRARY, PROGRAM, MEASUREMENTS];
 
+/// The directories of tests.
+const TESTS: &[&str] = &[
+    "crates/forebay/tests",
+    "crates/forebay-cli/tests",
+    "crates/forebay-models/tests",
+];
+
 /// The library's sources.
 fn library() -> Vec<Source> {
     sources_of(LIBRARY)
@@ -265,13 +272,7 @@ fn unsafe_is_in_one_file() {
 
 #[test]
 fn every_source_says_its_purpose_first_and_leaves_nothing_to_do() {
-    for dir in [
-        LIBRARY,
-        "crates/forebay/tests",
-        PROGRAM,
-        "crates/forebay-cli/tests",
-        MEASUREMENTS,
-    ] {
+    for dir in CRATES.iter().chain(TESTS) {
         for source in below(dir) {
             let head = source.text.lines().next().unwrap_or_default();
             let purpose = head.strip_prefix("//! ").unwrap_or_default();
@@ -313,7 +314,7 @@ fn the_program_has_few_modules_and_no_two_of_one_name() {
 
 #[test]
 fn modules_have_one_style() {
-    for dir in CRATES {
+    for dir in CRATES.iter().chain(TESTS) {
         for source in sources_of(dir) {
             let folder = source.path.trim_end_matches(".rs");
             let has_folder = super::root().join(dir).join(folder).is_dir();

@@ -1,4 +1,4 @@
-//! What a workload leans to, and the limits it opens buffers with.
+//! What a workload does most, and the limits it opens buffers with.
 
 use forebay::{Config, EventCounter, Io, ReaderSees, SyncPolicy, WhenFull};
 
@@ -8,9 +8,9 @@ use crate::support::Rng;
 /// The smallest batch size that is allowed.
 pub(super) const BATCH_SIZE: u64 = 4 << 10;
 
-/// What a workload leans to.
+/// What a workload does most, and with which limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lean {
+pub(crate) enum Emphasis {
     /// Some of everything.
     Even,
     /// Waits for durability.
@@ -36,14 +36,14 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn draw(rng: &mut Rng, lean: Lean, counts_events: bool) -> Self {
+    pub(super) fn draw(rng: &mut Rng, emphasis: Emphasis, counts_events: bool) -> Self {
         Self {
-            max_size: match lean {
-                Lean::Bulk => [32 << 10, 48 << 10][rng.below(2) as usize],
+            max_size: match emphasis {
+                Emphasis::Bulk => [32 << 10, 48 << 10][rng.below(2) as usize],
                 _ => [4 << 10, 6 << 10, 16 << 10][rng.below(3) as usize],
             },
-            data_file_size: match lean {
-                Lean::Bulk => [6 << 10, 9 << 10, 14 << 10][rng.below(3) as usize],
+            data_file_size: match emphasis {
+                Emphasis::Bulk => [6 << 10, 9 << 10, 14 << 10][rng.below(3) as usize],
                 _ => [256, 400, 1 << 10][rng.below(3) as usize],
             },
             sync: match rng.below(4) {
@@ -51,8 +51,8 @@ impl Limits {
                 1 => SyncPolicy::Never,
                 _ => SyncPolicy::Interval,
             },
-            sees: match lean {
-                Lean::SeesSynced => ReaderSees::Synced,
+            sees: match emphasis {
+                Emphasis::SeesSynced => ReaderSees::Synced,
                 _ => ReaderSees::Written,
             },
             counts_events,

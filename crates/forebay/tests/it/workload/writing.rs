@@ -4,13 +4,13 @@ use forebay::format::record::frame_len;
 use forebay::{ErrorKind, SyncPolicy};
 
 use super::known::Fact;
-use super::{Check, Lean, Record, Run, must};
+use super::{Check, Emphasis, Record, Run, must};
 
 impl Run {
     /// A record to append at `id`.
     pub(super) fn draw_record(&mut self, id: u64) -> Record {
         let len = match self.rng.below(8) {
-            _ if self.lean == Lean::Bulk => self.rng.below(1000),
+            _ if self.emphasis == Emphasis::Bulk => self.rng.below(1000),
             0 => 0,
             1 => self.rng.below(8),
             // Up to the largest that the smallest data file takes.

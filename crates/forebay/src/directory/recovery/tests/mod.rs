@@ -1,5 +1,5 @@
 //! Recovery of prepared directories in a simulated file system. The tests of the cases in
-//! the format's recovery table are in `tests/it/recovery.rs`, by name.
+//! the format's recovery table are in `tests/it/recovery/`, by name.
 
 mod properties;
 

@@ -30,7 +30,7 @@ use known::{Fact, History};
 pub(crate) use known::{Known, Record};
 use liar::Liar;
 pub(crate) use liar::Lie;
-pub(crate) use limits::{Lean, Limits};
+pub(crate) use limits::{Emphasis, Limits};
 
 /// Where the simulated buffer is.
 pub(crate) const DIR: &str = "/spool/buffer";
@@ -106,7 +106,7 @@ impl Handles {
 struct Run {
     sim: Sim,
     rng: Rng,
-    lean: Lean,
+    emphasis: Emphasis,
     limits: Limits,
     /// `None` only while the buffer is closed and opened again.
     handles: Option<Handles>,
@@ -130,7 +130,7 @@ struct Run {
 }
 
 /// Runs the workload of a seed; the storage may lie to it.
-pub(crate) fn run(seed: u64, lean: Lean, steps: usize, lie: Option<Lie>) -> Check<Done> {
+pub(crate) fn run(seed: u64, emphasis: Emphasis, steps: usize, lie: Option<Lie>) -> Check<Done> {
     let mut rng = Rng(seed);
     let sim = Sim::new();
     let mut first_id = 1;
@@ -139,7 +139,7 @@ pub(crate) fn run(seed: u64, lean: Lean, steps: usize, lie: Option<Lie>) -> Chec
     }
     sim.keep_history();
     let counts_events = rng.below(2) == 0;
-    let limits = Limits::draw(&mut rng, lean, counts_events);
+    let limits = Limits::draw(&mut rng, emphasis, counts_events);
     let mut run = Run {
         size_max: limits.max_size,
         handles: None,
@@ -154,7 +154,7 @@ pub(crate) fn run(seed: u64, lean: Lean, steps: usize, lie: Option<Lie>) -> Chec
         lie,
         sim,
         rng,
-        lean,
+        emphasis,
         limits,
     };
     // The ids before the first one count as synced and acknowledged.
@@ -204,13 +204,13 @@ impl Run {
     fn step(&mut self) -> Check<&'static str> {
         // The weights of append, batch, flush, append and wait, recv, recv batch, acknowledge, let
         // go, rewind, sync acknowledgements, reopen.
-        let weights: [u64; 11] = match self.lean {
-            Lean::Even => [8, 3, 2, 2, 6, 3, 6, 1, 1, 1, 1],
-            Lean::Durable => [8, 3, 5, 5, 4, 2, 5, 0, 0, 3, 0],
-            Lean::Reading => [8, 4, 1, 0, 8, 4, 8, 2, 3, 2, 0],
-            Lean::SeesSynced => [8, 3, 3, 2, 8, 3, 6, 1, 1, 1, 1],
-            Lean::Reopening => [8, 3, 1, 1, 4, 2, 4, 1, 1, 1, 3],
-            Lean::Bulk => [8, 8, 1, 1, 4, 4, 6, 1, 1, 1, 1],
+        let weights: [u64; 11] = match self.emphasis {
+            Emphasis::Even => [8, 3, 2, 2, 6, 3, 6, 1, 1, 1, 1],
+            Emphasis::Durable => [8, 3, 5, 5, 4, 2, 5, 0, 0, 3, 0],
+            Emphasis::Reading => [8, 4, 1, 0, 8, 4, 8, 2, 3, 2, 0],
+            Emphasis::SeesSynced => [8, 3, 3, 2, 8, 3, 6, 1, 1, 1, 1],
+            Emphasis::Reopening => [8, 3, 1, 1, 4, 2, 4, 1, 1, 1, 3],
+            Emphasis::Bulk => [8, 8, 1, 1, 4, 4, 6, 1, 1, 1, 1],
         };
         let mut draw = self.rng.below(weights.iter().sum());
         let step = weights.iter().position(|weight| {
@@ -282,7 +282,7 @@ impl Run {
         self.promise(Fact::AcksSynced(self.prefix()));
         self.check_closed()?;
         let counts_events = self.limits.counts_events;
-        self.limits = Limits::draw(&mut self.rng, self.lean, counts_events);
+        self.limits = Limits::draw(&mut self.rng, self.emphasis, counts_events);
         self.handles = Some(self.open()?);
         self.events.reopened += 1;
         self.promise(Fact::Reopened);
