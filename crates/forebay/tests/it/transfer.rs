@@ -36,7 +36,7 @@ fn open(sim: &Sim, dir: &str) -> (Writer, Reader) {
     config(sim, dir).open().unwrap()
 }
 
-fn options(sim: &Sim) -> TransferOptions<'static> {
+fn options<'p>(sim: &Sim) -> TransferOptions<'p> {
     TransferOptions::new()
         .data_file_size(1 << 10)
         .storage(Arc::new(sim.clone()))
@@ -176,6 +176,33 @@ fn limits_are_kept() {
     );
     let expected: Vec<_> = (0..50).map(|n| (MOVED, n)).collect();
     assert_eq!(take(&sim, TO, usize::MAX), expected);
+}
+
+/// What is lost in the buffer that records leave is told while it can be: afterwards everything there
+/// is acknowledged.
+#[test]
+fn losses_are_told_while_records_are_moved_or_discarded() {
+    for discards in [false, true] {
+        let sim = Sim::new();
+        fill(&sim, FROM, (0..10).map(|n| numbered(MOVED, n, 60)));
+        let path = format!("{FROM}/buffer-data-0.dat");
+        let mut bytes = sim.read_file(&path).unwrap();
+        let len = bytes.len();
+        bytes[len / 2] ^= 1;
+        sim.write_file(&path, &bytes).unwrap();
+        let told = std::cell::RefCell::new(Vec::new());
+        let options = options(&sim).on_lost(|lost| told.borrow_mut().push(lost.clone()));
+        let transfer = match discards {
+            true => options.discard_records(FROM),
+            false => options.move_records(FROM, TO),
+        };
+        let transfer = transfer.unwrap();
+        assert_eq!((transfer.records, transfer.events_lost), (9, 1));
+        let told = told.into_inner();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((told[0].first_id, told[0].events), (told[0].last_id, 1));
+        assert_eq!(told[0].file.as_deref(), Some("buffer-data-0.dat"));
+    }
 }
 
 #[test]

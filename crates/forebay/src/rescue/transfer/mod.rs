@@ -31,6 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
 use crate::format::record::frame_len;
 use crate::read::delivery::Ack;
+use crate::state::lost::Lost;
 use crate::storage::{Lock, Storage, uninterrupted};
 
 mod notes;
@@ -45,6 +46,9 @@ type Change<'p> = Box<dyn FnMut(u64, u32, &Bytes) -> Result<(u32, Bytes), String
 
 /// Is told what was done so far, and says whether to go on.
 type Watch<'p> = Box<dyn FnMut(&Transfer) -> ControlFlow<()> + 'p>;
+
+/// Is told of each loss.
+type TellLost<'p> = Box<dyn FnMut(&Lost) + 'p>;
 
 /// How to move, copy or discard records: options in the manner of [`std::fs::OpenOptions`], ended by
 /// [`move_records`](Self::move_records), [`copy_records`](Self::copy_records) or
@@ -78,6 +82,7 @@ pub struct TransferOptions<'p> {
     data_file_size: u64,
     change: Option<Change<'p>>,
     watch: Option<Watch<'p>>,
+    tell_lost: TellLost<'p>,
 }
 
 impl fmt::Debug for TransferOptions<'_> {
@@ -106,6 +111,7 @@ impl Default for TransferOptions<'_> {
             data_file_size: Config::DEFAULT_MAX_DATA_FILE_SIZE,
             change: None,
             watch: None,
+            tell_lost: Box::new(|_| ()),
         }
     }
 }
@@ -204,6 +210,14 @@ impl<'p> TransferOptions<'p> {
         self
     }
 
+    /// A function that is called with each loss that is met in the buffer out of which records are
+    /// moved or discarded. Nothing tells of it afterwards. Default: none.
+    #[must_use]
+    pub fn on_lost(mut self, tell: impl FnMut(&Lost) + 'p) -> Self {
+        self.tell_lost = Box::new(tell);
+        self
+    }
+
     /// Moves the unread records of the buffer in `from` to the end of the one in `to`, which is
     /// made if it is missing. They are acknowledged in `from` once they are synced in `to`.
     ///
@@ -269,7 +283,7 @@ impl<'p> TransferOptions<'p> {
     fn discard(&mut self, source: &mut Source, transfer: &mut Transfer) -> Result<()> {
         let mut acks = Vec::new();
         while transfer.records < self.max_records {
-            let Some(record) = source.next(&mut transfer.events_lost)? else {
+            let Some(record) = source.next(&mut transfer.events_lost, &mut self.tell_lost)? else {
                 transfer.is_complete = true;
                 break;
             };
@@ -330,7 +344,7 @@ impl<'p> TransferOptions<'p> {
                 }
                 let record = match next.take() {
                     Some(record) => record,
-                    None => match source.next(&mut transfer.events_lost) {
+                    None => match source.next(&mut transfer.events_lost, &mut self.tell_lost) {
                         Ok(Some(record)) => record,
                         Ok(None) => break End::Complete,
                         Err(error) => break End::Error(error),

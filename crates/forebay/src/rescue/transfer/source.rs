@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::format::record::checksum;
 use crate::read::Reader;
 use crate::read::delivery::{Ack, Item};
+use crate::state::lost::Lost;
 
 /// A record to take.
 pub(super) struct Record {
@@ -62,16 +63,24 @@ impl Source {
         Ok(Self::Copied(Box::new(options.records(dir)?)))
     }
 
-    /// The next record; `None` at the end. Adds the events that are lost before it.
+    /// The next record; `None` at the end. Adds the events that are lost before it, and tells of
+    /// each loss that a reader hands out.
     ///
     /// # Errors
     /// Those of reading.
-    pub(super) fn next(&mut self, events_lost: &mut u64) -> Result<Option<Record>> {
+    pub(super) fn next(
+        &mut self,
+        events_lost: &mut u64,
+        tell: &mut dyn FnMut(&Lost),
+    ) -> Result<Option<Record>> {
         match self {
             Self::Moved(reader) => loop {
                 match reader.recv()? {
                     None => return Ok(None),
-                    Some(Item::Lost(lost)) => *events_lost += lost.events,
+                    Some(Item::Lost(lost)) => {
+                        *events_lost += lost.events;
+                        tell(&lost);
+                    }
                     Some(Item::Record(delivery)) => {
                         let (id, metadata) = (delivery.id(), delivery.metadata());
                         let events = delivery.events();
