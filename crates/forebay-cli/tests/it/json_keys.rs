@@ -75,7 +75,8 @@ fn transfers_and_salvages_print_the_keys_of_the_page() {
     assert_eq!(keys, documented("move"));
     let keys = printed([scratch.forebay("copy", &[&other, "--json"])]);
     assert_eq!(keys, documented("move"));
-    let args = ["--max", "2", "--to", &other, "--yes", "--json"];
+    let dead = scratch.path("dead").to_string_lossy().into_owned();
+    let args = ["--max", "2", "--to", &dead, "--yes", "--json"];
     let keys = printed([scratch.forebay("skip", &args)]);
     assert_eq!(keys, documented("skip"));
     // Ids are in both buffers, and what is left has a gap.
@@ -89,6 +90,33 @@ fn transfers_and_salvages_print_the_keys_of_the_page() {
     // Where nothing is listed the lists have no keys.
     keys.retain(|key| key != "conflicts_listed" && key != "missing");
     assert_eq!(keys, documented("salvage"));
+}
+
+/// The keys in a file of JSON.
+fn stored(file: &Path) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    let value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    collect(&value, "", &mut keys);
+    keys
+}
+
+/// Reports that stay beside what was set aside.
+#[test]
+fn reports_in_files_have_the_keys_of_the_page() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    scratch.damage_fifth_record();
+    run(scratch.forebay("pull", &["--max", "7"])).expect(1);
+    let quarantine = fs::read_dir(scratch.buffer.join("quarantine")).unwrap();
+    let mut names = quarantine.map(|entry| entry.unwrap().path());
+    let report = names.find(|path| path.extension().is_some_and(|e| e == "json"));
+    assert_eq!(stored(&report.unwrap()), documented("quarantine/*.json"));
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    scratch.damage_fifth_record();
+    run(scratch.forebay("repair", &["--apply"])).expect(0);
+    let report = scratch.buffer.join("repair/1/report.json");
+    assert_eq!(stored(&report), documented("report.json"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::directory::install::{self, REPAIR_DIR_NAME};
+use crate::directory::install::{self, LIST_DONE, REPAIR_DIR_NAME};
 use crate::directory::quarantine::QUARANTINE_DIR_NAME;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
@@ -21,7 +21,8 @@ use crate::storage::{Entry, Storage, uninterrupted};
 ///
 /// Links to directories are followed. A directory is entered once; a link to it is preferred only
 /// if nothing else leads there. The directories in which a buffer keeps damaged bytes and
-/// originals (`quarantine`, `repair`) are left out.
+/// originals (`quarantine`, `repair`) are left out, and so is one to which a repair has moved the
+/// original of a buffer, unless it is one of `paths`: what it holds is in the repaired buffer.
 ///
 /// Each item is the directory of a buffer, under the path that led there, or the error of a
 /// directory that cannot be listed, after which the search goes on. One of `paths` that is missing
@@ -103,7 +104,11 @@ impl FoundBuffers {
                 && (entry.name == LEDGER_FILE_NAME || parse_file_name(&entry.name).is_some())
         };
         let is_repaired = || entries.iter().any(|entry| entry.name == REPAIR_DIR_NAME);
-        let is_buffer = entries.iter().any(is_of_a_buffer)
+        let is_original = || {
+            let is_list = |entry: &Entry| entry.name == LIST_DONE;
+            entries.iter().any(is_list) && install::is_original(&storage, path)
+        };
+        let is_buffer = entries.iter().any(is_of_a_buffer) && (*is_given || !is_original())
             || is_repaired() && install::is_unfinished(&storage, path).unwrap_or(false);
         // The last one is entered first.
         for entry in entries.iter().rev().filter(|entry| !entry.is_file) {

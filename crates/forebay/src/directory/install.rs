@@ -229,6 +229,11 @@ pub(crate) fn missing(storage: &dyn Storage, dir: &Path) -> Result<Vec<Range<u64
     Ok(missing)
 }
 
+/// Whether a directory is the place of the original that a repair has replaced.
+pub(crate) fn is_original(storage: &dyn Storage, dir: &Path) -> bool {
+    read_list(storage, &dir.join(LIST_DONE)).is_ok()
+}
+
 fn is_absent(error: &Error) -> bool {
     use std::error::Error as _;
     let source = error.source().and_then(|source| source.downcast_ref());

@@ -67,6 +67,35 @@ fn what_a_buffer_keeps_of_damage_and_repairs_is_no_buffer() {
     check(root, &["a", "quarantine", "repair"]);
 }
 
+/// Regression: the original of a repaired buffer was listed as an orphan, and who drained it got
+/// everything twice.
+#[test]
+fn the_original_of_a_repaired_buffer_is_no_buffer_unless_it_is_named() {
+    let root = temp_dir();
+    let root = root.path();
+    let (dir, original) = (root.join("a"), root.join("a.original"));
+    let (writer, reader) = forebay::Config::new(&dir).open().unwrap();
+    for _ in 0..3 {
+        writer.append(b"a record").unwrap();
+    }
+    writer.close().unwrap();
+    reader.close().unwrap();
+    let file = dir.join("buffer-data-0.dat");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[60] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let repair = forebay::RepairOptions::new().keep_original(&original);
+    assert_eq!(
+        repair.repair(&dir).unwrap().original,
+        Some(original.clone())
+    );
+    assert!(original.join("buffer.db").exists());
+    check(root, &["a"]);
+    let (buffers, errors) = found(&[&original]);
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(buffers, BTreeSet::from([original]));
+}
+
 /// While its files are replaced, a buffer may have none.
 #[test]
 fn a_buffer_whose_repair_was_interrupted_is_found() {
