@@ -13,7 +13,7 @@ use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
 use forebay::{
     Config, ErrorKind, EventCounter, FileAction, FindingKind, InspectOptions, Item, OnCorruption,
-    RecordsOptions, RepairOptions, Severity, Verification, VerifyOptions, Writer,
+    RecordsOptions, Recovery, RepairOptions, Severity, Verification, VerifyOptions, Writer,
 };
 
 use crate::crash::Stop;
@@ -416,24 +416,30 @@ fn a_repaired_buffer_shows_no_damage_to_anyone() {
         let name = &golden.name;
         let sim = machine(&golden);
         options(&sim, golden.counter()).repair(DIR).unwrap();
-        let storage: Arc<dyn Storage> = Arc::new(sim.clone());
-        let look = InspectOptions::new().event_counter(golden.counter());
-        let look = look.storage(storage.clone()).inspect(DIR).unwrap();
-        assert!(!look.recovery.is_damaged(), "{name}: {look:#?}");
-        assert_eq!(look.recovery.events_lost, 0, "{name}: {look:#?}");
-        assert!(verify(&sim, golden.counter()).is_clean(), "{name}");
-        let config = Config::new(DIR)
-            .event_counter(golden.counter())
-            .on_corruption(OnCorruption::Refuse)
-            .storage(storage);
-        let (writer, _reader) = config.open().unwrap_or_else(|e| panic!("{name}: {e:#}"));
-        let recovery = writer.recovery();
-        assert!(!recovery.is_damaged(), "{name}: {recovery:#?}");
-        assert_eq!(recovery.events_lost, 0, "{name}: {recovery:#?}");
+        let recovery = shows_no_damage(&sim, golden.counter(), name);
         let findings = &recovery.findings;
         reported += findings.iter().filter(|f| f.events_lost > 0).count();
     }
     assert!(reported > 5, "{reported}");
+}
+
+/// What an opening that refuses damage finds in a buffer in which nobody finds damage.
+fn shows_no_damage(sim: &Sim, counter: EventCounter, what: &str) -> Recovery {
+    let storage: Arc<dyn Storage> = Arc::new(sim.clone());
+    let look = InspectOptions::new().event_counter(counter.clone());
+    let look = look.storage(storage.clone()).inspect(DIR).unwrap();
+    assert!(!look.recovery.is_damaged(), "{what}: {look:#?}");
+    assert_eq!(look.recovery.events_lost, 0, "{what}: {look:#?}");
+    assert!(verify(sim, counter.clone()).is_clean(), "{what}");
+    let config = Config::new(DIR)
+        .event_counter(counter)
+        .on_corruption(OnCorruption::Refuse)
+        .storage(storage);
+    let (writer, _reader) = config.open().unwrap_or_else(|e| panic!("{what}: {e:#}"));
+    let recovery = writer.recovery().clone();
+    assert!(!recovery.is_damaged(), "{what}: {recovery:#?}");
+    assert_eq!(recovery.events_lost, 0, "{what}: {recovery:#?}");
+    recovery
 }
 
 #[test]
@@ -684,6 +690,7 @@ fn repaired(sim: &Sim, rng: &mut Rng) -> Sim {
         in_place.repair(DIR).unwrap();
         let verification = verify(&sim, EventCounter::one());
         assert!(verification.is_clean(), "{verification:#?}");
+        shows_no_damage(&sim.kill(), EventCounter::one(), "repaired");
     }
     sim
 }
