@@ -7,14 +7,13 @@ use crate::args::sizes::{Size, number};
 use crate::buffer::metadata::{metadata_of_vector, refuse_for_vector};
 use crate::buffer::opening::{require_buffer, unread_bytes};
 use crate::buffer::pace::{Pace, Rate};
+use crate::buffer::transfer_progress::TransferProgress;
 use crate::buffer::{letters, steps};
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
-use crate::output::live::Progress;
 use crate::output::{self, bytes, count, print};
 use crate::stop::Stop;
 use clap::ValueHint;
-use forebay::format::record::frame_len;
 use forebay::{ErrorKind, EventCounter, Transfer, TransferOptions};
 use serde::Serialize;
 use std::ops::ControlFlow;
@@ -100,7 +99,7 @@ A record that is no dead letter ends the command; it and those after it stay.
 
 The exit status is
   0        when the records were moved
-  1        when records of DEAD are lost, which was reported
+  1        when records of FROM are lost, which was reported
   2        on errors
   128 + n  after signal n; what was taken so far is moved")]
 pub(crate) struct RedriveArgs {
@@ -184,8 +183,7 @@ fn run(
     require_buffer(&args.from)?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
     let counter = counter?;
-    let total = unread_bytes(&args.from);
-    let progress = Progress::over_bytes();
+    let progress = TransferProgress::over(unread_bytes(&args.from));
     let (pace, mut paced) = (Pace::new(args.rate), 0);
     let of_vector = metadata_of_vector(&args.to);
     let options = TransferOptions::new()
@@ -205,8 +203,7 @@ fn run(
             Ok((metadata, payload))
         });
     let mut options = options.on_progress(|transfer| {
-        let done = transfer.bytes + transfer.records * frame_len(0) as u64;
-        progress.bytes(done.min(total), total);
+        progress.show(transfer);
         pace.take_and_wait(transfer.bytes - paced, &stop);
         paced = transfer.bytes;
         match stop.is_set() {
