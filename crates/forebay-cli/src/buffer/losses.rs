@@ -1,12 +1,12 @@
 //! Reports what was lost to damage.
 
 use crate::buffer::opening::REPORTS_MAX;
-use crate::output::live::Live;
-use crate::output::{bytes, count, note};
+use crate::output::{bytes, count};
 use forebay::format::file_id::{FILE_ID_COUNT, MAX_FILE_ID, parse_file_name};
-use forebay::{Lost, LostReason, Usage};
+use forebay::{InspectOptions, Lost, LostReason, Usage};
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::path::Path;
 
 /// The hint when nothing is wrong but steps in the ids.
@@ -61,8 +61,22 @@ impl Losses {
         self.steps.are_losses();
     }
 
+    /// No losses yet, of a buffer that another function is about to open.
+    pub(crate) fn before_opening(directory: &Path) -> Self {
+        let mut losses = Self {
+            steps: Steps::of(directory),
+            ..Self::default()
+        };
+        let look = InspectOptions::new().count_records(false);
+        match look.inspect(directory) {
+            Ok(inspection) => losses.end_id = inspection.next_record_id,
+            Err(_) => losses.are_no_counts(),
+        }
+        losses
+    }
+
     /// Reports losses in a line each, at most [`REPORTS_MAX`] lines in all.
-    pub(crate) fn note(&mut self, lost: &[Lost], live: Option<&Live>) {
+    pub(crate) fn note(&mut self, lost: &[Lost], say: &dyn Fn(&dyn Display)) {
         for lost in lost {
             self.losses += 1;
             self.events += lost.events;
@@ -73,22 +87,15 @@ impl Losses {
                 None => self.steps.are_losses(),
             }
             if self.losses <= REPORTS_MAX {
-                match live {
-                    Some(live) => live.note(lost),
-                    None => note(lost),
-                }
+                say(lost);
             }
         }
     }
 
     /// Reports the total if not every loss was listed; returns whether there was any.
-    pub(crate) fn report(&self, live: Option<&Live>) -> bool {
-        let note = |text: String| match live {
-            Some(live) => live.note(text),
-            None => note(text),
-        };
+    pub(crate) fn report(&self, say: &dyn Fn(&dyn Display)) -> bool {
         if self.losses > REPORTS_MAX {
-            note(format!(
+            say(&format!(
                 "{} lost in {}, of which the first {REPORTS_MAX} are listed",
                 count(self.events, "event"),
                 count(self.losses, "place"),
@@ -96,11 +103,10 @@ impl Losses {
         }
         if self.losses > 0 && self.steps.may_be_counts() {
             // Once the records are acknowledged, `verify` can tell nothing any more.
-            note(
-                "no byte was damaged; if the program that fills the buffer counts several events \
-                 a record, nothing is lost: `forebay verify --count-events ids` tells, as long \
-                 as the records are in the buffer"
-                    .to_owned(),
+            say(
+                &"no byte was damaged; if the program that fills the buffer counts several events \
+                  a record, nothing is lost: `forebay verify --count-events ids` tells, as long \
+                  as the records are in the buffer",
             );
         }
         self.losses > 0

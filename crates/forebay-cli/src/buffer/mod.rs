@@ -13,5 +13,6 @@ pub(crate) mod pace;
 pub(crate) mod patience;
 pub(crate) mod rates;
 pub(crate) mod steps;
+pub(crate) mod transfer_progress;
 pub(crate) mod verdict;
 pub(crate) mod watch;

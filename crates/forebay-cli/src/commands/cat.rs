@@ -53,7 +53,8 @@ newline at its end. FOREBAY_RECORD_ID and FOREBAY_METADATA are set for it. A
 process for each record costs a millisecond or so; as many run at once as there
 are processors, and records stay in order. A program that reads many records is
 faster behind a pipe: forebay cat spool | CMD. A record on which CMD fails is
-named and left out.
+named and left out. A signal is passed on to the programs that still run, and half
+a second later they are killed, with all that they have started.
 
 With --decode, each event of a record that Vector wrote is a line of JSON; other
 records are shown as with --json. Secrets in Vector's metadata are not printed
@@ -128,7 +129,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             metadata: args.with_metadata,
             secrets: args.with_secret.iter().cloned().collect(),
         },
-        translator: args.translate.as_deref().map(Translator::new),
+        translator: args
+            .translate
+            .as_deref()
+            .map(|command| Translator::new(command, stop.clone())),
         untranslated: 0,
         sink: Sink::stdout(stop.clone()),
         stop: stop.clone(),
@@ -295,7 +299,7 @@ impl Cat<'_> {
     fn finish_translations(&mut self, is_going_on: bool) -> Result<Written> {
         while let Some(translator) = &mut self.translator
             && (translator.is_full() || !is_going_on)
-            && let Some(translated) = translator.finish_oldest(&self.stop)?
+            && let Some(translated) = translator.finish_oldest()?
         {
             match translated {
                 Translated::Record(mut record) => {

@@ -110,6 +110,15 @@ fn refused(error: forebay::Error) -> Failure {
     }
 }
 
+/// A record that cannot be added: where it is in the export, and what to do.
+fn wrong_record(error: &forebay::Error, place: &str, is_out_of_order: bool) -> Failure {
+    let failure = Failure::new(format!("{place}: {error:#}; nothing was imported"));
+    match is_out_of_order {
+        true => failure.but("put the records in the order of their ids, or export again"),
+        false => failure,
+    }
+}
+
 /// Adds all records of an export, and says how many came without a checksum; `None` if the stop was
 /// set.
 fn push_all(import: &mut Import, mut reader: Reader) -> Result<Option<u64>> {
@@ -122,13 +131,19 @@ fn push_all(import: &mut Import, mut reader: Reader) -> Result<Option<u64>> {
         },
     );
     let (mut records, mut shown) = (0_u64, 0);
+    let mut last_id = 0;
     loop {
         match reader.next()? {
             Next::Item(entry) => {
                 let (id, events) = (entry.id, entry.events);
-                import
-                    .push(id, entry.metadata, events, entry.payload)
-                    .map_err(refused)?;
+                let pushed = import.push(id, entry.metadata, events, entry.payload);
+                pushed.map_err(|error| match error.kind() {
+                    ErrorKind::InvalidRecord => {
+                        wrong_record(&error, &reader.place(), id <= last_id)
+                    }
+                    _ => refused(error),
+                })?;
+                last_id = id;
             }
             Next::End => break,
             Next::Stopped => return Ok(None),

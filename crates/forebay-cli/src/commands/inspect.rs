@@ -3,18 +3,19 @@
 //! Invariant: nothing is written, and no lock is taken.
 
 use crate::args::counting::ReadCountingOptions;
+use crate::args::file;
 use crate::buffer::{steps, verdict};
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::replace::Target;
 use crate::io::standard::{Stream, require};
-use crate::output::{bytes, count, print};
+use crate::output::{bytes, count, note, print};
 use crate::picture::{self, Facts};
 use clap::ValueHint;
 use forebay::format::file_id::file_name;
 use forebay::{InspectOptions, Inspection, LedgerCondition};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// At most this many data files are listed, except with `--json`.
@@ -53,7 +54,7 @@ pub(crate) struct Args {
 
     /// Check every byte as well, and write a page for a browser to FILE: a map of
     /// the data files with damage and positions, sizes of records, events over
-    /// time, findings
+    /// time, findings; `-` is standard output
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
           conflicts_with_all = ["json", "quick"])]
     html: Option<PathBuf>,
@@ -61,8 +62,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Output)?;
-    if let Some(file) = &args.html {
-        return html(args, file);
+    if args.html.is_some() {
+        return html(args);
     }
     let options = InspectOptions::default()
         .event_counter(steps::counter(args.counting, &args.directory)?)
@@ -76,24 +77,32 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// Writes the page, and says where it is and what it says.
-fn html(args: &Args, file: &Path) -> Result<Outcome> {
-    let (directory, shown) = (&args.directory, file.display());
-    let target = Target::new(file)?;
-    if target.is_in(directory) {
-        return Err(Failure::new(format!(
-            "{shown} is in the buffer's directory, where nothing is written; give another place"
-        )));
-    }
+/// Writes the page, and says what it says and where it is: on standard error if the page is on
+/// standard output.
+fn html(args: &Args) -> Result<Outcome> {
+    let directory = &args.directory;
+    let target = match file(&args.html) {
+        Some(path) => Some((path, Target::new(path)?)),
+        None => None,
+    };
     let facts = Facts::collect(directory, args.counting)?;
     let page = picture::page(&facts, args.counting)
         .map_err(|error| Failure::new(format!("cannot make the page: {error}")))?;
-    target.write(page.as_bytes())?;
     let conclusion = verdict::conclusion(directory, args.counting, &facts.verification);
-    print(&format!(
-        "{}: {conclusion}\nthe page is in {shown}\n",
-        directory.display()
-    ))?;
+    let conclusion = format!("{}: {conclusion}", directory.display());
+    match target {
+        Some((path, target)) => {
+            target.write(page.as_bytes())?;
+            print(&format!(
+                "{conclusion}\nthe page is in {}\n",
+                path.display()
+            ))?;
+        }
+        None => {
+            print(&page)?;
+            note(conclusion);
+        }
+    }
     Ok(Outcome::Fine)
 }
 

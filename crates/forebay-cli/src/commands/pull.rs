@@ -119,7 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             begun.elapsed().as_secs_f64()
         ));
     }
-    let lost = pull.losses.report(None);
+    let lost = pull.losses.report(&|text| note(text));
     Ok(match (end, pull.stop.signal()) {
         (End::Stopped, Some(signal)) => Outcome::Stopped(signal),
         _ => Outcome::Fine.with_findings(lost),
@@ -200,7 +200,7 @@ impl Pull<'_> {
                 TryRecv::Ready(batch) => batch,
                 TryRecv::Empty | TryRecv::End => return Ok(End::Empty),
             };
-            self.losses.note(batch.lost(), Some(&self.live));
+            self.losses.note(batch.lost(), &|text| self.live.note(text));
             outgoing.clear();
             for record in batch.records() {
                 outgoing

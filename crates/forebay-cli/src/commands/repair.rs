@@ -9,7 +9,7 @@ use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
 use crate::output::live::Progress;
-use crate::output::{self, bytes, count, print};
+use crate::output::{self, bytes, count, print, quoted};
 use clap::ValueHint;
 use forebay::{ErrorKind, FileAction, FilePlan, Repair, RepairOptions, RepairPlan};
 use serde::Serialize;
@@ -44,9 +44,11 @@ takes again what it took before.
 The buffer must not be open in another process, Forebay's or Vector's.
 
 The exit status is
-  0  when the buffer was repaired, or needs no repair
-  1  without --apply, when it needs one
-  2  on errors")]
+  0        when the buffer was repaired, or needs no repair
+  1        without --apply, when it needs one
+  2        on errors
+  128 + n  after signal n, which ends the command at once; the buffer is as it was,
+           or the next command that opens it finishes the repair")]
 pub(crate) struct Args {
     /// The buffer's directory
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -97,6 +99,15 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     progress.clear();
     let repair = repair.map_err(|error| match error.kind() {
         ErrorKind::DiskFull if !args.in_place => Failure::from(error).but("see --in-place"),
+        ErrorKind::DiskFull => Failure::from(error).but(format!(
+            "or take what is intact to another disk, with `forebay move {} TO`",
+            quoted(&args.directory)
+        )),
+        ErrorKind::Locked if !args.apply && is_interrupted(&args.directory) => Failure::from(error)
+            .but(format!(
+                "`forebay repair {} --apply` finishes it as well, and then repairs what is damaged",
+                quoted(&args.directory)
+            )),
         ErrorKind::InvalidConfig => Failure::new(format!("{error:#}")),
         _ => Failure::from(error),
     })?;

@@ -42,9 +42,11 @@ after a power cut, or the sources are different buffers. Then --renumber keeps b
 under new ids. To put different buffers together, `forebay move` is the better way.
 
 The exit status is
-  0  when everything in the sources checked out
-  1  when something did not, or ids are missing, or records repeat others
-  2  on errors")]
+  0        when everything in the sources checked out
+  1        when something did not, or ids are missing, or records repeat others
+  2        on errors
+  128 + n  after signal n, which ends the command at once; there is no new buffer,
+           or all of it, and the command can be given again")]
 pub(crate) struct Args {
     /// Where to look: directories of buffers, and single files
     #[arg(value_name = "SOURCE", value_hint = ValueHint::AnyPath, required = true)]
@@ -91,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     progress.clear();
     let salvage = salvage.map_err(|error| match error.kind() {
-        ErrorKind::InvalidRecord => Failure::from(error).but("see --renumber"),
+        ErrorKind::InvalidRecord => conflicts(error),
         ErrorKind::InvalidConfig => Failure::new(format!("{error:#}")),
         _ => Failure::from(error),
     })?;
@@ -105,6 +107,16 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         || salvage.conflicts > 0
         || (!args.renumber && !salvage.missing.is_empty());
     Ok(Outcome::Fine.with_findings(has_findings))
+}
+
+/// The failure because records have the same id.
+fn conflicts(error: forebay::Error) -> Failure {
+    let mut failure = Failure::from(error);
+    // The library has one wording for any number.
+    if let Some(rest) = failure.message.strip_prefix("1 records have ") {
+        failure.message = format!("1 record has {rest}");
+    }
+    failure.but("see --renumber")
 }
 
 /// What programs rely on: keys may be added, not renamed.

@@ -6,20 +6,27 @@
 use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes::{Size, Time, number};
 use crate::buffer::letters::{self, Failed};
-use crate::buffer::opening::{finish_interrupted, require_buffer};
+use crate::buffer::losses::Losses;
+use crate::buffer::opening::{finish_interrupted, require_buffer, unread_bytes};
 use crate::buffer::steps;
+use crate::buffer::transfer_progress::TransferProgress;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
-use crate::output::{self, bytes, count, print};
+use crate::output::{self, bytes, count, note, print};
 use crate::stop::Stop;
 use clap::ValueHint;
 use forebay::format::file_id::file_name;
+use forebay::format::record::frame_len;
 use forebay::{ErrorKind, EventCounter, InspectOptions, RecordsOptions, Transfer, TransferOptions};
 use serde::Serialize;
+use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+/// Progress of the search is shown after each of so many records.
+const SEARCH_SHOWN_EVERY: u64 = 4096;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -128,21 +135,34 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     let counter = steps::counter(args.counting, directory)?;
     finish_interrupted(directory)?;
-    let selected = select(args, &counter)?;
+    let search = TransferProgress::over(unread_bytes(directory));
+    let selected = select(args, &counter, &search);
+    search.clear();
+    let selected = selected?;
     if selected.records > 0 && !args.yes {
         confirm(args, &selected)?;
     }
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
+    let frames_len = selected.records.saturating_mul(frame_len(0) as u64);
+    let progress = TransferProgress::over(selected.bytes.saturating_add(frames_len));
+    let losses = RefCell::new(Losses::before_opening(directory));
     let mut options = TransferOptions::new()
         .event_counter(counter)
+        .on_lost(|lost| {
+            let lost = std::slice::from_ref(lost);
+            losses.borrow_mut().note(lost, &|text| progress.note(text));
+        })
         .max_records(selected.records)
         .before(selected.last_id.saturating_add(1))
-        .on_progress(|_| match stop.is_set() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        .on_progress(|transfer| {
+            progress.show(transfer);
+            match stop.is_set() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
         });
     let transfer = match &args.whereto.to {
-        None => options.discard_records(directory)?,
+        None => options.discard_records(directory).map_err(Failure::from),
         Some(to) => {
             if let Some(Size(bytes)) = args.dead_letters_max_size {
                 options = options.max_size(bytes);
@@ -162,9 +182,12 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                 }
                 ErrorKind::InvalidConfig => Failure::new(format!("{error:#}")),
                 _ => Failure::from(error),
-            })?
+            })
         }
     };
+    progress.clear();
+    losses.into_inner().report(&|text| note(text));
+    let transfer = transfer?;
     print(&match args.json {
         true => json(args, &transfer) + "\n",
         false => text(args, &transfer),
@@ -174,7 +197,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 }
 
 /// The records that the options name.
-fn select(args: &Args, counter: &EventCounter) -> Result<Selected> {
+fn select(args: &Args, counter: &EventCounter, progress: &TransferProgress) -> Result<Selected> {
     let directory = &args.directory;
     let (mut max, mut before) = (args.which.max.unwrap_or(u64::MAX), u64::MAX);
     if args.which.id.is_some() {
@@ -205,6 +228,9 @@ fn select(args: &Args, counter: &EventCounter) -> Result<Selected> {
         selected.records += 1;
         selected.bytes += record.payload.len() as u64;
         selected.last_id = record.id;
+        if selected.records.is_multiple_of(SEARCH_SHOWN_EVERY) {
+            progress.show_records(selected.records, selected.bytes);
+        }
         if selected.records == max {
             break;
         }
@@ -269,11 +295,13 @@ fn confirm(args: &Args, selected: &Selected) -> Result<()> {
         Some(to) => format!("set aside in {}", to.display()),
         None => "thrown away".to_owned(),
     };
+    let are = if selected.records == 1 { "is" } else { "are" };
     let ask = |error: &std::io::Error| Failure::io("ask", error);
     let mut terminal = std::io::stderr();
+    // The question is short, so that a terminal of 80 columns does not break it.
     write!(
         terminal,
-        "{} of {} are {what}. Go on? [y/N] ",
+        "{} of {} {are} {what}.\nGo on? [y/N] ",
         named(selected),
         args.directory.display()
     )
@@ -338,7 +366,7 @@ fn text(args: &Args, transfer: &Transfer) -> String {
     }
     if transfer.events_lost > 0 {
         text += &format!(
-            "{} before them; `forebay verify {directory}` says more\n",
+            "{} among them or before them\n",
             count(transfer.events_lost, "lost event")
         );
     }

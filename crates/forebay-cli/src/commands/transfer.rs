@@ -4,19 +4,20 @@
 
 use crate::args::counting::ReadCountingOptions;
 use crate::args::sizes::{Size, number};
+use crate::buffer::losses::Losses;
 use crate::buffer::metadata::{metadata_of_vector, refuse_for_vector};
 use crate::buffer::opening::{require_buffer, unread_bytes};
 use crate::buffer::pace::{Pace, Rate};
+use crate::buffer::transfer_progress::TransferProgress;
 use crate::buffer::{letters, steps};
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
-use crate::output::live::Progress;
-use crate::output::{self, bytes, count, print};
+use crate::output::{self, bytes, count, note, print};
 use crate::stop::Stop;
 use clap::ValueHint;
-use forebay::format::record::frame_len;
 use forebay::{ErrorKind, EventCounter, Transfer, TransferOptions};
 use serde::Serialize;
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -100,7 +101,7 @@ A record that is no dead letter ends the command; it and those after it stay.
 
 The exit status is
   0        when the records were moved
-  1        when records of DEAD are lost, which was reported
+  1        when records of FROM are lost, which was reported
   2        on errors
   128 + n  after signal n; what was taken so far is moved")]
 pub(crate) struct RedriveArgs {
@@ -184,8 +185,7 @@ fn run(
     require_buffer(&args.from)?;
     let stop = Stop::on_signals().map_err(|error| Failure::io("catch signals", &error))?;
     let counter = counter?;
-    let total = unread_bytes(&args.from);
-    let progress = Progress::over_bytes();
+    let progress = TransferProgress::over(unread_bytes(&args.from));
     let (pace, mut paced) = (Pace::new(args.rate), 0);
     let of_vector = metadata_of_vector(&args.to);
     let options = TransferOptions::new()
@@ -204,9 +204,13 @@ fn run(
             refuse_for_vector(of_vector, metadata, &args.to)?;
             Ok((metadata, payload))
         });
+    let losses = RefCell::new(Losses::before_opening(&args.from));
+    let options = options.on_lost(|lost| {
+        let lost = std::slice::from_ref(lost);
+        losses.borrow_mut().note(lost, &|text| progress.note(text));
+    });
     let mut options = options.on_progress(|transfer| {
-        let done = transfer.bytes + transfer.records * frame_len(0) as u64;
-        progress.bytes(done.min(total), total);
+        progress.show(transfer);
         pace.take_and_wait(transfer.bytes - paced, &stop);
         paced = transfer.bytes;
         match stop.is_set() {
@@ -225,6 +229,7 @@ fn run(
         Kind::Move | Kind::Redrive => options.move_records(&args.from, &args.to),
     };
     progress.clear();
+    losses.into_inner().report(&|text| note(text));
     let transfer = transfer.map_err(|error| match error.kind() {
         ErrorKind::InvalidConfig => Failure::new(format!("{error:#}")),
         _ => Failure::from(error),
@@ -278,10 +283,13 @@ fn text(kind: Kind, args: &Common, transfer: &Transfer) -> String {
         );
     }
     if transfer.events_lost > 0 {
-        text += &format!(
-            "{} of {from} could not be read; `forebay verify {from}` says more\n",
-            count(transfer.events_lost, "lost event")
-        );
+        let lost = count(transfer.events_lost, "lost event");
+        text += &match kind {
+            Kind::Copy => {
+                format!("{lost} of {from} could not be read; `forebay verify {from}` says more\n")
+            }
+            Kind::Move | Kind::Redrive => format!("{lost} of {from} could not be read\n"),
+        };
     }
     text += &match (transfer.is_complete, kind) {
         (true, Kind::Copy) => format!("{to} has everything that was unread in {from}\n"),

@@ -57,14 +57,6 @@ impl Target {
         })
     }
 
-    /// Whether it is in this directory, or in one below it.
-    pub(crate) fn is_in(&self, directory: &Path) -> bool {
-        match (parent(&self.path).canonicalize(), directory.canonicalize()) {
-            (Ok(parent), Ok(directory)) => parent.starts_with(directory),
-            _ => false,
-        }
-    }
-
     /// Writes the contents, syncs them, and gives them their name.
     ///
     /// # Errors

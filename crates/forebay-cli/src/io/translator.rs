@@ -2,28 +2,25 @@
 //!
 //! Starting a process costs about a millisecond, so several run at once, one for each
 //! processor. Invariants: what they print comes out in the order of the records; a stop ends
-//! the wait for a program, and ends the programs; a program that fails on a record keeps
-//! no other record back.
+//! the wait for a program; no program, and nothing that it has started, outlives the
+//! translator; a program that fails on a record keeps no other record back.
 
 use crate::failure::{Failure, Result, no_thread};
+use crate::io::process_group::ProcessGroup;
 use crate::stop::Stop;
 use forebay::StoredRecord;
 use std::collections::VecDeque;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::num::NonZero;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How soon a stop is noticed.
 const STOP_INTERVAL: Duration = Duration::from_millis(50);
 /// A payload up to this length fits into an empty pipe, so writing it does not block.
 const SHORT_LEN: usize = 4096;
-/// A program that has closed its output is asked for its end after this time at first, and
-/// after twice the time again, up to the longest.
-const END_INTERVAL: Duration = Duration::from_micros(50);
-const END_INTERVAL_MAX: Duration = Duration::from_millis(20);
 
 /// The programs that run, oldest record first.
 #[derive(Debug)]
@@ -31,6 +28,7 @@ pub(crate) struct Translator {
     command: String,
     running: VecDeque<Running>,
     at_once: usize,
+    stop: Stop,
 }
 
 /// What became of a record.
@@ -48,17 +46,17 @@ pub(crate) enum Translated {
 struct Running {
     record: StoredRecord,
     ended: Receiver<io::Result<(Vec<u8>, ExitStatus)>>,
-    /// The process, to end it early; `None` before it is started.
-    process: Arc<Mutex<Option<Child>>>,
+    program: Arc<ProcessGroup>,
 }
 
 impl Translator {
-    /// A translator that gives `command` to the shell of the system.
-    pub(crate) fn new(command: &str) -> Self {
+    /// A translator that gives `command` to the shell of the system, until the stop is set.
+    pub(crate) fn new(command: &str, stop: Stop) -> Self {
         Self {
             command: command.to_owned(),
             running: VecDeque::new(),
             at_once: std::thread::available_parallelism().map_or(1, NonZero::get),
+            stop,
         }
     }
 
@@ -74,15 +72,15 @@ impl Translator {
     /// The operating system refuses to start a thread.
     pub(crate) fn start(&mut self, record: StoredRecord) -> Result<()> {
         let (end, ended) = channel();
-        let process = Arc::new(Mutex::new(None));
-        let (slot, payload) = (Arc::clone(&process), record.payload.clone());
+        let program = Arc::new(ProcessGroup::default());
+        let (started, payload) = (Arc::clone(&program), record.payload.clone());
         let mut command = shell(&self.command);
         command
             .env("FOREBAY_RECORD_ID", record.id.to_string())
             .env("FOREBAY_METADATA", record.metadata.to_string());
         let work = move || {
             // Nobody listens any more after a stop.
-            let _ = end.send(run(command, &payload, &slot));
+            let _ = end.send(run(command, &payload, &started));
         };
         // Not joined: a program that was ended may have left others that hold its output.
         std::thread::Builder::new()
@@ -91,7 +89,7 @@ impl Translator {
         self.running.push_back(Running {
             record,
             ended,
-            process,
+            program,
         });
         Ok(())
     }
@@ -101,14 +99,14 @@ impl Translator {
     /// # Errors
     ///
     /// The program cannot be started at all.
-    pub(crate) fn finish_oldest(&mut self, stop: &Stop) -> Result<Option<Translated>> {
+    pub(crate) fn finish_oldest(&mut self) -> Result<Option<Translated>> {
         let Some(oldest) = self.running.front() else {
             return Ok(None);
         };
         let ended = loop {
             match oldest.ended.recv_timeout(STOP_INTERVAL) {
-                // A signal from the terminal has ended the program as well.
-                _ if stop.is_set() => return Ok(Some(Translated::Stopped)),
+                // What a program prints that the stop has interrupted is not complete.
+                _ if self.stop.is_set() => return Ok(Some(Translated::Stopped)),
                 Ok(ended) => break ended,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -140,16 +138,11 @@ impl Translator {
     }
 }
 
-/// Ends the programs that still run.
+/// Ends the programs that still run, with all that they have started.
 impl Drop for Translator {
     fn drop(&mut self) {
-        for running in &self.running {
-            let process = running.process.lock();
-            if let Some(process) = process.unwrap_or_else(PoisonError::into_inner).as_mut() {
-                // It may have ended by itself by now.
-                let _ = process.kill();
-            }
-        }
+        let programs = self.running.iter().map(|running| &*running.program);
+        ProcessGroup::end_all(programs, &self.stop);
     }
 }
 
@@ -169,18 +162,12 @@ fn shell(command: &str) -> Command {
 
 /// Runs a program on a payload: what it printed, and how it ended.
 fn run(
-    mut command: Command,
+    command: Command,
     payload: &[u8],
-    slot: &Mutex<Option<Child>>,
+    program: &ProcessGroup,
 ) -> io::Result<(Vec<u8>, ExitStatus)> {
-    let mut process = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let (mut input, output) = (process.stdin.take(), process.stdout.take());
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
-    let mut printed = Vec::new();
-    std::thread::scope(|scope| {
+    let (mut input, output) = program.start(command)?;
+    let printed = std::thread::scope(|scope| {
         let mut feed = || {
             if let Some(mut input) = input.take() {
                 // A program need not read its input.
@@ -193,21 +180,7 @@ fn run(
                 std::thread::Builder::new().spawn_scoped(scope, feed)?;
             }
         }
-        match output {
-            Some(mut output) => output.read_to_end(&mut printed).map(drop),
-            None => Ok(()),
-        }
+        program.read(output)
     })?;
-    let mut pause = END_INTERVAL;
-    loop {
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(process) = slot.as_mut()
-            && let Some(status) = process.try_wait()?
-        {
-            return Ok((printed, status));
-        }
-        drop(slot);
-        std::thread::sleep(pause);
-        pause = (2 * pause).min(END_INTERVAL_MAX);
-    }
+    Ok((printed, program.wait()?))
 }

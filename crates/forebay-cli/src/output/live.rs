@@ -232,6 +232,11 @@ impl Progress {
         self.0.set_position(done);
     }
 
+    /// Prints a message on standard error, and draws the bar again below it.
+    pub(crate) fn note(&self, text: impl Display) {
+        self.0.suspend(|| note(text));
+    }
+
     /// Takes it off the terminal.
     pub(crate) fn clear(&self) {
         self.0.finish_and_clear();

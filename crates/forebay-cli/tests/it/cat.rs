@@ -324,10 +324,76 @@ mod translating {
         let ran = finish(child).expect(130);
         assert_eq!((ran.stdout_text().as_str(), ran.stderr.as_str()), ("", ""));
         for pid in pids().lines() {
-            wait_until("the program ends", || {
-                let status = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
-                !status.is_ok_and(|line| line.contains("sleep"))
-            });
+            wait_until("the program ends", || !sleeps(pid));
         }
+    }
+
+    /// Whether a process with this id is a `sleep`.
+    fn sleeps(pid: &str) -> bool {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+        line.is_ok_and(|line| line.contains("sleep"))
+    }
+
+    /// Regression: only the shell was killed. After `cat --translate 'sleep 17; true'` and a
+    /// signal, the `sleep` lived on with process 1 as its parent.
+    #[test]
+    fn a_signal_ends_what_the_programs_have_started() {
+        for (signal, status) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
+            let scratch = Scratch::new();
+            scratch.push(lines(1, 5));
+            let mark = scratch.path("pid");
+            let program = format!("sleep 1000 & echo $! >> {}; wait", mark.display());
+            let cat = scratch.forebay("cat", &["--translate", &program]);
+            let child = { cat }.spawn().unwrap();
+            let pids = || std::fs::read_to_string(&mark).unwrap_or_default();
+            wait_until("a program starts", || pids().ends_with('\n'));
+            kill(child.id(), signal);
+            finish(child).expect(status);
+            for pid in pids().lines() {
+                wait_until("the program ends", || !sleeps(pid));
+            }
+        }
+    }
+
+    /// Regression: the same when nobody read the output any more.
+    #[test]
+    fn a_closed_output_ends_what_the_programs_have_started() {
+        let scratch = Scratch::new();
+        scratch.push(lines(1, 5));
+        let mark = scratch.path("pid");
+        // With one processor, no other program is started before the first has ended.
+        let program = format!(
+            "read n; if [ $n = 1 ]; then \
+             i=0; until [ -s {0} ] || [ $i = 50 ]; do sleep 0.1; i=$((i+1)); done; \
+             else sleep 1000 & echo $! >> {0}; wait; fi",
+            mark.display()
+        );
+        let cat = scratch.forebay("cat", &["--translate", &program]);
+        let mut child = { cat }.spawn().unwrap();
+        drop(child.stdout.take());
+        finish(child).expect(0);
+        for pid in std::fs::read_to_string(&mark).unwrap_or_default().lines() {
+            wait_until("the program ends", || !sleeps(pid));
+        }
+    }
+
+    /// Ctrl-C on a terminal reaches only `cat`, because the programs are in groups of their own.
+    /// They get the signal from `cat`, with time to tidy up.
+    #[test]
+    fn a_signal_is_passed_on_to_the_programs() {
+        let scratch = Scratch::new();
+        scratch.push("one\n");
+        let (mark, tidied) = (scratch.path("mark"), scratch.path("tidied"));
+        let program = format!(
+            "trap 'echo INT > {}; exit' INT; echo > {}; while :; do sleep 0.02; done",
+            tidied.display(),
+            mark.display()
+        );
+        let cat = scratch.forebay("cat", &["--translate", &program]);
+        let child = { cat }.spawn().unwrap();
+        wait_until("the program starts", || mark.exists());
+        kill(child.id(), "INT");
+        finish(child).expect(130);
+        assert_eq!(std::fs::read_to_string(tidied).unwrap(), "INT\n");
     }
 }

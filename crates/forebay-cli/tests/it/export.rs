@@ -357,6 +357,23 @@ fn a_signal_ends_an_import_without_a_buffer() {
 }
 
 /// `-` names the standard streams, as with other programs; it makes no file of that name.
+/// Regression: the error of a line out of order said "ids rise, and the record before has the id
+/// 5", without the line and without advice.
+#[test]
+fn records_out_of_order_are_named_with_their_line() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 6));
+    let exported = String::from_utf8(export(&scratch.buffer, &[], 0)).unwrap();
+    let mut swapped: Vec<&str> = exported.lines().collect();
+    swapped.swap(4, 5);
+    let to = scratch.path("to");
+    import(&to, (swapped.join("\n") + "\n").as_bytes())
+        .expect(2)
+        .says("line 6 of the export: a record with the id 4 cannot be added")
+        .says("nothing was imported; put the records in the order of their ids");
+    assert!(!to.join("buffer.db").exists());
+}
+
 #[test]
 fn a_dash_is_a_standard_stream() {
     let scratch = Scratch::new();

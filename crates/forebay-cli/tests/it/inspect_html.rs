@@ -165,6 +165,20 @@ fn the_file_is_replaced_as_a_whole_and_nothing_else_is_left() {
     assert_eq!(names, ["buffer", "page.html"]);
 }
 
+/// Regression: it wrote a file named `-`.
+#[test]
+fn a_dash_is_standard_output() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 3));
+    let mut command = scratch.forebay("inspect", &["--html", "-"]);
+    command.current_dir(scratch.root.path());
+    let ran = run(command).expect(0).says("no damage");
+    let printed = ran.stdout_text();
+    check(&printed);
+    assert!(printed.starts_with("<!doctype html>") && printed.trim_end().ends_with("</html>"));
+    assert!(!scratch.path("-").exists());
+}
+
 #[test]
 fn a_place_where_no_page_can_be_is_an_error_that_says_why() {
     let scratch = Scratch::new();

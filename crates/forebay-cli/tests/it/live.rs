@@ -87,6 +87,49 @@ fn a_drain_shows_the_rate_and_the_time_left() {
     terminal.wait_for("buffer: empty, 1,000 records taken");
 }
 
+/// Regression: seconds of work showed nothing but the last line. `move` had a bar.
+#[test]
+fn a_skip_shows_the_same_progress_as_a_move() {
+    let scratch = Scratch::new();
+    let line = "x".repeat(1000) + "\n";
+    for (command, options) in [
+        ("move", &["TO"][..]),
+        ("skip", &["--before", "9999999", "--discard", "--yes"]),
+        ("skip", &["--before", "9999999", "--yes", "--to", "TO"]),
+    ] {
+        scratch.push(line.repeat(30_000));
+        let terminal = Terminal::new();
+        let to = scratch.path("to").to_string_lossy().into_owned();
+        let options = options.iter().map(|option| match *option {
+            "TO" => to.as_str(),
+            other => other,
+        });
+        let options: Vec<&str> = options.collect();
+        let child = start(&scratch, &terminal, command, &options);
+        finish(child).expect(0);
+        terminal.wait_for(" of 29.");
+        terminal.wait_for(" MiB (");
+    }
+}
+
+/// Regression: the line with counts of six digits was longer than 80 columns, so the terminal
+/// broke `[y/N]`.
+#[test]
+fn the_question_of_a_skip_is_not_broken() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 120_000));
+    let terminal = Terminal::new();
+    let options = ["--max", "110000", "--discard"];
+    let mut skip = scratch.forebay("skip", &options);
+    skip.stdin(terminal.stdio()).stderr(terminal.stdio());
+    let skip = skip.spawn().unwrap();
+    terminal.wait_for("110,000 records (ids 1 to 110000, ");
+    terminal.wait_for("\nGo on? [y/N] ");
+    terminal.press(b"n\n");
+    finish(skip).expect(2);
+    terminal.wait_for("nothing was skipped");
+}
+
 #[test]
 fn nothing_is_shown_where_that_is_asked_for() {
     let scratch = Scratch::new();

@@ -1,5 +1,6 @@
 //! `forebay repair` and `forebay mend`.
 
+use crate::full_disk::Mount;
 use crate::moments::Moments;
 use crate::support::{Scratch, copy, golden, kill, lines, run, snapshot};
 use serde_json::{Value, json};
@@ -146,6 +147,39 @@ fn mending_cuts_off_what_a_crash_leaves() {
     assert_eq!(scratch.pull(), lines(1, 10));
 }
 
+/// Regression: the error said "needs 2359136 bytes" beside the plan's "2.25 MiB", and with
+/// `--in-place` only "free some space", although a move to another disk works.
+#[test]
+fn on_a_full_disk_a_repair_says_what_it_needs_and_what_works_instead() {
+    let mut scratch = Scratch::new();
+    let disk = scratch.path("disk");
+    let Some(_mount) = Mount::tmpfs(&disk, "size=256k") else {
+        return;
+    };
+    scratch.buffer = disk.join("buffer");
+    scratch.push(lines(1, 10));
+    scratch.damage_fifth_record();
+    for (options, says) in [
+        (&["--apply"][..], "see --in-place"),
+        (&["--apply", "--in-place"], "with `forebay move "),
+    ] {
+        let ran = run(scratch.forebay("repair", options))
+            .expect(2)
+            .says("needs 256.")
+            .says(" KiB are free; nothing was written; free some space")
+            .says(says);
+        assert!(!ran.stderr.contains(" bytes"), "{ran:?}");
+    }
+    let mut filler = fs::File::create(disk.join("filler")).unwrap();
+    while std::io::Write::write_all(&mut filler, &[b'x'; 4096]).is_ok() {}
+    let mut command = scratch.forebay("move", &[]);
+    command.arg(scratch.path("other"));
+    run(command).expect(1).says("");
+    let mut cat = crate::support::forebay(["cat"]);
+    cat.arg(scratch.path("other"));
+    assert_eq!(run(cat).stdout_text(), lines(1, 4) + &lines(6, 10));
+}
+
 /// Each command that changes a buffer finishes a repair that was interrupted, and those of repairs
 /// say so.
 #[test]
@@ -179,7 +213,12 @@ fn an_interrupted_repair_is_finished_by_what_comes_next() {
         let text = run(scratch.forebay(command, &json)).expect(0).stdout_text();
         assert!(text.contains("\"finished_interrupted\":true"), "{text}");
     }
+    // Regression: the plan named only `mend`, although `repair --apply` finishes it as well.
     let scratch = interrupted();
+    run(scratch.forebay("repair", &[]))
+        .expect(2)
+        .says("`forebay mend`")
+        .says("--apply` finishes it as well");
     run(scratch.forebay("skip", &["--max", "1", "--discard", "--yes"]));
     run(scratch.forebay("verify", &[])).expect(0);
 }

@@ -94,6 +94,55 @@ fn different_buffers_are_put_together_with_new_ids() {
     assert_eq!(come, (1..=12).collect::<Vec<_>>());
 }
 
+/// Regression: "1 records have the id of another record".
+#[test]
+fn one_record_with_the_id_of_another_is_one_record() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 3));
+    let mut push = forebay(["push"]);
+    push.arg(scratch.path("other"));
+    run_with(push, b"another\n").expect(0);
+    let other = scratch.path("other").to_string_lossy().into_owned();
+    let ran = run(salvage(&scratch, Some("new"), &[&other])).expect(2);
+    assert!(
+        ran.stderr
+            .starts_with("forebay: 1 record has the id of another record and"),
+        "{ran:?}"
+    );
+}
+
+/// Regression: the help of `repair` and `salvage` did not say that a signal ends them, and what
+/// is there afterwards.
+#[test]
+fn a_signal_ends_a_salvage_and_a_repair_at_once_as_their_help_says() {
+    use std::os::unix::process::ExitStatusExt;
+    let scratch = Scratch::new();
+    let push = scratch.forebay("push", &["--data-file-size", "512KiB"]);
+    run_with(push, lines(1, 200_000).as_bytes()).expect(0);
+    scratch.damage_fifth_record();
+    let kept = lines(1, 4) + &lines(6, 200_000);
+    for mut command in [
+        scratch.forebay("repair", &["--apply"]),
+        salvage(&scratch, Some("new"), &[]),
+    ] {
+        command.stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        kill(child.id(), "INT");
+        assert_eq!(child.wait().unwrap().signal(), Some(2));
+    }
+    for command in ["repair", "salvage"] {
+        let help = run(forebay([command, "--help"])).expect(0).stdout_text();
+        assert!(
+            help.contains("128 + n  after signal n, which ends the"),
+            "{help}"
+        );
+    }
+    run(salvage(&scratch, Some("new"), &[]));
+    assert!(cat(&scratch, "new") == kept);
+    run(scratch.forebay("repair", &["--apply"])).expect(0);
+    assert!(run(scratch.forebay("cat", &[])).stdout_text() == kept);
+}
+
 /// Killed at any moment, a salvage leaves no buffer or all of it, and can be made again.
 #[test]
 fn a_killed_salvage_can_be_made_again() {

@@ -190,6 +190,14 @@ fn letters_of_a_pipe_can_be_sent_again() {
     assert_eq!(run(pipe("cat")).expect(0).stdout_text(), "one\ntwo\n");
 }
 
+/// Regression: the help of `redrive` said "records of DEAD are lost", and has no such argument.
+#[test]
+fn the_help_of_a_redrive_names_its_own_arguments() {
+    let help = run(forebay(["redrive", "--help"])).expect(0).stdout_text();
+    assert!(help.contains("records of FROM are lost"), "{help}");
+    assert!(!help.contains("DEAD"), "{help}");
+}
+
 #[test]
 fn only_what_is_named_is_skipped() {
     let scratch = Scratch::new();

@@ -2,16 +2,18 @@
 
 use super::Drain;
 use super::report::{Drained, State};
+use crate::buffer::losses::Losses;
 use crate::buffer::metadata::{metadata_of_vector, refuse_for_vector};
 use crate::buffer::opening::LOCK_INTERVAL;
 use crate::buffer::opening::unread_bytes;
 use crate::buffer::pace::Pace;
 use crate::buffer::steps;
 use crate::failure::{Failure, Result};
-use crate::output::count;
 use crate::output::live::{Flow, Live};
 use forebay::format::record::frame_len;
-use forebay::{Error, ErrorKind, EventCounter, Transfer, TransferOptions};
+use forebay::{Error, ErrorKind, EventCounter, Lost, Transfer, TransferOptions};
+use std::cell::RefCell;
+use std::fmt::Display;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
@@ -30,8 +32,14 @@ pub(super) fn drain(
     let counter = steps::counter(drain.args.counting, directory)?;
     let begun = Instant::now();
     let mut synced = Transfer::default();
+    let losses = RefCell::new(Losses::before_opening(directory));
+    let told = RefCell::new(Vec::new());
+    let tell = |lost: &Lost| {
+        let say = |text: &dyn Display| told.borrow_mut().push(text.to_string());
+        losses.borrow_mut().note(std::slice::from_ref(lost), &say);
+    };
     let result = loop {
-        let result = move_all(drain, directory, to, &counter, &mut live, &mut synced);
+        let result = move_all(drain, directory, to, &counter, tell, &mut live, &mut synced);
         let is_locked = |error: &Error| error.kind() == ErrorKind::Locked;
         let may_wait = begun.elapsed() < drain.args.wait.0;
         if !(result.as_ref().is_err_and(is_locked) && may_wait) {
@@ -60,13 +68,8 @@ pub(super) fn drain(
     drained.events = transfer.events;
     drained.events_lost = transfer.events_lost;
     drained.has_losses = transfer.events_lost > 0;
-    if drained.has_losses {
-        live.note(format!(
-            "{} of {} lost to damage",
-            count(transfer.events_lost, "event"),
-            directory.display()
-        ));
-    }
+    told.into_inner().iter().for_each(|text| live.note(text));
+    losses.into_inner().report(&|text| live.note(text));
     Ok(drained)
 }
 
@@ -76,6 +79,7 @@ fn move_all(
     directory: &Path,
     to: &Path,
     counter: &EventCounter,
+    tell_lost: impl FnMut(&Lost),
     live: &mut Live,
     synced: &mut Transfer,
 ) -> forebay::Result<Transfer> {
@@ -86,6 +90,7 @@ fn move_all(
     TransferOptions::new()
         .event_counter(counter.clone())
         .event_counter_of_target(drain.args.counting.counter_to_write())
+        .on_lost(tell_lost)
         .on_corruption(drain.args.on_corruption.into())
         .change(|_, metadata, payload| {
             refuse_for_vector(of_vector, metadata, to)?;

@@ -39,8 +39,9 @@ pub(super) fn describe(buffer: &Buffer, look: Look, width: u16) -> Vec<Line<'sta
             return lines;
         }
     };
-    lines.push(Line::from(position(figures)));
-    lines.push(Line::from(unread(figures)));
+    lines.extend(position(figures, width).into_iter().map(Line::from));
+    let unread = short::lines(&unread(figures), width);
+    lines.extend(unread.into_iter().map(Line::from));
     let rates = figures.rates;
     let history = &buffer.history;
     let flows = [
@@ -87,19 +88,30 @@ pub(super) fn describe(buffer: &Buffer, look: Look, width: u16) -> Vec<Line<'sta
     lines
 }
 
-fn position(figures: &Figures) -> String {
+/// Where the buffer stands; what the findings need done has a line of its own where one line
+/// is too short.
+fn position(figures: &Figures, width: u16) -> Vec<String> {
     let state = match (figures.is_open, figures.holder_pid) {
         (true, Some(pid)) => format!("open in process {pid}"),
         (true, None) => "open".to_owned(),
         (false, _) if figures.is_orphaned() => "orphan: no process has it open".to_owned(),
         (false, _) => "not open".to_owned(),
     };
-    let findings = match figures.findings {
-        0 => String::new(),
-        found => format!("; {}: see forebay verify", count(found as u64, "finding")),
-    };
     let acknowledged = HumanCount(figures.last_acknowledged_id);
-    format!("{state}; acknowledged up to {acknowledged}{findings}")
+    let position = format!("{state}; acknowledged up to {acknowledged}");
+    if figures.findings == 0 {
+        return short::lines(&position, width);
+    }
+    let findings = count(figures.findings as u64, "finding");
+    let findings = format!("{findings}: see forebay verify");
+    let line = format!("{position}; {findings}");
+    match line.chars().count() <= usize::from(width) {
+        true => vec![line],
+        false => [position, findings]
+            .iter()
+            .flat_map(|part| short::lines(part, width))
+            .collect(),
+    }
 }
 
 fn unread(figures: &Figures) -> String {

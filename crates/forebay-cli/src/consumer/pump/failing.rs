@@ -89,7 +89,9 @@ impl Pump<'_> {
                 TryRecv::Ready(Item::Record(delivery)) => {
                     return Ok((delivery.id() == id).then_some(delivery));
                 }
-                TryRecv::Ready(Item::Lost(lost)) => self.losses.note(&[lost], Some(&self.display)),
+                TryRecv::Ready(Item::Lost(lost)) => {
+                    self.losses.note(&[lost], &|text| self.display.note(text));
+                }
                 TryRecv::Empty | TryRecv::End => return Ok(None),
             }
         }

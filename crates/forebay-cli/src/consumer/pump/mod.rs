@@ -325,7 +325,7 @@ impl<'a> Pump<'a> {
         self.reader.close()?;
         Ok(Closed {
             usage,
-            has_losses: self.losses.report(Some(&self.display)),
+            has_losses: self.losses.report(&|text| self.display.note(text)),
         })
     }
 
@@ -427,7 +427,8 @@ impl<'a> Pump<'a> {
             let bytes_max = pace.portion(BATCH_BYTES);
             match patiently(|| reader.try_recv_batch(BATCH_RECORDS, bytes_max))? {
                 TryRecv::Ready(batch) => {
-                    self.losses.note(batch.lost(), Some(&self.display));
+                    self.losses
+                        .note(batch.lost(), &|text| self.display.note(text));
                     for record in batch.records() {
                         push(record.payload)?;
                     }
@@ -457,7 +458,7 @@ impl<'a> Pump<'a> {
                 run.flight.push(delivery);
             }
             TryRecv::Ready(Item::Lost(lost)) => {
-                self.losses.note(&[lost], Some(&self.display));
+                self.losses.note(&[lost], &|text| self.display.note(text));
             }
             TryRecv::Empty => {}
             TryRecv::End => run.is_drained = true,

@@ -200,6 +200,15 @@ impl Reader {
         }
     }
 
+    /// Where the last record is, in words.
+    pub(crate) fn place(&self) -> String {
+        match self.format {
+            // The first line is the header.
+            Format::Ndjson => format!("line {} of the export", self.totals.records + 1),
+            Format::Binary => format!("record {} of the export", self.totals.records),
+        }
+    }
+
     /// How many of the records so far came without a checksum.
     pub(crate) fn unchecked(&self) -> u64 {
         self.unchecked

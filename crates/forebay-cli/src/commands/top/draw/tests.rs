@@ -193,6 +193,37 @@ fn a_terminal_of_any_size_is_drawn_on() {
     assert!(drawn(&empty, 80, 24).contains("0 buffers"));
 }
 
+/// Regression: at 80 columns the line ended at "1 finding: see forebay ver".
+#[test]
+fn the_advice_of_a_finding_is_read_to_its_end() {
+    for width in [60, 80, 100] {
+        let mut state = state(BLOCKS);
+        let figures = Figures {
+            is_open: false,
+            holder_pid: None,
+            unread_events: 100,
+            last_acknowledged_id: 1_234_567,
+            is_damaged: true,
+            findings: 1,
+            found_at: vec![0],
+            ..idle()
+        };
+        let buffer = state.buffer(Path::new("/var/spool/aaa"));
+        buffer.shown = Shown::Figures(Box::new(figures));
+        state
+            .buffers
+            .retain(|buffer| buffer.directory.ends_with("aaa"));
+        let drawn = drawn(&state, width, 24);
+        for shown in [
+            "acknowledged up to 1,234,567",
+            "1 finding: see forebay verify\n",
+            "! finding",
+        ] {
+            assert!(drawn.contains(shown), "{shown}: {drawn}");
+        }
+    }
+}
+
 /// What an interrupted repair needs is read to its end, and it is no error.
 #[test]
 fn an_interrupted_repair_says_what_to_do() {
