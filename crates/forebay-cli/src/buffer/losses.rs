@@ -115,7 +115,7 @@ impl Losses {
 
 /// Steps in the ids over events that are not there. They may be events that the program
 /// which fills the buffer counts, if nothing else can explain them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Steps {
     /// The data files that hold anything.
     files: HashSet<u16>,

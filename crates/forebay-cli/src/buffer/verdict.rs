@@ -42,7 +42,7 @@ pub(crate) fn conclusion(
             ),
         };
     }
-    if may_count_events(directory, counting, verification) {
+    if may_count_events(Steps::of(directory), counting, verification) {
         return format!(
             "{lost}, or none: no byte is damaged, and where ids step further than one event, the \
              next record follows directly. A program that counts several events a record leaves \
@@ -81,13 +81,12 @@ fn damage(verification: &Verification) -> impl Iterator<Item = &Finding> {
 }
 
 /// Whether nothing is wrong but steps in the ids after whole records. Then the buffer's
-/// records may hold several events each.
+/// records may hold several events each. `steps` are of the buffer as it was when it was verified.
 pub(crate) fn may_count_events(
-    directory: &Path,
+    mut steps: Steps,
     counting: ReadCountingOptions,
     verification: &Verification,
 ) -> bool {
-    let mut steps = Steps::of(directory);
     let gaps = verification
         .findings
         .iter()

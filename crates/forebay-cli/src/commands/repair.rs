@@ -4,12 +4,13 @@
 
 use crate::args::counting::ReadCountingOptions;
 use crate::buffer::findings::{self, JsonFinding, JsonIds};
+use crate::buffer::losses::{MAY_COUNT_EVENTS, Steps};
 use crate::buffer::opening::is_interrupted;
-use crate::buffer::steps;
+use crate::buffer::{steps, verdict};
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::standard::{Stream, require};
 use crate::output::live::Progress;
-use crate::output::{self, bytes, count, print, quoted};
+use crate::output::{self, bytes, count, note, print, quoted};
 use clap::ValueHint;
 use forebay::{ErrorKind, FileAction, FilePlan, Repair, RepairOptions, RepairPlan};
 use serde::Serialize;
@@ -83,18 +84,45 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     require(Stream::Output)?;
     let progress = Progress::over_bytes();
-    let mut options = RepairOptions::new()
-        .event_counter(steps::counter(args.counting, &args.directory)?)
-        .in_place(args.in_place)
-        .renumber(args.renumber)
-        .on_progress(|done, total| progress.bytes(done, total));
-    if let Some(dir) = &args.keep_original {
-        options = options.keep_original(dir);
-    }
+    let counter = steps::counter(args.counting, &args.directory)?;
+    let options = || {
+        let options = RepairOptions::new()
+            .event_counter(counter.clone())
+            .in_place(args.in_place)
+            .renumber(args.renumber)
+            .on_progress(|done, total| progress.bytes(done, total));
+        match &args.keep_original {
+            Some(dir) => options.keep_original(dir),
+            None => options,
+        }
+    };
     let finishes = args.apply && is_interrupted(&args.directory);
-    let repair = match args.apply {
-        true => options.repair(&args.directory),
-        false => options.plan(&args.directory).map(Repair::of_plan),
+    let plan = match args.apply && !args.renumber {
+        true => None,
+        false if finishes => None,
+        false => Some(options().plan(&args.directory)),
+    };
+    let steps = Steps::of(&args.directory);
+    let may_count = |plan: &RepairPlan| {
+        verdict::may_count_events(steps.clone(), args.counting, &plan.verification)
+    };
+    // Without gaps between them, the ids of the events would overlap.
+    let is_refused = args.apply
+        && plan
+            .as_ref()
+            .is_some_and(|plan| plan.as_ref().is_ok_and(may_count));
+    let repair = match plan {
+        _ if is_refused => {
+            progress.clear();
+            return Err(Failure::new(format!(
+                "{} is not renumbered: no byte is damaged, and its records may hold several events \
+                 each, whose ids would then overlap; nothing was changed: see `forebay verify`, and \
+                 say with --count-events how many events a record holds",
+                args.directory.display()
+            )));
+        }
+        Some(plan) if !args.apply => plan.map(Repair::of_plan),
+        _ => options().repair(&args.directory),
     };
     progress.clear();
     let repair = repair.map_err(|error| match error.kind() {
@@ -111,8 +139,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         ErrorKind::InvalidConfig => Failure::new(format!("{error:#}")),
         _ => Failure::from(error),
     })?;
+    let may_count_events = may_count(&repair.plan);
     let text = match args.json {
-        true => json(args, &repair, finishes) + "\n",
+        true => json(args, &repair, finishes, may_count_events) + "\n",
         false if finishes => {
             let dir = args.directory.display();
             format!("{dir}: finished a repair or a move to it that was interrupted\n")
@@ -121,6 +150,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         false => text(args, &repair),
     };
     print(&text)?;
+    if may_count_events {
+        note(MAY_COUNT_EVENTS);
+    }
     Ok(Outcome::Fine.with_findings(!args.apply && repair.plan.is_needed()))
 }
 
@@ -134,6 +166,7 @@ struct Report<'a> {
     findings: Vec<JsonFinding<'a>>,
     findings_omitted: u64,
     events_lost: u64,
+    may_count_events: bool,
     records: u64,
     events: u64,
     missing: Vec<JsonIds>,
@@ -152,7 +185,12 @@ struct File<'a> {
     kept_bytes: u64,
 }
 
-fn json(args: &Args, repair: &Repair, finished_interrupted: bool) -> String {
+fn json(
+    args: &Args,
+    repair: &Repair,
+    finished_interrupted: bool,
+    may_count_events: bool,
+) -> String {
     let plan = &repair.plan;
     output::json(&Report {
         needed: plan.is_needed(),
@@ -167,6 +205,7 @@ fn json(args: &Args, repair: &Repair, finished_interrupted: bool) -> String {
             .collect(),
         findings_omitted: plan.verification.findings_omitted,
         events_lost: plan.verification.events_lost,
+        may_count_events,
         records: plan.records,
         events: plan.events,
         missing: plan.missing.iter().map(JsonIds::of).collect(),

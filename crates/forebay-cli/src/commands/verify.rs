@@ -4,6 +4,7 @@
 
 use crate::args::counting::ReadCountingOptions;
 use crate::buffer::findings::{self, JsonFinding};
+use crate::buffer::losses::Steps;
 use crate::buffer::{steps, verdict};
 use crate::failure::{Outcome, Result};
 use crate::io::standard::{Stream, require};
@@ -89,7 +90,11 @@ fn json(args: &Args, verification: &Verification) -> String {
         findings: verification.findings.iter().map(JsonFinding::of).collect(),
         findings_omitted: verification.findings_omitted,
         events_lost: verification.events_lost,
-        may_count_events: verdict::may_count_events(&args.directory, args.counting, verification),
+        may_count_events: verdict::may_count_events(
+            Steps::of(&args.directory),
+            args.counting,
+            verification,
+        ),
     })
 }
 

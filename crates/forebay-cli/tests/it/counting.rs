@@ -4,7 +4,7 @@
 //! "40 events lost", in 19 gaps of ids and a ledger that was ahead. No message mentioned
 //! event counters, and no option chose one.
 
-use crate::support::{Scratch, fill_counting_lines, lines, run, run_with};
+use crate::support::{Scratch, fill_counting_lines, lines, run, run_with, snapshot};
 use std::fs;
 
 fn of_twenty_records() -> Scratch {
@@ -30,6 +30,42 @@ fn steps_between_whole_records_are_said_to_be_perhaps_no_loss() {
     run(scratch.forebay("pull", &[]))
         .expect(1)
         .says("no byte was damaged")
+        .says("--count-events ids");
+}
+
+/// Regression: a repair said nothing of event counters, and renumbered the records of such a buffer
+/// so that the ids of their events overlapped. A move said only that events could not be read.
+#[test]
+fn a_repair_and_a_move_say_that_it_is_perhaps_no_loss() {
+    let scratch = of_twenty_records();
+    let json = scratch.json("repair", 1);
+    assert_eq!(json["may_count_events"], true);
+    run(scratch.forebay("repair", &[]))
+        .expect(1)
+        .says("--count-events ids");
+    let before = snapshot(&scratch.buffer);
+    run(scratch.forebay("repair", &["--apply", "--renumber"]))
+        .expect(2)
+        .says("whose ids would then overlap; nothing was changed");
+    assert_eq!(snapshot(&scratch.buffer), before);
+    let counted = ["--apply", "--renumber", "--count-events", "ids"];
+    run(scratch.forebay("repair", &counted)).expect(0);
+    let to = scratch.path("to").to_string_lossy().into_owned();
+    run(scratch.forebay("move", &[&to, "--max", "3"]))
+        .expect(1)
+        .says("lost 2 events (ids 2 to 3)")
+        .says("--count-events ids");
+    run(scratch.forebay("skip", &["--max", "3", "--discard", "--yes"]))
+        .expect(1)
+        .says("lost 2 events")
+        .says("--count-events ids");
+    run(scratch.forebay("drain", &["--to", &to]))
+        .expect(1)
+        .says("lost 2 events")
+        .says("--count-events ids");
+    let other = of_twenty_records();
+    run(other.forebay("repair", &["--apply"]))
+        .expect(0)
         .says("--count-events ids");
 }
 

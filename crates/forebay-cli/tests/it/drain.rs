@@ -307,7 +307,7 @@ fn damage_is_reported_and_the_rest_is_drained() {
     let target = other.path("target");
     let ran = run(other.forebay("drain", &["--json", "--to", target.to_str().unwrap()]))
         .expect(1)
-        .says("1 event of");
+        .says("lost 1 event (id 5)");
     assert_eq!(reports(&ran)["buffer"]["events_lost"], 1);
     assert_eq!(pull(&target, &[]).expect(0).stdout_text(), expected);
 }
