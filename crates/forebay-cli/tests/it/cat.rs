@@ -342,7 +342,10 @@ mod translating {
             let scratch = Scratch::new();
             scratch.push(lines(1, 5));
             let mark = scratch.path("pid");
-            let program = format!("sleep 1000 & echo $! >> {}; wait", mark.display());
+            let program = format!(
+                "sleep 1000 2> /dev/null & echo $! >> {}; wait",
+                mark.display()
+            );
             let cat = scratch.forebay("cat", &["--translate", &program]);
             let child = { cat }.spawn().unwrap();
             let pids = || std::fs::read_to_string(&mark).unwrap_or_default();
@@ -365,7 +368,7 @@ mod translating {
         let program = format!(
             "read n; if [ $n = 1 ]; then \
              i=0; until [ -s {0} ] || [ $i = 50 ]; do sleep 0.1; i=$((i+1)); done; \
-             else sleep 1000 & echo $! >> {0}; wait; fi",
+             else sleep 1000 2> /dev/null & echo $! >> {0}; wait; fi",
             mark.display()
         );
         let cat = scratch.forebay("cat", &["--translate", &program]);
