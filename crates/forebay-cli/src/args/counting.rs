@@ -65,6 +65,13 @@ impl ReadCountingOptions {
         }
     }
 
+    /// By the steps of the ids.
+    pub(crate) fn by_ids() -> Self {
+        Self {
+            count_events: ReadCounting::Ids,
+        }
+    }
+
     /// Whether the steps of the ids tell the count.
     pub(crate) fn is_by_ids(self) -> bool {
         self.count_events == ReadCounting::Ids
@@ -74,6 +81,14 @@ impl ReadCountingOptions {
     pub(crate) fn name(self) -> String {
         let value = self.count_events.to_possible_value();
         value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// The option with a space before it, to append to a command; empty for the default.
+    pub(crate) fn suffix(self) -> String {
+        match self.count_events {
+            ReadCounting::Auto => String::new(),
+            _ => format!(" --count-events {}", self.name()),
+        }
     }
 
     /// The event counter of the buffer; `None` if the steps of the ids tell the count.

@@ -6,7 +6,7 @@ use crate::support::{
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 /// The answers about the one buffer below a path.
@@ -56,18 +56,21 @@ fn one<'a>(answers: &'a [Value], check: &str, verdict: &str) -> (&'a str, &'a st
 
 /// Runs a command as the page shows it, in a directory of its own.
 fn run_in_shell(command: &str, directory: &Path) -> Option<i32> {
+    output_in_shell(command, directory).status.code()
+}
+
+fn output_in_shell(command: &str, directory: &Path) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_forebay")).parent().unwrap();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut paths = vec![program.to_owned()];
     paths.extend(std::env::split_paths(&path));
-    let ran = Command::new("sh")
+    Command::new("sh")
         .args(["-c", command])
         .env("PATH", std::env::join_paths(paths).unwrap())
         .current_dir(directory)
         .stdin(Stdio::null())
         .output()
-        .unwrap();
-    ran.status.code()
+        .unwrap()
 }
 
 /// A process that has the buffer open, with five unread events.
@@ -130,6 +133,100 @@ fn every_golden_buffer_is_told_what_to_do_by_commands_that_exist() {
         }
     }
     assert!(kinds.len() >= 10, "{kinds:?}");
+}
+
+/// Whoever does what the first answer about the data says, again and again, is soon done, and no
+/// intact record is gone.
+#[test]
+fn following_the_commands_of_every_golden_buffer_comes_to_rest() {
+    const STEPS_MAX: usize = 5;
+    let records = |directory: &Path| {
+        let mut cat = forebay(["cat", "--json"]);
+        cat.arg(directory);
+        run(cat).stdout_text()
+    };
+    let mut followed = 0;
+    for entry in fs::read_dir(golden("")).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.is_dir() {
+            continue;
+        }
+        let scratch = Scratch::new();
+        copy(&path, &scratch.buffer);
+        let before = records(&scratch.buffer);
+        let mut look = format!("forebay doctor {}", scratch.buffer.display());
+        let mut commands = Vec::new();
+        loop {
+            let looked = output_in_shell(&format!("{look} --json"), scratch.root.path());
+            let report: Value = serde_json::from_slice(&looked.stdout).unwrap();
+            let answers = answers_of(&report);
+            let findings = of(&answers, "findings");
+            let first = ["problem", "note"].iter().find_map(|verdict| {
+                let mut findings = findings.iter();
+                let found = findings.find(|answer| answer["verdict"] == *verdict)?;
+                Some(found["command"].as_str().unwrap().to_owned())
+            });
+            let Some(command) = first else {
+                break;
+            };
+            commands.push(command.clone());
+            assert!(commands.len() <= STEPS_MAX, "{path:?}: {commands:#?}");
+            if command.contains(" doctor ") {
+                look = command;
+                continue;
+            }
+            let applied = match command.contains(" repair ") {
+                true => format!("{command} --apply"),
+                false => command,
+            };
+            let status = run_in_shell(&applied, scratch.root.path());
+            assert!(matches!(status, Some(0 | 1)), "{applied}: {status:?}");
+        }
+        followed += usize::from(!commands.is_empty());
+        assert_eq!(records(&scratch.buffer), before, "{path:?}");
+    }
+    assert!(followed >= 40, "{followed}");
+}
+
+/// If the steps of the ids explain everything, the answer says at once how to look; else a loss
+/// is accepted by a repair.
+#[test]
+fn steps_in_the_ids_are_counted_or_repaired() {
+    for (name, command) in [
+        ("multi-event", "forebay doctor DIR --count-events ids"),
+        ("c-gap-in-ids", "forebay doctor DIR --count-events ids"),
+        ("c-empty-middle", "forebay repair DIR"),
+        ("c-missing-middle", "forebay repair DIR"),
+        ("c-trunc-at-boundary", "forebay repair DIR"),
+        ("c-duplicate-record", "forebay repair DIR"),
+        ("c-ledger-missing", "forebay mend DIR"),
+    ] {
+        let scratch = Scratch::new();
+        copy(&golden(name), &scratch.buffer);
+        let expected = command.replace("DIR", &scratch.buffer.display().to_string());
+        let answers = doctor(&scratch.buffer, &[], 1);
+        let (says, command) = one(&answers, "findings", "problem");
+        assert_eq!(command, expected, "{says}");
+        let is_plan = command.contains(" repair ");
+        assert_eq!(says.contains("; --apply does it"), is_plan, "{says}");
+    }
+    let scratch = Scratch::new();
+    copy(&golden("multi-event"), &scratch.buffer);
+    let answers = doctor(&scratch.buffer, &["--quick"], 1);
+    let (says, command) = one(&answers, "findings", "problem");
+    assert!(says.contains("without --quick"), "{says}");
+    let full = format!("forebay doctor {}", scratch.buffer.display());
+    assert_eq!(command, full);
+}
+
+/// The commands count as the user said.
+#[test]
+fn the_count_is_part_of_the_commands() {
+    let scratch = Scratch::new();
+    copy(&golden("c-empty-middle"), &scratch.buffer);
+    let answers = doctor(&scratch.buffer, &["--count-events", "ids"], 1);
+    let (_, command) = one(&answers, "findings", "problem");
+    assert!(command.ends_with(" --count-events ids"), "{command}");
 }
 
 /// What the answer says helps: afterwards there is nothing left to say.
@@ -265,9 +362,20 @@ fn what_damage_and_repairs_left_is_noted() {
     let answers = doctor(&scratch.buffer, &["--quick"], 0);
     let (says, _) = one(&answers, "leftovers", "note");
     assert!(
-        says.starts_with("repair/ holds what earlier repairs"),
+        says.starts_with("the numbered directories in repair/ hold what earlier repairs"),
         "{says}"
     );
+    fs::write(scratch.buffer.join("repair/buffer-data-0.dat"), "new").unwrap();
+    let answers = doctor(&scratch.buffer, &["--quick"], 0);
+    let leftovers: Vec<_> = of(&answers, "leftovers")
+        .iter()
+        .map(|answer| answer["says"].to_string())
+        .collect();
+    assert_eq!(leftovers.len(), 2, "{leftovers:?}");
+    let unfinished =
+        "new files of a repair that was stopped before it changed anything: 1 file, 3 B";
+    assert!(leftovers[0].contains(unfinished), "{leftovers:?}");
+    assert!(leftovers[1].contains("original files"), "{leftovers:?}");
     fs::write(scratch.buffer.join("repair/list.out"), "").unwrap();
     let answers = doctor(&scratch.buffer, &["--quick"], 1);
     let (says, command) = one(&answers, "state", "problem");
@@ -312,6 +420,79 @@ fn files_of_another_owner_are_found() {
     assert_eq!(run_in_shell(command, scratch.root.path()), Some(0));
     let answers = doctor(&scratch.buffer, &["--quick"], 0);
     one(&answers, "permissions", "ok");
+}
+
+/// A data file that this user may not read is a problem with a way on, and no error.
+#[cfg(unix)]
+#[test]
+fn a_file_that_may_not_be_read_is_a_problem_of_permissions() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let set_mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let scratch = Scratch::new();
+    copy(&golden("multi-file"), &scratch.buffer);
+    let file = scratch.buffer.join("buffer-data-2.dat");
+    set_mode(&file, 0o000);
+    let is_root = fs::File::open(&file).is_ok();
+    let looked = |options: &[&str]| {
+        let mut command = forebay(["doctor", "--json"]);
+        if is_root {
+            command = Command::new("setpriv");
+            command
+                .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+                .arg(env!("CARGO_BIN_EXE_forebay"))
+                .args(["doctor", "--json"])
+                .stdin(Stdio::null());
+        }
+        command.arg(&scratch.buffer).args(options);
+        command.output()
+    };
+    if is_root {
+        // The other user gets at the buffer, but not at the file.
+        set_mode(scratch.root.path(), 0o755);
+        set_mode(&scratch.buffer, 0o755);
+        for entry in fs::read_dir(&scratch.buffer).unwrap() {
+            let path = entry.unwrap().path();
+            if path != file {
+                set_mode(&path, 0o644);
+            }
+        }
+        let starts = |output: &Output| !output.stdout.is_empty();
+        if !looked(&["--help"]).is_ok_and(|output| starts(&output)) {
+            eprintln!("skipped: root cannot run the program as another user with setpriv");
+            return;
+        }
+    }
+    let problem = || {
+        let output = looked(&[]).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let answers = answers_of(&report);
+        assert!(!of(&answers, "file system").is_empty(), "{answers:?}");
+        let found = of(&answers, "permissions");
+        let first = found
+            .into_iter()
+            .find(|a| a["verdict"] == "problem")
+            .unwrap();
+        let says = first["says"].as_str().unwrap().to_owned();
+        assert!(says.contains("may not read buffer-data-2.dat,"), "{says}");
+        (says, first["command"].as_str().unwrap().to_owned())
+    };
+    let (says, command) = problem();
+    assert!(says.contains("even its owner"), "{says}");
+    assert_eq!(command, format!("chmod u+rw {}", file.display()));
+    assert_eq!(run_in_shell(&command, scratch.root.path()), Some(0));
+    if is_root {
+        let (_, command) = problem();
+        let directory = scratch.buffer.display();
+        assert_eq!(command, format!("sudo -u '#0' forebay doctor {directory}"));
+        chown(&file, Some(12_345), None).unwrap();
+        let (says, command) = problem();
+        assert!(says.contains("does not belong to the owner"), "{says}");
+        assert_eq!(run_in_shell(&command, scratch.root.path()), Some(0));
+    }
 }
 
 #[test]

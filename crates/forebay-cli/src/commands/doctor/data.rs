@@ -1,6 +1,7 @@
 //! Checks of what is in the buffer, and of the process that has it open.
 
 use super::{Answer, Patient, system};
+use crate::args::counting::ReadCountingOptions;
 use crate::buffer::holder::Condition;
 use crate::output::{age, bytes, count, quoted};
 use forebay::{Finding, FindingKind, Severity};
@@ -14,6 +15,11 @@ const DESCRIPTORS_USED_MAX: f64 = 0.9;
 /// A buffer that is full sooner is a problem.
 const SOON_SECONDS: f64 = 3600.0;
 
+const FINDINGS: &str = "findings";
+
+/// How the command of a repair is meant.
+const PLAN: &str = "This shows what it would do; --apply does it";
+
 pub(super) fn unfinished_repair(directory: &Path) -> Answer {
     Answer::problem(
         "state",
@@ -25,14 +31,13 @@ pub(super) fn unfinished_repair(directory: &Path) -> Answer {
 
 /// One answer for each kind of finding.
 pub(super) fn findings(patient: &Patient) -> Vec<Answer> {
-    const CHECK: &str = "findings";
     let (findings, omitted) = match &patient.verification {
         Some(checked) => (&checked.findings, checked.findings_omitted),
         None => (&patient.inspection.recovery.findings, 0),
     };
     if findings.is_empty() {
         return vec![Answer::ok(
-            CHECK,
+            FINDINGS,
             match &patient.verification {
                 Some(checked) => format!(
                     "no damage; {} with {} checked",
@@ -43,23 +48,73 @@ pub(super) fn findings(patient: &Patient) -> Vec<Answer> {
             },
         )];
     }
+    let has_overlap = findings.iter().any(|f| f.kind == FindingKind::IdOverlap);
+    let ids_decide = patient.ids_explain_all || (has_overlap && !patient.counting.is_by_ids());
+    let (steps, others): (Vec<_>, Vec<_>) = findings.iter().partition(|f| ids_decide && is_step(f));
+    let mut answers = Vec::new();
+    if !steps.is_empty() {
+        answers.push(of_steps(patient, has_overlap, &steps));
+    }
     let mut by_kind: BTreeMap<(FindingKind, Severity), Vec<&Finding>> = BTreeMap::new();
-    for finding in findings {
+    for finding in others {
         let key = (finding.kind, finding.severity);
         by_kind.entry(key).or_default().push(finding);
     }
-    let mut answers: Vec<_> = by_kind
-        .into_iter()
-        .map(|((kind, severity), findings)| of_kind(patient, kind, severity, &findings))
-        .collect();
+    answers.extend(
+        by_kind
+            .into_iter()
+            .map(|((kind, severity), findings)| of_kind(patient, kind, severity, &findings)),
+    );
     if omitted > 0 {
         answers.push(Answer::problem(
-            CHECK,
-            format!("there are {}", count(omitted, "more finding")),
-            format!("forebay repair {}", patient.quoted()),
+            FINDINGS,
+            format!("there are {}. {PLAN}", count(omitted, "more finding")),
+            format!(
+                "forebay repair {}{}",
+                patient.quoted(),
+                patient.counting.suffix()
+            ),
         ));
     }
     answers
+}
+
+/// Whether a finding depends on how events are counted, and on nothing else.
+fn is_step(finding: &Finding) -> bool {
+    finding.severity == Severity::Damage
+        && matches!(
+            finding.kind,
+            FindingKind::IdGap | FindingKind::IdOverlap | FindingKind::LedgerAhead
+        )
+}
+
+/// The answer where another way to count may explain all steps of the ids.
+fn of_steps(patient: &Patient, has_overlap: bool, steps: &[&Finding]) -> Answer {
+    let dir = patient.quoted();
+    let lost: u64 = steps.iter().map(|finding| finding.events_lost).sum();
+    let lost = count(lost, "event");
+    let places = count(steps.len() as u64, "place");
+    let files = files(steps);
+    let says = match has_overlap {
+        true => format!(
+            "records in {files} hold fewer events than are counted here: the program that fills \
+             the buffer counts in another way. Count as that program does, as by the ids"
+        ),
+        false => format!(
+            "ids step over {lost} at {places} in {files}, and no byte is damaged. If the program \
+             that fills the buffer counts several events a record, nothing is lost: give \
+             --count-events ids to all commands that read the buffer. If it counts one a record, \
+             they are lost: `forebay repair {dir} --apply` accepts that"
+        ),
+    };
+    Answer::problem(
+        FINDINGS,
+        says,
+        format!(
+            "forebay doctor {dir}{}",
+            ReadCountingOptions::by_ids().suffix()
+        ),
+    )
 }
 
 fn of_kind(
@@ -68,68 +123,73 @@ fn of_kind(
     severity: Severity,
     findings: &[&Finding],
 ) -> Answer {
-    const CHECK: &str = "findings";
     let dir = patient.quoted();
     let lost: u64 = findings.iter().map(|finding| finding.events_lost).sum();
     let places = count(findings.len() as u64, "place");
     let files = files(findings);
-    let mend = format!("forebay mend {dir}");
-    let repair = format!("forebay repair {dir}");
     let is_tail = matches!(kind, FindingKind::TornTail | FindingKind::ZeroTail);
-    let (what, cure, command) = match kind {
-        _ if severity == Severity::Normal && lost > 0 && !is_tail => (
-            format!("ids are missing at {places} in {files}, as an earlier repair has reported"),
-            "nothing is to be done",
-            format!("forebay verify {dir}"),
-        ),
+    let is_normal = severity == Severity::Normal;
+    if is_normal && lost > 0 && !is_tail {
+        return Answer::ok(
+            FINDINGS,
+            format!(
+                "{} lost at {places} in {files}, as an earlier repair has reported; nothing is to \
+                 be done",
+                count(lost, "event")
+            ),
+        );
+    }
+    if is_normal && kind == FindingKind::MissingFile {
+        return Answer::ok(
+            FINDINGS,
+            format!("{files} is not made yet; it is made for the next record"),
+        );
+    }
+    // What opening does with each kind if it loses nothing, and a repair otherwise.
+    let (what, opening, repair) = match kind {
         FindingKind::TornTail => (
-            format!("{files} ends inside a record, as a crash leaves it"),
-            "opening the buffer cuts that off",
-            mend,
+            match is_normal {
+                true => format!("{files} ends inside a record, as a crash leaves it"),
+                false => format!("{files} ends inside a record: something has cut it off"),
+            },
+            "cuts that off",
+            "cuts that off and accepts the loss",
         ),
         FindingKind::ZeroTail => (
             format!("{files} ends in zeros, as a crash leaves it"),
-            "opening the buffer cuts them off",
-            mend,
+            "cuts them off",
+            "cuts them off and accepts the loss",
         ),
         FindingKind::BadLength | FindingKind::BadRecord | FindingKind::Checksum => (
             format!(
                 "stored bytes have changed at {places} in {files}: the disk, its controller or \
-                 the memory is faulty, or something else has written there"
+                 the memory is faulty, or something else has written there. Readers step over it"
             ),
-            "readers step over it; a repair leaves it out, and keeps the original",
-            repair,
+            "cuts that off",
+            "leaves it out, and keeps the original",
         ),
         FindingKind::IdGap => (
-            format!(
-                "ids are missing at {places} in {files}: records are gone, or the program that \
-                 fills the buffer counts several events a record"
-            ),
-            "this tells which: nothing is lost if it says so",
-            format!("forebay verify {dir} --count-events ids"),
+            format!("ids are missing at {places} in {files}: records are gone"),
+            "changes nothing",
+            "accepts the loss",
         ),
         FindingKind::IdOverlap => (
-            format!(
-                "records in {files} hold fewer events than are counted here: the program that \
-                 fills the buffer counts in another way"
-            ),
-            "count as that program does",
-            format!("forebay verify {dir} --count-events ids"),
-        ),
-        FindingKind::MissingFile if lost == 0 => (
-            format!("{files} was not made yet when the process ended, as a crash leaves it"),
-            "opening the buffer makes it",
-            mend,
+            format!("ids are there several times at {places} in {files}"),
+            "changes nothing",
+            "leaves them out, and keeps the original",
         ),
         FindingKind::MissingFile => (
-            format!("{files} is missing: something has deleted it"),
-            "put it back if there is a copy; a repair accepts the loss",
-            repair,
+            format!("{files} is missing: something has deleted it. Put it back if there is a copy"),
+            "makes it",
+            "accepts the loss",
         ),
         FindingKind::StaleFile => (
-            format!("{files} repeats records that other files have, as an old copy would"),
-            "opening the buffer sets a whole file aside, and readers skip single records",
-            mend,
+            format!(
+                "{files} repeats records that other files have, as an old copy would. Readers \
+                 skip them"
+            ),
+            "sets the file aside",
+            "leaves them out, and keeps the original",
         ),
         FindingKind::LedgerMissing | FindingKind::LedgerDamaged => (
             format!(
@@ -140,41 +200,62 @@ fn of_kind(
                     _ => "damaged",
                 }
             ),
-            "opening the buffer makes a new one from the data",
-            mend,
+            "makes a new one from the data",
+            "makes a new one from the data",
         ),
         FindingKind::LedgerBehind => (
             "the ledger is older than the data, as a crash leaves it".to_owned(),
-            "opening the buffer brings it up to date",
-            mend,
+            "brings it up to date",
+            "brings it up to date",
         ),
         FindingKind::LedgerAhead => (
             "the ledger counts events that are not in the data: a power cut took them, or the \
              files were cut or come from an older copy"
                 .to_owned(),
-            "opening the buffer accepts the loss",
-            mend,
+            "changes nothing",
+            "accepts the loss",
         ),
         // A later version of the library may find more.
         _ => (
             format!("{kind} at {places} in {files}"),
-            "a repair mends it",
-            repair,
+            "mends it",
+            "mends it",
         ),
     };
     let lost_text = match lost {
         0 => String::new(),
         lost => format!("; {} lost", count(lost, "event")),
     };
-    let only_reads = command.starts_with("forebay verify");
-    let once_closed = match only_reads {
-        true => String::new(),
-        false => patient.once_closed(),
+    let counting = patient.counting.suffix();
+    let is_ledger = matches!(
+        kind,
+        FindingKind::LedgerMissing | FindingKind::LedgerDamaged
+    );
+    let may_be_count = patient.verification.is_none()
+        && !patient.counting.is_by_ids()
+        && findings.iter().all(|finding| is_step(finding));
+    let (cure, command) = if may_be_count {
+        (
+            "Or the program that fills the buffer counts several events a record: without \
+             --quick, this command tells"
+                .to_owned(),
+            format!("forebay doctor {dir}{counting}"),
+        )
+    } else if lost == 0 && (is_normal || is_ledger) {
+        (
+            format!("Opening the buffer {opening}{}", patient.once_closed()),
+            format!("forebay mend {dir}{counting}"),
+        )
+    } else {
+        (
+            format!("A repair {repair}{}. {PLAN}", patient.once_closed()),
+            format!("forebay repair {dir}{counting}"),
+        )
     };
-    let says = format!("{what}{lost_text}. {}{once_closed}", capital(cure));
+    let says = format!("{what}{lost_text}. {cure}");
     match severity == Severity::Damage || (is_tail && lost > 0) {
-        true => Answer::problem(CHECK, says, command),
-        false => Answer::note(CHECK, says, command),
+        true => Answer::problem(FINDINGS, says, command),
+        false => Answer::note(FINDINGS, says, command),
     }
 }
 
@@ -191,17 +272,12 @@ fn files(findings: &[&Finding]) -> String {
     }
 }
 
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(|first| first.to_ascii_uppercase());
-    first.into_iter().chain(chars).collect()
-}
-
 /// The process that has the buffer open, or an orphan.
 pub(super) fn holder(patient: &Patient) -> Vec<Answer> {
     const CHECK: &str = "holder";
     let dir = patient.quoted();
     let unread = &patient.inspection.unread;
+    let counting = patient.counting.suffix();
     let Some(holder) = &patient.holder else {
         if unread.events == 0 {
             return vec![Answer::ok(CHECK, "no process has the buffer open")];
@@ -219,7 +295,7 @@ pub(super) fn holder(patient: &Patient) -> Vec<Answer> {
                  that reads it; or, if it has none any more, take them out",
                 count(unread.events, "event")
             ),
-            format!("forebay pull {dir} --framing length > records"),
+            format!("forebay pull {dir} --framing length{counting} > records"),
         )];
     };
     let pid = holder.pid.unwrap_or(0);

@@ -12,7 +12,7 @@ use crate::args::max_sizes::MaxSizeOptions;
 use crate::buffer::holder::Holder;
 use crate::buffer::looks::{Found, Look, NoLook};
 use crate::buffer::rates::Meter;
-use crate::buffer::steps;
+use crate::buffer::{steps, verdict};
 use crate::failure::{Outcome, Result};
 use crate::io::standard::{Stream, require};
 use crate::output::live::{Counter, Progress};
@@ -179,8 +179,11 @@ struct Patient {
     directory: PathBuf,
     inspection: Inspection,
     holder: Option<Holder>,
+    counting: ReadCountingOptions,
     /// Without `--quick`.
     verification: Option<Verification>,
+    /// Whether the verification finds nothing wrong once events are counted by the ids.
+    ids_explain_all: bool,
     /// With two looks, if a process has the buffer open.
     meter: Meter,
     max_size: Option<u64>,
@@ -205,8 +208,36 @@ impl Patient {
 ///
 /// # Errors
 ///
-/// It cannot be looked at.
+/// It cannot be looked at, and that is no question of permissions.
 fn examine(
+    args: &Args,
+    directory: &Path,
+    counter: &Counter,
+    sync_times: &mut SyncTimes,
+) -> Result<Option<Vec<Answer>>> {
+    let failure = match examine_all(args, directory, counter, sync_times) {
+        Ok(answers) => return Ok(answers),
+        Err(failure) => failure,
+    };
+    let Some(closed) = surroundings::unreadable(directory) else {
+        return Err(failure);
+    };
+    let mut answers = vec![closed];
+    let mount = system::Mount::of(directory);
+    answers.extend(surroundings::file_system(directory, mount.as_ref()));
+    if !args.quick {
+        answers.extend(surroundings::syncs(directory, mount.as_ref(), sync_times));
+    }
+    answers.extend(surroundings::leftovers(directory, true));
+    Ok(Some(answers))
+}
+
+/// The answers about one buffer that can be read.
+///
+/// # Errors
+///
+/// It cannot be looked at.
+fn examine_all(
     args: &Args,
     directory: &Path,
     counter: &Counter,
@@ -221,7 +252,7 @@ fn examine(
     let verification = match (&look.inspection, args.quick) {
         (Ok(_), false) => {
             counter.clear();
-            Some(verify(args, directory)?)
+            Some(verify(args.counting, directory)?)
         }
         _ => None,
     };
@@ -238,8 +269,16 @@ fn examine(
         Err(NoLook::Error(says)) => return Err(crate::failure::Failure::new(says)),
         Err(NoLook::Repair(_)) => return Ok(Some(vec![data::unfinished_repair(directory)])),
     };
+    let ids_explain_all = match &verification {
+        Some(checked) if verdict::may_count_events(directory, args.counting, checked) => {
+            verify(ReadCountingOptions::by_ids(), directory)?.is_clean()
+        }
+        _ => false,
+    };
     let patient = Patient {
         directory: directory.to_owned(),
+        counting: args.counting,
+        ids_explain_all,
         holder: look.holder,
         inspection,
         verification,
@@ -252,17 +291,18 @@ fn examine(
     answers.extend(surroundings::space(&patient));
     answers.extend(surroundings::permissions(&patient));
     let mount = system::Mount::of(directory);
-    answers.extend(surroundings::file_system(&patient, mount.as_ref()));
+    answers.extend(surroundings::file_system(directory, mount.as_ref()));
     if !args.quick {
-        answers.extend(surroundings::syncs(&patient, mount.as_ref(), sync_times));
+        answers.extend(surroundings::syncs(directory, mount.as_ref(), sync_times));
     }
     answers.extend(surroundings::clock(&patient));
-    answers.extend(surroundings::leftovers(&patient));
+    let is_locked = patient.inspection.locked;
+    answers.extend(surroundings::leftovers(directory, is_locked));
     Ok(Some(answers))
 }
 
-fn verify(args: &Args, directory: &Path) -> Result<Verification> {
-    let counter = steps::counter(args.counting, directory)?;
+fn verify(counting: ReadCountingOptions, directory: &Path) -> Result<Verification> {
+    let counter = steps::counter(counting, directory)?;
     let progress = Progress::over_bytes();
     let verified = VerifyOptions::new()
         .event_counter(counter)

@@ -4,9 +4,12 @@ use super::system::{self, Mount};
 use super::{Answer, Patient, SyncTimes};
 use crate::output::{age, bytes, count, quoted};
 use forebay::Config;
+use forebay::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// A file system with less is close to full.
@@ -108,9 +111,64 @@ pub(super) fn space(patient: &Patient) -> Vec<Answer> {
     answers
 }
 
-/// Owners, modes, and whether anything may be written.
+const PERMISSIONS: &str = "permissions";
+
+/// The answer about files of a buffer that this user may not read, if there are any.
+pub(super) fn unreadable(directory: &Path) -> Option<Answer> {
+    let is_closed = |path: &PathBuf| {
+        fs::File::open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    let is_of_buffer = |name: &OsStr| name == LEDGER_FILE_NAME || parse_file_name(name).is_some();
+    let mut closed: Vec<_> = fs::read_dir(directory)
+        .ok()?
+        .flatten()
+        .filter(|entry| is_of_buffer(&entry.file_name()))
+        .map(|entry| entry.path())
+        .filter(is_closed)
+        .collect();
+    closed.sort();
+    let first = closed.first()?;
+    let dir = quoted(directory);
+    let owner = system::owner(first);
+    let (cure, command) = if owner != system::owner(directory) {
+        (
+            "It does not belong to the owner of the directory, whose program may be unable to open \
+             it: as root, give it to that owner"
+                .to_owned(),
+            format!("chown --reference={dir} {}", quoted(first)),
+        )
+    } else if !system::owner_may_read(first) {
+        (
+            "Its mode keeps even its owner from reading it: allow that, as root or as the owner"
+                .to_owned(),
+            format!("chmod u+rw {}", quoted(first)),
+        )
+    } else if let Some(owner) = owner {
+        (
+            format!("Run the command as the owner, the user with the number {owner}"),
+            format!("sudo -u '#{owner}' forebay doctor {dir}"),
+        )
+    } else {
+        (
+            "Run the command as a user who may".to_owned(),
+            format!("ls -la {dir}"),
+        )
+    };
+    let more = match closed.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {}", count(more as u64, "more file")),
+    };
+    let name = first.file_name().unwrap_or_default().to_string_lossy();
+    Some(Answer::problem(
+        PERMISSIONS,
+        format!("this user may not read {name}{more}, so the data is not checked. {cure}"),
+        command,
+    ))
+}
+
+/// Owners, modes, and whether anything may be read and written.
 pub(super) fn permissions(patient: &Patient) -> Vec<Answer> {
-    const CHECK: &str = "permissions";
+    const CHECK: &str = PERMISSIONS;
     let dir = patient.quoted();
     let entries: Vec<_> = fs::read_dir(&patient.directory)
         .into_iter()
@@ -119,11 +177,11 @@ pub(super) fn permissions(patient: &Patient) -> Vec<Answer> {
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
         .map(|entry| entry.path())
         .collect();
-    let mut answers = Vec::new();
-    if let Some(owner) = system::owner(&patient.directory) {
-        let others = |path: &&std::path::PathBuf| {
-            system::owner(path).is_some_and(|of_file| of_file != owner)
-        };
+    let mut answers = Vec::from_iter(unreadable(&patient.directory));
+    if answers.is_empty()
+        && let Some(owner) = system::owner(&patient.directory)
+    {
+        let others = |path: &&PathBuf| system::owner(path).is_some_and(|of_file| of_file != owner);
         let foreign: Vec<_> = entries.iter().filter(others).collect();
         if let Some(first) = foreign.first() {
             let name = first.file_name().unwrap_or_default().to_string_lossy();
@@ -143,7 +201,7 @@ pub(super) fn permissions(patient: &Patient) -> Vec<Answer> {
     }
     let closed = entries
         .iter()
-        .map(std::path::PathBuf::as_path)
+        .map(PathBuf::as_path)
         .chain([patient.directory.as_path()])
         .find(|path| !system::may_write(path));
     match closed {
@@ -166,9 +224,9 @@ pub(super) fn permissions(patient: &Patient) -> Vec<Answer> {
 }
 
 /// File systems on which a sync promises little.
-pub(super) fn file_system(patient: &Patient, mount: Option<&Mount>) -> Vec<Answer> {
+pub(super) fn file_system(directory: &Path, mount: Option<&Mount>) -> Vec<Answer> {
     mount.map_or_else(Vec::new, |mount| {
-        of_mount(mount, &format!("findmnt --target {}", patient.quoted()))
+        of_mount(mount, &format!("findmnt --target {}", quoted(directory)))
     })
 }
 
@@ -240,7 +298,7 @@ fn of_mount(mount: &Mount, look: &str) -> Vec<Answer> {
 
 /// How long a sync takes.
 pub(super) fn syncs(
-    patient: &Patient,
+    directory: &Path,
     mount: Option<&Mount>,
     sync_times: &mut SyncTimes,
 ) -> Vec<Answer> {
@@ -248,7 +306,7 @@ pub(super) fn syncs(
     if mount.is_some_and(|mount| matches!(mount.kind.as_str(), "tmpfs" | "ramfs")) {
         return Vec::new();
     }
-    let measure = || system::sync_time(&patient.directory);
+    let measure = || system::sync_time(directory);
     let took = match mount {
         Some(mount) => *sync_times
             .entry(mount.point.clone())
@@ -260,7 +318,7 @@ pub(super) fn syncs(
     };
     let measure = format!(
         "forebay bench --quick --work append_synced --dir {}",
-        quoted(above(&patient.directory))
+        quoted(above(directory))
     );
     vec![of_sync_time(took, measure)]
 }
@@ -326,43 +384,78 @@ pub(super) fn clock(patient: &Patient) -> Vec<Answer> {
     }
 }
 
-/// What damage and repairs left in the directory, which nothing reads.
-pub(super) fn leftovers(patient: &Patient) -> Vec<Answer> {
-    const CHECK: &str = "leftovers";
+/// What damage and repairs left in the directory, which nothing reads. A buffer that may be in
+/// use may be in repair.
+pub(super) fn leftovers(directory: &Path, may_be_in_use: bool) -> Vec<Answer> {
+    let quarantine = directory.join("quarantine");
+    let repair = directory.join("repair");
     let mut answers = Vec::new();
-    for (name, what, use_of_it) in [
-        (
-            "quarantine",
-            "damaged bytes that opening and reading have set aside",
-            "Nothing reads them",
-        ),
-        (
-            "repair",
-            "what earlier repairs, salvages or imports have left: original files, and lists of \
-             missing ids",
-            "Only `verify` reads a list, so that it does not report these ids again",
-        ),
-    ] {
-        let path = patient.directory.join(name);
-        let (files, len) = size_below(&path, &mut BTreeSet::new());
+    let mut note = |text: &dyn Fn(&str) -> String, (files, len): (u64, u64), command| {
         if files > 0 {
-            answers.push(Answer::note(
-                CHECK,
-                format!(
-                    "{name}/ holds {what}: {}, {}. {use_of_it}; delete them when nobody needs them \
-                     any more",
-                    count(files, "file"),
-                    bytes(len)
-                ),
-                format!("ls -lR {}", quoted(&path)),
-            ));
+            let size = format!("{}, {}", count(files, "file"), bytes(len));
+            answers.push(Answer::note("leftovers", text(&size), command));
         }
-    }
+    };
+    note(
+        &|size| {
+            format!(
+                "quarantine/ holds damaged bytes that opening and reading have set aside: {size}. \
+                 Nothing reads them; delete them when nobody needs them any more"
+            )
+        },
+        size_below(&quarantine, &mut BTreeSet::new()),
+        format!("ls -lR {}", quoted(&quarantine)),
+    );
+    let (unfinished, kept) = size_in_repair(&repair);
+    note(
+        &|size| match may_be_in_use {
+            true => format!(
+                "repair/ holds new files of a repair that goes on, or was stopped before it \
+                 changed anything: {size}. If it was stopped, the next opening or repair deletes \
+                 them"
+            ),
+            false => format!(
+                "repair/ holds new files of a repair that was stopped before it changed anything: \
+                 {size}. The next opening or repair deletes them"
+            ),
+        },
+        unfinished,
+        format!("ls -l {}", quoted(&repair)),
+    );
+    note(
+        &|size| {
+            format!(
+                "the numbered directories in repair/ hold what earlier repairs, salvages or \
+                 imports have left, original files and lists of missing ids: {size}. Only \
+                 `verify` reads a list, so that it does not report these ids again; delete them \
+                 when nobody needs them any more"
+            )
+        },
+        kept,
+        format!("ls -lR {}", quoted(&repair)),
+    );
     answers
 }
 
+/// The files and bytes directly in `repair/`, and those in its directories.
+fn size_in_repair(repair: &Path) -> ((u64, u64), (u64, u64)) {
+    let (mut direct, mut below) = ((0, 0), (0, 0));
+    for entry in fs::read_dir(repair).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let (total, (files, len)) = match metadata.is_dir() {
+            true => (&mut below, size_below(&entry.path(), &mut BTreeSet::new())),
+            false => (&mut direct, (1, metadata.len())),
+        };
+        total.0 += files;
+        total.1 += len;
+    }
+    (direct, below)
+}
+
 /// The files below a directory, and their bytes. Links are not followed.
-fn size_below(path: &Path, seen: &mut BTreeSet<std::path::PathBuf>) -> (u64, u64) {
+fn size_below(path: &Path, seen: &mut BTreeSet<PathBuf>) -> (u64, u64) {
     let mut total = (0, 0);
     if !seen.insert(path.to_owned()) {
         return total;

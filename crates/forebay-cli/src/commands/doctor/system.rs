@@ -109,6 +109,18 @@ pub(super) fn owner(_path: &Path) -> Option<u32> {
     None
 }
 
+/// Whether the mode of a file lets its owner read it.
+#[cfg(unix)]
+pub(super) fn owner_may_read(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o400 != 0)
+}
+
+#[cfg(not(unix))]
+pub(super) fn owner_may_read(_path: &Path) -> bool {
+    true
+}
+
 /// Whether this user may write to a file or a directory.
 #[cfg(unix)]
 pub(super) fn may_write(path: &Path) -> bool {
