@@ -99,7 +99,7 @@ fn a_skip_shows_the_same_progress_as_a_move() {
     ] {
         scratch.push(line.repeat(30_000));
         let terminal = Terminal::new();
-        let to = scratch.path("to").to_string_lossy().into_owned();
+        let to = scratch.path(command).to_string_lossy().into_owned();
         let options = options.iter().map(|option| match *option {
             "TO" => to.as_str(),
             other => other,

@@ -11,6 +11,7 @@ use crate::args::counting::ReadCountingOptions;
 use crate::args::max_sizes::MaxSizeOptions;
 use crate::buffer::holder::Holder;
 use crate::buffer::looks::{Found, Look, NoLook};
+use crate::buffer::losses::Steps;
 use crate::buffer::rates::Meter;
 use crate::buffer::{steps, verdict};
 use crate::failure::{Outcome, Result};
@@ -270,7 +271,9 @@ fn examine_all(
         Err(NoLook::Repair(_)) => return Ok(Some(vec![data::unfinished_repair(directory)])),
     };
     let ids_explain_all = match &verification {
-        Some(checked) if verdict::may_count_events(directory, args.counting, checked) => {
+        Some(checked)
+            if verdict::may_count_events(Steps::of(directory), args.counting, checked) =>
+        {
             verify(ReadCountingOptions::by_ids(), directory)?.is_clean()
         }
         _ => false,
