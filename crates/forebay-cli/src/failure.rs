@@ -3,7 +3,6 @@
 //! Invariant: every failure is one sentence that says what happened, where, and
 //! what to do; it is printed once, by `main`.
 
-use crate::output::in_units;
 use forebay::ErrorKind;
 use std::error::Error as _;
 use std::fmt::Display;
@@ -86,7 +85,6 @@ impl From<forebay::Error> for Failure {
             ErrorKind::InvalidConfig | ErrorKind::Full | ErrorKind::ReaderGone => {
                 failure.but("limits are set by the options of their names, such as --max-size")
             }
-            ErrorKind::DiskFull => Self::new(in_units(&failure.message)),
             ErrorKind::Io if is_thread_missing(&error) => failure.but(MORE_THREADS),
             _ => failure,
         }

@@ -100,24 +100,6 @@ pub(crate) fn bytes(number: u64) -> String {
     HumanBytes(number).to_string()
 }
 
-/// The library's message that there is too little space, with sizes as [`bytes`] writes them,
-/// so that they can be compared with those in plans. Other messages stay as they are.
-pub(crate) fn in_units(message: &str) -> String {
-    let in_units = || {
-        // From the end, because a path before it may hold the same words.
-        let (what, rest) = message.rsplit_once(" needs ")?;
-        let (needed, rest) = rest.split_once(" bytes and ")?;
-        let (free, rest) = rest.split_once(" are free")?;
-        let (needed, free) = (needed.parse().ok()?, free.parse().ok()?);
-        Some(format!(
-            "{what} needs {} and {} are free{rest}",
-            bytes(needed),
-            bytes(free)
-        ))
-    };
-    in_units().unwrap_or_else(|| message.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,17 +117,6 @@ mod tests {
             (400.0 * 86_400.0 + 3_600.0, "400d 1h"),
         ] {
             assert_eq!(age(seconds), text);
-        }
-    }
-
-    #[test]
-    fn sizes_in_a_message_have_units() {
-        assert_eq!(
-            in_units("the repair of a needs b needs 2359136 bytes and 4096 are free; see c"),
-            "the repair of a needs b needs 2.25 MiB and 4.00 KiB are free; see c"
-        );
-        for other in ["cannot write x needs y", "it needs 3 bytes and more"] {
-            assert_eq!(in_units(other), other);
         }
     }
 

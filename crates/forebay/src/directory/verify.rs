@@ -156,7 +156,7 @@ fn check(
     let storage = &options.look.storage();
     let (counter, max_frame_len) = (&options.look.event_counter, options.look.max_frame_len);
     let survey = Survey::take_existing(storage, dir, counter, max_frame_len)?;
-    let facts = look(storage, survey, counter, max_frame_len)?;
+    let facts = look(storage, survey, counter, max_frame_len)?.with_reported(&**storage)?;
     let mut verifier = Verifier::new(&facts, options);
     verifier.before();
     let survey = &facts.survey;

@@ -60,3 +60,13 @@ fn free_bytes(storage: &dyn Storage, dir: &Path) -> Result<Option<u64>> {
     uninterrupted(|| storage.free_bytes(dir))
         .map_err(|e| Error::io("ask for the free space of", dir, e))
 }
+
+/// A number of bytes in words: `640 bytes`, `2.25 MiB`.
+fn size(bytes: u64) -> String {
+    let unit = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = unit.into_iter().find(|(_, shift)| bytes >> shift > 0);
+    match unit {
+        None => format!("{bytes} bytes"),
+        Some((name, shift)) => format!("{:.2} {name}", bytes as f64 / (1_u64 << shift) as f64),
+    }
+}

@@ -28,7 +28,7 @@ use crate::scan::{
 use crate::storage::{File, Storage, read_full};
 use crate::sync::pool::Pool;
 
-use super::believed::{End, believe, ledger_finding};
+use super::believed::{Believed, End, believe, ledger_finding};
 
 /// The ends of at most this many files with records are read, newest first. Older versions
 /// moved records after a failed sync, so the last file may repeat records of the file before
@@ -47,11 +47,28 @@ pub(crate) struct Facts {
     /// file, if there is one.
     pub(super) ends: Vec<End>,
     pub(super) acknowledged_end: AcknowledgedEnd,
-    /// The ids that repairs have reported missing, in the order of their first ids.
+    /// The ids that repairs have reported missing, in the order of their first ids. Not read if
+    /// nothing is missing at the end, because there may be many.
     reported: Vec<Range<u64>>,
 }
 
 impl Facts {
+    /// These facts, with all ids that repairs have reported missing.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub(crate) fn with_reported(self, storage: &dyn Storage) -> Result<Self> {
+        let reported = install::missing(storage, &self.survey.dir)?;
+        Ok(Self { reported, ..self })
+    }
+
+    /// The ids after the last event that is in the data or acknowledged, up to the next one.
+    pub(super) fn missing_at_the_end(&self, believed: &Believed) -> Range<u64> {
+        let data_end = believed.data_next_id.unwrap_or(0);
+        let acknowledged_end = self.acknowledged_end.last_id.saturating_add(1);
+        data_end.max(acknowledged_end)..believed.next_id
+    }
+
     /// Whether repairs have reported all these ids missing.
     pub(crate) fn is_reported(&self, ids: Range<u64>) -> bool {
         let mut from = ids.start;
@@ -132,13 +149,17 @@ pub(crate) fn look(
     };
     let ends = look.ends()?;
     let acknowledged_end = look.acknowledged_end(&ends)?;
-    let reported = install::missing(&**storage, &survey.dir)?;
-    Ok(Facts {
+    let facts = Facts {
         survey,
         ends,
         acknowledged_end,
-        reported,
-    })
+        reported: Vec::new(),
+    };
+    let believed = believe(&facts.survey, &facts.ends);
+    match facts.missing_at_the_end(&believed).is_empty() {
+        true => Ok(facts),
+        false => facts.with_reported(&**storage),
+    }
 }
 
 /// A data file with its last bytes in memory, so that its last short frames cost one read.

@@ -205,11 +205,8 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
             events_lost: 0,
         });
     }
-    let ids_end = believed
-        .data_next_id
-        .unwrap_or(0)
-        .max(facts.acknowledged_end.last_id.saturating_add(1));
-    let lost = believed.next_id.saturating_sub(ids_end);
+    let missing = facts.missing_at_the_end(believed);
+    let (ids_end, lost) = (missing.start, missing.end.saturating_sub(missing.start));
     let last = survey.files.last();
     let end = last.map(|file| (survey.files.len() - 1, file.len));
     let tail = facts.last_end().and_then(|end| end.tail.as_ref());
@@ -234,7 +231,7 @@ fn findings(facts: &Facts, believed: &Believed) -> (Recovery, u64) {
         let finding = end_finding(&ledger, ids_end, |file_id| {
             survey.files.iter().any(|file| file.file_id == file_id)
         });
-        let is_reported = lost > 0 && facts.is_reported(ids_end..believed.next_id);
+        let is_reported = lost > 0 && facts.is_reported(missing);
         match finding {
             // The loss is known, and stays until more is appended.
             Some(finding) if is_reported && finding.kind == FindingKind::LedgerAhead => {

@@ -23,8 +23,8 @@ use crate::directory::survey::{Survey, open_data_file};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_id::{self, LEDGER_FILE_NAME, file_name};
 use crate::format::ledger::LedgerState;
-use crate::rescue::SPARE_LEN;
 use crate::rescue::staged::StagedFile;
+use crate::rescue::{SPARE_LEN, size};
 use crate::scan::Found;
 use crate::storage::{Access, Storage, read_full, uninterrupted, write_all};
 
@@ -232,8 +232,9 @@ impl Work<'_> {
             ErrorKind::DiskFull,
             &self.dir,
             format!(
-                "the repair of {dir} needs {needed} bytes and {free} are free; nothing was \
-                 written; {remedy}"
+                "the repair of {dir} needs {} and {} are free; nothing was written; {remedy}",
+                size(needed),
+                size(free)
             ),
         ))
     }

@@ -23,7 +23,7 @@ use crate::directory::survey::Survey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rescue::pieces::may_hold_records;
 use crate::rescue::target::Target;
-use crate::rescue::{SPARE_LEN, free_bytes, is_same};
+use crate::rescue::{SPARE_LEN, free_bytes, is_same, size};
 use crate::storage::{Access, Entry, Storage, uninterrupted};
 
 mod runs;
@@ -569,9 +569,11 @@ fn refuse_without_space(storage: &dyn Storage, to: &Path, bytes: u64) -> Result<
         ErrorKind::DiskFull,
         to,
         format!(
-            "the new buffer in {} needs {needed} bytes and {free} are free; nothing was written; \
-             free some space, or give a directory on another disk",
-            to.display()
+            "the new buffer in {} needs {} and {} are free; nothing was written; free some space, \
+             or give a directory on another disk",
+            to.display(),
+            size(needed),
+            size(free)
         ),
     ))
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use self::notes::{Judgement, Notes, identities};
 use self::source::{Record, Source};
 use super::addition::Addition;
-use super::{SPARE_LEN, free_bytes, is_same, refuse_reserved};
+use super::{SPARE_LEN, free_bytes, is_same, refuse_reserved, size};
 use crate::buffer::take_lock;
 use crate::config::{Config, OnCorruption};
 use crate::counter::EventCounter;
@@ -496,8 +496,9 @@ impl<'d> Target<'d> {
         }
         let dir = self.dir.display();
         let message = format!(
-            "{dir} has {free} bytes of free space, which is too little to go on; what was taken \
-             before is synced there; free some space, and begin again"
+            "{dir} has {} of free space, which is too little to go on; what was taken before is \
+             synced there; free some space, and begin again",
+            size(free)
         );
         Err(Error::with_path(ErrorKind::DiskFull, self.dir, message))
     }
