@@ -9,7 +9,7 @@ use crate::buffer::losses::stepped_over;
 use crate::buffer::steps;
 use crate::failure::{Failure, Outcome, Result};
 use crate::io::archive::{Entry, Format, Header, Totals, Writer};
-use crate::io::replace::refuse_in_buffer;
+use crate::io::replace;
 use crate::io::sink::{Sink, Written};
 use crate::io::standard::{Stream, require};
 use crate::output::live::Progress;
@@ -279,22 +279,24 @@ enum Target {
 
 impl Target {
     fn create(path: &Path) -> Result<Self> {
-        refuse_in_buffer(path)?;
-        let is_special = fs::metadata(path).is_ok_and(|about| !about.is_file());
-        let partial = (!is_special).then(|| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(".partial");
-            PathBuf::from(name)
-        });
-        let to_open = partial.as_deref().unwrap_or(path);
-        let file = File::create(to_open).map_err(|error| {
-            Failure::io(&format!("create {}", to_open.display()), &error)
-                .but("give another --output")
-        })?;
+        if fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+            // A pipe, or a device such as /dev/null.
+            let file = File::create(path)
+                .map_err(|error| Failure::io(&format!("open {}", path.display()), &error))?;
+            return Ok(Self::File {
+                file,
+                partial: None,
+                path: path.to_owned(),
+            });
+        }
+        let target = replace::Target::new(path)?;
+        let (file, partial) = target
+            .begin()
+            .map_err(|failure| failure.but("give another --output"))?;
         Ok(Self::File {
             file,
-            partial,
-            path: path.to_owned(),
+            partial: Some(partial),
+            path: target.path().to_owned(),
         })
     }
 

@@ -124,6 +124,8 @@ struct Selected {
     first_id: u64,
     /// The id of the last one.
     last_id: u64,
+    /// The id after all events, if all of them are to be skipped.
+    end_id: Option<u64>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
@@ -152,8 +154,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             let lost = std::slice::from_ref(lost);
             losses.borrow_mut().note(lost, &|text| progress.note(text));
         })
-        .max_records(selected.records)
-        .before(selected.last_id.saturating_add(1))
+        .max_records(match selected.end_id {
+            Some(_) => u64::MAX,
+            None => selected.records,
+        })
+        .before(match selected.end_id {
+            Some(end_id) => end_id,
+            None => selected.last_id.saturating_add(1),
+        })
         .on_progress(|transfer| {
             progress.show(transfer);
             match stop.is_set() {
@@ -211,9 +219,20 @@ fn select(args: &Args, counter: &EventCounter, progress: &TransferProgress) -> R
         before = since.map_or(Ok(0), |since| first_id_since(directory, since))?;
     }
     let options = RecordsOptions::new().event_counter(counter.clone());
+    let end_id = InspectOptions::new()
+        .event_counter(counter.clone())
+        .count_records(false)
+        .inspect(directory)?
+        .next_record_id;
     let mut selected = Selected::default();
-    for record in options.records(directory)? {
-        let record = record?;
+    let mut records = options.records(directory)?;
+    loop {
+        let Some(record) = records.next().transpose()? else {
+            // What is lost after the last record would be unread for ever.
+            let is_all = args.which.id.is_none() && before >= end_id;
+            selected.end_id = is_all.then_some(end_id);
+            break;
+        };
         if let Some(id) = args.which.id
             && record.id != id
         {

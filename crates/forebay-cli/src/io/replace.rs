@@ -5,6 +5,7 @@
 
 use crate::failure::{Failure, Result};
 use forebay::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -48,13 +49,27 @@ impl Target {
             )));
         }
         refuse_in_buffer(&resolved)?;
-        let mut temporary = std::ffi::OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{}.tmp", std::process::id()));
         Ok(Self {
-            temporary: parent.join(temporary),
+            temporary: temporary(parent, name),
             path: resolved,
         })
+    }
+
+    /// Makes a file for contents that come in parts, and its name until they are complete.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub(crate) fn begin(&self) -> Result<(File, PathBuf)> {
+        let file = create(&self.temporary).map_err(|error| {
+            Failure::io(&format!("create {}", self.temporary.display()), &error)
+        })?;
+        Ok((file, self.temporary.clone()))
+    }
+
+    /// The path, without a link at its end.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes the contents, syncs them, and gives them their name.
@@ -71,14 +86,27 @@ impl Target {
     }
 
     fn try_write(&self, contents: &[u8]) -> io::Result<()> {
-        // Of an earlier process with the same id. A link that somebody else made under this name
-        // is not followed.
-        let _ = fs::remove_file(&self.temporary);
-        let mut file = File::create_new(&self.temporary)?;
+        let mut file = create(&self.temporary)?;
         file.write_all(contents)?;
         file.sync_all()?;
         fs::rename(&self.temporary, &self.path)
     }
+}
+
+/// The name of a file until it is complete.
+fn temporary(parent: &Path, name: &OsStr) -> PathBuf {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    parent.join(temporary)
+}
+
+/// Makes a file that is to be renamed once it is complete.
+fn create(temporary: &Path) -> io::Result<File> {
+    // Of an earlier process with the same id. A link that somebody else made under this name is
+    // not followed.
+    let _ = fs::remove_file(temporary);
+    File::create_new(temporary)
 }
 
 /// Refuses a file in the directory of a buffer, or in one below it: it would take the place of a
@@ -87,7 +115,7 @@ impl Target {
 /// # Errors
 ///
 /// It is in one.
-pub(crate) fn refuse_in_buffer(path: &Path) -> Result<()> {
+fn refuse_in_buffer(path: &Path) -> Result<()> {
     let Ok(parent) = parent(path).canonicalize() else {
         return Ok(());
     };

@@ -154,13 +154,13 @@ fn a_file_gets_its_name_once_it_is_complete() {
     assert!(
         names
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .all(|name| !name.contains("partial"))
+            .all(|name| !name.ends_with(".tmp"))
     );
     let nowhere = scratch.path("no/such/directory");
     let args = ["--output", nowhere.to_str().unwrap()];
     run(scratch.forebay("export", &args))
         .expect(2)
-        .says("cannot create");
+        .says("cannot write");
     run(scratch.forebay("export", &["--json"])).expect(2);
 }
 
@@ -382,7 +382,7 @@ fn a_dash_is_a_standard_stream() {
     let mut command = scratch.forebay("export", &["--output", "-"]);
     command.current_dir(scratch.path(""));
     assert_eq!(run(command).expect(0).stdout, exported);
-    assert!(!scratch.path("-").exists() && !scratch.path("-.partial").exists());
+    assert!(!scratch.path("-").exists());
     let to = scratch.path("to");
     let mut command = forebay(["import", "--input", "-"]);
     command.arg(&to);
@@ -435,4 +435,30 @@ fn no_file_is_written_into_a_buffer() {
         }
         assert_eq!(snapshot(&scratch.buffer), before, "{name}");
     }
+}
+
+/// Regression: the file that an export was first written to had a name that can be known, and where
+/// that was a link into the buffer, the export took the place of what it was to read.
+#[cfg(unix)]
+#[test]
+fn an_export_follows_no_link_to_where_it_is_written_first() {
+    use std::os::unix::fs::symlink;
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 100));
+    let before = snapshot(&scratch.buffer);
+    let (out, data) = (
+        scratch.path("out"),
+        scratch.buffer.join("buffer-data-0.dat"),
+    );
+    symlink(&data, scratch.path("out.partial")).unwrap();
+    let args = ["--output", out.to_str().unwrap()];
+    run(scratch.forebay("export", &args)).expect(0);
+    assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 102);
+    let link = scratch.path("link");
+    symlink(&data, &link).unwrap();
+    let args = ["--output", link.to_str().unwrap()];
+    run(scratch.forebay("export", &args))
+        .expect(2)
+        .says("where nothing is written");
+    assert_eq!(snapshot(&scratch.buffer), before);
 }

@@ -382,3 +382,33 @@ fn a_move_from_a_buffer_in_use_makes_nothing() {
     holder.wait().unwrap();
     assert_eq!(cat(&to), "one\n");
 }
+
+/// Regression: events that were lost after the last record stayed unread for ever, and `skip` said
+/// that all was well.
+#[test]
+fn a_skip_of_everything_goes_past_what_is_lost_at_the_end() {
+    for which in [&["--max", "100"][..], &["--before", "11"]] {
+        let scratch = Scratch::new();
+        scratch.push(lines(1, 10));
+        let file = scratch.buffer.join("buffer-data-0.dat");
+        let mut bytes = fs::read(&file).unwrap();
+        let len = bytes.len();
+        bytes[len - 40..].fill(b'?');
+        fs::write(&file, bytes).unwrap();
+        let options = [which, &["--discard", "--yes"]].concat();
+        run(scratch.forebay("skip", &options))
+            .expect(1)
+            .says("lost 1 event (id 10)");
+        let unread = scratch.json("inspect", 0)["unread"].clone();
+        assert_eq!(
+            (&unread["records"], &unread["events"]),
+            (&json!(0), &json!(0))
+        );
+        run(scratch.forebay("skip", &options)).expect(0);
+    }
+    // Nothing is skipped that was not named.
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 10));
+    run(scratch.forebay("skip", &["--before", "4", "--discard", "--yes"])).expect(0);
+    assert_eq!(scratch.cat(), lines(4, 10));
+}

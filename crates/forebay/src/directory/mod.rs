@@ -5,6 +5,7 @@
 //! only read; [`find`] looks for buffers. Recovery and verify report [`findings`]. [`install`]
 //! replaces files of a buffer by others.
 
+pub(crate) mod enclosing;
 pub(crate) mod find;
 pub(crate) mod findings;
 pub(crate) mod inspect;

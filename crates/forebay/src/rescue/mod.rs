@@ -3,11 +3,8 @@
 
 use std::path::Path;
 
-use crate::directory::install::REPAIR_DIR_NAME;
 use crate::directory::options::LookOptions;
-use crate::directory::quarantine::QUARANTINE_DIR_NAME;
-use crate::directory::survey::Survey;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::storage::{Storage, uninterrupted};
 
 mod addition;
@@ -33,26 +30,6 @@ fn is_same(look: &LookOptions, one: &Path, other: &Path) -> bool {
         (Ok(one), Ok(other)) => one == other,
         _ => false,
     }
-}
-
-/// Refuses a directory inside a buffer's that the buffer uses itself.
-fn refuse_reserved(storage: &dyn Storage, dir: &Path) -> Result<()> {
-    let name = dir.file_name();
-    let is_reserved =
-        name.is_some_and(|name| name == REPAIR_DIR_NAME || name == QUARANTINE_DIR_NAME);
-    let parent = dir.parent().filter(|_| is_reserved);
-    let parent = parent.map(|parent| match parent.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => parent,
-    });
-    if parent.is_none_or(|parent| Survey::require(storage, parent).is_err()) {
-        return Ok(());
-    }
-    let message = format!(
-        "{} belongs to the buffer that it is in, which deletes what is there; give another directory",
-        dir.display()
-    );
-    Err(Error::with_path(ErrorKind::InvalidConfig, dir, message))
 }
 
 /// The space that there is for a directory, if the system says.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build::{Built, NewBuffer};
-use super::refuse_reserved;
+use crate::directory::enclosing::refuse_reserved;
 use crate::directory::records::{Records, RecordsOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;

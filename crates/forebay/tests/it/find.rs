@@ -173,3 +173,56 @@ fn a_directory_without_permission_is_reported_and_the_search_goes_on() {
     assert_eq!(errors[0].kind(), ErrorKind::PermissionDenied);
     assert_eq!(errors[0].path(), Some(root.join("a").as_path()));
 }
+
+/// Regression: a buffer was made in the directory `repair` of another one, also through a link, and
+/// the next opening of that one deleted its records, which were synced.
+#[test]
+fn no_buffer_is_made_where_another_one_keeps_what_is_its_own() {
+    let root = temp_dir();
+    let root = root.path();
+    make_buffer(&root.join("a"));
+    fs::create_dir_all(root.join("a/repair/1")).unwrap();
+    fs::create_dir_all(root.join("b/repair")).unwrap();
+    let mut places: Vec<_> = [
+        "a/repair",
+        "a/repair/1",
+        "a/repair/new",
+        "a/quarantine",
+        "a/quarantine/x/y",
+        "b/../a/repair",
+    ]
+    .map(|place| root.join(place))
+    .to_vec();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(root.join("a/repair"), root.join("link")).unwrap();
+        std::os::unix::fs::symlink(root.join("a"), root.join("to-a")).unwrap();
+        places.extend([root.join("link"), root.join("link/new")]);
+        places.push(root.join("to-a/quarantine"));
+    }
+    for place in places {
+        let opened = forebay::Config::new(&place).open();
+        assert_eq!(
+            opened.unwrap_err().kind(),
+            ErrorKind::InvalidConfig,
+            "{place:?}"
+        );
+        let salvaged = forebay::SalvageOptions::new().salvage(&[root.join("a")], &place);
+        assert_eq!(salvaged.unwrap_err().kind(), ErrorKind::InvalidConfig);
+        // The original of a repair is kept nowhere in a buffer that its user names.
+        let repair = forebay::RepairOptions::new().keep_original(&place);
+        let file = root.join("a/buffer-data-0.dat");
+        fs::write(&file, [1; 100]).unwrap();
+        let repaired = repair.repair(root.join("a"));
+        assert_eq!(repaired.unwrap_err().kind(), ErrorKind::InvalidConfig);
+        fs::write(&file, "").unwrap();
+    }
+    let repair = forebay::RepairOptions::new().keep_original(root.join("a/sub"));
+    fs::write(root.join("a/buffer-data-0.dat"), [1; 100]).unwrap();
+    let repaired = repair.repair(root.join("a"));
+    assert_eq!(repaired.unwrap_err().kind(), ErrorKind::InvalidConfig);
+    // Elsewhere these are names like others, and below a buffer there may be others.
+    for place in ["b/repair", "quarantine", "a/sub"] {
+        forebay::Config::new(root.join(place)).open().unwrap();
+    }
+}

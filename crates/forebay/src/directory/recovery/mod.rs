@@ -18,6 +18,7 @@ use std::time::SystemTime;
 use crate::config::OnCorruption;
 use crate::config::UNSYNCED_FILES_MAX;
 use crate::counter::EventCounter;
+use crate::directory::enclosing::refuse_reserved;
 use crate::directory::findings::{Finding, FindingKind, Recovery, Severity};
 use crate::directory::quarantine::Quarantine;
 use crate::directory::survey::{Listing, Survey, not_a_buffer};
@@ -89,8 +90,10 @@ pub(crate) struct Recovered {
 ///
 /// # Errors
 /// [`ErrorKind::NotABuffer`] when it is not a directory or holds something else,
+/// [`ErrorKind::InvalidConfig`] when it is where another buffer keeps what is its own,
 /// otherwise those of the storage.
 pub(crate) fn prepare(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    refuse_reserved(storage, dir)?;
     match uninterrupted(|| storage.create_dir(dir)) {
         Ok(()) => {}
         // Something else has the name; the listing below reports that.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::report::report;
 use super::{FileAction, FilePlan, RepairPlan};
 use crate::config::OnCorruption;
+use crate::directory::enclosing::refuse_inside;
 use crate::directory::findings::Finding;
 use crate::directory::install::{self, Installation, List, Out};
 use crate::directory::options::LookOptions;
@@ -462,6 +463,7 @@ fn new_ids(survey: &Survey, tallies: &[Tally]) -> Vec<u16> {
 }
 
 pub(super) fn is_new_or_empty(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    refuse_inside(storage, dir)?;
     uninterrupted(|| storage.create_dir(dir))
         .map_err(|e| Error::io("create the directory", dir, e))?;
     let entries =

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use self::notes::{Judgement, Notes, identities};
 use self::source::{Record, Source};
 use super::addition::Addition;
-use super::{SPARE_LEN, free_bytes, is_same, refuse_reserved, size};
+use super::{SPARE_LEN, free_bytes, is_same, size};
 use crate::buffer::take_lock;
 use crate::config::{Config, OnCorruption};
 use crate::counter::EventCounter;
@@ -472,7 +472,6 @@ struct Target<'d> {
 
 impl<'d> Target<'d> {
     fn lock(storage: &Arc<dyn Storage>, dir: &'d Path) -> Result<Self> {
-        refuse_reserved(&**storage, dir)?;
         prepare(&**storage, dir)?;
         let lock = take_lock(&**storage, dir)?;
         // What was noted is there only once an interrupted transfer is finished.

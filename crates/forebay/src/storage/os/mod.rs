@@ -334,6 +334,17 @@ pub fn lock_holder(path: &Path) -> Option<u32> {
     }
 }
 
+/// A path without links, as far as it exists.
+pub(crate) fn without_links(path: &Path) -> std::path::PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for existing in path.ancestors() {
+        if let (Ok(found), Ok(rest)) = (existing.canonicalize(), path.strip_prefix(existing)) {
+            return found.join(rest);
+        }
+    }
+    path
+}
+
 /// Whether a process holds an exclusive lock on the file. A missing file is not locked. Never
 /// creates or writes anything.
 ///
