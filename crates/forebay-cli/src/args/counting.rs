@@ -77,6 +77,11 @@ impl ReadCountingOptions {
         self.count_events == ReadCounting::Ids
     }
 
+    /// Whether the count was chosen, and is not the default.
+    pub(crate) fn is_chosen(self) -> bool {
+        self.count_events != ReadCounting::Auto
+    }
+
     /// What was chosen, as `--count-events` names it.
     pub(crate) fn name(self) -> String {
         let value = self.count_events.to_possible_value();

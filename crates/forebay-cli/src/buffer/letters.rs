@@ -89,7 +89,7 @@ pub(crate) fn require_place(directory: &Path) -> Result<(), Failure> {
     let newest = RecordsOptions::new().newest(directory).ok().flatten();
     match newest {
         Some(record) if open(&record.payload).is_err() => Err(Failure::new(format!(
-            "{} is no place for dead letters: its record {} is none, and `redrive` or the program \
+            "{} is no place for dead letters: its newest record, {}, is none, and `redrive` or the program \
              that reads the buffer would stop at one or the other; give another directory",
             directory.display(),
             record.id

@@ -100,7 +100,7 @@ pub(crate) fn may_count_events(
             _ => steps.are_losses(),
         }
     }
-    if counting.is_by_ids() || !steps.is_possible() {
+    if counting.is_chosen() || !steps.is_possible() {
         return false;
     }
     let steps = [FindingKind::IdGap, FindingKind::LedgerAhead];

@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     progress.clear();
     let salvage = salvage.map_err(|error| match error.kind() {
-        ErrorKind::InvalidRecord => conflicts(error),
+        ErrorKind::InvalidRecord if !args.renumber => Failure::from(error).but("see --renumber"),
         ErrorKind::InvalidConfig => Failure::new(format!("{error:#}")),
         _ => Failure::from(error),
     })?;
@@ -107,16 +107,6 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         || salvage.conflicts > 0
         || (!args.renumber && !salvage.missing.is_empty());
     Ok(Outcome::Fine.with_findings(has_findings))
-}
-
-/// The failure because records have the same id.
-fn conflicts(error: forebay::Error) -> Failure {
-    let mut failure = Failure::from(error);
-    // The library has one wording for any number.
-    if let Some(rest) = failure.message.strip_prefix("1 records have ") {
-        failure.message = format!("1 record has {rest}");
-    }
-    failure.but("see --renumber")
 }
 
 /// What programs rely on: keys may be added, not renamed.

@@ -291,9 +291,10 @@ pub(super) fn holder(patient: &Patient) -> Vec<Answer> {
         return vec![Answer::problem(
             CHECK,
             format!(
-                "no process has the buffer open, and {} wait in it{oldest}. Start the program \
-                 that reads it; or, if it has none any more, take them out",
-                count(unread.events, "event")
+                "no process has the buffer open, and {} {} in it{oldest}. Start the program that \
+                 reads it; or, if it has none any more, take them out",
+                count(unread.events, "event"),
+                if unread.events == 1 { "waits" } else { "wait" }
             ),
             format!("forebay pull {dir} --framing length{counting} > records"),
         )];

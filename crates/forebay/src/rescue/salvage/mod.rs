@@ -543,10 +543,12 @@ fn has_conflicts(salvage: &Salvage, to: &Path) -> Error {
         ErrorKind::InvalidRecord,
         to,
         format!(
-            "{} records have the id of another record and different contents{first}; nothing was \
-             written: give all records new ids, or salvage sources of different \
-             buffers one by one",
-            salvage.conflicts
+            "{} the id of another record and different contents{first}; nothing was written: give \
+             all records new ids, or salvage sources of different buffers one by one",
+            match salvage.conflicts {
+                1 => "1 record has".to_owned(),
+                records => format!("{records} records have"),
+            }
         ),
     )
 }
