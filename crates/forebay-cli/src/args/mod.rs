@@ -16,9 +16,16 @@ use forebay::{Config, EventCounter, OnCorruption, SyncPolicy, WhenFull};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The names of standard output that every Unix has. To replace the file that it leads to would
+/// lose what the shell has put there.
+const STANDARD_OUTPUT: [&str; 3] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+
 /// The file that an option names; `-` is standard input or output, as when there is no option.
 pub(crate) fn file(option: &Option<PathBuf>) -> Option<&Path> {
-    option.as_deref().filter(|path| *path != Path::new("-"))
+    let is_standard = |path: &&Path| {
+        *path == Path::new("-") || STANDARD_OUTPUT.iter().any(|name| *path == Path::new(name))
+    };
+    option.as_deref().filter(|path| !is_standard(path))
 }
 
 /// How long an append waits for space before it returns, so that the stop is checked.

@@ -279,23 +279,13 @@ enum Target {
 
 impl Target {
     fn create(path: &Path) -> Result<Self> {
-        if fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
-            // A pipe, or a device such as /dev/null.
-            let file = File::create(path)
-                .map_err(|error| Failure::io(&format!("open {}", path.display()), &error))?;
-            return Ok(Self::File {
-                file,
-                partial: None,
-                path: path.to_owned(),
-            });
-        }
         let target = replace::Target::new(path)?;
         let (file, partial) = target
             .begin()
             .map_err(|failure| failure.but("give another --output"))?;
         Ok(Self::File {
             file,
-            partial: Some(partial),
+            partial,
             path: target.path().to_owned(),
         })
     }

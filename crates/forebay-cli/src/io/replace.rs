@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct Target {
     path: PathBuf,
-    /// The new contents, until they are complete.
-    temporary: PathBuf,
+    /// The new contents, until they are complete; `None` for a pipe or a device, which is written
+    /// to as it is.
+    temporary: Option<PathBuf>,
 }
 
 impl Target {
@@ -26,6 +27,12 @@ impl Target {
     /// The directory is missing, or the path names something that is no file.
     pub(crate) fn new(path: &Path) -> Result<Self> {
         let shown = path.display();
+        if fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+            return Ok(Self {
+                path: path.to_owned(),
+                temporary: None,
+            });
+        }
         let resolved = match path.canonicalize() {
             Ok(found) if found.is_file() => found,
             Ok(_) => {
@@ -50,20 +57,24 @@ impl Target {
         }
         refuse_in_buffer(&resolved)?;
         Ok(Self {
-            temporary: temporary(parent, name),
+            temporary: Some(temporary(parent, name)),
             path: resolved,
         })
     }
 
-    /// Makes a file for contents that come in parts, and its name until they are complete.
+    /// Opens a file for contents that come in parts, and says under which name it is until they are
+    /// complete, if it is to be renamed then.
     ///
     /// # Errors
     ///
     /// It cannot be made.
-    pub(crate) fn begin(&self) -> Result<(File, PathBuf)> {
-        let file = create(&self.temporary).map_err(|error| {
-            Failure::io(&format!("create {}", self.temporary.display()), &error)
-        })?;
+    pub(crate) fn begin(&self) -> Result<(File, Option<PathBuf>)> {
+        let (path, file) = match &self.temporary {
+            Some(temporary) => (temporary, create(temporary)),
+            None => (&self.path, File::options().write(true).open(&self.path)),
+        };
+        let file =
+            file.map_err(|error| Failure::io(&format!("write {}", path.display()), &error))?;
         Ok((file, self.temporary.clone()))
     }
 
@@ -79,17 +90,25 @@ impl Target {
     /// They cannot be written; then what was there before stays.
     pub(crate) fn write(&self, contents: &[u8]) -> Result<()> {
         self.try_write(contents).map_err(|error| {
-            // The first error says more than one of tidying up.
-            let _ = fs::remove_file(&self.temporary);
+            if let Some(temporary) = &self.temporary {
+                // The first error says more than one of tidying up.
+                let _ = fs::remove_file(temporary);
+            }
             Failure::io(&format!("write {}", self.path.display()), &error)
         })
     }
 
     fn try_write(&self, contents: &[u8]) -> io::Result<()> {
-        let mut file = create(&self.temporary)?;
+        let Some(temporary) = &self.temporary else {
+            return File::options()
+                .write(true)
+                .open(&self.path)?
+                .write_all(contents);
+        };
+        let mut file = create(temporary)?;
         file.write_all(contents)?;
         file.sync_all()?;
-        fs::rename(&self.temporary, &self.path)
+        fs::rename(temporary, &self.path)
     }
 }
 

@@ -462,3 +462,35 @@ fn an_export_follows_no_link_to_where_it_is_written_first() {
         .says("where nothing is written");
     assert_eq!(snapshot(&scratch.buffer), before);
 }
+
+/// Regression: a pipe that a link such as `/dev/stdout` leads to was replaced by a file, and a file
+/// that standard output was appended to lost what it had.
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_written_to_as_they_are() {
+    let scratch = Scratch::new();
+    scratch.push(lines(1, 5));
+    let link = scratch.path("link");
+    std::os::unix::fs::symlink("/proc/self/fd/1", &link).unwrap();
+    for (command, option) in [
+        ("export", "--output"),
+        ("metrics", "--output"),
+        ("inspect", "--html"),
+    ] {
+        for name in [link.to_str().unwrap(), "/dev/stdout"] {
+            let ran = run(scratch.forebay(command, &[option, name])).expect(0);
+            assert!(ran.stdout.len() > 200, "{command} {name}: {ran:?}");
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        }
+        run(scratch.forebay(command, &[option, "/dev/null"])).expect(0);
+        let kept = scratch.path("kept");
+        fs::write(&kept, "before\n").unwrap();
+        let appended = fs::File::options().append(true).open(&kept).unwrap();
+        let mut child = scratch.forebay(command, &[option, "/dev/stdout"]);
+        assert!(child.stdout(appended).status().unwrap().success());
+        assert!(
+            fs::read(&kept).unwrap().starts_with(b"before\n"),
+            "{command}"
+        );
+    }
+}

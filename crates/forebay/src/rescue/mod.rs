@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::directory::options::LookOptions;
 use crate::error::{Error, Result};
-use crate::storage::{Storage, uninterrupted};
+use crate::storage::{Storage, os, uninterrupted};
 
 mod addition;
 mod build;
@@ -26,10 +26,7 @@ fn is_same(look: &LookOptions, one: &Path, other: &Path) -> bool {
     if !look.is_of_the_system() {
         return one == other;
     }
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => false,
-    }
+    os::without_links(one) == os::without_links(other)
 }
 
 /// The space that there is for a directory, if the system says.

@@ -190,6 +190,8 @@ fn no_buffer_is_made_where_another_one_keeps_what_is_its_own() {
         "a/quarantine",
         "a/quarantine/x/y",
         "b/../a/repair",
+        "missing/../a/repair",
+        "missing/../a/quarantine/x",
     ]
     .map(|place| root.join(place))
     .to_vec();
@@ -199,6 +201,7 @@ fn no_buffer_is_made_where_another_one_keeps_what_is_its_own() {
         std::os::unix::fs::symlink(root.join("a"), root.join("to-a")).unwrap();
         places.extend([root.join("link"), root.join("link/new")]);
         places.push(root.join("to-a/quarantine"));
+        places.push(root.join("missing/../to-a/repair"));
     }
     for place in places {
         let opened = forebay::Config::new(&place).open();

@@ -20,7 +20,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::atomic::AtomicU64;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -338,9 +338,26 @@ pub fn lock_holder(path: &Path) -> Option<u32> {
 pub(crate) fn without_links(path: &Path) -> std::path::PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for existing in path.ancestors() {
-        if let (Ok(found), Ok(rest)) = (existing.canonicalize(), path.strip_prefix(existing)) {
-            return found.join(rest);
+        let (Ok(mut found), Ok(rest)) = (existing.canonicalize(), path.strip_prefix(existing))
+        else {
+            continue;
+        };
+        // What is missing will be made as directories, so `..` leads out of them.
+        let mut goes_up = false;
+        for part in rest.components() {
+            match part {
+                Component::ParentDir => {
+                    goes_up = true;
+                    found.pop();
+                }
+                part => found.push(part),
+            }
         }
+        // There may be links in what it leads to.
+        return match goes_up {
+            true => without_links(&found),
+            false => found,
+        };
     }
     path
 }
