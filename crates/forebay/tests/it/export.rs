@@ -15,6 +15,7 @@ use forebay::{
     RecordsOptions, Severity, StoredRecord, VerifyOptions,
 };
 
+use crate::crash::stop_again;
 use crate::golden::{Golden, golden};
 use crate::support::{Rng, drain, number_from, payload};
 
@@ -393,25 +394,16 @@ fn interrupted_imports(from: &Exported) {
         }
         // The import that finishes it is stopped as well.
         let killed = whole.at(operations).unwrap().kill();
-        let being_installed = killed.files(format!("{TO}/repair"));
-        if !being_installed
-            .iter()
-            .any(|(name, _)| name.starts_with("list."))
-        {
-            continue;
-        }
-        for second in 0..12 {
-            for seed in 1..10 {
-                let sim = killed.kill();
-                sim.power_off_after(second);
-                let _ = import(&sim, 1 << 10, from);
-                let sim = sim.crash(seed);
-                import(&sim, 1 << 10, from).unwrap();
-                let again = export(&options(&sim, counter()).all(true), TO);
-                assert_eq!(again, expected, "{operations} {second} {seed}");
-                second_stops += 1;
-            }
-        }
+        second_stops += stop_again(
+            &killed,
+            TO,
+            |sim| drop(import(sim, 1 << 10, from)),
+            |sim, what| {
+                import(sim, 1 << 10, from).unwrap();
+                let again = export(&options(sim, counter()).all(true), TO);
+                assert_eq!(again, expected, "{operations}, {what}");
+            },
+        );
     }
     assert!(second_stops > 500, "{second_stops}");
     assert!(made > 50 && was_there > 20, "{made} {was_there}");

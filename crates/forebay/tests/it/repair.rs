@@ -16,7 +16,7 @@ use forebay::{
     RecordsOptions, Recovery, RepairOptions, Severity, Verification, VerifyOptions, Writer,
 };
 
-use crate::crash::Stop;
+use crate::crash::{Stop, stop_again};
 use crate::golden::{Golden, golden};
 use crate::support::{Rng, drain, number_from, payload, record, small, temp_dir};
 
@@ -320,22 +320,16 @@ fn a_second_stop_while_a_repair_is_finished_costs_nothing() {
             sim.power_off_after(first);
             let _ = repair(&sim);
             let killed = sim.kill();
-            let in_repair = killed.files(format!("{DIR}/repair"));
-            if !in_repair.iter().any(|(name, _)| name.starts_with("list.")) {
-                continue;
-            }
-            for second in 0..12 {
-                for seed in (1..40).step_by(2) {
-                    unfinished += 1;
-                    let sim = killed.kill();
-                    sim.power_off_after(second);
-                    drop(config(&sim).open());
-                    let sim = sim.crash(seed);
-                    repair(&sim).unwrap();
-                    let come = read(&sim, EventCounter::one()).0;
-                    assert_eq!(come, expected, "{in_place} {first} {second} {seed}");
-                }
-            }
+            unfinished += stop_again(
+                &killed,
+                DIR,
+                |sim| drop(config(sim).open()),
+                |sim, what| {
+                    repair(sim).unwrap();
+                    let come = read(sim, EventCounter::one()).0;
+                    assert_eq!(come, expected, "{in_place} {first} {what}");
+                },
+            );
         }
         assert!(unfinished > 500, "{unfinished}");
     }

@@ -1,19 +1,21 @@
 //! Salvage: everything that checks out, from directories, single files and quarantined pieces,
 //! goes to a new buffer, each record once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay::storage::Storage;
+use forebay::storage::fault::{Errno, Fault, Op};
 use forebay::storage::sim::Sim;
 use forebay::{
-    Config, ErrorKind, EventCounter, RecordsOptions, Salvage, SalvageOptions, VerifyOptions,
+    Config, ErrorKind, EventCounter, Item, RecordsOptions, Salvage, SalvageOptions, VerifyOptions,
 };
 
+use crate::crash::stop_again;
 use crate::golden::{Golden, golden};
-use crate::support::{Rng, number_from, payload, small, temp_dir};
+use crate::support::{Rng, drain, number_from, payload, small, temp_dir};
 
 const DIR: &str = "/buffer";
 const NEW: &str = "/new";
@@ -312,7 +314,7 @@ fn a_salvage_that_is_interrupted_can_be_made_again() {
         was_there
     };
     assert!(again(&whole, "at once"));
-    let (mut made, mut was_there) = (0, 0);
+    let (mut made, mut was_there, mut second_stops) = (0, 0, 0);
     for first in 0..whole.operations() {
         let sim = machine.kill();
         sim.power_off_after(first);
@@ -322,23 +324,128 @@ fn a_salvage_that_is_interrupted_can_be_made_again() {
             true => was_there += 1,
             false => made += 1,
         }
-        let being_installed = killed.files(format!("{NEW}/repair"));
-        if !being_installed
-            .iter()
-            .any(|(name, _)| name.starts_with("list."))
-        {
-            continue;
-        }
-        for second in 0..12 {
-            for seed in 1..10 {
-                let sim = killed.kill();
-                sim.power_off_after(second);
-                let _ = options(&sim).salvage(&[DIR], NEW);
-                again(&sim.crash(seed), &format!("{first} {second} {seed}"));
-            }
+        second_stops += stop_again(
+            &killed,
+            NEW,
+            |sim| drop(options(sim).salvage(&[DIR], NEW)),
+            |sim, what| _ = again(sim, &format!("{first}, {what}")),
+        );
+    }
+    assert!(second_stops > 500, "{second_stops}");
+    assert!(made > 20 && was_there > 5, "{made} {was_there}");
+}
+
+/// At random: a salvage of damaged sources is killed, meets a power cut, a failing call or a full
+/// disk, again and again, and between the attempts its new buffer is appended to and read. Each
+/// record that is intact in the sources comes once, and what was appended stays.
+/// `FOREBAY_SALVAGE_SEED` and `FOREBAY_SALVAGE_SEEDS` choose the seeds.
+#[test]
+fn salvages_that_are_made_again_change_nothing_that_is_in_use() {
+    let first = number_from("FOREBAY_SALVAGE_SEED", 1);
+    for seed in first..first + number_from("FOREBAY_SALVAGE_SEEDS", 300) {
+        if let Err(panic) = std::panic::catch_unwind(|| lives(seed)) {
+            eprintln!("FOREBAY_SALVAGE_SEED={seed} FOREBAY_SALVAGE_SEEDS=1");
+            std::panic::resume_unwind(panic);
         }
     }
-    assert!(made > 20 && was_there > 5, "{made} {was_there}");
+}
+
+fn lives(seed: u64) {
+    let mut rng = Rng(seed);
+    let mut sim = Sim::new();
+    let damaged: BTreeSet<u64> = (0..rng.below(4)).map(|_| 1 + rng.below(60)).collect();
+    for (name, mut bytes) in buffer(&sim) {
+        // Seven records a file, of 144 bytes each.
+        let number = name.trim_matches(|c: char| !c.is_ascii_digit());
+        let number: u64 = number.parse().unwrap();
+        for id in damaged.iter().filter(|id| (**id - 1) / 7 == number) {
+            bytes[((id - 1) % 7 * 144) as usize + 60] ^= 1;
+        }
+        sim.write_file(format!("{DIR}/{name}"), &bytes).unwrap();
+    }
+    let intact: Vec<Vec<u8>> = (1..=60)
+        .filter(|id| !damaged.contains(id))
+        .map(|id| payload(id - 1, 100))
+        .collect();
+    // What the new buffer delivers from now on, once it is in use.
+    let mut there: Option<Vec<Vec<u8>>> = None;
+    let mut appended = 0;
+    for _ in 0..2 + rng.below(6) {
+        sim = attempt(&sim, &mut rng);
+        if there.is_none() && rng.below(2) == 0 {
+            continue;
+        }
+        let config = Config::new(NEW)
+            .max_size(64 << 10)
+            .data_file_size(1 << 10)
+            .storage(Arc::new(sim.clone()));
+        let (writer, mut reader) = config.open().unwrap();
+        let mut come: Vec<_> = drain(&mut reader)
+            .into_iter()
+            .filter_map(|item| match item {
+                Item::Record(delivery) => Some(delivery),
+                // The ids that are missing in the sources.
+                Item::Lost(_) => None,
+            })
+            .collect();
+        let payloads: Vec<Vec<u8>> = come.iter().map(|d| d.payload().to_vec()).collect();
+        let expected = match &there {
+            Some(expected) => expected,
+            None if payloads.is_empty() => &payloads,
+            None => &intact,
+        };
+        let (came, known) = (payloads.len(), expected.len());
+        assert!(payloads == *expected, "{came} came, {known} expected");
+        let taken = rng.below(1 + payloads.len() as u64 / 3) as usize;
+        for delivery in come.drain(..taken) {
+            delivery.ack();
+        }
+        let mut left = payloads[taken..].to_vec();
+        for _ in 0..rng.below(3) {
+            let bytes = payload(1000 + appended, 50);
+            writer.append(&bytes).unwrap();
+            left.push(bytes);
+            appended += 1;
+        }
+        writer.close().unwrap();
+        reader.close().unwrap();
+        // Nothing was there: it may still become the salvaged one.
+        there = (!left.is_empty()).then_some(left);
+    }
+    if there.is_none() {
+        let salvage = options(&sim).salvage(&[DIR], NEW).unwrap();
+        assert_eq!(salvage.records, intact.len() as u64);
+        let all = records(&sim, NEW, EventCounter::one()).into_values();
+        let all: Vec<_> = all.map(|(_, payload)| payload.to_vec()).collect();
+        assert!(all == intact, "{} salvaged", all.len());
+    }
+}
+
+/// The machine after a salvage that may be stopped or fail.
+fn attempt(sim: &Sim, rng: &mut Rng) -> Sim {
+    let sim = sim.kill();
+    let fault = Fault::new(Arc::new(sim.clone()));
+    if rng.below(3) == 0 {
+        let op = Op::ALL[rng.below(Op::ALL.len() as u64) as usize];
+        fault.fail(op, 1 + rng.below(20), Errno::ALL[rng.below(5) as usize]);
+    }
+    if rng.below(2) == 0 {
+        sim.power_off_after(sim.operations() + rng.below(120));
+    }
+    if rng.below(4) == 0 {
+        let dirs = [DIR, NEW].iter();
+        let files = dirs.flat_map(|dir| sim.files(dir));
+        let used: u64 = files.map(|(_, len)| len).sum();
+        sim.set_capacity(Some(used + rng.below(16 << 10)));
+    }
+    let options = SalvageOptions::new().data_file_size(1 << 10);
+    let _ = options.storage(Arc::new(fault)).salvage(&[DIR], NEW);
+    let sim = match rng.below(3) {
+        0 => sim.kill(),
+        _ => sim.crash(rng.below(8)),
+    };
+    sim.set_capacity(None);
+    sim
 }
 
 /// Random buffers whose files were cut, damaged, copied and moved apart: what comes out is what is

@@ -15,6 +15,7 @@ use forebay::{
     TransferOptions, TryRecv, VerifyOptions, Writer,
 };
 
+use crate::crash::stop_again;
 use crate::support::{Rng, number_from, payload, small, temp_dir};
 
 const FROM: &str = "/from";
@@ -644,23 +645,16 @@ fn a_second_stop_while_an_installation_is_finished_costs_nothing() {
         sim.power_off_after(first);
         let _ = options(&sim).move_records(FROM, TO);
         let killed = sim.kill();
-        let in_repair = killed.files(format!("{TO}/repair"));
-        if !in_repair.iter().any(|(name, _)| name.starts_with("list.")) {
-            continue;
-        }
-        for second in 0..12 {
-            for seed in (1..40).step_by(2) {
-                unfinished += 1;
-                let sim = killed.kill();
-                sim.power_off_after(second);
-                let _ = options(&sim).move_records(FROM, TO);
-                let sim = sim.crash(seed);
-                options(&sim).move_records(FROM, TO).unwrap();
+        unfinished += stop_again(
+            &killed,
+            TO,
+            |sim| drop(options(sim).move_records(FROM, TO)),
+            |sim, what| {
+                options(sim).move_records(FROM, TO).unwrap();
                 let expected: Vec<_> = (0..14).map(|n| (MOVED, n)).collect();
-                let taken = take(&sim, TO, usize::MAX);
-                assert_eq!(taken, expected, "before {first}, {second}, seed {seed}");
-            }
-        }
+                assert_eq!(take(sim, TO, usize::MAX), expected, "{first}, {what}");
+            },
+        );
     }
     assert!(unfinished > 1000, "{unfinished}");
 }

@@ -194,3 +194,32 @@ fn a_sync_that_does_nothing_is_noticed() {
         assert!(noticed.is_some(), "{lie:?} was not noticed");
     }
 }
+
+/// A machine was killed while files of the buffer in `dir` were being replaced. What finishes that,
+/// `attempt`, meets a power cut at each of its first operations, and `check` looks at what is left.
+/// Returns how many machines it looked at; none if nothing was being replaced.
+pub(crate) fn stop_again(
+    killed: &Sim,
+    dir: &str,
+    attempt: impl Fn(&Sim),
+    check: impl Fn(&Sim, &str),
+) -> u32 {
+    let in_repair = killed.files(format!("{dir}/repair"));
+    if !in_repair.iter().any(|(name, _)| name.starts_with("list.")) {
+        return 0;
+    }
+    let mut stops = 0;
+    for second in 0..12 {
+        for seed in (1..40).step_by(2) {
+            let sim = killed.kill();
+            sim.power_off_after(second);
+            attempt(&sim);
+            check(
+                &sim.crash(seed),
+                &format!("second stop after {second}, seed {seed}"),
+            );
+            stops += 1;
+        }
+    }
+    stops
+}
