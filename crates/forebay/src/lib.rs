@@ -87,6 +87,7 @@ mod write;
 
 pub use config::{Config, Io, OnCorruption, ReaderSees, SyncPolicy, WhenFull};
 pub use counter::EventCounter;
+pub use directory::enclosing::buffer_around;
 pub use directory::find::{FoundBuffers, find_buffers};
 pub use directory::findings::{Finding, FindingKind, Recovery, Severity};
 pub use directory::inspect::{

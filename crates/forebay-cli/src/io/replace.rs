@@ -4,7 +4,6 @@
 //! program or the machine stops.
 
 use crate::failure::{Failure, Result};
-use forebay::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -40,7 +39,15 @@ impl Target {
                     "cannot write {shown}: it is not a file; give the name of a new file"
                 )));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if path.is_symlink() {
+                    return Err(Failure::new(format!(
+                        "cannot write {shown}: it is a link that leads nowhere; give the name of a \
+                         new file"
+                    )));
+                }
+                path.to_owned()
+            }
             Err(error) => return Err(Failure::io(&format!("write {shown}"), &error)),
         };
         let Some(name) = resolved.file_name() else {
@@ -135,10 +142,7 @@ fn create(temporary: &Path) -> io::Result<File> {
 ///
 /// It is in one.
 fn refuse_in_buffer(path: &Path) -> Result<()> {
-    let Ok(parent) = parent(path).canonicalize() else {
-        return Ok(());
-    };
-    match parent.ancestors().find(|directory| is_buffer(directory)) {
+    match forebay::buffer_around(path) {
         None => Ok(()),
         Some(buffer) => Err(Failure::new(format!(
             "{} is in the directory of the buffer {}, where nothing is written; give another place",
@@ -146,13 +150,6 @@ fn refuse_in_buffer(path: &Path) -> Result<()> {
             buffer.display()
         ))),
     }
-}
-
-fn is_buffer(directory: &Path) -> bool {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.file_name())
-        .any(|name| name == LEDGER_FILE_NAME || parse_file_name(&name).is_some())
 }
 
 fn parent(path: &Path) -> &Path {

@@ -472,6 +472,8 @@ fn pipes_and_devices_are_written_to_as_they_are() {
     scratch.push(lines(1, 5));
     let link = scratch.path("link");
     std::os::unix::fs::symlink("/proc/self/fd/1", &link).unwrap();
+    let nowhere = scratch.path("nowhere");
+    std::os::unix::fs::symlink(scratch.path("missing"), &nowhere).unwrap();
     for (command, option) in [
         ("export", "--output"),
         ("metrics", "--output"),
@@ -483,6 +485,9 @@ fn pipes_and_devices_are_written_to_as_they_are() {
             assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         }
         run(scratch.forebay(command, &[option, "/dev/null"])).expect(0);
+        run(scratch.forebay(command, &[option, nowhere.to_str().unwrap()]))
+            .expect(2)
+            .says("a link that leads nowhere");
         let kept = scratch.path("kept");
         fs::write(&kept, "before\n").unwrap();
         let appended = fs::File::options().append(true).open(&kept).unwrap();

@@ -9,6 +9,7 @@ use crate::directory::install::{self, REPAIR_DIR_NAME};
 use crate::directory::quarantine::QUARANTINE_DIR_NAME;
 use crate::directory::survey::Listing;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::os::Os;
 use crate::storage::{Storage, os};
 
 /// Refuses a directory at or below one that a buffer keeps for itself: an opening of that buffer
@@ -33,6 +34,21 @@ pub(crate) fn refuse_inside(storage: &dyn Storage, dir: &Path) -> Result<()> {
         None => Ok(()),
         Some(buffer) => Err(belongs_to(dir, &buffer)),
     }
+}
+
+/// The buffer in whose directory a path lies, at whatever depth; `None` if there is none. The path
+/// may be missing. Links are followed.
+///
+/// ```
+/// # let root = tempfile::tempdir()?;
+/// let dir = root.path().join("orders");
+/// forebay::Config::new(&dir).open()?;
+/// assert!(forebay::buffer_around(dir.join("export.ndjson")).is_some());
+/// assert_eq!(forebay::buffer_around(&dir), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn buffer_around(path: impl AsRef<Path>) -> Option<PathBuf> {
+    around(&Os::new(), path.as_ref(), |_| true)
 }
 
 /// The buffer in whose directory `dir` lies, if a name in it that leads there is `wanted`.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::directory::install::{self, LIST_DONE, REPAIR_DIR_NAME};
 use crate::directory::quarantine::QUARANTINE_DIR_NAME;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
+use crate::format::file_id::is_buffer_file;
 use crate::storage::os::Os;
 use crate::storage::{Entry, Storage, uninterrupted};
 
@@ -99,10 +99,7 @@ impl FoundBuffers {
         }
         let storage = Os::new();
         let entries = uninterrupted(|| storage.list(path))?;
-        let is_of_a_buffer = |entry: &Entry| {
-            entry.is_file
-                && (entry.name == LEDGER_FILE_NAME || parse_file_name(&entry.name).is_some())
-        };
+        let is_of_a_buffer = |entry: &Entry| entry.is_file && is_buffer_file(&entry.name);
         let is_repaired = || entries.iter().any(|entry| entry.name == REPAIR_DIR_NAME);
         let is_original = || {
             let is_list = |entry: &Entry| entry.name == LIST_DONE;

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use crate::directory::sealed;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
+use crate::format::file_id::is_buffer_file;
 use crate::storage::{Access, Storage, uninterrupted, write_all};
 
 /// The name of the directory in the buffer's directory.
@@ -209,7 +209,7 @@ pub(crate) fn can_be_finished(storage: &dyn Storage, dir: &Path) -> Result<bool>
     Ok(false)
 }
 
-/// The ids that repairs have reported missing.
+/// The ids that repairs have reported missing, in order; no range touches the next one.
 ///
 /// # Errors
 /// Those of the storage. A list that is damaged says nothing.
@@ -226,6 +226,13 @@ pub(crate) fn missing(storage: &dyn Storage, dir: &Path) -> Result<Vec<Range<u64
         }
     }
     missing.sort_by_key(|range| range.start);
+    missing.dedup_by(|next, range| {
+        let touches = next.start <= range.end;
+        if touches {
+            range.end = range.end.max(next.end);
+        }
+        touches
+    });
     Ok(missing)
 }
 
@@ -322,9 +329,7 @@ fn move_in(storage: &dyn Storage, dir: &Path) -> Result<()> {
 }
 
 fn is_of_a_buffer(name: &str) -> bool {
-    name == LEDGER_FILE_NAME
-        || name == TRANSFERS_FILE_NAME
-        || parse_file_name(name.as_ref()).is_some()
+    name == TRANSFERS_FILE_NAME || is_buffer_file(name.as_ref())
 }
 
 /// The names in a directory; none if it is not there.

@@ -80,6 +80,18 @@ pub fn parse_file_name(name: &OsStr) -> Option<u16> {
     (canonical && id <= MAX_FILE_ID).then_some(id)
 }
 
+/// Whether a name is that of the ledger or of a data file: what makes a directory a buffer.
+///
+/// ```
+/// # use forebay::format::file_id::is_buffer_file;
+/// assert!(is_buffer_file("buffer.db".as_ref()));
+/// assert!(is_buffer_file("buffer-data-7.dat".as_ref()));
+/// assert!(!is_buffer_file("buffer.lock".as_ref()));
+/// ```
+pub fn is_buffer_file(name: &OsStr) -> bool {
+    name == LEDGER_FILE_NAME || parse_file_name(name).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

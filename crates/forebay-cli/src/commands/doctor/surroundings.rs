@@ -4,9 +4,8 @@ use super::system::{self, Mount};
 use super::{Answer, Patient, SyncTimes};
 use crate::output::{age, bytes, count, quoted};
 use forebay::Config;
-use forebay::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
+use forebay::format::file_id::is_buffer_file;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -118,11 +117,10 @@ pub(super) fn unreadable(directory: &Path) -> Option<Answer> {
     let is_closed = |path: &PathBuf| {
         fs::File::open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
     };
-    let is_of_buffer = |name: &OsStr| name == LEDGER_FILE_NAME || parse_file_name(name).is_some();
     let mut closed: Vec<_> = fs::read_dir(directory)
         .ok()?
         .flatten()
-        .filter(|entry| is_of_buffer(&entry.file_name()))
+        .filter(|entry| is_buffer_file(&entry.file_name()))
         .map(|entry| entry.path())
         .filter(is_closed)
         .collect();

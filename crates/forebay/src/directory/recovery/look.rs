@@ -47,8 +47,8 @@ pub(crate) struct Facts {
     /// file, if there is one.
     pub(super) ends: Vec<End>,
     pub(super) acknowledged_end: AcknowledgedEnd,
-    /// The ids that repairs have reported missing, in the order of their first ids. Not read if
-    /// nothing is missing at the end, because there may be many.
+    /// The ids that repairs have reported missing, in order; no range touches the next one. Not
+    /// read if nothing is missing at the end, because there may be many.
     reported: Vec<Range<u64>>,
 }
 
@@ -71,13 +71,10 @@ impl Facts {
 
     /// Whether repairs have reported all these ids missing.
     pub(crate) fn is_reported(&self, ids: Range<u64>) -> bool {
-        let mut from = ids.start;
-        for reported in &self.reported {
-            if reported.start <= from {
-                from = from.max(reported.end);
-            }
-        }
-        from >= ids.end
+        let at = self
+            .reported
+            .partition_point(|range| range.start <= ids.start);
+        at > 0 && self.reported[at - 1].end >= ids.end
     }
 
     /// How the last data file ends; `None` if there is no data file. It is the first of `ends`,

@@ -7,7 +7,6 @@
 //!   the next attempt, no record is lost and none is taken twice.
 //! - Only synced records are moved: what a power cut takes back is not taken yet.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
@@ -28,7 +27,7 @@ use crate::directory::options::{LookOptions, look_options};
 use crate::directory::recovery::prepare;
 use crate::directory::survey::Survey;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::file_id::{LEDGER_FILE_NAME, parse_file_name};
+use crate::format::file_id::is_buffer_file;
 use crate::format::record::frame_len;
 use crate::read::delivery::Ack;
 use crate::state::lost::Lost;
@@ -507,8 +506,7 @@ impl<'d> Target<'d> {
 fn forget_without_buffer(storage: &dyn Storage, dir: &Path) -> Result<()> {
     let names = uninterrupted(|| storage.list(dir));
     let names = names.map_err(|e| Error::io("list the directory", dir, e))?;
-    let is_of_buffer = |name: &OsStr| name == LEDGER_FILE_NAME || parse_file_name(name).is_some();
-    if names.iter().any(|entry| is_of_buffer(&entry.name)) {
+    if names.iter().any(|entry| is_buffer_file(&entry.name)) {
         return Ok(());
     }
     let path = dir.join(TRANSFERS_FILE_NAME);
