@@ -1,7 +1,7 @@
 //! `forebay salvage`.
 
 use crate::moments::Moments;
-use crate::support::{Scratch, forebay, kill, lines, run, run_with, snapshot};
+use crate::support::{Scratch, forebay, kill, lines, run, run_with, snapshot, wait_for_program};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::{Command, Stdio};
@@ -127,6 +127,7 @@ fn a_signal_ends_a_salvage_and_a_repair_at_once_as_their_help_says() {
     ] {
         command.stdout(Stdio::null());
         let mut child = command.spawn().unwrap();
+        wait_for_program(&child);
         kill(child.id(), "INT");
         assert_eq!(child.wait().unwrap().signal(), Some(2));
     }

@@ -47,6 +47,18 @@ fn program() -> Command {
     command
 }
 
+/// Waits until a child that may begin as `env` (see [`program`]) is the program: before that it may
+/// ignore signals.
+pub(crate) fn wait_for_program(child: &Child) {
+    let name = format!("/proc/{}/comm", child.id());
+    if !Path::new("/proc/self/comm").exists() {
+        return;
+    }
+    wait_until("the program", || {
+        fs::read_to_string(&name).is_ok_and(|comm| comm == "forebay\n")
+    });
+}
+
 /// The result of a finished run.
 #[derive(Debug)]
 pub(crate) struct Ran {
